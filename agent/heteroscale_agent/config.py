@@ -1,0 +1,175 @@
+"""The agent's settings: one YAML document of kind Agent, units in the names or written out.
+
+Everything has a sane default but the coordinator's address. What the agent may start is decided here
+and nowhere else: a command names a template, never a program.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, PositiveInt, model_validator
+
+from heteroscale.channel import TlsFiles
+from heteroscale.documents import DocumentModel, Duration, read_documents
+from heteroscale.words import Role
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$")]
+Port = Annotated[int, Field(ge=1, le=65535)]
+EngineKind = Literal["vllm", "sglang"]
+
+
+class PortRange(DocumentModel):
+    """Ports that templates draw from, both ends included. Ports in use are skipped."""
+
+    first: Port = 20000
+    last: Port = 29999
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.first > self.last:
+            raise ValueError(f"first {self.first} is above last {self.last}")
+        return self
+
+
+class Readiness(DocumentModel):
+    """When a started engine counts as ready: HTTP 200 from this path."""
+
+    path: str = "/health"
+    period: Duration = 1.0
+    timeout: Duration = 2.0
+
+
+class Template(DocumentModel):
+    """One thing the agent may start.
+
+    `command` and `env` may use {port}, {bootstrap_port}, {port_3} … (drawn from `ports`), {host},
+    {instance_id}, {service}, {role}, {rank}, {rank_count}, {leader_host}, {gpus} (comma-separated
+    indices) and {parameter names listed in `parameters`}. There is no shell.
+    """
+
+    command: Annotated[tuple[str, ...], Field(min_length=1)]
+    role: Role
+    engine: EngineKind = "vllm"
+    gpus: PositiveInt = 1
+    env: dict[str, str] = {}
+    parameters: dict[str, str] = {}
+    """Parameters a command may set, each with a regular expression its whole value must match."""
+    ports: PositiveInt = 2
+    """How many ports one instance draws: the first is {port}, the second {bootstrap_port}."""
+    readiness: Readiness = Readiness()
+    metrics_path: str = "/metrics"
+    user: str = ""
+    """The user to run as; empty: the agent's own."""
+    stop_waits_for_requests: bool = False
+    """The engine finishes what is in flight on TERM by itself."""
+
+
+class Hook(DocumentModel):
+    """Commands a `hook` gate runs; {instance_id}, {endpoint}, {role} and {service} are filled in.
+
+    `check` exits 0 when traffic reaches the instance, 1 when it does not; anything else is unknown.
+    """
+
+    open: Annotated[tuple[str, ...], Field(min_length=1)]
+    close: Annotated[tuple[str, ...], Field(min_length=1)]
+    check: tuple[str, ...] = ()
+    timeout: Duration = 10.0
+
+
+class GpuSettings(DocumentModel):
+    """Where GPU readings come from."""
+
+    source: Literal["nvml", "none"] = "nvml"
+    library: Path | None = None
+    """An NVML library to load instead of the system's libnvidia-ml.so.1."""
+    types: dict[str, str] = {}
+    """Driver name to the short type of specifications; unlisted names are shortened by rule."""
+
+
+class RdmaSettings(DocumentModel):
+    """Where RDMA readings come from."""
+
+    root: Path = Path("/sys/class/infiniband")
+
+
+class StaticEngine(DocumentModel):
+    """An engine that somebody else started here and the agent should watch."""
+
+    instance_id: Name
+    service: Name
+    role: Role
+    endpoint: str
+    engine: EngineKind = "vllm"
+    gpus: tuple[int, ...] = ()
+    metrics_path: str = "/metrics"
+
+
+class TlsSettings(DocumentModel):
+    """PEM files of the link. The server is always checked against `ca`."""
+
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    server_name: str = ""
+
+    def files(self) -> TlsFiles:
+        """Return them as the channel wants them."""
+        return TlsFiles(self.ca, self.certificate, self.key, self.server_name)
+
+
+class AgentSpec(DocumentModel):
+    """What one agent sees, where it reports, and what it may do."""
+
+    coordinator: str
+    """host:port of the coordinator."""
+    state_dir: Path = Path("/var/lib/heteroscale-agent")
+    """Agent id, incarnation, journal. One agent per directory: it is locked."""
+    log_dir: Path | None = None
+    """Engines' log files; default `engines/` below the state directory."""
+    agent_id: str = ""
+    """Default: drawn once and kept in the state directory."""
+    cluster_id: str = ""
+    """Refuse coordinators of another cluster; empty accepts any."""
+    advertise_host: str = "127.0.0.1"
+    """Where routers and peers reach engines of this host."""
+    insecure: bool = False
+    """Dial beyond loopback without TLS."""
+    tls: TlsSettings = TlsSettings()
+    topology: dict[
+        Literal["s0", "s1", "s2", "logical_cluster", "physical_cluster", "vdc"], str
+    ] = {}
+    """Network domains of this host. HETEROSCALE_TOPOLOGY="s1=minipod-3,s2=pod-0" overrides."""
+    labels: dict[str, str] = {}
+    sample_interval: Duration = 1.0
+    """How often probes run. Reports leave as often as the coordinator asks for."""
+    scrape_timeout: Duration = 2.0
+    reconcile_interval: Duration = 2.0
+    """How often each gate is held against what its routers say."""
+    ports: PortRange = PortRange()
+    templates: dict[Name, Template] = {}
+    hooks: dict[Name, Hook] = {}
+    engines: tuple[StaticEngine, ...] = ()
+    gpu: GpuSettings = GpuSettings()
+    rdma: RdmaSettings = RdmaSettings()
+
+
+class AgentDocument(DocumentModel):
+    """A whole YAML document of kind Agent."""
+
+    api_version: Literal["heteroscale/v1"]
+    kind: Literal["Agent"]
+    spec: AgentSpec
+
+
+def load(path: Path) -> AgentSpec:
+    """Read the one Agent document of ``path``.
+
+    Raises:
+        DocumentError: with file, line and field of everything that is wrong.
+        OSError: the file cannot be read.
+
+    """
+    documents = read_documents(path.read_text(encoding="utf-8"), str(path))
+    return documents[0].parse(AgentDocument).spec
