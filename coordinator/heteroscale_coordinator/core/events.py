@@ -1,0 +1,245 @@
+"""What a turn takes in and what it puts out: events, changes and effects, all plain values.
+
+An async effect always ends as an event, success or failure. Changes take effect after the commit;
+effects leave after that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from heteroscale.words import Outcome, Role
+from heteroscale_coordinator.core.model import (
+    Command,
+    Decision,
+    EngineSample,
+    GpuColumns,
+    Instance,
+    Inventory,
+    RankFact,
+    Service,
+)
+from heteroscale_coordinator.core.spec import ServiceSpec
+
+# ---- events: from agents -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class AgentConnected:
+    """A hello was accepted. ``facts`` is everything that runs there."""
+
+    agent_id: str
+    incarnation: int
+    hostname: str
+    facts: tuple[RankFact, ...] = ()
+    history: tuple[EngineSample, ...] = ()
+    inventory_hash: str = ""
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentDisconnected:
+    """The agent's stream ended."""
+
+    agent_id: str
+    incarnation: int
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class InventoryLearned:
+    """The slow facts of a host."""
+
+    agent_id: str
+    inventory: Inventory
+
+
+@dataclass(slots=True)
+class ReportReceived:
+    """A report; not frozen, because thousands arrive a second."""
+
+    agent_id: str
+    incarnation: int
+    sequence: int
+    engines: tuple[EngineSample, ...] = ()
+    gpus: GpuColumns = GpuColumns()
+
+
+@dataclass(frozen=True, slots=True)
+class RankChanged:
+    """An agent tells that an instance changed. ``cause`` is the command, or empty."""
+
+    agent_id: str
+    fact: RankFact
+    cause: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CommandAnswered:
+    """An agent's word on a command."""
+
+    agent_id: str
+    command_id: str
+    outcome: Outcome
+    message: str = ""
+    fact: RankFact | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has passed: evaluate what is due."""
+
+
+# ---- events: what an operator asks -------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyService:
+    """Create the service or replace its specification."""
+
+    request_id: str
+    name: str
+    spec: ServiceSpec
+    document: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteService:
+    """Forget the service; with ``drain`` its instances are drained first."""
+
+    request_id: str
+    name: str
+    drain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PauseService:
+    """Decide and explain, but act no more; what is under way goes on."""
+
+    request_id: str
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeService:
+    """Act again."""
+
+    request_id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleService:
+    """Set wanted counts by hand, once, within bounds."""
+
+    request_id: str
+    name: str
+    counts: Mapping[Role, int]
+
+
+@dataclass(frozen=True, slots=True)
+class DrainInstance:
+    """Empty and stop one instance."""
+
+    request_id: str
+    instance_id: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReinstateInstance:
+    """Take one withdrawn, or not yet stopped, instance back into service."""
+
+    request_id: str
+    instance_id: str
+
+
+AgentEvent = (
+    AgentConnected
+    | AgentDisconnected
+    | InventoryLearned
+    | ReportReceived
+    | RankChanged
+    | CommandAnswered
+)
+Wish = (
+    ApplyService
+    | DeleteService
+    | PauseService
+    | ResumeService
+    | ScaleService
+    | DrainInstance
+    | ReinstateInstance
+)
+Event = AgentEvent | Wish | Tick
+
+# ---- what a turn puts out ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer to a wish: empty ``error`` is a yes; ``not_found`` tells the kind of no."""
+
+    request_id: str
+    error: str = ""
+    not_found: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RenewLeases:
+    """Extend the leases of an agent's instances: {instance id: seconds from now}."""
+
+    agent_id: str
+    leases: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveFromRouters:
+    """A lost node's worker is to be taken out of these routers; level-triggered, sent each tick."""
+
+    routers: tuple[str, ...]
+    endpoint: str
+
+
+Effect = Answer | RenewLeases | RemoveFromRouters
+
+
+@dataclass(slots=True)
+class Changes:
+    """What a turn changes. Built by one turn, committed whole or dropped whole.
+
+    ``None`` as a value deletes the row. Commands that are new and open leave after the commit.
+    """
+
+    services: dict[str, Service | None] = field(default_factory=dict)
+    instances: dict[str, Instance | None] = field(default_factory=dict)
+    commands: dict[str, Command | None] = field(default_factory=dict)
+    decisions: list[Decision] = field(default_factory=list)
+    effects: list[Effect] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        """Return whether anything durable changes."""
+        return bool(self.services or self.instances or self.commands)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The fleet's own settings, seconds; one for all services."""
+
+    tick: float = 5.0
+    """Every service is evaluated once a tick."""
+    report_interval: float = 5.0
+    silent_after: float = 15.0
+    """An agent unheard this long: its instances are UNKNOWN (still counted, GPUs still held)."""
+    lost_after: float = 120.0
+    """UNKNOWN this long: LOST, replaced. Never during a partition."""
+    partition_share: float = 0.2
+    """More than this share of agents silent within one window is a partition, not deaths."""
+    cover_for: float = 60.0
+    """A new coordinator waits so long for coverage of a service; then it launches only."""
+    command_deadline: float = 60.0
+    """A command that reaches its agent later than this is refused."""
+    forget_after: float = 3600.0
+    """Ended instances and commands are kept so long, for those who ask."""

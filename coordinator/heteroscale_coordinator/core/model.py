@@ -1,0 +1,384 @@
+"""The values that the core speaks of: nodes, instances, services, commands, decisions.
+
+All frozen. Times are seconds since 1970 on the coordinator's own clock, which never goes back
+(design: ``now = max(wall, last committed)``). Unknown is ``None``, never zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+from heteroscale.words import (
+    GateState,
+    InstanceState,
+    Outcome,
+    Role,
+    ScrapeQuality,
+    WithdrawReason,
+)
+from heteroscale_coordinator.core.spec import ServiceSpec
+
+Counts = Mapping[Role, int]
+"""A number for each role: a step {ΔP, ΔD}, or wanted counts."""
+
+# ---- what agents tell ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class GpuFact:
+    """A GPU of a node."""
+
+    index: int
+    type: str
+    memory_bytes: int = 0
+    uuid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateFact:
+    """A launch template that an agent allows."""
+
+    name: str
+    role: Role
+    gpus: int
+    engine: str
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """Slow facts of a node. ``topology`` maps a level (s0, s1, s2 …) to the domain's name."""
+
+    hash: str = ""
+    gpus: tuple[GpuFact, ...] = ()
+    nic_count: int = 0
+    topology: Mapping[str, str] = field(default_factory=dict)
+    templates: tuple[TemplateFact, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+class LatencySample(NamedTuple):
+    """Cumulative seconds and observations; bucket deltas since the report before."""
+
+    sum_seconds: float
+    observations: float
+    bucket_deltas: tuple[int, ...] = ()
+
+
+class EngineSample(NamedTuple):
+    """One engine in one report. Counters are cumulative, with resets removed by the agent."""
+
+    instance_id: str
+    quality: ScrapeQuality
+    at: float
+    """When the values were true, on the coordinator's clock."""
+    generation_tokens: float | None = None
+    prompt_tokens: float | None = None
+    computed_prompt_tokens: float | None = None
+    requests_finished: float | None = None
+    requests_aborted: float | None = None
+    running: float | None = None
+    waiting: float | None = None
+    transferring: float | None = None
+    kv_usage: float | None = None
+    ttft: LatencySample | None = None
+    tbt: LatencySample | None = None
+
+
+class GpuColumns(NamedTuple):
+    """Columns in the order of the inventory; -1 is unknown."""
+
+    utilization_percent: tuple[int, ...] = ()
+    memory_used_mib: tuple[int, ...] = ()
+    healthy: tuple[bool, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RankFact:
+    """One rank of an instance as its agent sees it (``InstanceStatus`` on the wire)."""
+
+    instance_id: str
+    service: str
+    role: Role
+    state: InstanceState
+    generation: int
+    rank: int = 0
+    rank_count: int = 1
+    reason: WithdrawReason | None = None
+    gate_state: GateState = GateState.CLOSED
+    endpoint: str = ""
+    group: str = ""
+    template: str = ""
+    gpu_indices: tuple[int, ...] = ()
+    message: str = ""
+    terminating: bool = False
+    startup_time: float | None = None
+    state_age: float = 0.0
+    origin: str = ""
+
+
+# ---- instances -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Rank:
+    """Where one process of an instance stands, and the last that was heard of it."""
+
+    agent_id: str
+    gpu_indices: tuple[int, ...]
+    state: InstanceState = InstanceState.PENDING
+    generation: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """An instance as the coordinator knows it; rank 0 speaks for it."""
+
+    instance_id: str
+    service: str
+    role: Role
+    ranks: tuple[Rank, ...]
+    state: InstanceState
+    generation: int
+    """Rank 0's generation as last heard; commands expect it."""
+    created_at: float
+    changed_at: float
+    template: str = ""
+    group: str = ""
+    gpu_type: str = ""
+    reason: WithdrawReason | None = None
+    gate_state: GateState = GateState.CLOSED
+    endpoint: str = ""
+    message: str = ""
+    cause: str = ""
+    """The decision or wish that last moved it."""
+    terminating: bool = False
+    startup_time: float | None = None
+    silent_from: InstanceState | None = None
+    """While UNKNOWN or LOST: the state before."""
+    replaced: bool = False
+    """LOST, and another was launched for it: on return it is withdrawn first, never killed at sight."""
+    origin: str = ""
+    """Not launched by us: a fact. Empty for our own."""
+
+    @property
+    def agent_id(self) -> str:
+        """The agent of rank 0."""
+        return self.ranks[0].agent_id
+
+
+LIVE_STATES = frozenset(
+    {
+        InstanceState.PENDING,
+        InstanceState.LAUNCHING,
+        InstanceState.WARMING,
+        InstanceState.IN_SERVICE,
+        InstanceState.WITHDRAWN,
+        InstanceState.DRAINING,
+        InstanceState.UNKNOWN,
+    }
+)
+"""States in which an instance holds its GPUs (LOST too, until its agent returns or is forgotten)."""
+
+STARTING_STATES = frozenset({InstanceState.PENDING, InstanceState.LAUNCHING, InstanceState.WARMING})
+
+
+def counts_as_supply(instance: Instance) -> bool:
+    """Return whether the laws count it: in service, on its way there, or silent but not given up.
+
+    ``ratio_hold`` is on its way; every other withdrawal is on its way out.
+    """
+    if instance.state is InstanceState.WITHDRAWN:
+        return instance.reason is WithdrawReason.RATIO_HOLD
+    return instance.state in STARTING_STATES or instance.state in (
+        InstanceState.IN_SERVICE,
+        InstanceState.UNKNOWN,
+    )
+
+
+# ---- services and what the policy remembers --------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SoftScaleIn:
+    """A withdrawal under observation. Its members are the instances withdrawn for that reason."""
+
+    decision_id: str
+    at: float
+    until: float
+    demand: float
+    """Q at withdrawal, tokens/s of the sizing role."""
+    peak: float = 0.0
+    """Highest Q seen since."""
+
+
+@dataclass(frozen=True, slots=True)
+class Breach:
+    """A latency breach: since when, and the counts it began with (steps never compound)."""
+
+    since: float
+    counts: Mapping[Role, int]
+    last_step_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyMemory:
+    """What a service's policy carries from one turn to the next; persisted, so cooldowns survive."""
+
+    wanted: Mapping[Role, int] = field(default_factory=dict)
+    """Counts the service should have now; repair launches what is missing."""
+    last_out_at: float | None = None
+    last_in_at: float | None = None
+    cooldown_in_factor: float = 1.0
+    """Lengthens after a soft scale-in that had to be taken back at non-rising demand."""
+    soft: SoftScaleIn | None = None
+    breach: Breach | None = None
+    low_since: float | None = None
+    """Since when demand has been below the scale-in threshold without a break."""
+    startup_times: tuple[float, ...] = ()
+    """Last measured start-ups in seconds, newest last, at most 20."""
+    launch_failures: int = 0
+    """Launches failed in a row."""
+    launch_after: float = 0.0
+    """No launch before: backoff after failures or infeasible placement."""
+    avoid: Mapping[str, float] = field(default_factory=dict)
+    """Agents where a launch failed, until when."""
+    covering_since: float | None = None
+    """Since when this coordinator has been waiting to hear the service's instances."""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A service: its specification, the operator's switches, the policy's memory."""
+
+    name: str
+    spec: ServiceSpec
+    document: str = ""
+    paused: str = ""
+    """Why it is paused; empty: it is not."""
+    memory: PolicyMemory = PolicyMemory()
+    quarantine: str = ""
+    deleting: bool = False
+
+
+# ---- decisions -------------------------------------------------------------------------------
+
+
+class Action(StrEnum):
+    """What a decision does."""
+
+    HOLD = "hold"
+    SCALE_OUT = "scale_out"
+    SCALE_IN = "scale_in"
+    """Soft: withdraw and observe."""
+    REINSTATE = "reinstate"
+    FINISH_SCALE_IN = "finish_scale_in"
+    """Drain what was withdrawn."""
+    REPAIR = "repair"
+    """Launch what is missing of the wanted counts."""
+
+
+class SignalValue(NamedTuple):
+    """A signal as the decision saw it; quality: ok, partial, stale, missing or idle."""
+
+    name: str
+    value: float | None
+    unit: str
+    quality: str
+    coverage: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the policy says: how many, never where. A reason also when it is "hold"."""
+
+    action: Action
+    reason: str
+    """One human sentence; log, API and tests share it."""
+    bound_by: str
+    """The stage that bound the outcome: demand, guard, consent, ratio, bounds, cooldown, coverage …"""
+    memory: PolicyMemory
+    """To be kept in any case."""
+    done: PolicyMemory
+    """To be kept instead when the action is carried out (placed, withdrawn …)."""
+    delta: Counts = field(default_factory=dict)
+    """SCALE_OUT and REPAIR: instances to add; SCALE_IN: to withdraw (positive); REINSTATE: how many
+    of each role to take back."""
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    """Inputs and arithmetic by name."""
+    signals: tuple[SignalValue, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A verdict with where it was carried out, as recorded and shown."""
+
+    decision_id: str
+    service: str
+    at: float
+    action: Action
+    reason: str
+    bound_by: str
+    delta: Counts = field(default_factory=dict)
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    instance_ids: tuple[str, ...] = ()
+    advisory: bool = False
+    signals: tuple[SignalValue, ...] = ()
+    repeat_count: int = 1
+    last_at: float = 0.0
+
+
+# ---- commands --------------------------------------------------------------------------------
+
+
+class Verb(StrEnum):
+    """What a command does."""
+
+    LAUNCH = "launch"
+    WITHDRAW = "withdraw"
+    REINSTATE = "reinstate"
+    DRAIN = "drain"
+    TERMINATE = "terminate"
+
+
+class CommandState(StrEnum):
+    """The life of a command: open until the agent's last word, or its deadline."""
+
+    OPEN = "open"
+    ACCEPTED = "accepted"
+    DONE = "done"
+    REFUSED = "refused"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One order to one agent, carried out at most once. What it needs beyond this is in the spec."""
+
+    command_id: str
+    verb: Verb
+    agent_id: str
+    instance_id: str
+    service: str
+    cause: str
+    expected_generation: int
+    created_at: float
+    expires_at: float
+    state: CommandState = CommandState.OPEN
+    rank: int = 0
+    reason: WithdrawReason | None = None
+    lease: float | None = None
+    message: str = ""
+
+
+ANSWERED = {
+    Outcome.DONE: CommandState.DONE,
+    Outcome.REFUSED: CommandState.REFUSED,
+    Outcome.FAILED: CommandState.FAILED,
+    Outcome.UNKNOWN: CommandState.UNKNOWN,
+    Outcome.ACCEPTED: CommandState.ACCEPTED,
+}
