@@ -1,0 +1,1 @@
+"""Touches the world: the wire, the store, the network faces. Decides nothing."""
