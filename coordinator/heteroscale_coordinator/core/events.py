@@ -22,6 +22,8 @@ from heteroscale_coordinator.core.model import (
 )
 from heteroscale_coordinator.core.spec import ServiceSpec
 
+NO_GPUS = GpuColumns()
+
 # ---- events: from agents -----------------------------------------------------------------------
 
 
@@ -36,6 +38,7 @@ class AgentConnected:
     history: tuple[EngineSample, ...] = ()
     inventory_hash: str = ""
     version: str = ""
+    advertise_host: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ class ReportReceived:
     incarnation: int
     sequence: int
     engines: tuple[EngineSample, ...] = ()
-    gpus: GpuColumns = GpuColumns()
+    gpus: GpuColumns = NO_GPUS
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,5 +244,7 @@ class Rules:
     """A new coordinator waits so long for coverage of a service; then it launches only."""
     command_deadline: float = 60.0
     """A command that reaches its agent later than this is refused."""
+    launch_backoff: float = 10.0
+    """After a failed launch the next waits so long, doubling with each failure in a row, to 30×."""
     forget_after: float = 3600.0
     """Ended instances and commands are kept so long, for those who ask."""

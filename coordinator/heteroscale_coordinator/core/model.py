@@ -374,6 +374,11 @@ class Command:
     lease: float | None = None
     message: str = ""
 
+    @property
+    def ended(self) -> bool:
+        """Whether the last word on it has been spoken."""
+        return self.state not in (CommandState.OPEN, CommandState.ACCEPTED)
+
 
 ANSWERED = {
     Outcome.DONE: CommandState.DONE,

@@ -98,7 +98,7 @@ class SloSpec(DocumentModel):
 
 
 class GateSpec(DocumentModel):
-    """How traffic reaches instances and is kept from them. The agent of an instance owns its gate."""
+    """How traffic reaches instances and is kept from them. An instance's agent owns its gate."""
 
     kind: Literal["sglang-router", "hook", "file", "none"] = "none"
     routers: tuple[str, ...] = ()
@@ -127,8 +127,8 @@ class DrainSpec(DocumentModel):
     grace: Duration = 30.0
     """TERM → this long → KILL."""
     lease: Duration = 30.0
-    """Without a coordinator's renewal for this long, a withdrawn or draining instance goes back into
-    service. Shorter heals faster after a coordinator is lost; must outlast its restart."""
+    """Without a coordinator's renewal for this long, a withdrawn or draining instance goes back
+    into service. Shorter heals faster after a coordinator is lost; must outlast its restart."""
 
 
 class GuardSpec(DocumentModel):

@@ -7,10 +7,11 @@ hellos of a restart.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from heteroscale_coordinator.core.events import Changes, Rules
+from heteroscale_coordinator.core.events import NO_GPUS, Changes, Rules
 from heteroscale_coordinator.core.model import Command, GpuColumns, Instance, Inventory, Service
 from heteroscale_coordinator.core.track import Track
 
@@ -23,14 +24,19 @@ class Agent:
 
     agent_id: str
     hostname: str = ""
+    advertise_host: str = ""
     version: str = ""
     incarnation: int = 0
     sequence: int = 0
     connected: bool = False
+    heard: bool = False
+    """Heard by this coordinator, not only known from its store."""
     heard_at: float = 0.0
     """Of any message, on the coordinator's clock."""
-    inventory: Inventory = Inventory()
-    gpus: GpuColumns = GpuColumns()
+    silent: bool = False
+    lost: bool = False
+    inventory: Inventory = field(default_factory=Inventory)
+    gpus: GpuColumns = NO_GPUS
     message: str = ""
 
 
@@ -40,6 +46,8 @@ class State:
 
     rules: Rules = field(default_factory=Rules)
     started_at: float = 0.0
+    turned_at: float = 0.0
+    """When the last turn was."""
     services: dict[str, Service] = field(default_factory=dict)
     instances: dict[str, Instance] = field(default_factory=dict)
     commands: dict[str, Command] = field(default_factory=dict)
@@ -47,15 +55,77 @@ class State:
     tracks: dict[str, Track] = field(default_factory=dict)
     evaluated_at: dict[str, float] = field(default_factory=dict)
     """When each service was last evaluated."""
+    partition: str = ""
+    """Said aloud while too many agents fell silent at once; empty otherwise."""
+    open_commands: dict[str, set[str]] = field(default_factory=dict)
+    """Ids of commands that are not ended, by instance."""
+    _of_service: dict[str, dict[str, None]] = field(default_factory=dict)
+    _of_agent: dict[str, dict[str, None]] = field(default_factory=dict)
+
+    def begin(self, now: float) -> None:
+        """Start from what the store held: known agents are silent since now, indexes are built."""
+        self.started_at = self.turned_at = now
+        for instance in self.instances.values():
+            self._index(instance)
+            for rank in instance.ranks:
+                if rank.agent_id:
+                    self.agent(rank.agent_id, now)
+        for command in self.commands.values():
+            self._index_command(command.command_id, command)
+
+    def agent(self, agent_id: str, now: float) -> Agent:
+        """Return the agent's record, made when it is new."""
+        found = self.agents.get(agent_id)
+        if found is None:
+            found = self.agents[agent_id] = Agent(agent_id, heard_at=now)
+        return found
+
+    def of_service(self, name: str) -> Iterator[Instance]:
+        """Return the committed instances of a service."""
+        return (self.instances[key] for key in self._of_service.get(name, ()))
+
+    def of_agent(self, agent_id: str) -> Iterator[Instance]:
+        """Return the committed instances with a rank on an agent."""
+        return (self.instances[key] for key in self._of_agent.get(agent_id, ()))
 
     def apply(self, changes: Changes) -> None:
         """Take over what has been committed."""
+        for instance_id, instance in changes.instances.items():
+            if (before := self.instances.get(instance_id)) is not None:
+                self._unindex(before)
+            if instance is None:
+                self.tracks.pop(instance_id, None)
+            else:
+                self._index(instance)
+        for command_id, command in changes.commands.items():
+            self._index_command(command_id, command)
         _merge(self.services, changes.services)
         _merge(self.instances, changes.instances)
         _merge(self.commands, changes.commands)
-        for instance_id, instance in changes.instances.items():
-            if instance is None:
-                self.tracks.pop(instance_id, None)
+        for name, service in changes.services.items():
+            if service is None:
+                self.evaluated_at.pop(name, None)
+
+    def _index(self, instance: Instance) -> None:
+        self._of_service.setdefault(instance.service, {})[instance.instance_id] = None
+        for rank in instance.ranks:
+            self._of_agent.setdefault(rank.agent_id, {})[instance.instance_id] = None
+
+    def _index_command(self, command_id: str, command: Command | None) -> None:
+        known = command or self.commands.get(command_id)
+        if known is None:
+            return
+        if command is not None and not command.ended:
+            self.open_commands.setdefault(known.instance_id, set()).add(command_id)
+        elif (ids := self.open_commands.get(known.instance_id)) is not None:
+            ids.discard(command_id)
+            if not ids:
+                del self.open_commands[known.instance_id]
+
+    def _unindex(self, instance: Instance) -> None:
+        self._of_service.get(instance.service, {}).pop(instance.instance_id, None)
+        for rank in instance.ranks:
+            self._of_agent.get(rank.agent_id, {}).pop(instance.instance_id, None)
 
 
 def _merge(table: dict[str, _T], changed: dict[str, _T | None]) -> None:

@@ -1,0 +1,95 @@
+"""The life of a command: issued by a turn, sent after its commit, ended by the agent or its deadline.
+
+``OPEN → ACCEPTED → DONE | REFUSED | FAILED | UNKNOWN | EXPIRED``. What a command needs beyond the
+record (gate, template, drain settings) is read from the service's specification when it is sent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from heteroscale.words import Outcome, WithdrawReason
+from heteroscale_coordinator.core.draft import Draft
+from heteroscale_coordinator.core.model import (
+    ANSWERED,
+    Command,
+    CommandState,
+    Instance,
+    Verb,
+)
+
+
+def issue(
+    draft: Draft,
+    verb: Verb,
+    instance: Instance,
+    cause: str,
+    *,
+    rank: int = 0,
+    reason: WithdrawReason | None = None,
+    lease: float | None = None,
+) -> Command:
+    """Write a new open command for one rank of ``instance``; it leaves after the commit."""
+    known = instance.ranks[rank]
+    command = Command(
+        command_id=draft.mint("cmd"),
+        verb=verb,
+        agent_id=known.agent_id,
+        instance_id=instance.instance_id,
+        service=instance.service,
+        cause=cause,
+        expected_generation=0 if verb is Verb.LAUNCH else known.generation,
+        created_at=draft.now,
+        expires_at=draft.now + draft.state.rules.command_deadline,
+        rank=rank,
+        reason=reason,
+        lease=lease,
+    )
+    draft.put_command(command)
+    return command
+
+
+def busy(draft: Draft, instance: Instance) -> bool:
+    """Return whether an order is under way that the next one should wait for."""
+    return any(
+        command.state is CommandState.OPEN for command in draft.commands_of(instance.instance_id)
+    )
+
+
+def draining(draft: Draft, instance: Instance) -> bool:
+    """Return whether a drain of ours is open or accepted."""
+    return any(c.verb is Verb.DRAIN for c in draft.commands_of(instance.instance_id))
+
+
+def answer(draft: Draft, command: Command, outcome: Outcome, message: str) -> Command:
+    """Note an agent's word. An ended command keeps its first ending."""
+    if command.ended:
+        return command
+    command = replace(command, state=ANSWERED[outcome], message=message)
+    draft.put_command(command)
+    return command
+
+
+def end(draft: Draft, command: Command, state: CommandState, message: str) -> None:
+    """End a command without the agent's word."""
+    if not command.ended:
+        draft.put_command(replace(command, state=state, message=message))
+
+
+def expire(draft: Draft) -> list[Command]:
+    """End open commands whose deadline has passed, and return them.
+
+    Accepted ones have no deadline of their own: the agent works on them, and facts tell the end.
+    """
+    gone: list[Command] = []
+    for ids in draft.state.open_commands.values():
+        for command_id in ids:
+            command = draft.command(command_id)
+            if command is None or command.state is not CommandState.OPEN:
+                continue
+            # The agent refuses it from expires_at on; a moment more lets its last word arrive.
+            if draft.now > command.expires_at + draft.state.rules.silent_after:
+                gone.append(command)
+    for command in gone:
+        end(draft, command, CommandState.EXPIRED, "no answer before its deadline")
+    return gone

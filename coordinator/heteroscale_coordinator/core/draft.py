@@ -1,0 +1,138 @@
+"""What one turn is writing: a layer over the committed state, read through and dropped whole.
+
+Rooms of the turn read and write the draft, never the state's durable tables. A nested draft lets one
+service's part fail without the rest: it is merged into its parent only when it is whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from heteroscale_coordinator.core.events import Changes, Effect
+from heteroscale_coordinator.core.model import Command, Decision, Instance, Service
+from heteroscale_coordinator.core.state import State
+
+Mint = Callable[[str], str]
+"""Given a kind ("i", "cmd", "dec") it returns a new id; randomness enters the core here only."""
+
+
+class Draft:
+    """Changes under way, at one moment, over a state or over another draft."""
+
+    def __init__(self, state: State, now: float, mint: Mint, parent: Draft | None = None) -> None:
+        self.state = state
+        self.now = now
+        self.mint = mint
+        self.changes = Changes()
+        self._parent = parent
+
+    def nested(self) -> Draft:
+        """Return a draft over this one."""
+        return Draft(self.state, self.now, self.mint, self)
+
+    def merge(self) -> None:
+        """Give everything to the parent."""
+        if self._parent is None:
+            raise ValueError("only a nested draft merges")
+        into, mine = self._parent.changes, self.changes
+        into.services.update(mine.services)
+        into.instances.update(mine.instances)
+        into.commands.update(mine.commands)
+        into.decisions.extend(mine.decisions)
+        into.effects.extend(mine.effects)
+
+    # ---- read --------------------------------------------------------------------------------
+
+    def service(self, name: str) -> Service | None:
+        """Return a service as this turn left it."""
+        if name in self.changes.services:
+            return self.changes.services[name]
+        return self._parent.service(name) if self._parent else self.state.services.get(name)
+
+    def instance(self, instance_id: str) -> Instance | None:
+        """Return an instance as this turn left it."""
+        if instance_id in self.changes.instances:
+            return self.changes.instances[instance_id]
+        if self._parent:
+            return self._parent.instance(instance_id)
+        return self.state.instances.get(instance_id)
+
+    def command(self, command_id: str) -> Command | None:
+        """Return a command as this turn left it."""
+        if command_id in self.changes.commands:
+            return self.changes.commands[command_id]
+        if self._parent:
+            return self._parent.command(command_id)
+        return self.state.commands.get(command_id)
+
+    def instances_of(self, name: str) -> list[Instance]:
+        """Return a service's instances as this turn left them, in order of id."""
+        ids = {instance.instance_id for instance in self.state.of_service(name)}
+        return self._current(ids, lambda instance: instance.service == name)
+
+    def instances_on(self, agent_id: str) -> list[Instance]:
+        """Return the instances with a rank on an agent as this turn left them, in order of id."""
+        ids = {instance.instance_id for instance in self.state.of_agent(agent_id)}
+        return self._current(
+            ids, lambda instance: any(rank.agent_id == agent_id for rank in instance.ranks)
+        )
+
+    def commands_of(self, instance_id: str) -> list[Command]:
+        """Return the commands of an instance that are not ended, as this turn left them."""
+        ids = self.state.open_commands.get(instance_id, set()) | {
+            key
+            for layer in self._layers()
+            for key, command in layer.changes.commands.items()
+            if command is not None and command.instance_id == instance_id
+        }
+        found = (self.command(key) for key in sorted(ids))
+        return [command for command in found if command is not None and not command.ended]
+
+    def _current(self, ids: set[str], belongs: Callable[[Instance], bool]) -> list[Instance]:
+        for layer in self._layers():
+            ids |= layer.changes.instances.keys()
+        found = (self.instance(key) for key in sorted(ids))
+        return [instance for instance in found if instance is not None and belongs(instance)]
+
+    def _layers(self) -> Iterator[Draft]:
+        layer: Draft | None = self
+        while layer is not None:
+            yield layer
+            layer = layer._parent  # noqa: SLF001
+
+    # ---- write -------------------------------------------------------------------------------
+
+    def put_service(self, service: Service) -> None:
+        """Write a service, when it differs."""
+        if self.service(service.name) != service:
+            self.changes.services[service.name] = service
+
+    def put_instance(self, instance: Instance) -> None:
+        """Write an instance, when it differs."""
+        if self.instance(instance.instance_id) != instance:
+            self.changes.instances[instance.instance_id] = instance
+
+    def put_command(self, command: Command) -> None:
+        """Write a command, when it differs."""
+        if self.command(command.command_id) != command:
+            self.changes.commands[command.command_id] = command
+
+    def drop_service(self, name: str) -> None:
+        """Delete a service."""
+        self.changes.services[name] = None
+
+    def drop_instance(self, instance_id: str) -> None:
+        """Delete an instance's row."""
+        self.changes.instances[instance_id] = None
+
+    def drop_command(self, command_id: str) -> None:
+        """Delete a command's row."""
+        self.changes.commands[command_id] = None
+
+    def record(self, decision: Decision) -> None:
+        """Record a decision."""
+        self.changes.decisions.append(decision)
+
+    def emit(self, effect: Effect) -> None:
+        """Ask the edge for something."""
+        self.changes.effects.append(effect)

@@ -1,0 +1,107 @@
+"""What must go on each tick whatever the policy says: leases, strays, broken instances, cleaning up.
+
+All of it is level-triggered: it looks at what is and asks for what is missing, so a command that got
+lost or refused is simply asked for again.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from heteroscale.words import InstanceState, Role, WithdrawReason
+from heteroscale_coordinator.core import instance as life
+from heteroscale_coordinator.core.command import busy, draining, issue
+from heteroscale_coordinator.core.draft import Draft
+from heteroscale_coordinator.core.events import RemoveFromRouters, RenewLeases
+from heteroscale_coordinator.core.model import Instance, Service, Verb
+from heteroscale_coordinator.core.state import State
+
+_STOPPABLE = frozenset({InstanceState.IN_SERVICE, InstanceState.WARMING, InstanceState.WITHDRAWN})
+
+
+def attend(draft: Draft, service: Service) -> None:
+    """Do one service's duties."""
+    for instance in draft.instances_of(service.name):
+        if is_stray(service, instance) and not busy(draft, instance):
+            issue(draft, Verb.REINSTATE, instance, "not under observation")
+        _stop_other_ranks(draft, instance)
+        if instance.state is InstanceState.LOST and instance.endpoint and service.spec.gate.routers:
+            draft.emit(RemoveFromRouters(service.spec.gate.routers, instance.endpoint))
+    if service.deleting:
+        _delete(draft, service)
+
+
+def is_stray(service: Service, instance: Instance) -> bool:
+    """Return whether an instance is withdrawn for a scale-in that nobody observes any more."""
+    return (
+        instance.state is InstanceState.WITHDRAWN
+        and instance.reason is WithdrawReason.SOFT_SCALE_IN
+        and service.memory.soft is None
+        and not service.deleting
+    )
+
+
+def leases(draft: Draft) -> list[RenewLeases]:
+    """Return the renewals that the committed state asks for; also without a commit of its own."""
+    due: dict[str, dict[str, float]] = defaultdict(dict)
+    for service in draft.state.services.values():
+        for instance in draft.state.of_service(service.name):
+            if _leased(draft, service, instance):
+                due[instance.agent_id][instance.instance_id] = service.spec.drain.lease
+    return [RenewLeases(agent_id, due[agent_id]) for agent_id in sorted(due)]
+
+
+def _leased(draft: Draft, service: Service, instance: Instance) -> bool:
+    if instance.state is InstanceState.WITHDRAWN:
+        soft = instance.reason is WithdrawReason.SOFT_SCALE_IN
+        # Between FINISH_SCALE_IN and the agent's word the drain is on its way: keep it out.
+        observed = service.memory.soft is not None or draining(draft, instance)
+        return soft and observed
+    return (
+        instance.state is InstanceState.DRAINING
+        and not instance.terminating
+        and draining(draft, instance)
+    )
+
+
+def _stop_other_ranks(draft: Draft, instance: Instance) -> None:
+    if len(instance.ranks) == 1:
+        return
+    states = [rank.state for rank in instance.ranks]
+    broken = instance.state is InstanceState.FAILED
+    finished = states[0] is InstanceState.TERMINATED
+    if not broken and not finished:
+        return
+    stopping = {c.rank for c in draft.commands_of(instance.instance_id) if c.verb is Verb.TERMINATE}
+    for number, rank in enumerate(instance.ranks):
+        if rank.state not in life.ENDED and rank.generation and number not in stopping:
+            issue(draft, Verb.TERMINATE, instance, "a rank ended", rank=number)
+
+
+def _delete(draft: Draft, service: Service) -> None:
+    alive = [i for i in draft.instances_of(service.name) if i.state not in life.ENDED]
+    for instance in alive:
+        if instance.state in _STOPPABLE and not draining(draft, instance):
+            issue(draft, Verb.DRAIN, instance, "service deleted")
+    if not alive:
+        draft.drop_service(service.name)
+
+
+def clean_up(draft: Draft) -> None:
+    """Forget what ended long ago."""
+    before = draft.now - draft.state.rules.forget_after
+    for instance in draft.state.instances.values():
+        over = instance.state in life.ENDED or instance.state is InstanceState.LOST
+        if over and instance.changed_at < before:
+            draft.drop_instance(instance.instance_id)
+    for command in draft.state.commands.values():
+        if command.ended and command.created_at < before:
+            draft.drop_command(command.command_id)
+
+
+def counted(state: State, name: str) -> dict[tuple[Role, InstanceState], int]:
+    """Return how many instances of a service stand in each role and state."""
+    counts: dict[tuple[Role, InstanceState], int] = defaultdict(int)
+    for instance in state.of_service(name):
+        counts[instance.role, instance.state] += 1
+    return dict(counts)

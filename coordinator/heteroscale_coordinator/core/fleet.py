@@ -1,0 +1,213 @@
+"""Folds what agents say into the state: who is there, what runs, what was measured.
+
+Telemetry (agents, tracks) is folded in place, because it is never persisted and a repeated fact does
+no harm. What an agent says of instances and commands goes through the draft and is committed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from heteroscale.words import InstanceState, Outcome
+from heteroscale_coordinator.core import instance as life
+from heteroscale_coordinator.core.command import answer, end
+from heteroscale_coordinator.core.draft import Draft
+from heteroscale_coordinator.core.events import (
+    AgentConnected,
+    AgentDisconnected,
+    CommandAnswered,
+    InventoryLearned,
+    RankChanged,
+    ReportReceived,
+)
+from heteroscale_coordinator.core.model import (
+    CommandState,
+    EngineSample,
+    Instance,
+    RankFact,
+    Service,
+    Verb,
+)
+from heteroscale_coordinator.core.state import Agent
+from heteroscale_coordinator.core.track import SLOTS, Track
+
+MAX_STARTUPS = 20
+MAX_BACKOFF = 30
+"""Launch backoff grows to so many times ``rules.launch_backoff``."""
+
+
+def connected(draft: Draft, event: AgentConnected) -> None:
+    """An agent said hello: what it lists runs, and what it does not list does not."""
+    agent = _hear(draft, event.agent_id)
+    agent.hostname, agent.version = event.hostname, event.version
+    agent.advertise_host = event.advertise_host
+    agent.incarnation, agent.sequence, agent.connected = event.incarnation, 0, True
+    agent.message = ""
+    for fact in event.facts:
+        told(draft, event.agent_id, fact)
+    listed = {fact.instance_id for fact in event.facts}
+    for instance in draft.instances_on(event.agent_id):
+        if instance.instance_id not in listed:
+            _missing(draft, instance, event.agent_id)
+    _measure(draft, event.history)
+
+
+def disconnected(draft: Draft, event: AgentDisconnected) -> None:
+    """A stream ended. Nothing is concluded from it: silence is told by time alone."""
+    agent = draft.state.agents.get(event.agent_id)
+    if agent is not None and agent.incarnation == event.incarnation:
+        agent.connected = False
+        agent.message = event.why
+
+
+def inventory_learned(draft: Draft, event: InventoryLearned) -> None:
+    """The slow facts of a host came, or were read back from the store."""
+    draft.state.agent(event.agent_id, draft.now).inventory = event.inventory
+
+
+def reported(draft: Draft, event: ReportReceived) -> None:
+    """Take in a report, unless a newer one has been."""
+    agent = draft.state.agents.get(event.agent_id)
+    if agent is None or event.incarnation != agent.incarnation:
+        return
+    if event.sequence <= agent.sequence:
+        return
+    if agent.silent:
+        _hear(draft, event.agent_id)
+    agent.heard_at, agent.sequence, agent.gpus = draft.now, event.sequence, event.gpus
+    _measure(draft, event.engines)
+
+
+def rank_changed(draft: Draft, event: RankChanged) -> None:
+    """An instance changed, by an agent's word."""
+    _hear(draft, event.agent_id)
+    told(draft, event.agent_id, event.fact, event.cause)
+
+
+def answered(draft: Draft, event: CommandAnswered) -> None:
+    """An agent answered a command; a launch that failed is to be tried elsewhere."""
+    _hear(draft, event.agent_id)
+    if event.fact is not None:
+        told(draft, event.agent_id, event.fact, event.command_id)
+    command = draft.command(event.command_id)
+    if command is None or command.agent_id != event.agent_id:
+        return
+    answer(draft, command, event.outcome, event.message)
+    failed = event.outcome in (Outcome.REFUSED, Outcome.FAILED, Outcome.UNKNOWN)
+    if command.verb is Verb.LAUNCH and failed:
+        launch_failed(draft, command.instance_id, f"launch {event.outcome}: {event.message}")
+
+
+def told(draft: Draft, agent_id: str, fact: RankFact, cause: str = "") -> None:
+    """Fold one agent's word on one rank, and what follows from it for commands and service."""
+    before = draft.instance(fact.instance_id)
+    if before is None:
+        if fact.state in life.ENDED:
+            return
+        gpu_type = _gpu_type(draft.state.agent(agent_id, draft.now), fact)
+        draft.put_instance(life.adopt(fact, agent_id, gpu_type, draft.now))
+        return
+    after = life.fold(before, fact, agent_id, draft.now, cause)
+    draft.put_instance(after)
+    if after.state is not before.state:
+        _changed(draft, before, after)
+
+
+def launch_failed(draft: Draft, instance_id: str, message: str) -> None:
+    """A launch came to nothing: the instance has failed, its agent is avoided for a while."""
+    instance = draft.instance(instance_id)
+    if instance is None or instance.state in life.ENDED:
+        return
+    failed = life.become(instance, InstanceState.FAILED, draft.now, message)
+    draft.put_instance(failed)
+    _changed(draft, instance, failed)
+
+
+def _changed(draft: Draft, before: Instance, after: Instance) -> None:
+    service = draft.service(after.service)
+    _close_drains(draft, after)
+    if service is None:
+        return
+    if after.state is InstanceState.FAILED and before.startup_time is None:
+        _back_off(draft, service, after)
+    elif after.startup_time is not None and before.startup_time is None:
+        kept = (*service.memory.startup_times, after.startup_time)[-MAX_STARTUPS:]
+        memory = replace(service.memory, startup_times=kept, launch_failures=0)
+        draft.put_service(replace(service, memory=memory))
+
+
+def _close_drains(draft: Draft, after: Instance) -> None:
+    """A drain whose instance is back in service, or gone, is over."""
+    if after.state in (InstanceState.DRAINING, InstanceState.UNKNOWN, InstanceState.LOST):
+        return
+    gone = after.state in life.ENDED
+    for command in draft.commands_of(after.instance_id):
+        if gone and command.verb in (Verb.DRAIN, Verb.TERMINATE):
+            end(draft, command, CommandState.DONE, after.message)
+        elif command.verb is Verb.DRAIN and command.state is CommandState.ACCEPTED:
+            end(draft, command, CommandState.FAILED, f"went back: {after.state}")
+
+
+def _back_off(draft: Draft, service: Service, failed: Instance) -> None:
+    memory, rules = service.memory, draft.state.rules
+    failures = memory.launch_failures + 1
+    # The first failure of a row is replaced at once, elsewhere; the next ones wait, doubling.
+    wait = 0.0 if failures == 1 else min(2.0 ** (failures - 2), MAX_BACKOFF) * rules.launch_backoff
+    until = draft.now + MAX_BACKOFF * rules.launch_backoff
+    avoid = {agent: end_at for agent, end_at in memory.avoid.items() if end_at > draft.now}
+    avoid |= {rank.agent_id: until for rank in failed.ranks if rank.agent_id}
+    memory = replace(memory, launch_failures=failures, launch_after=draft.now + wait, avoid=avoid)
+    draft.put_service(replace(service, memory=memory))
+
+
+def _missing(draft: Draft, instance: Instance, agent_id: str) -> None:
+    """A connected agent does not list an instance that we believe is there."""
+    waiting = any(
+        command.verb is Verb.LAUNCH and command.state is CommandState.OPEN
+        for command in draft.commands_of(instance.instance_id)
+    )
+    if waiting or instance.state in life.ENDED:
+        return  # its launch is still to be sent again, or it is over anyway
+    state = InstanceState.FAILED
+    if instance.state is InstanceState.DRAINING:
+        state = InstanceState.TERMINATED
+    gone = life.become(instance, state, draft.now, f"agent {agent_id} no longer has it")
+    draft.put_instance(replace(gone, silent_from=None))
+    _changed(draft, instance, gone)
+
+
+def _hear(draft: Draft, agent_id: str) -> Agent:
+    """Note that an agent is alive; what was UNKNOWN or LOST with it is there again."""
+    agent = draft.state.agent(agent_id, draft.now)
+    agent.heard, agent.heard_at = True, draft.now
+    if agent.silent:
+        agent.silent = agent.lost = False
+        for instance in draft.instances_on(agent_id):
+            draft.put_instance(life.hear_again(instance, draft.now))
+    return agent
+
+
+def _measure(draft: Draft, samples: tuple[EngineSample, ...]) -> None:
+    tracks = draft.state.tracks
+    for sample in samples:
+        track = tracks.get(sample.instance_id)
+        if track is None:
+            instance = draft.instance(sample.instance_id)
+            if instance is None:
+                continue
+            track = tracks[sample.instance_id] = Track(_spacing(draft, instance))
+        track.add(sample)
+
+
+def _spacing(draft: Draft, instance: Instance) -> float:
+    """Return how far apart samples stand, so that the longest window fits into a track."""
+    service = draft.service(instance.service)
+    longest = service.spec.policy.window_in if service else 120.0
+    return max(longest / (SLOTS - 6), 0.0)
+
+
+def _gpu_type(agent: Agent, fact: RankFact) -> str:
+    if not fact.gpu_indices:
+        return ""
+    types = {gpu.index: gpu.type for gpu in agent.inventory.gpus}
+    return types.get(fact.gpu_indices[0], "")

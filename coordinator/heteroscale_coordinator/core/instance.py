@@ -1,0 +1,179 @@
+"""The life of an instance as the coordinator sees it: a table of edges, and how facts move along it.
+
+The agent of rank 0 owns an instance's true state; the coordinator mirrors it, and adds what only it
+can know: PENDING (asked for), UNKNOWN and LOST (silent). A fact always wins over a belief, so the
+table speaks of which changes are *expected*; an unexpected one is taken and said aloud.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from heteroscale.words import InstanceState as S
+from heteroscale_coordinator.core.model import Instance, Rank, RankFact
+
+EDGES: dict[S, frozenset[S]] = {
+    S.PENDING: frozenset(
+        {
+            S.LAUNCHING,  # the agent has started the process
+            S.FAILED,  # refused, expired, or the process ended at once
+            S.UNKNOWN,  # the agent fell silent with the launch on its way
+            S.TERMINATED,  # taken back before it was started
+        }
+    ),
+    S.LAUNCHING: frozenset(
+        {
+            S.WARMING,  # the engine answers; its gate is being opened
+            S.WITHDRAWN,  # ready, held for the ratio
+            S.DRAINING,  # stopped before it was ready
+            S.FAILED,  # the process ended, or the start-up deadline passed
+            S.UNKNOWN,
+            S.TERMINATED,
+        }
+    ),
+    S.WARMING: frozenset(
+        {
+            S.IN_SERVICE,  # a router lists it
+            S.WITHDRAWN,  # ratio hold, or an operator
+            S.DRAINING,
+            S.FAILED,
+            S.UNKNOWN,
+            S.TERMINATED,
+        }
+    ),
+    S.IN_SERVICE: frozenset(
+        {
+            S.WITHDRAWN,  # soft scale-in, operator, maintenance, sick
+            S.DRAINING,  # an operator's drain, without a withdrawal before
+            S.WARMING,  # every router lost it; its gate is being opened again
+            S.FAILED,
+            S.UNKNOWN,
+            S.TERMINATED,
+        }
+    ),
+    S.WITHDRAWN: frozenset(
+        {
+            S.WARMING,  # reinstated; its gate is being opened
+            S.IN_SERVICE,  # reinstated, or its lease ended
+            S.DRAINING,  # the scale-in is carried through
+            S.FAILED,
+            S.UNKNOWN,
+            S.TERMINATED,
+        }
+    ),
+    S.DRAINING: frozenset(
+        {
+            S.TERMINATED,  # quiescent, TERM, gone
+            S.WARMING,  # called back before TERM
+            S.IN_SERVICE,  # called back before TERM, or its lease ended
+            S.WITHDRAWN,  # called back to wait
+            S.FAILED,  # the process died while draining
+            S.UNKNOWN,
+        }
+    ),
+    S.UNKNOWN: frozenset(S) - {S.PENDING},  # whatever it was when its agent is heard again, or LOST
+    S.LOST: frozenset(S) - {S.PENDING},  # its agent came back after all
+    S.FAILED: frozenset(),
+    S.TERMINATED: frozenset(),
+}
+"""From a state to those that are expected to follow it."""
+
+ENDED = frozenset({S.FAILED, S.TERMINATED})
+
+
+def expected(before: S, after: S) -> bool:
+    """Return whether the table has the edge, or nothing changes."""
+    return before is after or after in EDGES[before]
+
+
+def adopt(fact: RankFact, agent_id: str, gpu_type: str, now: float) -> Instance:
+    """Return a new record for an instance that was not known: a fact, not a stranger."""
+    blank = tuple(Rank("", ()) for _ in range(max(fact.rank_count, fact.rank + 1)))
+    instance = Instance(
+        instance_id=fact.instance_id,
+        service=fact.service,
+        role=fact.role,
+        ranks=blank,
+        state=fact.state,
+        generation=0,
+        created_at=now - fact.state_age,
+        changed_at=now - fact.state_age,
+        template=fact.template,
+        group=fact.group,
+        gpu_type=gpu_type,
+        origin=fact.origin or "found",
+    )
+    return fold(instance, fact, agent_id, now)
+
+
+def fold(
+    instance: Instance, fact: RankFact, agent_id: str, now: float, cause: str = ""
+) -> Instance:
+    """Return ``instance`` with an agent's word on one of its ranks; an older word changes nothing."""
+    if fact.rank >= len(instance.ranks) or instance.state is S.TERMINATED:
+        return instance
+    known = instance.ranks[fact.rank]
+    if fact.generation < known.generation and known.agent_id == agent_id:
+        return instance
+    told = Rank(agent_id, fact.gpu_indices or known.gpu_indices, fact.state, fact.generation)
+    ranks = (*instance.ranks[: fact.rank], told, *instance.ranks[fact.rank + 1 :])
+    instance = replace(instance, ranks=ranks, silent_from=None)
+    if fact.rank == 0:
+        instance = _speak(instance, fact, cause)
+    return settle(instance, now, fact.message)
+
+
+def _speak(instance: Instance, fact: RankFact, cause: str) -> Instance:
+    """Rank 0 speaks for the instance."""
+    return replace(
+        instance,
+        generation=fact.generation,
+        reason=fact.reason,
+        gate_state=fact.gate_state,
+        endpoint=fact.endpoint or instance.endpoint,
+        message=fact.message,
+        terminating=fact.terminating,
+        startup_time=instance.startup_time or fact.startup_time,
+        cause=cause or instance.cause,
+    )
+
+
+def settle(instance: Instance, now: float, message: str = "") -> Instance:
+    """Return ``instance`` in the state that its ranks make together."""
+    states = [rank.state for rank in instance.ranks]
+    state = states[0]
+    if S.FAILED in states:
+        state = S.FAILED  # a lost rank fails the instance
+    elif state is S.TERMINATED and any(s is not S.TERMINATED for s in states):
+        state = S.DRAINING  # the other ranks are still being stopped
+    return become(instance, state, now, message or instance.message)
+
+
+def become(instance: Instance, state: S, now: float, message: str) -> Instance:
+    """Return ``instance`` in ``state``; the time of change moves only with the state."""
+    if state is instance.state:
+        return replace(instance, message=message)
+    if not expected(instance.state, state):
+        message = f"{message} (unexpected: {instance.state} → {state})".strip()
+    return replace(instance, state=state, changed_at=now, message=message)
+
+
+def fall_silent(instance: Instance, now: float, message: str) -> Instance:
+    """Return ``instance`` as UNKNOWN: still counted, still occupying its GPUs."""
+    if instance.state in ENDED or instance.state in (S.UNKNOWN, S.LOST):
+        return instance
+    silent = become(instance, S.UNKNOWN, now, message)
+    return replace(silent, silent_from=instance.state)
+
+
+def give_up(instance: Instance, now: float, message: str) -> Instance:
+    """Return ``instance`` as LOST: no longer counted, to be replaced."""
+    return become(instance, S.LOST, now, message) if instance.state is S.UNKNOWN else instance
+
+
+def hear_again(instance: Instance, now: float) -> Instance:
+    """Return ``instance`` as it was before its agent fell silent; facts that follow correct it."""
+    if instance.silent_from is None or instance.state not in (S.UNKNOWN, S.LOST):
+        return instance
+    back = become(instance, instance.silent_from, now, "heard again")
+    return replace(back, silent_from=None, replaced=instance.state is S.LOST)

@@ -1,0 +1,130 @@
+"""The turn: events in, changes and effects out. Deterministic; no clock, no I/O, no randomness.
+
+Facts are folded first, then time is told (silence, deadlines), then the services that are due are
+evaluated one by one. A service whose part raises is quarantined with the reason, its instances
+untouched, and the others go on.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Sequence
+from dataclasses import replace
+
+from heteroscale_coordinator.core import duties, fleet, silence
+from heteroscale_coordinator.core.command import expire
+from heteroscale_coordinator.core.draft import Draft, Mint
+from heteroscale_coordinator.core.evaluate import evaluate
+from heteroscale_coordinator.core.events import (
+    AgentConnected,
+    AgentDisconnected,
+    Changes,
+    CommandAnswered,
+    Event,
+    InventoryLearned,
+    RankChanged,
+    RenewLeases,
+    ReportReceived,
+    Tick,
+)
+from heteroscale_coordinator.core.model import Service, Verb
+from heteroscale_coordinator.core.state import State
+from heteroscale_coordinator.core.wishes import grant
+
+SPREAD = 10
+"""Services are spread over so many parts of a tick."""
+
+
+def step(state: State, events: Sequence[Event], now: float, mint: Mint) -> Changes:
+    """Take one turn over ``events`` at ``now`` and return what it changes.
+
+    The caller commits the changes, gives them to ``state.apply``, and only then dispatches.
+    """
+    silence.excuse_own_absence(state, now)
+    draft = Draft(state, now, mint)
+    ticked = False
+    for event in events:
+        if isinstance(event, Tick):
+            ticked = True
+        else:
+            _fold(draft, event)
+    if ticked:
+        _tell_time(draft)
+        for name in due(state, now):
+            _turn_of(draft, name)
+    return draft.changes
+
+
+def _fold(draft: Draft, event: Event) -> None:
+    match event:
+        case ReportReceived():
+            fleet.reported(draft, event)
+        case RankChanged():
+            fleet.rank_changed(draft, event)
+        case CommandAnswered():
+            fleet.answered(draft, event)
+        case AgentConnected():
+            fleet.connected(draft, event)
+        case AgentDisconnected():
+            fleet.disconnected(draft, event)
+        case InventoryLearned():
+            fleet.inventory_learned(draft, event)
+        case Tick():
+            pass
+        case _:
+            grant(draft, event)
+
+
+def _tell_time(draft: Draft) -> None:
+    silence.age(draft)
+    for command in expire(draft):
+        if command.verb is Verb.LAUNCH:
+            fleet.launch_failed(draft, command.instance_id, "launch was never confirmed")
+    duties.clean_up(draft)
+
+
+def due(state: State, now: float) -> list[str]:
+    """Return the services to evaluate now: a share of those due, highest priority first."""
+    tick = state.rules.tick
+    never = -tick
+    waiting = [
+        service
+        for service in state.services.values()
+        if now - state.evaluated_at.get(service.name, never) >= tick * (1 - 1 / SPREAD)
+    ]
+    waiting.sort(key=lambda s: (-s.spec.priority, state.evaluated_at.get(s.name, never), s.name))
+    share = len(state.services) // SPREAD + 1
+    return [service.name for service in waiting[: 2 * share]]
+
+
+def _turn_of(draft: Draft, name: str) -> None:
+    draft.state.evaluated_at[name] = draft.now
+    service = draft.service(name)
+    if service is None or service.quarantine:
+        return
+    mine = draft.nested()
+    try:
+        duties.attend(mine, service)
+        if (service := mine.service(name)) is not None:
+            evaluate(mine, service)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it must not stop the others
+        _quarantine(draft, name, error)
+    else:
+        mine.merge()
+
+
+def _quarantine(draft: Draft, name: str, error: Exception) -> None:
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    text = f"{type(error).__name__}: {error} ({where.name}, line {where.lineno})"
+    service: Service | None = draft.service(name)
+    if service is not None:
+        draft.put_service(replace(service, quarantine=text))
+
+
+def renewals(state: State, now: float) -> list[RenewLeases]:
+    """Return the lease renewals of the committed state; due each tick, commit or no commit."""
+    return duties.leases(Draft(state, now, _no_mint))
+
+
+def _no_mint(kind: str) -> str:
+    raise RuntimeError(f"renewals make no new {kind}")

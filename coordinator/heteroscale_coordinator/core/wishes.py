@@ -1,0 +1,142 @@
+"""What an operator asks, checked against what is, and answered in the same turn."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from heteroscale.words import InstanceState, Role
+from heteroscale_coordinator.core import instance as life
+from heteroscale_coordinator.core.command import busy, issue
+from heteroscale_coordinator.core.draft import Draft
+from heteroscale_coordinator.core.events import (
+    Answer,
+    ApplyService,
+    DeleteService,
+    DrainInstance,
+    PauseService,
+    ReinstateInstance,
+    ResumeService,
+    ScaleService,
+    Wish,
+)
+from heteroscale_coordinator.core.model import Instance, Service, Verb
+
+_BACK = frozenset({InstanceState.WITHDRAWN, InstanceState.DRAINING})
+_RUNNING = frozenset({InstanceState.IN_SERVICE, InstanceState.WARMING, InstanceState.WITHDRAWN})
+
+
+class _NoError(Exception):
+    """The wish is refused; the text tells the person why and what to do."""
+
+    def __init__(self, text: str, *, not_found: bool = False) -> None:
+        super().__init__(text)
+        self.not_found = not_found
+
+
+def grant(draft: Draft, wish: Wish) -> None:
+    """Carry out ``wish`` and emit its answer."""
+    try:
+        _grant(draft, wish)
+    except _NoError as no:
+        draft.emit(Answer(wish.request_id, str(no), no.not_found))
+    else:
+        draft.emit(Answer(wish.request_id))
+
+
+def _grant(draft: Draft, wish: Wish) -> None:
+    match wish:
+        case ApplyService():
+            _apply(draft, wish)
+        case DeleteService():
+            _delete(draft, wish)
+        case PauseService():
+            service = _service(draft, wish.name)
+            draft.put_service(replace(service, paused=wish.reason or "by an operator"))
+        case ResumeService():
+            draft.put_service(replace(_service(draft, wish.name), paused="", quarantine=""))
+        case ScaleService():
+            _scale(draft, wish)
+        case DrainInstance():
+            _drain(draft, wish)
+        case ReinstateInstance():
+            _reinstate(draft, wish)
+
+
+def _service(draft: Draft, name: str) -> Service:
+    service = draft.service(name)
+    if service is None:
+        raise _NoError(
+            f"no service {name!r}; `heteroscale get services` lists them", not_found=True
+        )
+    return service
+
+
+def _instance(draft: Draft, instance_id: str) -> Instance:
+    instance = draft.instance(instance_id)
+    if instance is None:
+        hint = "`heteroscale get instances` lists them"
+        raise _NoError(f"no instance {instance_id!r}; {hint}", not_found=True)
+    return instance
+
+
+def _apply(draft: Draft, wish: ApplyService) -> None:
+    service = draft.service(wish.name)
+    if service is None:
+        service = Service(wish.name, wish.spec)
+    elif service.deleting:
+        raise _NoError(f"service {wish.name!r} is being deleted; wait until it is gone")
+    # A new specification is a new chance for a service that was quarantined.
+    draft.put_service(replace(service, spec=wish.spec, document=wish.document, quarantine=""))
+
+
+def _delete(draft: Draft, wish: DeleteService) -> None:
+    service = _service(draft, wish.name)
+    if wish.drain:
+        draft.put_service(replace(service, deleting=True))
+    else:
+        draft.drop_service(wish.name)
+
+
+def _scale(draft: Draft, wish: ScaleService) -> None:
+    service = _service(draft, wish.name)
+    for role, count in wish.counts.items():
+        bounds = service.spec.roles.get(role)
+        if bounds is None:
+            raise _NoError(f"service {wish.name!r} has no role {role}")
+        if not bounds.min <= count <= bounds.max:
+            raise _NoError(f"{role} {count} is outside its bounds {bounds.min} to {bounds.max}")
+    wanted = {**_standing(draft, service), **service.memory.wanted, **wish.counts}
+    gpus = sum(wanted[role] * spec.gpus * spec.ranks for role, spec in service.spec.roles.items())
+    if service.spec.max_gpus is not None and gpus > service.spec.max_gpus:
+        raise _NoError(f"{gpus} GPUs are above maxGpus {service.spec.max_gpus}")
+    draft.put_service(replace(service, memory=replace(service.memory, wanted=wanted)))
+
+
+def _standing(draft: Draft, service: Service) -> dict[Role, int]:
+    """Return what runs now: the counts of roles that the wish does not name."""
+    running = [i.role for i in draft.instances_of(service.name) if i.state not in life.ENDED]
+    return {role: max(running.count(role), spec.min) for role, spec in service.spec.roles.items()}
+
+
+def _drain(draft: Draft, wish: DrainInstance) -> None:
+    instance = _instance(draft, wish.instance_id)
+    if instance.state not in _RUNNING:
+        raise _NoError(
+            f"{wish.instance_id} is {instance.state}: only a running instance is drained"
+        )
+    if instance.origin and instance.origin != "found":
+        raise _NoError(f"{wish.instance_id} belongs to {instance.origin}: it is stopped there")
+    if busy(draft, instance):
+        raise _NoError(f"{wish.instance_id} has an order under way; try again in a moment")
+    issue(draft, Verb.DRAIN, instance, f"operator: {wish.reason}" if wish.reason else "operator")
+
+
+def _reinstate(draft: Draft, wish: ReinstateInstance) -> None:
+    instance = _instance(draft, wish.instance_id)
+    if instance.state not in _BACK:
+        raise _NoError(f"{wish.instance_id} is {instance.state}: nothing to take back")
+    if instance.terminating:
+        raise _NoError(f"{wish.instance_id} has been sent TERM: it cannot be taken back")
+    if busy(draft, instance):
+        raise _NoError(f"{wish.instance_id} has an order under way; try again in a moment")
+    issue(draft, Verb.REINSTATE, instance, "operator")
