@@ -1,0 +1,1 @@
+"""What the agent does to its host: processes, ports, gates."""

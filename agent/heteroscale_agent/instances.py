@@ -1,0 +1,256 @@
+"""The life of an instance on this host: what is kept of it, and the table of changes it may make.
+
+A `Record` is the durable part, one frozen value per generation, written to the journal. `Instance`
+is the record plus what is only known to the running agent (locks, what routers said, scrapes). All
+times called ``…_at`` are on the agent's monotonic clock, which goes on over restarts of the agent
+and starts anew only with the kernel, when no engine is left either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from heteroscale.words import GateState, InstanceState, WithdrawReason
+from heteroscale_agent.hands.gates.port import Member, View
+from heteroscale_agent.model import Drain, InstanceStatus, Launch
+from heteroscale_agent.quiescence import Progress
+
+_S = InstanceState
+
+EDGES: dict[tuple[InstanceState, InstanceState], str] = {
+    (_S.LAUNCHING, _S.WARMING): "its readiness probe answered",
+    (_S.LAUNCHING, _S.DRAINING): "terminate came before it was ready",
+    (_S.LAUNCHING, _S.FAILED): "it exited, could not be started, or was not ready in time",
+    (_S.WARMING, _S.IN_SERVICE): "at least one router confirmed that it is in",
+    (_S.WARMING, _S.WITHDRAWN): "it is held for the ratio, or withdrawn before any router had it",
+    (_S.WARMING, _S.DRAINING): "drain or terminate",
+    (_S.WARMING, _S.FAILED): "it exited",
+    (_S.IN_SERVICE, _S.WITHDRAWN): "withdraw",
+    (_S.IN_SERVICE, _S.DRAINING): "drain or terminate",
+    (_S.IN_SERVICE, _S.FAILED): "it exited",
+    (_S.WITHDRAWN, _S.IN_SERVICE): "reinstate, or its lease or hold ended",
+    (_S.WITHDRAWN, _S.WITHDRAWN): "withdrawn again: another reason, or a new lease",
+    (_S.WITHDRAWN, _S.DRAINING): "drain or terminate",
+    (_S.WITHDRAWN, _S.FAILED): "it exited",
+    (_S.DRAINING, _S.IN_SERVICE): "reinstate, or its lease ended, before TERM",
+    (_S.DRAINING, _S.DRAINING): "drain with other terms, or terminate in the midst of a drain",
+    (_S.DRAINING, _S.TERMINATED): "its process ended after TERM",
+    (_S.DRAINING, _S.FAILED): "it exited before TERM was sent",
+}
+"""Every change of state, with when it happens. What is not here raises."""
+
+ENDED = frozenset({_S.TERMINATED, _S.FAILED})
+HISTORY_LINES = 16
+
+
+class IllegalChangeError(RuntimeError):
+    """A change that the table does not have; the text carries the instance's history."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFacts:
+    """What the agent must know of an engine after its template is gone from the configuration."""
+
+    engine: str = "vllm"
+    metrics_path: str = "/metrics"
+    readiness_path: str = "/health"
+    readiness_period: float = 1.0
+    readiness_timeout: float = 2.0
+    waits_for_requests: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The durable part of an instance. ``generation`` grows with each change of state."""
+
+    instance_id: str
+    launch: Launch
+    state: InstanceState
+    since_at: float
+    launched_at: float
+    generation: int = 1
+    origin: str = ""
+    facts: EngineFacts = EngineFacts()
+    ports: tuple[int, ...] = ()
+    endpoint: str = ""
+    pid: int = 0
+    start_ticks: int = 0
+    boot_id: str = ""
+    startup_time: float | None = None
+    """Seconds from start to first readiness; None: not ready yet, so no gate was ever opened."""
+    withdraw_reason: WithdrawReason | None = None
+    lease: float | None = None
+    """Length of the lease of a soft scale-in or of a drain, seconds."""
+    hold_until_at: float | None = None
+    """Deadline of a ratio hold."""
+    drain: Drain | None = None
+    terminating: bool = False
+    """TERM is sent, or about to be: no way back."""
+    terminate_at: float | None = None
+    grace: float = 0.0
+    doomed: str = ""
+    """Why it counts as FAILED, not TERMINATED, when it is gone."""
+    owed: tuple[str, ...] = ()
+    """Long commands that want an answer when the process has ended."""
+    cause: str = ""
+    message: str = ""
+    adopted: bool = False
+    exit_code: int | None = None
+    history: tuple[str, ...] = ()
+
+    @property
+    def ended(self) -> bool:
+        """Whether its process is gone for good."""
+        return self.state in ENDED
+
+    @property
+    def has_gate(self) -> bool:
+        """Whether routers can know it: rank 0, ours, and once ready."""
+        return self.launch.rank == 0 and not self.origin and self.startup_time is not None
+
+    @property
+    def wanted_in(self) -> bool:
+        """Whether traffic should reach it."""
+        if self.state is _S.WARMING:
+            return self.launch.ratio_hold is None
+        return self.state is _S.IN_SERVICE
+
+    @property
+    def member(self) -> Member:
+        """Return it as gates know it."""
+        return Member(
+            instance_id=self.instance_id,
+            service=self.launch.service,
+            role=self.launch.role,
+            endpoint=self.endpoint,
+            bootstrap_port=self.ports[1] if len(self.ports) > 1 else None,
+            gate=self.launch.gate,
+        )
+
+
+def moved(record: Record, state: InstanceState, now: float, why: str, **changes: Any) -> Record:
+    """Return ``record`` in ``state``, one generation on, with ``why`` as message and history.
+
+    Raises:
+        IllegalChangeError: the table has no such edge.
+
+    """
+    if (record.state, state) not in EDGES:
+        story = "; ".join(record.history) or "no history"
+        raise IllegalChangeError(
+            f"{record.instance_id}: no way from {record.state} to {state} ({why}). {story}"
+        )
+    line = f"{now:.1f} {record.state} → {state}: {why}"
+    fields = {"withdraw_reason": None, "lease": None, "hold_until_at": None, **changes}
+    return replace(
+        record,
+        state=state,
+        since_at=now,
+        generation=record.generation + 1,
+        message=why,
+        history=(*record.history, line)[-HISTORY_LINES:],
+        **fields,
+    )
+
+
+_ADAPTER = TypeAdapter(Record)
+
+
+def dump_record(record: Record) -> dict[str, Any]:
+    """Return the record as plain JSON data."""
+    result: dict[str, Any] = _ADAPTER.dump_python(record, mode="json")
+    return result
+
+
+def load_record(data: object) -> Record:
+    """Return the record of plain JSON data; raises pydantic's ValidationError for anything else."""
+    return _ADAPTER.validate_python(data)
+
+
+@dataclass(slots=True)
+class Instance:
+    """A record and what the running agent knows besides; owned by the event loop."""
+
+    record: Record
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held by whoever changes the record: a command, or the life step."""
+    view: View | None = None
+    """What the routers said last."""
+    view_at: float = 0.0
+    view_wanted: bool | None = None
+    """What was wanted when the view was taken; a view of another wish confirms nothing."""
+    gate_due_at: float = 0.0
+    gate_tries: int = 0
+    shown_gate: GateState = GateState.CLOSED
+    ready_at: float | None = None
+    probe_due_at: float = 0.0
+    lease_until_at: float | None = None
+    progress: Progress = field(default_factory=Progress)
+    term_sent_at: float | None = None
+    killed: bool = False
+
+    @property
+    def instance_id(self) -> str:
+        """Its id."""
+        return self.record.instance_id
+
+    def confirmed(self, *, wanted_in: bool) -> bool:
+        """Return whether every router was seen to agree with ``wanted_in``."""
+        if not self.record.has_gate:
+            return self.record.startup_time is not None or not wanted_in
+        if self.view is None or self.view_wanted != wanted_in:
+            return False
+        return self.view.all_in if wanted_in else self.view.all_out
+
+    @property
+    def gate_state(self) -> GateState:
+        """Return what is wanted, and whether every router agrees."""
+        if self.record.origin:
+            return GateState.OPEN
+        if self.record.wanted_in:
+            return GateState.OPEN if self.confirmed(wanted_in=True) else GateState.OPENING
+        return GateState.CLOSED if self.confirmed(wanted_in=False) else GateState.CLOSING
+
+    def status(self, now: float) -> InstanceStatus:
+        """Return it as events and hellos carry it."""
+        record = self.record
+        ends_at = record.hold_until_at if record.hold_until_at is not None else self.lease_until_at
+        leased = record.hold_until_at is not None or record.lease is not None
+        return InstanceStatus(
+            instance_id=record.instance_id,
+            service=record.launch.service,
+            role=record.launch.role,
+            state=record.state,
+            generation=record.generation,
+            rank=record.launch.rank,
+            rank_count=record.launch.rank_count,
+            withdraw_reason=record.withdraw_reason,
+            gate_state=self.gate_state,
+            endpoint=record.endpoint,
+            group=record.launch.group,
+            template=record.launch.template,
+            gpu_indices=record.launch.gpu_indices,
+            pid=record.pid,
+            lease_remaining=max(0.0, ends_at - now) if leased and ends_at is not None else None,
+            state_age=max(0.0, now - record.since_at),
+            message=self._message(),
+            terminating=record.terminating,
+            adopted=record.adopted,
+            exit_code=record.exit_code,
+            gate=record.launch.gate,
+            startup_time=record.startup_time,
+            origin=record.origin,
+        )
+
+    def _message(self) -> str:
+        said: Sequence[str] = (
+            self.record.message,
+            self.view.message if self.view is not None and self.record.has_gate else "",
+            self.progress.message if self.record.state is _S.DRAINING else "",
+        )
+        return "; ".join(part for part in said if part)

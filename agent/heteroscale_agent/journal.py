@@ -1,0 +1,259 @@
+"""Intents and outcomes on disk: what makes "at most once" outlive a kill -9.
+
+A file of lines, each a checksum and a JSON list of entries that stand or fall together; appended
+and synced before the agent acts on them. A torn last line is cut off at the next start. After a
+failed write the file's tail is in doubt, so the next write makes the file anew from memory first
+(new file, sync, rename). The file is made anew as well when it is mostly history.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import threading
+import zlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import structlog
+
+from heteroscale_agent.ledger import Entry, Intent, Ledger
+from heteroscale_agent.model import CommandResult
+
+_log = structlog.get_logger(__name__)
+
+COMPACT_AFTER_LINES = 2000
+Write = Callable[[int, bytes], int]
+Sync = Callable[[int], None]
+
+
+class JournalError(RuntimeError):
+    """The journal cannot be written or opened; nothing may be done that it should tell of."""
+
+
+class Journal:
+    """One agent's journal. Safe to call from threads; `append` blocks for a disk sync.
+
+    Raises:
+        JournalError: the folder cannot be written, or another agent holds it.
+
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        wall: Callable[[], float],
+        write: Write = os.write,
+        sync: Sync = os.fsync,
+    ) -> None:
+        self._path = folder / "journal.jsonl"
+        self._wall = wall
+        self._write, self._sync = write, sync
+        self._io = threading.Lock()
+        self._state = threading.Lock()
+        self._ledger = Ledger()
+        self._backlog: list[Entry] = []
+        self._lines = 0
+        self._suspect = False
+        self.damaged_lines = 0
+        """Lines in the middle of the file that could not be read and were left out."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = _lock(folder / "journal.lock")
+            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+            self._replay()
+        except OSError as error:
+            raise JournalError(f"cannot open {self._path}: {error}") from error
+
+    # ---- reading ----
+
+    @property
+    def epoch(self) -> int:
+        """The highest epoch heard."""
+        return self._ledger.epoch
+
+    def answer(self, command_id: str) -> CommandResult | None:
+        """Return the newest answer given to a command, or None."""
+        with self._state:
+            return self._ledger.answers.get(command_id)
+
+    def keep_until(self, command_id: str) -> float:
+        """Return until when (wall clock) the answer of a command is kept; 0 when unknown."""
+        with self._state:
+            intent = self._ledger.intents.get(command_id)
+            return intent.keep_until if intent else self._ledger.keep.get(command_id, 0.0)
+
+    def interrupted(self) -> list[Intent]:
+        """Return commands that were begun and never answered: the agent died in their midst."""
+        with self._state:
+            return list(self._ledger.intents.values())
+
+    def pending(self) -> list[CommandResult]:
+        """Return answers not yet acknowledged, oldest first; an id may stand twice."""
+        with self._state:
+            return list(self._ledger.pending)
+
+    def records(self) -> dict[str, Entry]:
+        """Return the newest record of every instance."""
+        with self._state:
+            return dict(self._ledger.records)
+
+    # ---- writing ----
+
+    def append(self, entries: Iterable[Entry]) -> None:
+        """Write ``entries`` as one, synced, then count them as true.
+
+        Raises:
+            JournalError: nothing of it is on disk, and nothing of it counts.
+
+        """
+        fresh = list(entries)
+        with self._io:
+            self._put(fresh)
+            self._fold(fresh)
+
+    def note(self, entries: Iterable[Entry]) -> bool:
+        """Count ``entries`` as true at once, written now or with the next write that succeeds.
+
+        For what has happened anyway (a process ended); return whether it is on disk.
+        """
+        fresh = list(entries)
+        with self._io:
+            self._fold(fresh)
+            self._backlog.extend(fresh)
+            return self._flush()
+
+    def flush(self) -> bool:
+        """Try to write what `note` could not; return whether nothing is left."""
+        with self._io:
+            return self._flush()
+
+    @property
+    def behind(self) -> bool:
+        """Whether something noted is not on disk yet."""
+        return bool(self._backlog)
+
+    def close(self) -> None:
+        """Close the file and let another agent have the folder."""
+        with self._io:
+            os.close(self._fd)
+            os.close(self._lock)
+
+    def _flush(self) -> bool:
+        if not self._backlog:
+            return True
+        try:
+            self._put([])
+        except JournalError as error:
+            _log.warning("journal.behind", entries=len(self._backlog), error=str(error))
+            return False
+        return True
+
+    def _fold(self, entries: Iterable[Entry]) -> None:
+        with self._state:
+            for entry in entries:
+                self._ledger.apply(entry)
+
+    def _put(self, fresh: list[Entry]) -> None:
+        """Write the backlog and ``fresh`` as one line, or neither."""
+        try:
+            if self._suspect or self._lines >= COMPACT_AFTER_LINES:
+                self._rewrite()
+                # The backlog was counted before: the file made from memory has it.
+                self._backlog.clear()
+            entries = [*self._backlog, *fresh]
+            if entries:
+                _write_all(self._write, self._fd, _encode(entries))
+                self._sync(self._fd)
+                self._lines += 1
+        except OSError as error:
+            self._suspect = True
+            raise JournalError(f"{error.strerror or error} ({self._path})") from error
+        self._backlog.clear()
+
+    def _rewrite(self) -> None:
+        """Make the file anew from memory: the state, without what is about to be written."""
+        fresh = self._path.with_suffix(".new")
+        with self._state:
+            self._ledger.prune(self._wall())
+            lines = [_encode([entry]) for entry in self._ledger.snapshot(self._wall())]
+        fd = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+        try:
+            _write_all(self._write, fd, b"".join(lines))
+            self._sync(fd)
+            fresh.replace(self._path)
+            _sync_folder(self._path.parent, self._sync)
+        except OSError:
+            os.close(fd)
+            raise
+        os.close(self._fd)
+        self._fd, self._lines, self._suspect = fd, 0, False
+
+    def _replay(self) -> None:
+        data = self._path.read_bytes()
+        good = 0
+        for line in data.splitlines(keepends=True):
+            good += len(line)
+            entries = _decode(line)
+            if entries is None:
+                if good == len(data):
+                    # Torn by a crash in mid-write: nobody was told of it, so it never was.
+                    good -= len(line)
+                    break
+                self.damaged_lines += 1
+                continue
+            self._fold_checked(entries)
+            self._lines += 1
+        if self.damaged_lines:
+            _log.error("journal.damaged", path=str(self._path), lines=self.damaged_lines)
+        if good < len(data):
+            os.ftruncate(self._fd, good)
+            self._sync(self._fd)
+
+    def _fold_checked(self, entries: list[Entry]) -> None:
+        try:
+            self._fold(entries)
+        except (KeyError, TypeError, ValueError):
+            self.damaged_lines += 1
+
+
+def _lock(path: Path) -> int:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(fd)
+        raise OSError(error.errno, "another agent uses this state directory") from error
+    return fd
+
+
+def _sync_folder(folder: Path, sync: Sync) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        sync(fd)
+    finally:
+        os.close(fd)
+
+
+def _write_all(write: Write, fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[write(fd, bytes(view)) :]
+
+
+def _encode(entries: list[Entry]) -> bytes:
+    body = json.dumps(entries, separators=(",", ":"), ensure_ascii=True).encode()
+    return b"%08x %s\n" % (zlib.crc32(body), body)
+
+
+def _decode(line: bytes) -> list[Entry] | None:
+    body = line[9:-1]
+    try:
+        if not line.endswith(b"\n") or int(line[:8], 16) != zlib.crc32(body):
+            return None
+        entries = json.loads(body)
+    except ValueError:
+        return None
+    return entries if isinstance(entries, list) else None
