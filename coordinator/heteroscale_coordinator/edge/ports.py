@@ -1,6 +1,6 @@
 """What the faces of the coordinator (operators, HTTP) ask of the loop, and the loop of observers.
 
-The faces read ``state`` between turns, on the event loop's own thread, and never keep what they read
+The faces read ``state`` between turns, on the event loop's own thread, and keep nothing of it
 across an await.
 """
 

@@ -1,4 +1,4 @@
-"""Where the coordinator's memory lies: a port, SQLite behind it, and a twin that can be made to fail."""
+"""Where the coordinator's memory lies: a port, SQLite behind it, and a twin that can fail."""
 
 from heteroscale_coordinator.edge.store.port import (
     Snapshot,

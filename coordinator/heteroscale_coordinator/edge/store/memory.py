@@ -12,6 +12,7 @@ from typing import Literal, TypeVar
 
 from heteroscale_coordinator.core.events import Changes
 from heteroscale_coordinator.core.model import Inventory
+from heteroscale_coordinator.edge.store.codec import encode, to_text
 from heteroscale_coordinator.edge.store.port import (
     Snapshot,
     StoreConflictError,
@@ -42,7 +43,7 @@ class MemoryStore:
         self._faults: dict[Operation, tuple[int, StoreError]] = {}
 
     def fail(self, operation: Operation, error: StoreError, *, times: int = FOR_EVER) -> None:
-        """Let the next ``times`` calls of ``operation`` raise ``error``; nothing is written then."""
+        """Let the next ``times`` calls of ``operation`` raise; nothing is written then."""
         self._faults[operation] = (times, error)
 
     def heal(self) -> None:
@@ -67,6 +68,7 @@ class MemoryStore:
         """Take over the changes; see ``port.Store.commit``."""
         self._enter("commit")
         self._require_leading()
+        _require_storable(changes.services, changes.instances, changes.commands)
         kept = self.backing.kept
         _merge(kept.services, changes.services)
         _merge(kept.instances, changes.instances)
@@ -90,6 +92,7 @@ class MemoryStore:
         """Keep inventories; see ``port.Store.save_inventories``."""
         self._enter("save_inventories")
         self._require_leading()
+        _require_storable(inventories)
         self.backing.kept.inventories.update(inventories)
 
     def close(self) -> None:
@@ -110,8 +113,18 @@ class MemoryStore:
         stored = self.backing.kept.epoch
         if stored != self._epoch:
             raise StoreConflictError(
-                f"epoch {stored} is stored, this coordinator leads with {self._epoch}: another leads"
+                f"another coordinator leads: epoch {stored} is stored, ours is {self._epoch}"
             )
+
+
+def _require_storable(*tables: Mapping[str, object | None]) -> None:
+    """Raise StoreError for what a database would refuse too, so that tests see it."""
+    for table in tables:
+        for key, value in table.items():
+            try:
+                to_text(encode(value))
+            except ValueError as error:
+                raise StoreError(f"{key} cannot be stored: {error}") from error
 
 
 def _merge(table: dict[str, _T], changed: Mapping[str, _T | None]) -> None:

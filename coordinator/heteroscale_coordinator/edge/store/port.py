@@ -1,9 +1,9 @@
 """What the loop asks of a store.
 
 Calls block and are meant for one writer thread. Every write is all or nothing and durable when the
-call returns. Compare-and-set is on the epoch: a handle writes under the epoch it last loaded or set,
-and once another coordinator has set a higher one its writes are refused, so that two coordinators
-can never mix their rows.
+call returns. Compare-and-set is on the epoch: a handle writes under the epoch it last loaded or
+set, and once another coordinator has set a higher one its writes are refused, so that two
+coordinators can never mix their rows.
 """
 
 from __future__ import annotations

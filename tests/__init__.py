@@ -1,0 +1,1 @@
+"""All tests; floors and areas are folders."""

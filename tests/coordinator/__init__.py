@@ -1,0 +1,1 @@
+"""Tests of the coordinator: its edge on real files and loopback, its core beside it."""
