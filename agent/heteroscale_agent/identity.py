@@ -1,0 +1,121 @@
+"""Who this agent is: an id that lasts, an incarnation per process, the kernel's boot id as a fact.
+
+All of it lives in the state directory, which one process at a time may hold: a second agent on the
+same directory is told so at once, on the host where it can be mended.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+_FILE = "agent.json"
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+class IdentityError(RuntimeError):
+    """The state directory cannot be used; the text says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The three parts of an agent's identity (design §4), and what tells two live processes apart."""
+
+    agent_id: str
+    incarnation: int
+    process_token: str
+    boot_id: str
+    hostname: str
+
+
+class StateDirectory:
+    """The agent's directory, locked for as long as this object lives."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock: IO[str] | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._lock = (self.path / "lock").open("w")
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.close()
+            raise IdentityError(
+                f"state directory {self.path} is held by another agent on this host; "
+                "give this one a `stateDir` of its own"
+            ) from None
+        except OSError as error:
+            self.close()
+            raise IdentityError(f"state directory {self.path}: {error.strerror}") from error
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the directory free."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def identify(self, configured_id: str = "") -> Identity:
+        """Return this process's identity, with an incarnation above every one before.
+
+        Raises:
+            IdentityError: the file is damaged, cannot be written, or names another agent.
+
+        """
+        kept = self._read()
+        agent_id = configured_id or kept.get("agent_id") or _draw_id()
+        if kept.get("agent_id") not in (None, agent_id):
+            raise IdentityError(
+                f"{self.path / _FILE} belongs to agent {kept['agent_id']!r}, the configuration says "
+                f"{agent_id!r}; give the new id a `stateDir` of its own"
+            )
+        incarnation = int(kept.get("incarnation", 0)) + 1
+        self._write({"agent_id": agent_id, "incarnation": incarnation})
+        boot_id = _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else ""
+        token = secrets.token_hex(8)
+        return Identity(agent_id, incarnation, token, boot_id, socket.gethostname())
+
+    def _read(self) -> dict[str, str]:
+        path = self.path / _FILE
+        try:
+            kept = json.loads(path.read_text(encoding="utf-8"))
+            return {"agent_id": str(kept["agent_id"]), "incarnation": str(int(kept["incarnation"]))}
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise IdentityError(
+                f"{path} is damaged ({error}); remove it to start as a new agent"
+            ) from error
+
+    def _write(self, content: dict[str, object]) -> None:
+        path, fresh = self.path / _FILE, self.path / f"{_FILE}.new"
+        try:
+            with fresh.open("w", encoding="utf-8") as file:
+                json.dump(content, file)
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.replace(path)
+        except OSError as error:
+            raise IdentityError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _draw_id() -> str:
+    host = "".join(c if c.isalnum() else "-" for c in socket.gethostname().lower())[:40]
+    return f"{host}-{secrets.token_hex(4)}"
