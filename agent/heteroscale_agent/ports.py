@@ -29,7 +29,10 @@ class ScrapeTarget:
 
     instance_id: str
     url: str
+    """Of the metrics themselves, path included."""
     engine: str
+    model_name: str = ""
+    """Read only this model's series; empty: all that the endpoint shows."""
 
 
 class Eyes(Protocol):

@@ -1,0 +1,258 @@
+"""The agent's eyes: every source read side by side, each on its own deadline, into one report.
+
+A sample waits a part of the interval for its sources and then takes what is there. A source that
+is still at it goes on by itself: never two reads of one source at once, and nobody waits for it.
+What it last said is used while it is fresh; after that it is unknown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Generic, Self, TypeVar
+
+import httpx
+import structlog
+
+from heteroscale.words import GpuHealth
+from heteroscale_agent.config import AgentSpec
+from heteroscale_agent.model import (
+    EngineState,
+    GpuReading,
+    Inventory,
+    Nic,
+    NicCounters,
+    NicReading,
+    Report,
+    TemplateInfo,
+)
+from heteroscale_agent.ports import Clock, ScrapeTarget
+from heteroscale_agent.probes import host
+from heteroscale_agent.probes.gpu import GpuProbe
+from heteroscale_agent.probes.http import new_client
+from heteroscale_agent.probes.rdma import RdmaProbe
+from heteroscale_agent.probes.topology import topology
+from heteroscale_agent.probes.watch import EngineWatch
+from heteroscale_agent.probes.worker import Worker
+from heteroscale_agent.sample import NicSampler
+
+HISTORY_SECONDS = 120.0
+OPEN_DEADLINE = 30.0
+"""Seconds a driver may take to wake up at the agent's start; one that takes longer has no GPUs."""
+
+_PATIENCE = 0.5
+"""The part of the sample interval that a sample waits for its sources."""
+
+log = structlog.get_logger(__name__)
+
+Value = TypeVar("Value")
+
+
+class BlockingSource(Generic[Value]):
+    """A source that may block, in a thread of its own; at most one read at a time."""
+
+    def __init__(self, name: str, worker: Worker, read: Callable[[], Value], clock: Clock) -> None:
+        self._name, self._worker, self._read, self._clock = name, worker, read, clock
+        self._reading: asyncio.Future[Value] | None = None
+        self._began = 0.0
+        self._value: Value | None = None
+        self._value_at = 0.0
+        self._failed = False
+
+    def start(self) -> asyncio.Future[Value]:
+        """Begin to read, unless the last read is still under way."""
+        self._collect()
+        if self._reading is None:
+            self._began = self._clock()
+            self._reading = self._worker.call(self._read)
+        return self._reading
+
+    def latest(self, oldest: float) -> Value | None:
+        """Return what was last read, if that was begun at or after `oldest`."""
+        self._collect()
+        return self._value if self._value is not None and self._value_at >= oldest else None
+
+    def _collect(self) -> None:
+        if self._reading is None or not self._reading.done():
+            return
+        error = self._reading.exception()
+        if error is None:
+            self._value, self._value_at = self._reading.result(), self._began
+        elif not self._failed:
+            log.warning("source failed", source=self._name, error=repr(error))
+        self._failed = error is not None
+        self._reading = None
+
+
+class HostEyes:
+    """Sees one host. Made by `open`, let go by `close`; implements `ports.Eyes`."""
+
+    def __init__(
+        self,
+        spec: AgentSpec,
+        *,
+        clock: Clock,
+        environ: Mapping[str, str],
+        client: httpx.AsyncClient,
+    ) -> None:
+        """Use `open`: it also finds the devices."""
+        self._spec, self._clock, self._environ, self._client = spec, clock, environ, client
+        self._host = host.HostProbe()
+        self._gpu_worker, self._nic_worker = Worker("gpu-probe"), Worker("rdma-probe")
+        self._gpu_probe: GpuProbe | None = None
+        self._gpus: BlockingSource[tuple[GpuReading, ...]] | None = None
+        self._nics: BlockingSource[tuple[NicReading, ...]] | None = None
+        self._nic_samplers: list[NicSampler] = []
+        self._inventory = Inventory()
+        self._watches: dict[str, EngineWatch] = {}
+        self._history: deque[Report] = deque()
+
+    @classmethod
+    async def open(
+        cls,
+        spec: AgentSpec,
+        *,
+        clock: Clock = time.monotonic,
+        environ: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Find the host's devices and be ready to sample.
+
+        Raises:
+            TopologyError: HETEROSCALE_TOPOLOGY is malformed. A missing driver is no error.
+
+        """
+        eyes = cls(
+            spec,
+            clock=clock,
+            environ=os.environ if environ is None else environ,
+            client=new_client(),
+        )
+        await eyes._find_devices()
+        return eyes
+
+    async def close(self) -> None:
+        """End what is under way; does not wait for a source that hangs."""
+        await asyncio.gather(*(watch.close() for watch in self._watches.values()))
+        await self._client.aclose()
+        if self._gpu_probe is not None:
+            self._gpu_worker.call(self._gpu_probe.close)
+        self._gpu_worker.close()
+        self._nic_worker.close()
+
+    def inventory(self) -> Inventory:
+        """Return the slow facts of the host, as found when the agent started."""
+        return self._inventory
+
+    def set_targets(self, targets: Iterable[ScrapeTarget]) -> None:
+        """Replace the set of engines to scrape; counters of a kept instance go on."""
+        wanted = {target.instance_id: target for target in targets}
+        for gone in self._watches.keys() - wanted.keys():
+            self._watches.pop(gone).cancel()
+        for instance_id, target in wanted.items():
+            watch = self._watches.get(instance_id)
+            if watch is None:
+                self._watches[instance_id] = EngineWatch(
+                    target, self._client, self._clock, self._spec.scrape_timeout
+                )
+            else:
+                watch.target = target
+
+    def engine(self, instance_id: str) -> EngineState | None:
+        """Return the newest state of an engine, or None when it is no target."""
+        watch = self._watches.get(instance_id)
+        return None if watch is None else watch.state
+
+    async def sample(self) -> Report:
+        """Take one sample of everything within half an interval; what is late is left behind."""
+        sources: list[asyncio.Future[Any]] = [
+            source.start() for source in (self._gpus, self._nics) if source is not None
+        ]
+        sources += [watch.start() for watch in self._watches.values()]
+        if sources:
+            await asyncio.wait(sources, timeout=self._spec.sample_interval * _PATIENCE)
+        report = self._report(self._clock())
+        self._history.append(report)
+        while self._history[0].sampled_at < report.sampled_at - HISTORY_SECONDS:
+            self._history.popleft()
+        return report
+
+    def history(self) -> list[Report]:
+        """Return the samples of the last 120 s, oldest first."""
+        return list(self._history)
+
+    def _report(self, now: float) -> Report:
+        oldest = now - self._spec.scrape_timeout - 2 * self._spec.sample_interval
+        return Report(
+            sampled_at=now,
+            interval=now - self._history[-1].sampled_at if self._history else 0.0,
+            gpus=self._gpu_readings(oldest),
+            nics=self._nic_counters(oldest, now),
+            host=self._host.read(),
+            engines=tuple(watch.report(now, oldest) for watch in self._watches.values()),
+        )
+
+    def _gpu_readings(self, oldest: float) -> tuple[GpuReading, ...]:
+        readings = None if self._gpus is None else self._gpus.latest(oldest)
+        if readings is None:
+            return (GpuReading(health=GpuHealth.ERROR),) * len(self._inventory.gpus)
+        return readings
+
+    def _nic_counters(self, oldest: float, now: float) -> tuple[NicCounters, ...]:
+        readings = None if self._nics is None else self._nics.latest(oldest)
+        if readings is None:
+            return (NicCounters(),) * len(self._inventory.nics)
+        pairs = zip(self._nic_samplers, readings, strict=True)
+        return tuple(sampler.fold(reading, now) for sampler, reading in pairs)
+
+    async def _find_devices(self) -> None:
+        configured = {str(level): name for level, name in self._spec.topology.items()}
+        levels = topology(configured, self._environ)
+        gpus, nics = await asyncio.gather(self._open_gpus(), self._open_nics())
+        self._nic_samplers = [NicSampler() for _ in nics]
+        self._inventory = Inventory(
+            gpus=() if gpus is None else gpus.gpus,
+            nics=nics,
+            cpu_count=host.cpu_count(),
+            memory_bytes=host.memory_bytes(),
+            topology=levels,
+            templates=tuple(
+                TemplateInfo(name, template.role, template.gpus, template.engine)
+                for name, template in sorted(self._spec.templates.items())
+            ),
+            labels=dict(self._spec.labels),
+            kernel=host.kernel(),
+            driver_version="" if gpus is None else gpus.driver_version,
+        )
+
+    async def _open_gpus(self) -> GpuProbe | None:
+        settings = self._spec.gpu
+        if settings.source == "none":
+            return None
+        probe = GpuProbe(library=settings.library, types=settings.types)
+        if not await self._opened("gpu", self._gpu_worker.call(probe.open)):
+            return None
+        self._gpu_probe = probe
+        self._gpus = BlockingSource("gpu", self._gpu_worker, probe.read, self._clock)
+        return probe
+
+    async def _open_nics(self) -> tuple[Nic, ...]:
+        found: list[RdmaProbe] = []
+        finding = self._nic_worker.call(lambda: found.append(RdmaProbe(self._spec.rdma.root)))
+        if not await self._opened("rdma", finding) or not found[0].nics:
+            return ()
+        self._nics = BlockingSource("rdma", self._nic_worker, found[0].read, self._clock)
+        return found[0].nics
+
+    async def _opened(self, source: str, opening: asyncio.Future[None]) -> bool:
+        """Tell whether `opening` ended well in time. A host without the device is an answer."""
+        await asyncio.wait([opening], timeout=OPEN_DEADLINE)
+        if not opening.done():
+            log.warning("source does not answer", source=source, seconds=OPEN_DEADLINE)
+            return False
+        if (error := opening.exception()) is not None:
+            log.warning("source not available", source=source, error=str(error))
+            return False
+        return True

@@ -1,0 +1,1 @@
+"""Where the agent looks: GPUs, RDMA ports, the host, its place in the network, and engines."""

@@ -1,0 +1,101 @@
+"""One engine's metrics endpoint, scraped again and again, at most one scrape at a time."""
+
+from __future__ import annotations
+
+import asyncio
+
+import httpx
+import structlog
+
+from heteroscale.words import ScrapeQuality
+from heteroscale_agent.model import EngineReport, EngineScrape, EngineState
+from heteroscale_agent.ports import Clock, ScrapeTarget
+from heteroscale_agent.probes.engines import MAPPINGS
+from heteroscale_agent.probes.engines.base import EngineMapping, read
+from heteroscale_agent.probes.engines.text import MetricsTextError
+from heteroscale_agent.probes.http import ContentError, FetchError, get_text
+from heteroscale_agent.sample import EngineSampler
+
+log = structlog.get_logger(__name__)
+
+
+class UnknownEngineError(Exception):
+    """There is no mapping file for the engine."""
+
+
+class EngineWatch:
+    """Keeps the newest state of one engine, and its counters across restarts of it.
+
+    A state's `scraped_at` is when the scrape was *begun*: all it says was true then or later.
+    """
+
+    def __init__(
+        self, target: ScrapeTarget, client: httpx.AsyncClient, clock: Clock, timeout: float
+    ) -> None:
+        """Watch `target`; each scrape may take `timeout` seconds as a whole."""
+        self.target = target
+        self._client, self._clock, self._timeout = client, clock, timeout
+        self._sampler = EngineSampler()
+        self._task: asyncio.Task[None] | None = None
+        self._good: EngineScrape | None = None
+        self.state = EngineState(
+            target.instance_id, ScrapeQuality.MISSING, clock(), EngineScrape(), "not scraped yet"
+        )
+
+    def start(self) -> asyncio.Task[None]:
+        """Begin a scrape, unless one is under way."""
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._scrape(), name=f"scrape {self.target.url}")
+        return self._task
+
+    def cancel(self) -> None:
+        """Give up what is under way."""
+        if self._task is not None:
+            self._task.cancel()
+
+    async def close(self) -> None:
+        """Give up what is under way and wait until it is gone."""
+        self.cancel()
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
+    def report(self, now: float, oldest: float) -> EngineReport:
+        """Return the engine's part of a report; values from before `oldest` are stale."""
+        state, quality = self.state, self.state.quality
+        if quality is ScrapeQuality.OK and state.scraped_at < oldest:
+            quality = ScrapeQuality.STALE
+        return self._sampler.report(state.instance_id, quality, max(0.0, now - state.scraped_at))
+
+    async def _scrape(self) -> None:
+        began = self._clock()
+        target = self.target
+        try:
+            text = await get_text(self._client, target.url, deadline=self._timeout)
+            scrape = read(_mapping(target.engine), text, target.model_name)
+        except (ContentError, MetricsTextError, UnknownEngineError) as error:
+            self._failed(ScrapeQuality.MISSING, str(error))
+        except FetchError as error:
+            known = self._good is not None
+            self._failed(ScrapeQuality.STALE if known else ScrapeQuality.MISSING, str(error))
+        except Exception as error:  # noqa: BLE001 - no answer, however odd, may blind the agent
+            self._failed(ScrapeQuality.MISSING, repr(error))
+        else:
+            self._good = scrape
+            self._sampler.fold(scrape, began)
+            self.state = EngineState(target.instance_id, ScrapeQuality.OK, began, scrape)
+
+    def _failed(self, quality: ScrapeQuality, message: str) -> None:
+        before = self.state
+        if before.quality is ScrapeQuality.OK:
+            log.warning("scrape failed", instance_id=before.instance_id, error=message)
+        values = self._good if quality is ScrapeQuality.STALE else None
+        self.state = EngineState(
+            before.instance_id, quality, before.scraped_at, values or EngineScrape(), message
+        )
+
+
+def _mapping(engine: str) -> EngineMapping:
+    mapping = MAPPINGS.get(engine)
+    if mapping is None:
+        raise UnknownEngineError(f"no mapping for engine {engine!r}")
+    return mapping
