@@ -1,0 +1,137 @@
+"""Commands that ask for a change: apply, delete, pause, resume, scale, drain, reinstate."""
+
+# ruff: noqa: PLC0415  (help and completion must not load gRPC)
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from heteroscale_cli.commands import completion
+from heteroscale_cli.commands.common import OutputOption, connected
+from heteroscale_cli.connection import Connection, seconds
+from heteroscale_cli.errors import usage
+from heteroscale_cli.vocabulary import Kind, Output, kind_of
+
+_Service = Annotated[str, typer.Argument(metavar="SERVICE", autocompletion=completion.services)]
+_Instance = Annotated[
+    str,
+    typer.Argument(
+        metavar="INSTANCE",
+        help="Its id, or the beginning of it.",
+        autocompletion=completion.instances,
+    ),
+]
+_Count = Annotated[int | None, typer.Option(min=0, metavar="N", help="Instances wanted.")]
+_Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why; kept with the decision.")]
+
+
+@connected
+def apply(
+    connection: Connection,
+    file: Annotated[
+        list[str],
+        typer.Option(
+            "--filename",
+            "-f",
+            metavar="FILE|-|DIR",
+            help="A YAML file, - for standard input, or a folder of *.yaml and *.yml; repeatable.",
+        ),
+    ],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Let the coordinator check it; change nothing.")
+    ] = False,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Create or change services from YAML.
+
+    Several files are all checked before the first is applied.
+    """
+    from heteroscale_cli import changes
+
+    changes.apply(connection, file, output, dry_run=dry_run)
+
+
+@connected
+def delete(
+    connection: Connection,
+    kind: Annotated[str, typer.Argument(metavar="service", help="Only services can be deleted.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", autocompletion=completion.services)],
+    drain: Annotated[
+        bool,
+        typer.Option("--drain", help="Drain its instances; without it they run on, unmanaged."),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Forget a service."""
+    from heteroscale_cli import changes
+
+    if kind_of(kind) is not Kind.SERVICE:
+        raise usage(f"only services can be deleted, not {kind}; see drain for instances")
+    if not yes:
+        changes.confirm_delete(name, drain=drain)
+    changes.delete(connection, name, drain=drain)
+
+
+@connected
+def pause(connection: Connection, service: _Service, reason: _Reason = "") -> None:
+    """Decide and explain, but command nothing."""
+    from heteroscale_cli import changes
+
+    changes.pause(connection, service, reason)
+
+
+@connected
+def resume(connection: Connection, service: _Service) -> None:
+    """End a pause."""
+    from heteroscale_cli import changes
+
+    changes.resume(connection, service)
+
+
+@connected
+def scale(
+    connection: Connection,
+    service: _Service,
+    prefill: _Count = None,
+    decode: _Count = None,
+    aggregated: _Count = None,
+) -> None:
+    """Set counts by hand, once, within bounds.
+
+    The policy goes on from there; pause the service to keep the counts.
+    """
+    from heteroscale_cli import changes
+
+    if prefill is None and decode is None and aggregated is None:
+        raise usage("scale: give --prefill and --decode, or --aggregated")
+    changes.scale(connection, service, prefill, decode, aggregated)
+
+
+@connected
+def drain(
+    connection: Connection,
+    instance: _Instance,
+    reason: _Reason = "",
+    wait: Annotated[bool, typer.Option("--wait", help="Until it has stopped.")] = False,
+    wait_timeout: Annotated[
+        str, typer.Option(metavar="DURATION", help="How long --wait waits; the drain goes on.")
+    ] = "31m",
+) -> None:
+    """Let an instance finish its requests, then stop it.
+
+    It is taken out of service first, and can be reinstated until it is stopped.
+    """
+    from heteroscale_cli import changes
+
+    limit_s = seconds(wait_timeout, "--wait-timeout") if wait else None
+    changes.drain(connection, instance, reason, limit_s)
+
+
+@connected
+def reinstate(connection: Connection, instance: _Instance) -> None:
+    """Put a withdrawn or draining instance back into service."""
+    from heteroscale_cli import changes
+
+    changes.reinstate(connection, instance)

@@ -1,0 +1,144 @@
+"""``describe`` and ``explain``: one thing at length, in words and aligned fields."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from heteroscale.convert import seconds
+from heteroscale.v1 import operator_pb2 as pb
+from heteroscale_cli import tables, text
+from heteroscale_cli.output import Table
+from heteroscale_cli.vocabulary import Kind
+
+_INDENT = "  "
+
+
+def fields(pairs: Sequence[tuple[str, str]], indent: str = "") -> list[str]:
+    """Return ``Name:   value`` lines with the values aligned."""
+    width = max((len(name) for name, _ in pairs), default=0) + 1
+    return [f"{indent}{name + ':':<{width}}  {text.clean(value)}".rstrip() for name, value in pairs]
+
+
+def service(
+    item: pb.Service,
+    instances: Iterable[pb.Instance],
+    decisions: Iterable[pb.Decision],
+    now: float,
+) -> list[str]:
+    """Return everything known of a service: roles, load, instances, decisions, specification."""
+    head = [
+        ("Name", item.name),
+        ("Condition", text.condition(item)),
+        ("Mode", text.mode(item)),
+        ("Ratio", text.ratio(item)),
+    ]
+    if item.quarantine:
+        head.append(("Quarantine", item.quarantine))
+    return [
+        *fields(head),
+        *_section("Roles", _roles(item)),
+        *_section("Load", _signals(item)),
+        *_section("Instances", _table(Kind.INSTANCE, instances, now)),
+        *_section("Decisions", _table(Kind.DECISION, decisions, now)),
+        *_section("Specification", item.document.rstrip().splitlines()),
+    ]
+
+
+def instance(item: pb.Instance, now: float) -> list[str]:
+    """Return everything known of an instance."""
+    return fields(
+        [
+            ("Id", item.instance_id),
+            ("Service", item.service or text.NONE),
+            ("Role", text.role_word(item.role)),
+            ("State", f"{text.state(item)} for {text.since(item.state_time, now)}"),
+            ("Message", item.message or text.NONE),
+            ("Generation", str(item.generation)),
+            ("Created", f"{text.since(item.create_time, now)} ago"),
+            ("Agents", ", ".join(item.agent_ids) or text.NONE),
+            ("GPU type", item.gpu_type or text.UNKNOWN),
+            ("GPUs", ", ".join(map(str, item.gpu_indices)) or text.NONE),
+            ("Group", item.group or text.NONE),
+            ("Endpoint", item.endpoint or text.NONE),
+            ("Running", text.measured(item, "running")),
+            ("Waiting", text.measured(item, "waiting")),
+            ("Tokens/s", text.measured(item, "tokens_per_second")),
+        ]
+    )
+
+
+def node(item: pb.Node, instances: Iterable[pb.Instance], now: float) -> list[str]:
+    """Return everything known of a node, and the instances that have a rank on it."""
+    silent = text.age(seconds(item.silent)) if item.HasField("silent") else text.UNKNOWN
+    head = [
+        ("Id", item.agent_id),
+        ("Host", item.hostname or text.UNKNOWN),
+        ("State", tables.node_state(item)),
+        ("Heard", f"{silent} ago"),
+        ("Message", item.message or text.NONE),
+        ("Agent version", item.agent_version or text.UNKNOWN),
+        ("GPUs", f"{item.gpus_used} of {item.gpu_count} used, {item.gpu_type or text.UNKNOWN}"),
+        ("GPU utilisation", f"{text.measured(item, 'gpu_utilization_percent')} %"),
+        ("NICs", str(item.nic_count)),
+    ]
+    here = [i for i in instances if item.agent_id in i.agent_ids]
+    topology = fields(sorted(item.topology.items())) or [text.UNKNOWN]
+    return [
+        *fields(head),
+        *_section("Topology", topology),
+        *_section("Instances", _table(Kind.INSTANCE, here, now)),
+    ]
+
+
+def explanation(answer: pb.ExplainServiceResponse, now: float) -> list[str]:
+    """Return the decision's sentence, its inputs and arithmetic, and what the coordinator adds."""
+    name, decision = answer.service.name, answer.decision
+    if not decision.action:
+        return [f"{name}: nothing has been decided yet", *map(text.clean, answer.lines)]
+    facts = [("Step", text.step(decision)), ("Bound by", decision.bound_by or text.NONE)]
+    facts.append(("Decided", _times(decision, now)))
+    if decision.advisory:
+        facts.append(("Acted on", f"no: the service is {text.mode(answer.service)}"))
+    inputs = fields(sorted(decision.inputs.items())) or [text.NONE]
+    return [
+        f"{name}: {decision.action}: {text.clean(decision.reason)}",
+        *fields(facts, _INDENT),
+        *_section("Inputs and arithmetic", inputs),
+        *(_section("In words", map(text.clean, answer.lines)) if answer.lines else ()),
+    ]
+
+
+def _times(decision: pb.Decision, now: float) -> str:
+    first = f"{text.since(decision.time, now)} ago"
+    if decision.repeat_count <= 1:
+        return first
+    last = text.since(decision.last_time, now)
+    return f"first {first}, {decision.repeat_count} times, last {last} ago"
+
+
+def _section(title: str, lines: Iterable[str]) -> list[str]:
+    return ["", f"{title}:", *(f"{_INDENT}{line}" for line in lines)]
+
+
+def _table(kind: Kind, items: Iterable[object], now: float) -> list[str]:
+    rows = [tables.row(kind, item, now, wide=False) for item in items]
+    return Table(tables.header(kind, wide=False)).lines(rows) if rows else ["none"]
+
+
+def _roles(item: pb.Service) -> list[str]:
+    names = ("wanted", "pending", "in_service", "withdrawn", "draining", "unknown", "min", "max")
+    rows = [
+        [text.role_word(role.role), *(str(getattr(role, name)) for name in names)]
+        for role in item.roles
+    ]
+    titles = [name.upper().replace("_", "-") for name in names]
+    return Table(["ROLE", *titles]).lines(rows) if rows else ["none"]
+
+
+def _signals(item: pb.Service) -> list[str]:
+    rows = [
+        [s.name, text.measured(s, "value"), s.unit, s.quality or text.UNKNOWN, f"{s.coverage:.0%}"]
+        for s in item.signals
+    ]
+    titles = ["SIGNAL", "VALUE", "UNIT", "QUALITY", "COVERAGE"]
+    return Table(titles).lines(rows) if rows else ["unknown"]

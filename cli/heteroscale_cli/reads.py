@@ -1,0 +1,145 @@
+"""What get, describe and explain do."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from google.protobuf.message import Message
+
+from heteroscale.v1 import operator_pb2 as pb
+from heteroscale_cli import describe as described
+from heteroscale_cli import tables
+from heteroscale_cli.client import Client, run
+from heteroscale_cli.connection import Connection
+from heteroscale_cli.errors import EXIT_UNREACHABLE, CliError, usage
+from heteroscale_cli.output import Table, print_line, print_message, print_note, print_text
+from heteroscale_cli.resources import listing, pick_instance, pick_node
+from heteroscale_cli.vocabulary import Kind, Output
+
+_SHOWN_DECISIONS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What is asked for; ``name`` and ``service`` narrow it, ``limit`` is for decisions."""
+
+    kind: Kind
+    name: str | None = None
+    service: str = ""
+    limit: int = 20
+
+
+def get(connection: Connection, query: Query, output: Output) -> None:
+    """Print the answer once."""
+    message, items = run(
+        connection,
+        lambda client: listing(client, query.kind, query.name, query.service, query.limit),
+    )
+    if output in (Output.JSON, Output.YAML):
+        print_message(message, output)
+    elif not items:
+        print_note(f"No {query.kind.value} found.")
+    else:
+        _print_rows(_table(query, output), items, query, output)
+
+
+def get_watching(connection: Connection, query: Query, output: Output) -> None:
+    """Print the present state, then every change, until interrupted or the stream ends."""
+    if query.kind is Kind.GROUP:
+        raise usage("groups cannot be watched: watch their instances")
+    run(connection, lambda client: _watch(client, query, output))
+
+
+async def _watch(client: Client, query: Query, output: Output) -> None:
+    scope = query.service or (query.name or "" if _named_by_service(query.kind) else "")
+    table, first, synced = _table(query, output), list[Message](), False
+    async with aclosing(client.watch(scope)) as responses:
+        async for response in responses:
+            if response.WhichOneof("event") == "synced" and not synced:
+                synced = True
+                _print_first(table, first, query, output)
+            item = _wanted(response, query)
+            if item is None:
+                continue
+            if output in (Output.JSON, Output.YAML):
+                print_line(item, output)
+            elif synced:
+                _print_rows(table, [item], query, output)
+            else:
+                first.append(item)
+    raise CliError("the coordinator ended the stream", EXIT_UNREACHABLE)
+
+
+def _print_first(table: Table, items: Sequence[Message], query: Query, output: Output) -> None:
+    if output in (Output.TABLE, Output.WIDE):
+        _print_rows(table, items, query, output)
+
+
+def _named_by_service(kind: Kind) -> bool:
+    return kind in (Kind.SERVICE, Kind.DECISION)
+
+
+def _wanted(response: pb.WatchResponse, query: Query) -> Message | None:
+    """Return the message's item when it is of the kind and name asked for."""
+    event = response.WhichOneof("event")
+    if event is None or event != query.kind.name.lower():
+        return None
+    item: Message = getattr(response, event)
+    if query.name is None or _named_by_service(query.kind):
+        return item  # the server has narrowed it already
+    if isinstance(item, pb.Node) and item.hostname == query.name:
+        return item
+    identity = item.agent_id if isinstance(item, pb.Node) else getattr(item, "instance_id", "")
+    return item if identity.startswith(query.name) else None
+
+
+def _table(query: Query, output: Output) -> Table:
+    return Table(tables.header(query.kind, wide=output is Output.WIDE))
+
+
+def _print_rows(table: Table, items: Sequence[Message], query: Query, output: Output) -> None:
+    now, wide = time.time(), output is Output.WIDE
+    for line in table.lines([tables.row(query.kind, item, now, wide=wide) for item in items]):
+        print_text(line)
+
+
+def describe(connection: Connection, kind: Kind, name: str) -> None:
+    """Print one thing at length."""
+    work = {Kind.SERVICE: _service, Kind.INSTANCE: _instance, Kind.NODE: _node}.get(kind)
+    if work is None:
+        raise usage(f"{kind.value} have no description: see `heteroscale get {kind.value} -o wide`")
+    print_text("\n".join(run(connection, lambda client: work(client, name))))
+
+
+async def _service(client: Client, name: str) -> list[str]:
+    stub = client.stub
+    service = await client.call(stub.GetService, pb.GetServiceRequest(name=name))
+    instances = await client.call(stub.ListInstances, pb.ListInstancesRequest(service=name))
+    request = pb.ListDecisionsRequest(service=name, page_size=_SHOWN_DECISIONS)
+    decisions = await client.call(stub.ListDecisions, request)
+    return described.service(service, instances.instances, decisions.decisions, time.time())
+
+
+async def _instance(client: Client, name: str) -> list[str]:
+    answer = await client.call(client.stub.ListInstances, pb.ListInstancesRequest())
+    return described.instance(pick_instance(answer.instances, name), time.time())
+
+
+async def _node(client: Client, name: str) -> list[str]:
+    nodes = await client.call(client.stub.ListNodes, pb.ListNodesRequest())
+    node = pick_node(nodes.nodes, name)
+    answer = await client.call(client.stub.ListInstances, pb.ListInstancesRequest())
+    return described.node(node, answer.instances, time.time())
+
+
+def explain(connection: Connection, service: str, output: Output) -> None:
+    """Print why the service has the size it has."""
+    request = pb.ExplainServiceRequest(name=service)
+    answer = run(connection, lambda client: client.call(client.stub.ExplainService, request))
+    if output in (Output.JSON, Output.YAML):
+        print_message(answer, output)
+    else:
+        print_text("\n".join(described.explanation(answer, time.time())))

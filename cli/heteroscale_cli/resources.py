@@ -1,0 +1,105 @@
+"""The kinds one can ``get``: how they are listed, and how one is picked by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from google.protobuf.message import Message
+
+from heteroscale.v1 import operator_pb2 as pb
+from heteroscale_cli.client import Client, NotFoundError
+from heteroscale_cli.errors import CliError
+from heteroscale_cli.vocabulary import Kind
+
+_M = TypeVar("_M", pb.Instance, pb.Node)
+
+
+Listing = tuple[Message, Sequence[Message]]
+"""The message to print for machines, and its items for a table."""
+
+
+async def listing(
+    client: Client, kind: Kind, name: str | None, service: str, limit: int = 0
+) -> Listing:
+    """Return everything of ``kind``, or what ``name`` says; a decision's name is its service's.
+
+    Raises:
+        CliError: no such name, or a part of a name that fits several.
+
+    """
+    match kind:
+        case Kind.SERVICE:
+            return await _services(client, name)
+        case Kind.INSTANCE:
+            instances = await client.call(
+                client.stub.ListInstances, pb.ListInstancesRequest(service=service)
+            )
+            return _picked(instances, pick_instance(instances.instances, name) if name else None)
+        case Kind.NODE:
+            nodes = await client.call(client.stub.ListNodes, pb.ListNodesRequest())
+            return _picked(nodes, pick_node(nodes.nodes, name) if name else None)
+        case Kind.GROUP:
+            groups = await client.call(
+                client.stub.ListGroups, pb.ListGroupsRequest(service=service)
+            )
+            return _picked(groups, _pick_group(groups.groups, name) if name else None)
+        case Kind.DECISION:
+            request = pb.ListDecisionsRequest(service=name or service, page_size=limit)
+            decisions = await client.call(client.stub.ListDecisions, request)
+            return decisions, decisions.decisions
+
+
+async def _services(client: Client, name: str | None) -> Listing:
+    if name:
+        service = await client.call(client.stub.GetService, pb.GetServiceRequest(name=name))
+        return service, [service]
+    services = await client.call(client.stub.ListServices, pb.ListServicesRequest())
+    return services, services.services
+
+
+def _picked(everything: Message, item: Message | None) -> Listing:
+    if item is not None:
+        return item, [item]
+    field = everything.DESCRIPTOR.fields[0].name  # a list message has the one field
+    return everything, getattr(everything, field)
+
+
+def pick_instance(instances: Sequence[pb.Instance], text: str) -> pb.Instance:
+    """Return the instance with this id, or the only one whose id begins with it.
+
+    Raises:
+        CliError: none, or several.
+
+    """
+    exact = [i for i in instances if i.instance_id == text]
+    fits = exact or [i for i in instances if i.instance_id.startswith(text)]
+    return _only("instance", text, fits, [i.instance_id for i in fits])
+
+
+def pick_node(nodes: Sequence[pb.Node], text: str) -> pb.Node:
+    """Return the node of this agent id, or hostname, or the only id that begins with it.
+
+    Raises:
+        CliError: none, or several, as when one host has several agents.
+
+    """
+    exact = [n for n in nodes if n.agent_id == text] or [n for n in nodes if n.hostname == text]
+    fits = exact or [n for n in nodes if n.agent_id.startswith(text)]
+    return _only("node", text, fits, [n.agent_id for n in fits])
+
+
+def _pick_group(groups: Sequence[pb.Group], text: str) -> pb.Group:
+    found = next((g for g in groups if g.name == text), None)
+    if found is None:
+        raise NotFoundError(f"group {text!r} not found: see `heteroscale get groups`")
+    return found
+
+
+def _only(kind: str, text: str, fits: Sequence[_M], ids: Sequence[str]) -> _M:
+    if not fits:
+        raise NotFoundError(f"{kind} {text!r} not found: see `heteroscale get {kind}s`")
+    if len(fits) > 1:
+        shown = ", ".join(sorted(ids)[:5]) + (", …" if len(ids) > 5 else "")  # noqa: PLR2004
+        raise CliError(f"{kind} {text!r} fits {len(fits)}: {shown}")
+    return fits[0]
