@@ -1,0 +1,299 @@
+"""The stream to the coordinator: connect, back off, send, receive, resume.
+
+One session at a time. A session begins with a hello that says everything, so that losing a stream
+loses nothing. Deadlines and leases are counted on the server's clock as this agent estimates it; two
+hosts' wall clocks are never compared.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import grpc
+import grpc.aio
+import structlog
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
+
+from heteroscale import channel
+from heteroscale.convert import seconds, unix_seconds
+from heteroscale.v1 import agent_pb2, agent_pb2_grpc
+from heteroscale.words import Outcome
+from heteroscale_agent import wire
+from heteroscale_agent.identity import Identity
+from heteroscale_agent.model import Command, CommandResult, Report
+from heteroscale_agent.outbox import Item, Outbox
+from heteroscale_agent.ports import Body, Clock, Eyes
+
+log = structlog.get_logger("link")
+
+WELCOME_TIMEOUT = 15.0
+"""A coordinator may queue a hello (admission); later than this the agent tries again."""
+MAX_BACKOFF = 30.0
+"""Reconnecting agents spread over so many seconds."""
+
+
+class LinkError(Exception):
+    """The session ended; a new one is worth trying."""
+
+
+Stream = grpc.aio.StreamStreamCall[agent_pb2.ConnectRequest, agent_pb2.ConnectResponse]
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSettings:
+    """Where and as whom to connect."""
+
+    address: str
+    tls: channel.TlsFiles
+    insecure: bool
+    cluster_id: str
+    advertise_host: str
+    version: str
+
+
+class ServerClock:
+    """Estimates the server's clock from stamped messages.
+
+    A message is stamped when it leaves and read when it arrives, so each gives a lower bound of the
+    offset; the highest of a session is the best.
+    """
+
+    def __init__(self) -> None:
+        self._offset: float | None = None
+
+    def stamp(self, server_time: float, received_at: float) -> None:
+        """Take in a message's stamp and its local time of arrival."""
+        offset = server_time - received_at
+        self._offset = offset if self._offset is None else max(self._offset, offset)
+
+    def local(self, server_time: float) -> float:
+        """Return a server's moment on the local clock."""
+        if self._offset is None:
+            raise LinkError("the coordinator sent no server_time")
+        return server_time - self._offset
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """What a session speaks for."""
+
+    settings: LinkSettings
+    identity: Identity
+    eyes: Eyes
+    body: Body
+    outbox: Outbox
+    clock: Clock
+    on_interval: Callable[[float], None]
+    """Told how often the coordinator wants reports, in seconds."""
+
+
+class Link:
+    """Keeps one session with the coordinator, for ever."""
+
+    def __init__(self, wiring: Wiring) -> None:
+        self._wiring = wiring
+        self._sequence = count(1)
+
+    async def run(self) -> None:
+        """Connect again and again until cancelled."""
+        while True:
+            connected = asyncio.Event()
+            with suppress(LinkError, grpc.aio.AioRpcError):
+                await _until(connected)(self._one_session, connected)
+            log.warning("stream lost; engines go on as they are")
+            await asyncio.sleep(random.uniform(0.1, 1.0))  # noqa: S311 - spreads a fleet, no secret
+
+    async def _one_session(self, connected: asyncio.Event) -> None:
+        settings = self._wiring.settings
+        async with channel.open_channel(
+            settings.address, settings.tls, insecure=settings.insecure
+        ) as opened:
+            stream = agent_pb2_grpc.AgentServiceStub(opened).Connect()
+            try:
+                await Session(self._wiring, stream, self._sequence).run(connected)
+            finally:
+                stream.cancel()
+
+
+class Session:
+    """One stream, from hello to its end."""
+
+    def __init__(self, wiring: Wiring, stream: Stream, sequence: Iterator[int]) -> None:
+        self._wiring = wiring
+        self._stream = stream
+        self._sequence = sequence
+        self._clock = ServerClock()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self, connected: asyncio.Event) -> None:
+        """Greet, then read and write until either ends.
+
+        Raises:
+            LinkError: refused, silent, or ended; worth another try.
+            grpc.aio.AioRpcError: the transport or the coordinator ended it.
+
+        """
+        await self._say_hello()
+        welcome = await self._hear_welcome()
+        connected.set()
+        log.info("connected", epoch=welcome.epoch, coordinator=welcome.coordinator_id)
+        self._wiring.on_interval(max(0.05, seconds(welcome.report_interval)))
+        if welcome.inventory_wanted:
+            await self._send(inventory=wire.inventory_message(self._wiring.eyes.inventory()))
+        both = {asyncio.create_task(self._write()), asyncio.create_task(self._read())}
+        try:
+            done, _ = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in both:
+                task.cancel()
+            await asyncio.gather(*both, return_exceptions=True)
+        raise LinkError("the coordinator closed the stream")
+
+    # ---- greeting ----------------------------------------------------------------------------
+
+    async def _say_hello(self) -> None:
+        wiring = self._wiring
+        wiring.outbox.clear()
+        hello = wire.hello(
+            wiring.identity,
+            inventory=wiring.eyes.inventory(),
+            instances=wiring.body.statuses(),
+            history=wiring.eyes.history(),
+            results=wiring.body.unacknowledged(),
+            now=wiring.clock(),
+            version=wiring.settings.version,
+            cluster_id=wiring.settings.cluster_id,
+            highest_epoch=wiring.body.highest_epoch,
+            advertise_host=wiring.settings.advertise_host,
+        )
+        await self._send(hello=hello)
+
+    async def _hear_welcome(self) -> agent_pb2.Welcome:
+        try:
+            first = await asyncio.wait_for(self._stream.read(), WELCOME_TIMEOUT)
+        except TimeoutError:
+            raise LinkError(f"no welcome within {WELCOME_TIMEOUT:g} s") from None
+        if not isinstance(first, agent_pb2.ConnectResponse) or not first.HasField("welcome"):
+            await self._stream.code()
+            raise LinkError("the stream ended before a welcome")
+        welcome, settings = first.welcome, self._wiring.settings
+        if settings.cluster_id and welcome.cluster_id != settings.cluster_id:
+            raise LinkError(
+                f"the coordinator leads cluster {welcome.cluster_id!r}, this agent belongs to "
+                f"{settings.cluster_id!r}"
+            )
+        if not self._wiring.body.hear_epoch(welcome.epoch):
+            raise LinkError(
+                f"the coordinator leads with epoch {welcome.epoch}, but "
+                f"{self._wiring.body.highest_epoch} has been heard: an old one; not obeyed"
+            )
+        self._clock.stamp(unix_seconds(welcome.server_time), self._wiring.clock())
+        return welcome
+
+    # ---- writing -----------------------------------------------------------------------------
+
+    async def _write(self) -> None:
+        outbox = self._wiring.outbox
+        while True:
+            item = await outbox.take()
+            sequence = await self._send_item(item)
+            outbox.sent(sequence, item)
+
+    async def _send_item(self, item: Item) -> int:
+        if isinstance(item, Report):
+            return await self._send(report=wire.report(item, self._wiring.clock()))
+        if isinstance(item, CommandResult):
+            return await self._send(command_result=wire.result(item))
+        return await self._send(instance_event=wire.event(item))
+
+    async def _send(self, **body: Any) -> int:
+        sequence = next(self._sequence)
+        await self._stream.write(agent_pb2.ConnectRequest(sequence=sequence, **body))
+        return sequence
+
+    # ---- reading -----------------------------------------------------------------------------
+
+    async def _read(self) -> None:
+        while True:
+            message = await self._stream.read()
+            if not isinstance(message, agent_pb2.ConnectResponse):
+                # The stream's end: its status says why, and is raised as an AioRpcError.
+                code, details = await self._stream.code(), await self._stream.details()
+                raise LinkError(f"stream ended: {code.name}: {details}")
+            match message.WhichOneof("body"):
+                case "command":
+                    self._command(message.command)
+                case "lease_renewal":
+                    self._renew(message.lease_renewal)
+                case "ack":
+                    ids = self._wiring.outbox.acknowledged(message.ack.sequence)
+                    self._wiring.body.acknowledge(ids)
+                case _:
+                    pass  # of a newer coordinator
+
+    def _renew(self, renewal: agent_pb2.LeaseRenewal) -> None:
+        if renewal.epoch < self._wiring.body.highest_epoch:
+            return
+        stamped = unix_seconds(renewal.server_time)
+        self._clock.stamp(stamped, self._wiring.clock())
+        expires_at = self._clock.local(stamped + seconds(renewal.duration))
+        self._wiring.body.renew(renewal.instance_ids, expires_at)
+
+    def _command(self, message: agent_pb2.Command) -> None:
+        stamped = unix_seconds(message.server_time)
+        self._clock.stamp(stamped, self._wiring.clock())
+        try:
+            expires_at = self._clock.local(stamped + seconds(message.deadline))
+            command = wire.command(message, expires_at)
+        except wire.WireError as error:
+            refusal = CommandResult(message.command_id, Outcome.REFUSED, str(error))
+            self._wiring.outbox.put(refusal)
+            return
+        # A command outlives the stream it came on: it is carried out whole, or not begun.
+        task = asyncio.create_task(self._execute(command))
+        _RUNNING.add(task)
+        task.add_done_callback(_RUNNING.discard)
+
+    async def _execute(self, command: Command) -> None:
+        with structlog.contextvars.bound_contextvars(
+            cause=command.cause, command=command.command_id, instance=command.instance_id
+        ):
+            result = await self._wiring.body.execute(command)
+            log.info(
+                "command",
+                action=type(command.action).__name__,
+                outcome=result.outcome.value,
+                message=result.message,
+            )
+        self._wiring.outbox.put(result)
+
+
+_RUNNING: set[asyncio.Task[None]] = set()
+
+
+def _until(connected: asyncio.Event) -> AsyncRetrying:
+    """Return a retry that backs off until a session has lived; after that backoff starts anew."""
+    return AsyncRetrying(
+        retry=retry_if_exception_type((LinkError, grpc.aio.AioRpcError)),
+        stop=lambda _: connected.is_set(),
+        wait=wait_random_exponential(multiplier=0.5, max=MAX_BACKOFF),
+        before_sleep=_say,
+        reraise=True,
+    )
+
+
+def _say(state: RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    text = str(error)
+    if isinstance(error, grpc.aio.AioRpcError):
+        text = f"{error.code().name}: {error.details()}"
+    wait = state.next_action.sleep if state.next_action else 0.0
+    log.warning("not connected", error=text, next_try_s=round(wait, 1))
