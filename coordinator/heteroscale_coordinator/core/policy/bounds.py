@@ -1,0 +1,132 @@
+"""Bounds always win: minimum, maximum, and the GPU budget, of every role, in every step."""
+
+from __future__ import annotations
+
+from heteroscale.words import Role
+from heteroscale_coordinator.core.model import Counts
+from heteroscale_coordinator.core.policy import ratio
+from heteroscale_coordinator.core.spec import ServiceSpec
+
+
+def gpus(counts: Counts, spec: ServiceSpec) -> int:
+    """Return the GPUs that these counts hold."""
+    return sum(n * spec.roles[role].gpus * spec.roles[role].ranks for role, n in counts.items())
+
+
+def within(counts: Counts, spec: ServiceSpec) -> bool:
+    """Return whether no role is above its maximum and the whole inside the budget."""
+    below = all(counts[role] <= rules.max for role, rules in spec.roles.items())
+    return below and (spec.max_gpus is None or gpus(counts, spec) <= spec.max_gpus)
+
+
+def starting_counts(spec: ServiceSpec) -> dict[Role, int]:
+    """Return what a new service begins with: the minimum, with the short role raised to the ratio."""
+    least = {role: rules.min for role, rules in spec.roles.items()}
+    if Role.PREFILL not in least:
+        return clamp(least, spec)
+    prefill, decode = least[Role.PREFILL], least[Role.DECODE]
+    decode = max(decode, ratio.decode_for(prefill, spec.ratio))
+    decode = min(decode, spec.roles[Role.DECODE].max)
+    prefill = max(prefill, ratio.prefill_limits(decode, spec.ratio).low)
+    return clamp({Role.PREFILL: prefill, Role.DECODE: decode}, spec)
+
+
+def clamp(counts: Counts, spec: ServiceSpec) -> dict[Role, int]:
+    """Return the nearest counts inside all bounds; the ratio is kept where the bounds leave room."""
+    fitted = {
+        role: min(max(counts.get(role, 0), rules.min), rules.max)
+        for role, rules in spec.roles.items()
+    }
+    if fitted != {role: counts.get(role, 0) for role in spec.roles}:
+        fitted = _toward_ratio(fitted, spec)
+    while spec.max_gpus is not None and gpus(fitted, spec) > spec.max_gpus:
+        fitted[_first_to_shrink(fitted, spec)] -= 1
+    return fitted
+
+
+def _toward_ratio(counts: dict[Role, int], spec: ServiceSpec) -> dict[Role, int]:
+    if Role.PREFILL not in counts:
+        return counts
+    rules = spec.roles[Role.PREFILL]
+    wish = ratio.prefill_for(counts[Role.DECODE], counts[Role.PREFILL], spec.ratio)
+    return {**counts, Role.PREFILL: min(max(wish, rules.min), rules.max)}
+
+
+def _first_to_shrink(counts: dict[Role, int], spec: ServiceSpec) -> Role:
+    """Return the role whose loss leaves the ratio nearest to its band; never one at its minimum."""
+    free = [role for role, rules in spec.roles.items() if counts[role] > rules.min]
+    if Role.PREFILL not in counts or len(free) == 1:
+        return free[0]
+
+    def outside(role: Role) -> float:
+        after = {**counts, role: counts[role] - 1}
+        return ratio.distance(after[Role.PREFILL], after[Role.DECODE], spec.ratio)
+
+    return min(free, key=lambda role: (outside(role), role is Role.PREFILL))
+
+
+def fit_out(present: Counts, wish: Counts, spec: ServiceSpec) -> dict[Role, int]:
+    """Return the largest growth from ``present`` toward ``wish`` inside bounds and ratio.
+
+    No role shrinks. Equal to ``present`` when nothing fits. For prefill and decode the sizing role
+    is tried from its wish downward; prefill is then as near to its wish as limits, maximum and
+    budget leave.
+    """
+    start = {role: present.get(role, 0) for role in spec.roles}
+    if Role.PREFILL not in start:
+        role = spec.sizing_role
+        count = min(wish[role], _room(role, {}, spec))
+        return {role: max(count, start[role])}
+    for decode in range(max(wish[Role.DECODE], start[Role.DECODE]), start[Role.DECODE] - 1, -1):
+        pair = _prefill_beside(decode, start, wish, spec)
+        if pair is not None:
+            return pair
+    return start
+
+
+def _prefill_beside(
+    decode: int, start: Counts, wish: Counts, spec: ServiceSpec
+) -> dict[Role, int] | None:
+    if decode > max(spec.roles[Role.DECODE].max, start[Role.DECODE]):
+        return None
+    best = ratio.prefill_for(decode, wish[Role.PREFILL], spec.ratio)
+    most = _room(Role.PREFILL, {Role.DECODE: decode}, spec)
+    prefill = max(min(best, most), start[Role.PREFILL])
+    after = {Role.PREFILL: prefill, Role.DECODE: decode}
+    if after == start:
+        return None
+    before = (start[Role.PREFILL], start[Role.DECODE])
+    grown = {role: n for role, n in after.items() if n > start[role]}
+    fits = all(n <= spec.roles[role].max for role, n in grown.items())
+    budget = spec.max_gpus is None or gpus(after, spec) <= spec.max_gpus
+    keeps = ratio.permitted(before, (prefill, decode), spec.ratio)
+    return after if fits and budget and keeps else None
+
+
+def _room(role: Role, others: Counts, spec: ServiceSpec) -> int:
+    """Return the most instances of ``role`` that maximum and budget leave beside ``others``."""
+    most = spec.roles[role].max
+    if spec.max_gpus is None:
+        return most
+    each = spec.roles[role].gpus * spec.roles[role].ranks
+    return min(most, (spec.max_gpus - gpus(others, spec)) // each)
+
+
+def fit_in(present: Counts, wish: Counts, spec: ServiceSpec) -> dict[Role, int]:
+    """Return the largest shrinking from ``present`` toward ``wish`` inside bounds and ratio.
+
+    No role grows, none falls below its minimum. Equal to ``present`` when nothing is left to take.
+    """
+    start = {role: present.get(role, 0) for role in spec.roles}
+    least = {role: min(rules.min, start[role]) for role, rules in spec.roles.items()}
+    if Role.PREFILL not in start:
+        role = spec.sizing_role
+        return {role: min(max(wish[role], least[role]), start[role])}
+    before = (start[Role.PREFILL], start[Role.DECODE])
+    for decode in range(max(wish[Role.DECODE], least[Role.DECODE]), start[Role.DECODE] + 1):
+        best = ratio.prefill_for(decode, wish[Role.PREFILL], spec.ratio)
+        prefill = min(max(best, least[Role.PREFILL]), start[Role.PREFILL])
+        after = (prefill, decode)
+        if after != before and ratio.permitted(before, after, spec.ratio):
+            return {Role.PREFILL: prefill, Role.DECODE: decode}
+    return start

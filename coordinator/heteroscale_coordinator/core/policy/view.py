@@ -1,0 +1,98 @@
+"""What a policy is shown of a service: its members, what it remembers, and the time.
+
+Nothing here knows nodes or domains: a policy says how many, never where.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from heteroscale.words import InstanceState, Role, WithdrawReason
+from heteroscale_coordinator.core.model import (
+    STARTING_STATES,
+    Instance,
+    PolicyMemory,
+    counts_as_supply,
+)
+from heteroscale_coordinator.core.spec import ServiceSpec
+from heteroscale_coordinator.core.track import Track
+
+CARRYING_STATES = frozenset({InstanceState.IN_SERVICE, InstanceState.UNKNOWN})
+"""States in which traffic is sent to an instance, as far as is known."""
+
+ENDED_STATES = frozenset({InstanceState.TERMINATED, InstanceState.FAILED, InstanceState.LOST})
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """An instance of the service and what was heard of its engine (None: nothing yet)."""
+
+    instance: Instance
+    track: Track | None
+
+    @property
+    def carrying(self) -> bool:
+        """Whether traffic is sent to it, as far as is known."""
+        return self.instance.state in CARRYING_STATES
+
+    @property
+    def starting(self) -> bool:
+        """Whether it is on its way into service: pending for every law."""
+        held = (
+            self.instance.state is InstanceState.WITHDRAWN
+            and self.instance.reason is WithdrawReason.RATIO_HOLD
+        )
+        return held or self.instance.state in STARTING_STATES
+
+    @property
+    def softly_withdrawn(self) -> bool:
+        """Whether a soft scale-in took it out of service; it may come back."""
+        return (
+            self.instance.state is InstanceState.WITHDRAWN
+            and self.instance.reason is WithdrawReason.SOFT_SCALE_IN
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceView:
+    """All that one evaluation may know. ``now`` in seconds on the coordinator's clock."""
+
+    name: str
+    spec: ServiceSpec
+    members: tuple[Member, ...]
+    memory: PolicyMemory = field(default_factory=PolicyMemory)
+    now: float = 0.0
+    partition: bool = False
+    """So many agents are silent that it is a partition, not deaths."""
+    covered: bool = True
+    """False until this coordinator has heard enough of the service since it started."""
+    launch_only: bool = False
+    """Coverage did not come in time: only what is missing may be launched."""
+
+    def present(self) -> dict[Role, int]:
+        """Return the counts that supply counts: in service, starting, or silent but not given up."""
+        return self._count(m for m in self.members if counts_as_supply(m.instance))
+
+    def pending(self) -> dict[Role, int]:
+        """Return the counts on their way into service."""
+        return self._count(m for m in self.members if m.starting)
+
+    def in_service(self) -> dict[Role, int]:
+        """Return the counts that carry traffic as far as is known."""
+        return self._count(m for m in self.members if m.carrying)
+
+    def withdrawn(self) -> dict[Role, int]:
+        """Return the counts that a soft scale-in took out and that may come back."""
+        return self._count(m for m in self.members if m.softly_withdrawn)
+
+    def _count(self, members: Iterable[Member]) -> dict[Role, int]:
+        counts = Counter(m.instance.role for m in members)
+        return {role: counts.get(role, 0) for role in self.spec.roles}
+
+
+def written(counts: Mapping[Role, int]) -> str:
+    """Return counts in words: ``1 prefill, 2 decode``; roles with none are left out."""
+    parts = [f"{counts[role]} {role.value}" for role in Role if counts.get(role)]
+    return ", ".join(parts) or "nothing"
