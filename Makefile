@@ -1,0 +1,61 @@
+# HeteroScale. `make demo` shows the main job, `make test` proves it; both set themselves up.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+SOURCES := agent coordinator scheduler_adapters workbench cli proto tests benchmarks
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-fast test-process check format proto bench-ingest clean
+
+help: ## Show this help
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## Make .venv and install everything into it
+
+$(READY): pyproject.toml proto/generate.py $(wildcard proto/heteroscale/v1/*.proto)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	  || { echo "missing: Python 3.11 or newer ($(PYTHON)); set PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null \
+	  || { echo "missing: the venv module (Debian: apt-get install python3-venv)"; exit 1; }
+	@command -v cc >/dev/null || command -v gcc >/dev/null \
+	  || { echo "missing: a C compiler (Debian: apt-get install gcc libc6-dev)"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) …"
+	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	@$(BIN)/python -m pip install --quiet --group dev --editable '.[all]'
+	@touch $@
+
+demo: $(READY) ## Run the main job: 8 agents, real router, traffic with two humps (≤ 3 min)
+	@$(BIN)/heteroscale demo $(ARGS)
+
+test: $(READY) ## Run every test
+	@$(MAKE) --no-print-directory test-fast
+	@$(MAKE) --no-print-directory test-process
+
+test-fast: $(READY) ## Pure, contract and loopback tests
+	$(BIN)/python -m pytest -q -m "not process" -n 2 --dist loadfile $(ARGS)
+
+test-process: $(READY) ## Tests with real processes: outage, kill, stop, partition
+	$(BIN)/python -m pytest -q -m process $(ARGS)
+
+check: $(READY) ## Everything that needs no run: ruff, mypy, import rules, protos
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/python proto/generate.py --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY) ## Format and fix what can be fixed
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+proto: $(READY) ## Generate the wire code again after a .proto has changed
+	$(BIN)/python proto/generate.py
+
+bench-ingest: $(READY) ## 1,000 and 10,000 agent streams beside a bare gRPC server
+	$(BIN)/python -m benchmarks.ingest $(ARGS)
+
+clean: ## Remove what make has made
+	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find proto -name '*_pb2*.py*' -delete
