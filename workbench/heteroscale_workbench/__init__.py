@@ -1,0 +1,1 @@
+"""Things to try HeteroScale with: a simulated engine, a load generator, the demo."""
