@@ -1,0 +1,147 @@
+"""Transcripts: a script of events and the story the turn made of it, kept as text and reviewed as a diff.
+
+Each ``transcripts/*.txt`` holds a script, a line ``----``, and the recorded story. Record again with
+``pytest tests/core/test_transcripts.py --record`` and read the diff.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from heteroscale.documents import read_documents
+from heteroscale.words import InstanceState, Role
+from heteroscale_coordinator.core.events import ApplyService, ScaleService
+from heteroscale_coordinator.core.model import Action, Decision
+from heteroscale_coordinator.core.spec import ServiceSpec
+from tests.core.world import World
+
+FOLDER = Path(__file__).parent / "transcripts"
+SERVICE = """
+roles:
+  prefill: {template: prefill, gpuTypes: [L20, H20], min: 1, max: 10, target: 5000}
+  decode: {template: decode, gpuTypes: [H20, L20], min: 2, max: 20, target: 1000}
+ratio: "1:2"
+slo: {ttft: 1s, tbt: 50ms}
+"""
+
+
+class Teller:
+    """Plays a script in a world and writes down what changed."""
+
+    def __init__(self) -> None:
+        self.world = World()
+        self.lines: list[str] = []
+        self._said: dict[str, str] = {}
+        self._seen = 0
+        self.world.on_turn = lambda _: self._listen()
+
+    def play(self, script: str) -> str:
+        for line in script.splitlines():
+            words = line.split("#")[0].split()
+            if words:
+                getattr(self, f"do_{words[0]}")(*words[1:])
+        return "\n".join(self.lines) + "\n"
+
+    # ---- the script's verbs ----------------------------------------------------------------------
+
+    def do_agents(self, number: str, per_agent: str = "4") -> None:
+        for index in range(int(number)):
+            half = "a" if index < int(number) / 2 else "b"
+            kind = "H20" if index % 2 else "L20"
+            gpus = [kind] * int(per_agent)
+            self.world.join(f"n{index}", {"s1": f"pod-{half}", "s2": "big"}, gpus)
+        self.world.turn()
+
+    def do_apply(self, *edits: str) -> None:
+        plain = read_documents(SERVICE)[0].data
+        for edit in edits:
+            path, value = edit.split("=", 1)
+            *above, last = path.split(".")
+            place = plain
+            for key in above:
+                place = place.setdefault(key, {})
+            place[last] = yaml.safe_load(value)
+        self.world.send(ApplyService("r", "chat", ServiceSpec.model_validate(plain), SERVICE))
+
+    def do_traffic(self, *settings: str) -> None:
+        for setting in settings:
+            name, value = setting.split("=")
+            setattr(self.world.traffic, name, float(value))
+        self._say(f"traffic {' '.join(settings)}")
+
+    def do_silent(self, *names: str) -> None:
+        for name in names:
+            self.world.agents[name].silent = True
+        self._say(f"silent: {' '.join(names)}")
+
+    def do_return(self, *names: str) -> None:
+        for name in names:
+            self.world.agents[name].silent = False
+            self.world.hello(self.world.agents[name])
+        self._say(f"heard again: {' '.join(names)}")
+
+    def do_blind(self, *names: str) -> None:
+        for name in names:
+            self.world.agents[name].blind = True
+        self._say(f"blind to their engines: {' '.join(names)}")
+
+    def do_kill(self, role: str) -> None:
+        victim = self.world.instances(Role(role), InstanceState.IN_SERVICE)[0]
+        self.world.kill(victim)
+        self._say(f"killed one {role}")
+
+    def do_scale(self, prefill: str, decode: str) -> None:
+        counts = {Role.PREFILL: int(prefill), Role.DECODE: int(decode)}
+        self.world.send(ScaleService("r", "chat", counts))
+
+    def do_run(self, seconds: str) -> None:
+        self.world.run(float(seconds))
+        self._count()
+
+    # ---- the story -------------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        world = self.world
+        for decision in world.decisions[self._seen :]:
+            self._tell(decision)
+        self._seen = len(world.decisions)
+        self._once("partition", world.state.partition)
+
+    def _tell(self, decision: Decision) -> None:
+        if decision.action is Action.HOLD:
+            # Equal holds are told once; the figures in their sentences move all the time.
+            self._once("hold", f"hold, bound by {decision.bound_by}")
+            return
+        self._said.pop("hold", None)
+        delta = " ".join(f"{n:+d}{role[0].upper()}" for role, n in decision.delta.items())
+        self._say(f"{decision.action} {delta} [{decision.bound_by}] {decision.reason}")
+
+    def _once(self, topic: str, text: str) -> None:
+        if self._said.get(topic, "") != text:
+            self._said[topic] = text
+            if text:
+                self._say(text)
+
+    def _say(self, text: str) -> None:
+        self.lines.append(f"{self.world.now - self.world.start:5.0f}s  {text}")
+
+    def _count(self) -> None:
+        parts = []
+        for role in (Role.PREFILL, Role.DECODE):
+            states = [i.state.value for i in self.world.state.instances.values() if i.role is role]
+            tally = ", ".join(f"{states.count(s)} {s}" for s in sorted(set(states)))
+            parts.append(f"{role}: {tally}")
+        self._say(f"= {'; '.join(parts)}")
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.txt")), ids=lambda path: path.stem)
+def test_the_story_is_the_recorded_one(path: Path, pytestconfig: pytest.Config) -> None:
+    script, _, recorded = path.read_text(encoding="utf-8").partition("----\n")
+    story = Teller().play(script)
+    if pytestconfig.getoption("--record"):
+        path.write_text(f"{script}----\n{story}", encoding="utf-8")
+    else:
+        assert story == recorded

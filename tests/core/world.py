@@ -1,0 +1,356 @@
+"""A small world in virtual time around the real turn: twin agents, and a plant that can be choked.
+
+The plant is a toy on purpose: requests arrive, prefill and decode have capacities, queues grow when
+they are short. What matters is that signals come out as agents report them, cumulative and aged, and
+that commands are answered as agents answer them, some turns later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from itertools import count
+
+from heteroscale.words import GateState, InstanceState, Outcome, Role, ScrapeQuality, WithdrawReason
+from heteroscale_coordinator.core.events import (
+    AgentConnected,
+    CommandAnswered,
+    Event,
+    InventoryLearned,
+    RankChanged,
+    RenewLeases,
+    ReportReceived,
+    Rules,
+    Tick,
+)
+from heteroscale_coordinator.core.model import (
+    Command,
+    Decision,
+    EngineSample,
+    GpuFact,
+    Inventory,
+    LatencySample,
+    RankFact,
+    TemplateFact,
+    Verb,
+)
+from heteroscale_coordinator.core.state import State
+from heteroscale_coordinator.core.step import step
+
+S = InstanceState
+SERVING = (S.IN_SERVICE, S.WITHDRAWN, S.DRAINING)
+
+
+COUNTED = (
+    *("generation_tokens", "prompt_tokens", "computed_prompt_tokens", "requests_finished"),
+    *("ttft_sum", "ttft_count", "tbt_sum", "tbt_count"),
+)
+
+
+@dataclass
+class Engine:
+    """A running engine of the toy plant: its status, and what its metrics say."""
+
+    fact: RankFact
+    ready_at: float
+    counters: dict[str, float] = field(default_factory=lambda: dict.fromkeys(COUNTED, 0.0))
+    running: float = 0.0
+    waiting: float = 0.0
+    lease_until: float | None = None
+
+
+@dataclass
+class Traffic:
+    """What clients send, and how fast one instance of each role is at most."""
+
+    arrivals: float = 0.0
+    prompt: float = 1000.0
+    output: float = 200.0
+    prefill_capacity: float = 6000.0
+    decode_capacity: float = 1250.0
+    ttft: float = 0.2
+    tbt: float = 0.02
+
+
+@dataclass
+class TwinAgent:
+    """Answers as a real agent does; may be silent, or deaf to its engines' metrics."""
+
+    agent_id: str
+    inventory: Inventory
+    engines: dict[str, Engine] = field(default_factory=dict)
+    silent: bool = False
+    blind: bool = False
+    refuses: str = ""
+    sequence: int = 0
+
+
+class World:
+    """State, twins and plant; ``run`` moves virtual time on a second at a time."""
+
+    def __init__(self, rules: Rules | None = None, start: float = 1_000_000.0) -> None:
+        self.state = State(rules or Rules())
+        self.start = self.now = start
+        self.state.begin(start)
+        self.agents: dict[str, TwinAgent] = {}
+        self.traffic = Traffic()
+        self.startup = 30.0
+        self.decisions: list[Decision] = []
+        self.commands: list[Command] = []
+        self.on_turn: Callable[[World], None] = lambda _: None
+        self._ids = count(1)
+        self._inbox: list[Event] = []
+        self._waiting = 0.0
+
+    # ---- what a script does --------------------------------------------------------------------
+
+    def join(self, agent_id: str, topology: dict[str, str], gpus: Iterable[str]) -> TwinAgent:
+        """An agent says hello for the first time."""
+        inventory = Inventory(
+            hash=agent_id,
+            gpus=tuple(GpuFact(i, kind) for i, kind in enumerate(gpus)),
+            topology=topology,
+            templates=(
+                TemplateFact("prefill", Role.PREFILL, 1, "vllm"),
+                TemplateFact("decode", Role.DECODE, 1, "vllm"),
+                TemplateFact("whole", Role.AGGREGATED, 1, "vllm"),
+            ),
+        )
+        agent = self.agents[agent_id] = TwinAgent(agent_id, inventory)
+        self.hello(agent)
+        return agent
+
+    def hello(self, agent: TwinAgent) -> None:
+        """An agent connects, or connects again."""
+        self.send(InventoryLearned(agent.agent_id, agent.inventory))
+        facts = tuple(engine.fact for engine in agent.engines.values())
+        agent.sequence = 0
+        self.send(AgentConnected(agent.agent_id, 1, agent.agent_id, facts))
+
+    def send(self, event: Event) -> None:
+        """Put an event into the next turn."""
+        self._inbox.append(event)
+
+    def run(self, seconds: float) -> None:
+        """Let time pass."""
+        end = self.now + seconds
+        while self.now < end:
+            self.now += 1.0
+            self._plant(1.0)
+            self._agents_live()
+            if (self.now - self.start) % self.state.rules.report_interval < 1.0:
+                self._report()
+            self.turn()
+
+    def turn(self) -> None:
+        """Take one turn with what is in the inbox, as the loop does."""
+        events, self._inbox = [*self._inbox, Tick()], []
+        changes = step(self.state, events, self.now, self._mint)
+        self.state.apply(changes)
+        self.decisions.extend(changes.decisions)
+        for effect in changes.effects:
+            if isinstance(effect, RenewLeases) and not self.agents[effect.agent_id].silent:
+                for instance_id, lease in effect.leases.items():
+                    self.agents[effect.agent_id].engines[instance_id].lease_until = self.now + lease
+        for command in changes.commands.values():
+            if command is not None and command.state == "open":
+                self.commands.append(command)
+                self._obey(command)
+        self.on_turn(self)
+
+    def instances(self, role: Role, *states: InstanceState) -> list[str]:
+        """Return ids of instances of a role, in any of ``states`` if given."""
+        return sorted(
+            i.instance_id
+            for i in self.state.instances.values()
+            if i.role is role and (not states or i.state in states)
+        )
+
+    def serving(self, role: Role) -> int:
+        """Return how many of a role are in service."""
+        return len(self.instances(role, S.IN_SERVICE))
+
+    def _mint(self, kind: str) -> str:
+        return f"{kind}-{next(self._ids)}"
+
+    # ---- agents --------------------------------------------------------------------------------
+
+    def _obey(self, command: Command) -> None:
+        agent = self.agents[command.agent_id]
+        if agent.silent:
+            return
+        if agent.refuses:
+            self._answer(agent, command, Outcome.REFUSED, agent.refuses)
+            return
+        if command.verb is Verb.LAUNCH:
+            self._launch(agent, command)
+            return
+        engine = agent.engines.get(command.instance_id)
+        if engine is None or engine.fact.generation != command.expected_generation:
+            self._answer(agent, command, Outcome.REFUSED, "stale generation")
+            return
+        match command.verb:
+            case Verb.WITHDRAW:
+                self._become(agent, engine, S.WITHDRAWN, command.reason)
+                engine.lease_until = self.now + (command.lease or 30.0)
+            case Verb.REINSTATE:
+                self._become(agent, engine, S.IN_SERVICE)
+                engine.lease_until = None
+            case _:
+                self._become(agent, engine, S.DRAINING)
+                self._answer(agent, command, Outcome.ACCEPTED)
+                return
+        self._answer(agent, command, Outcome.DONE)
+
+    def _launch(self, agent: TwinAgent, command: Command) -> None:
+        instance = self.state.instances[command.instance_id]
+        fact = RankFact(
+            instance.instance_id,
+            instance.service,
+            instance.role,
+            S.LAUNCHING,
+            1,
+            gpu_indices=instance.ranks[command.rank].gpu_indices,
+            endpoint=f"http://{agent.agent_id}/{instance.instance_id}",
+            group=instance.group,
+        )
+        agent.engines[instance.instance_id] = Engine(fact, self.now + self.startup)
+        self._answer(agent, command, Outcome.DONE)
+
+    def _answer(
+        self, agent: TwinAgent, command: Command, outcome: Outcome, message: str = ""
+    ) -> None:
+        engine = agent.engines.get(command.instance_id)
+        fact = engine.fact if engine else None
+        self.send(CommandAnswered(agent.agent_id, command.command_id, outcome, message, fact))
+
+    def _become(
+        self,
+        agent: TwinAgent,
+        engine: Engine,
+        state: InstanceState,
+        reason: WithdrawReason | None = None,
+    ) -> None:
+        gate = GateState.OPEN if state is S.IN_SERVICE else GateState.CLOSED
+        engine.fact = replace(
+            engine.fact,
+            state=state,
+            reason=reason,
+            gate_state=gate,
+            generation=engine.fact.generation + 1,
+        )
+        if not agent.silent:
+            self.send(RankChanged(agent.agent_id, engine.fact))
+
+    def kill(self, instance_id: str) -> None:
+        """The engine's process dies."""
+        for agent in self.agents.values():
+            if (engine := agent.engines.pop(instance_id, None)) is not None:
+                self._become(agent, engine, S.FAILED)
+
+    def _agents_live(self) -> None:
+        for agent in self.agents.values():
+            for engine in list(agent.engines.values()):
+                self._engine_lives(agent, engine)
+
+    def _engine_lives(self, agent: TwinAgent, engine: Engine) -> None:
+        state = engine.fact.state
+        if state is S.LAUNCHING and self.now >= engine.ready_at:
+            engine.fact = replace(engine.fact, startup_time=self.startup)
+            self._become(agent, engine, S.IN_SERVICE)
+        elif state is S.DRAINING and engine.running + engine.waiting < 1e-6:
+            self._become(agent, engine, S.TERMINATED)
+            del agent.engines[engine.fact.instance_id]
+        elif (
+            state is S.WITHDRAWN
+            and engine.lease_until is not None
+            and self.now > engine.lease_until
+        ):
+            engine.lease_until = None
+            self._become(agent, engine, S.IN_SERVICE)
+
+    def _report(self) -> None:
+        for agent in self.agents.values():
+            if agent.silent:
+                continue
+            agent.sequence += 1
+            samples = tuple(self._sample(agent, engine) for engine in agent.engines.values())
+            self.send(ReportReceived(agent.agent_id, 1, agent.sequence, samples))
+
+    def _sample(self, agent: TwinAgent, engine: Engine) -> EngineSample:
+        if agent.blind or engine.fact.state not in SERVING:
+            return EngineSample(engine.fact.instance_id, ScrapeQuality.STALE, self.now)
+        c = engine.counters
+        return EngineSample(
+            instance_id=engine.fact.instance_id,
+            quality=ScrapeQuality.OK,
+            at=self.now,
+            generation_tokens=c["generation_tokens"],
+            prompt_tokens=c["prompt_tokens"],
+            computed_prompt_tokens=c["computed_prompt_tokens"],
+            requests_finished=c["requests_finished"],
+            requests_aborted=0.0,
+            running=engine.running,
+            waiting=engine.waiting,
+            transferring=0.0,
+            kv_usage=min(1.0, engine.running / 40),
+            ttft=LatencySample(c["ttft_sum"], c["ttft_count"]),
+            tbt=LatencySample(c["tbt_sum"], c["tbt_count"]),
+        )
+
+    # ---- plant ---------------------------------------------------------------------------------
+
+    def _plant(self, dt: float) -> None:
+        """Prefill works off its queue, what passes it is decoded; both have a capacity."""
+        traffic = self.traffic
+        prefill = self._engines(Role.PREFILL) or self._engines(Role.AGGREGATED)
+        decode = self._engines(Role.DECODE) or self._engines(Role.AGGREGATED)
+        self._waiting += traffic.arrivals * dt
+        capacity = len(prefill) * traffic.prefill_capacity / traffic.prompt * dt
+        passed = min(self._waiting, capacity)
+        self._waiting -= passed
+        for engine in prefill:
+            self._prefilled(engine, passed / len(prefill), self._waiting / len(prefill))
+        for engine in decode:
+            self._decoded(engine, passed / len(decode), dt)
+        for engine in self._all_engines():
+            if engine not in decode and engine.fact.role is Role.DECODE:
+                self._decoded(engine, 0.0, dt)
+            elif engine not in prefill and engine.fact.role is Role.PREFILL:
+                engine.running = engine.waiting = 0.0
+
+    def _prefilled(self, engine: Engine, requests: float, waiting: float) -> None:
+        traffic, c = self.traffic, engine.counters
+        c["prompt_tokens"] += requests * traffic.prompt
+        c["computed_prompt_tokens"] += requests * traffic.prompt
+        c["requests_finished"] += requests
+        c["generation_tokens"] += requests
+        rate = traffic.prefill_capacity / traffic.prompt
+        c["ttft_sum"] += requests * (traffic.ttft + waiting / rate)
+        c["ttft_count"] += requests
+        engine.waiting = waiting
+
+    def _decoded(self, engine: Engine, requests: float, dt: float) -> None:
+        """``running`` is in requests; what exceeds the capacity waits."""
+        traffic, c = self.traffic, engine.counters
+        backlog = engine.running + engine.waiting + requests
+        tokens = min(backlog * traffic.output, traffic.decode_capacity * dt)
+        done = tokens / traffic.output
+        c["generation_tokens"] += tokens
+        c["requests_finished"] += done
+        c["tbt_sum"] += tokens * traffic.tbt
+        c["tbt_count"] += tokens
+        left = backlog - done
+        engine.running, engine.waiting = min(left, 8.0), max(0.0, left - 8.0)
+        if left < 1e-6:
+            engine.running = engine.waiting = 0.0
+
+    def _engines(self, role: Role) -> list[Engine]:
+        return [
+            engine
+            for engine in self._all_engines()
+            if engine.fact.role is role and engine.fact.state is S.IN_SERVICE
+        ]
+
+    def _all_engines(self) -> list[Engine]:
+        return [engine for agent in self.agents.values() for engine in agent.engines.values()]
