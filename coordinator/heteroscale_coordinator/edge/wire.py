@@ -1,0 +1,257 @@
+"""What agents say, from the wire into the core's values. The other direction is ``orders``.
+
+Nothing an agent can send raises here but bytes that are no message at all: unknown enums, NaN,
+negative and absurd numbers are unknown, long texts and lists are cut, entries that cannot be meant
+are dropped. Reading a report is the coordinator's hot path; it is written flat for that reason.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from google.protobuf.duration_pb2 import Duration
+
+from heteroscale.convert import from_wire
+from heteroscale.v1 import agent_pb2, types_pb2
+from heteroscale.words import (
+    TOPOLOGY_LEVELS,
+    GateState,
+    InstanceState,
+    Outcome,
+    Role,
+    ScrapeQuality,
+    WithdrawReason,
+)
+from heteroscale_coordinator.core.events import CommandAnswered, RankChanged, ReportReceived
+from heteroscale_coordinator.core.model import (
+    EngineSample,
+    GpuColumns,
+    GpuFact,
+    Inventory,
+    LatencySample,
+    RankFact,
+    TemplateFact,
+)
+
+MAX_ENGINES = 128
+MAX_GPUS = 64
+MAX_NICS = 256
+MAX_INSTANCES = 1_000
+MAX_HISTORY = 256
+MAX_RESULTS = 1_000
+MAX_ENTRIES = 64
+MAX_BUCKETS = 24
+MAX_NAME = 253
+MAX_TEXT = 1_000
+MAX_GENERATION = 1 << 53
+HISTORY_SPACING = 2.0
+"""Samples of a hello's history closer than this add nothing: tracks keep them seconds apart."""
+OLDEST = 3_600.0
+"""A reading older than this counts as this old: too old for any window."""
+
+YEAR = 365 * 86_400.0
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}")
+_OK = agent_pb2.SCRAPE_QUALITY_OK
+_STALE = agent_pb2.SCRAPE_QUALITY_STALE
+_SICK = frozenset({agent_pb2.GPU_HEALTH_LOST, agent_pb2.GPU_HEALTH_ERROR})
+_COUNT = 1e16
+"""No counter of tokens or requests gets here; above it doubles no longer count by one."""
+_GAUGE = 1e9
+_PERCENT = 100
+_FIELDS = (
+    *((name, _COUNT) for name in ("generation_tokens", "prompt_tokens", "computed_prompt_tokens")),
+    *((name, _COUNT) for name in ("requests_finished", "requests_aborted")),
+    *((name, _GAUGE) for name in ("running", "waiting", "transferring")),
+    ("kv_usage", 1.0),
+)
+
+
+def is_id(text: str) -> bool:
+    """Return whether ``text`` can name an agent or an instance."""
+    return _ID.fullmatch(text) is not None
+
+
+def age_of(value: Duration, limit: float = OLDEST) -> float:
+    """Return a wire duration in seconds, 0 to ``limit``."""
+    age = value.seconds + value.nanos * 1e-9
+    return min(age, limit) if age > 0 else 0.0
+
+
+# ---- reports: hot ------------------------------------------------------------------------------
+
+
+def report(
+    agent_id: str, incarnation: int, sequence: int, message: agent_pb2.Report, received: float
+) -> ReportReceived:
+    """Return a report; ages count back from ``received``, the coordinator's time of receipt."""
+    gpus = gpu_columns(message.gpus) if message.HasField("gpus") else GpuColumns()
+    engines = samples(message, received)
+    return ReportReceived(agent_id, incarnation, sequence, engines, gpus)
+
+
+def samples(message: agent_pb2.Report, received: float) -> tuple[EngineSample, ...]:
+    """Return the engines of a report."""
+    sampled_at = received - age_of(message.sampled_ago)
+    engines: Iterable[agent_pb2.EngineReading] = message.engines
+    if len(message.engines) > MAX_ENGINES:
+        engines = message.engines[:MAX_ENGINES]
+    return tuple([_sample(engine, sampled_at) for engine in engines if engine.instance_id])
+
+
+def _sample(reading: Any, sampled_at: float) -> EngineSample:
+    """Read an ``EngineReading``; its fields are gone over by name, which stubs cannot type."""
+    has = reading.HasField
+    values = [
+        (value if 0.0 <= (value := getattr(reading, name)) <= limit else None)
+        if has(name)
+        else None
+        for name, limit in _FIELDS
+    ]
+    return EngineSample._make(
+        (
+            reading.instance_id[:MAX_NAME],
+            _quality(reading.quality),
+            sampled_at - age_of(reading.age),
+            *values,
+            _latency(reading.time_to_first_token) if has("time_to_first_token") else None,
+            _latency(reading.time_between_tokens) if has("time_between_tokens") else None,
+        )
+    )
+
+
+def _quality(number: int) -> ScrapeQuality:
+    if number == _OK:
+        return ScrapeQuality.OK
+    return ScrapeQuality.STALE if number == _STALE else ScrapeQuality.MISSING
+
+
+def _latency(message: agent_pb2.Latency) -> LatencySample | None:
+    total, count = message.sum_seconds, message.count
+    if not (0.0 <= total <= _COUNT and 0.0 <= count <= _COUNT):
+        return None
+    return LatencySample(total, count, tuple(message.bucket_deltas[:MAX_BUCKETS]))
+
+
+def gpu_columns(message: agent_pb2.GpuReadings) -> GpuColumns:
+    """Return the columns the core looks at; what is out of range is -1, unknown."""
+    return GpuColumns(
+        tuple([v if 0 <= v <= _PERCENT else -1 for v in message.utilization_percent[:MAX_GPUS]]),
+        tuple([v if v >= 0 else -1 for v in message.memory_used_mib[:MAX_GPUS]]),
+        tuple([health not in _SICK for health in message.health[:MAX_GPUS]]),
+    )
+
+
+def history(reports: Iterable[agent_pb2.Report], received: float) -> tuple[EngineSample, ...]:
+    """Return the samples of a hello's last reports, oldest first, thinned to what tracks can keep."""
+    aged = sorted(
+        ((age_of(r.sampled_ago), r) for r in list(reports)[-MAX_HISTORY:]),
+        key=lambda pair: -pair[0],
+    )
+    kept: list[EngineSample] = []
+    last = OLDEST + HISTORY_SPACING
+    for place, (age, message) in enumerate(aged):
+        if last - age >= HISTORY_SPACING or place == len(aged) - 1:
+            kept.extend(samples(message, received))
+            last = age
+    return tuple(kept)
+
+
+# ---- facts: on change --------------------------------------------------------------------------
+
+
+def rank_fact(message: types_pb2.InstanceStatus) -> RankFact | None:
+    """Return what an agent says of one rank; None when it names no instance, role or state."""
+    role = from_wire(Role, message.role)
+    state = from_wire(InstanceState, message.state)
+    if role is None or state is None or not is_id(message.instance_id):
+        return None
+    count = max(1, min(message.rank_count, MAX_ENTRIES))
+    startup = age_of(message.startup_time, YEAR) if message.HasField("startup_time") else None
+    return RankFact(
+        instance_id=message.instance_id,
+        service=text(message.service, MAX_NAME),
+        role=role,
+        state=state,
+        generation=min(message.generation, MAX_GENERATION),
+        rank=min(message.rank, count - 1),
+        rank_count=count,
+        reason=from_wire(WithdrawReason, message.withdraw_reason),
+        gate_state=from_wire(GateState, message.gate_state) or GateState.CLOSING,
+        endpoint=text(message.endpoint, MAX_NAME),
+        group=text(message.group, MAX_NAME),
+        template=text(message.template, MAX_NAME),
+        gpu_indices=tuple(i for i in message.gpu_indices[:MAX_GPUS] if i < MAX_GPUS),
+        message=text(message.message),
+        terminating=message.terminating,
+        startup_time=startup,
+        state_age=age_of(message.state_age, YEAR),
+        origin=text(message.origin, MAX_NAME),
+    )
+
+
+def rank_facts(messages: Iterable[types_pb2.InstanceStatus]) -> tuple[RankFact, ...]:
+    """Return all that can be read of what runs on a host."""
+    return tuple(fact for m in list(messages)[:MAX_INSTANCES] if (fact := rank_fact(m)) is not None)
+
+
+def rank_changed(agent_id: str, message: agent_pb2.InstanceEvent) -> RankChanged | None:
+    """Return an instance event; None when it says nothing of an instance."""
+    fact = rank_fact(message.status)
+    return None if fact is None else RankChanged(agent_id, fact, text(message.cause, MAX_NAME))
+
+
+def command_answered(agent_id: str, message: agent_pb2.CommandResult) -> CommandAnswered | None:
+    """Return an agent's word on a command; None without a command or a known outcome."""
+    outcome = from_wire(Outcome, message.outcome)
+    if outcome is None or not is_id(message.command_id):
+        return None
+    fact = rank_fact(message.status) if message.HasField("status") else None
+    return CommandAnswered(agent_id, message.command_id, outcome, text(message.message), fact)
+
+
+def inventory(message: agent_pb2.Inventory) -> Inventory:
+    """Return the slow facts of a host; doubles and nameless entries are left out."""
+    gpus = {
+        gpu.index: GpuFact(
+            gpu.index,
+            text(gpu.type or gpu.name, MAX_NAME),
+            min(gpu.memory_bytes, MAX_GENERATION),
+            text(gpu.uuid, MAX_NAME),
+        )
+        for gpu in reversed(message.gpus[:MAX_GPUS])
+        if gpu.index < MAX_GPUS
+    }
+    templates = {fact.name: fact for m in message.templates[:MAX_RESULTS] if (fact := _template(m))}
+    return Inventory(
+        hash=text(message.inventory_hash, MAX_NAME),
+        gpus=tuple(reversed(gpus.values())),
+        nic_count=min(len(message.nics), MAX_NICS),
+        topology=_strings({k: v for k, v in message.topology.items() if k in TOPOLOGY_LEVELS}),
+        templates=tuple(templates.values()),
+        labels=_strings(message.labels),
+    )
+
+
+def _template(message: agent_pb2.LaunchTemplate) -> TemplateFact | None:
+    role = from_wire(Role, message.role)
+    if role is None or not message.name:
+        return None
+    return TemplateFact(
+        text(message.name, MAX_NAME),
+        role,
+        min(message.gpus, MAX_GPUS),
+        text(message.engine, MAX_NAME),
+    )
+
+
+def _strings(values: Mapping[str, str]) -> dict[str, str]:
+    kept = sorted(values.items())[:MAX_ENTRIES]
+    return {text(key, MAX_NAME): text(value, MAX_NAME) for key, value in kept}
+
+
+def text(value: str, limit: int = MAX_TEXT) -> str:
+    """Return ``value`` cut to ``limit`` characters, without NUL, which databases refuse."""
+    return value[:limit].replace("\0", "")
