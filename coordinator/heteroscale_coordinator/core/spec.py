@@ -85,7 +85,17 @@ class RatioSpec(DocumentModel):
         return self
 
 
-Ratio = Annotated[RatioSpec, BeforeValidator(_parse_ratio)]
+_RatioText = Annotated[
+    str,
+    Field(
+        pattern=r"^\d+(\.\d+)?(:\d+(\.\d+)?)?$",
+        description="Prefill:decode such as 1:2, or 0.5.",
+    ),
+]
+Ratio = Annotated[
+    RatioSpec,
+    BeforeValidator(_parse_ratio, json_schema_input_type=_RatioText | PositiveFloat | RatioSpec),
+]
 
 
 class SloSpec(DocumentModel):

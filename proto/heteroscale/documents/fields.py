@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import re
+from decimal import Decimal
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -35,19 +36,23 @@ def parse_duration(value: object) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """Return the shortest of ``250ms``, ``90s``, ``1h`` that says ``seconds`` exactly enough."""
-    if seconds and seconds < 1:
-        return f"{seconds * 1000:g}ms"
+    """Return ``250ms``, ``90s`` or ``1h``, whichever says ``seconds`` shortly and exactly."""
     for unit in ("h", "m"):
         if seconds and seconds % _UNITS[unit] == 0:
-            return f"{seconds / _UNITS[unit]:g}{unit}"
-    return f"{seconds:g}s"
+            return f"{seconds / _UNITS[unit]:.0f}{unit}"
+    if seconds and seconds < 1:
+        thousandths = f"{seconds * 1000:g}ms"
+        # Very short ones print as 1e-05, which is no duration, and long fractions are rounded.
+        if "e" not in thousandths and parse_duration(thousandths) == seconds:
+            return thousandths
+    return f"{Decimal(repr(float(seconds))).normalize():f}s"
 
 
 Duration = Annotated[
     float,
     BeforeValidator(parse_duration),
     Field(ge=0),
+    PlainSerializer(format_duration, return_type=str, when_used="json"),
     WithJsonSchema(
         {
             "type": ["string", "number"],
@@ -56,7 +61,7 @@ Duration = Annotated[
         }
     ),
 ]
-"""Seconds, as a float; written ``300s``."""
+"""Seconds, as a float; written ``300s``, also in JSON."""
 
 
 class DocumentModel(BaseModel):
