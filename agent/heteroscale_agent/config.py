@@ -128,6 +128,8 @@ class AgentSpec(DocumentModel):
     """Agent id, incarnation, journal. One agent per directory: it is locked."""
     log_dir: Path | None = None
     """Engines' log files; default `engines/` below the state directory."""
+    gate_dir: Path | None = None
+    """Where `file` gates may write; default `gates/` below the state directory."""
     agent_id: str = ""
     """Default: drawn once and kept in the state directory."""
     cluster_id: str = ""

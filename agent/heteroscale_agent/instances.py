@@ -146,7 +146,9 @@ def moved(record: Record, state: InstanceState, now: float, why: str, **changes:
             f"{record.instance_id}: no way from {record.state} to {state} ({why}). {story}"
         )
     line = f"{now:.1f} {record.state} → {state}: {why}"
-    fields = {"withdraw_reason": None, "lease": None, "hold_until_at": None, **changes}
+    # Why it is out, and for how long, belongs to one state; so does the command that led to it.
+    blank = {"withdraw_reason": None, "lease": None, "hold_until_at": None, "cause": ""}
+    fields = {**blank, **changes}
     return replace(
         record,
         state=state,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import socket
-from collections.abc import Callable, Set
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 
 from heteroscale_agent.config import PortRange
 
@@ -26,7 +27,7 @@ def is_free(port: int) -> bool:
 def draw(
     ports: PortRange,
     count: int,
-    taken: Set[int],
+    taken: AbstractSet[int],
     *,
     rng: random.Random,
     free: Callable[[int], bool] = is_free,

@@ -9,6 +9,7 @@ are never forked.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import signal
@@ -226,12 +227,17 @@ def _signal(ident: Ident, number: signal.Signals) -> None:
     """Send a signal to this very process; a pidfd keeps the pid from being taken meanwhile."""
     try:
         handle = os.pidfd_open(ident.pid)
+    except ProcessLookupError:
+        return
     except OSError:
+        # A kernel without pidfds: the check right before is the next best thing.
+        if _current(ident):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(ident.pid, number)
         return
     try:
         if _current(ident):
-            signal.pidfd_send_signal(handle, number)
-    except ProcessLookupError:
-        pass
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(handle, number)
     finally:
         os.close(handle)

@@ -1,0 +1,153 @@
+"""Carries out a launch: check it, draw its ports, journal the intent, start it, journal the outcome.
+
+A crash between intent and outcome leaves a record without a pid; `adoption` looks for the tag then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import replace
+
+from heteroscale.words import InstanceState, Outcome
+from heteroscale_agent.allowlist import (
+    RefusedError,
+    Standing,
+    check_launch,
+    endpoint,
+    facts_of,
+    order,
+)
+from heteroscale_agent.config import AgentSpec, Template
+from heteroscale_agent.gatekeeper import Gatekeeper
+from heteroscale_agent.hands.port import Hands
+from heteroscale_agent.hands.portpool import NoPortsError, draw
+from heteroscale_agent.hands.process import Order, SpawnError
+from heteroscale_agent.instances import Instance, Record, dump_record, moved
+from heteroscale_agent.journal import JournalError
+from heteroscale_agent.ledger import Entry, Intent, instance_entry, intent_entry, result_entry
+from heteroscale_agent.model import Command, CommandResult, Launch
+from heteroscale_agent.registry import Registry
+
+_S = InstanceState
+
+
+class Launcher:
+    """Starts engines. ``gpu_count`` tells how many GPUs the driver lists; 0: none are watched."""
+
+    def __init__(
+        self,
+        spec: AgentSpec,
+        registry: Registry,
+        gatekeeper: Gatekeeper,
+        hands: Hands,
+        *,
+        gpu_count: Callable[[], int],
+        rng: random.Random,
+    ) -> None:
+        self._spec = spec
+        self._registry = registry
+        self._gatekeeper = gatekeeper
+        self._hands = hands
+        self._gpu_count = gpu_count
+        self._rng = rng
+
+    async def launch(self, command: Command, launch: Launch, keep: float) -> CommandResult:
+        """Start one rank and return the answer, which is kept until ``keep`` (wall clock).
+
+        Raises:
+            RefusedError: the configuration or what stands on the host does not allow it.
+            JournalError: the intent could not be written; nothing was started.
+
+        """
+        record, ready = self._plan(command, launch)
+        instance = Instance(record)
+        # Counted before anything is awaited: another launch sees these GPUs and ports as taken.
+        self._registry.instances[record.instance_id] = instance
+        async with instance.lock:
+            try:
+                await self._registry.append([_intent(command, keep), _record_entry(record)])
+            except JournalError:
+                del self._registry.instances[record.instance_id]
+                raise
+            return await self._spawn(command, instance, ready, keep)
+
+    async def _spawn(
+        self, command: Command, instance: Instance, ready: Order, keep: float
+    ) -> CommandResult:
+        record = instance.record
+        try:
+            process = await asyncio.to_thread(self._hands.processes.spawn, ready)
+        except SpawnError as error:
+            result = CommandResult(command.command_id, Outcome.FAILED, str(error))
+            after = moved(
+                record, _S.FAILED, self._registry.clock(), str(error), cause=command.command_id
+            )
+        else:
+            said = f"started as pid {process.pid}"
+            result = CommandResult(command.command_id, Outcome.DONE, said)
+            after = replace(record, pid=process.pid, start_ticks=process.start_ticks, message=said)
+        await self._registry.observe(instance, after, result_entry(result, keep))
+        return result
+
+    def _plan(self, command: Command, launch: Launch) -> tuple[Record, Order]:
+        """Return the record and the order of a launch, or refuse; nothing is changed yet."""
+        known = self._registry.instances.get(command.instance_id)
+        if known is not None:
+            raise RefusedError(
+                f"{command.instance_id} exists already, at generation {known.record.generation} "
+                f"({known.record.state})"
+            )
+        template = check_launch(self._spec, command, launch, self._standing())
+        record = self._record(command, launch, template)
+        kind = self._gatekeeper.kind(launch.gate.kind)
+        if kind is None:
+            raise RefusedError(f"no gate of kind {launch.gate.kind[:80]!r}")
+        if launch.rank == 0 and (wrong := kind.complaint(record.member)):
+            raise RefusedError(wrong)
+        return record, order(template, record, self._spec.advertise_host)
+
+    def _record(self, command: Command, launch: Launch, template: Template) -> Record:
+        now = self._registry.clock()
+        taken = {
+            port
+            for other in self._registry.instances.values()
+            if not other.record.ended or not self._gatekeeper.finished(other, now)
+            for port in other.record.ports
+        }
+        try:
+            ports = draw(self._spec.ports, template.ports, taken, rng=self._rng)
+        except NoPortsError as error:
+            raise RefusedError(str(error)) from error
+        at = endpoint(self._spec.advertise_host, ports[0]) if launch.rank == 0 else ""
+        return Record(
+            instance_id=command.instance_id,
+            launch=launch,
+            state=_S.LAUNCHING,
+            since_at=now,
+            launched_at=now,
+            facts=facts_of(template),
+            ports=ports,
+            endpoint=at,
+            boot_id=self._hands.boot_id,
+            cause=command.command_id,
+            message="starting",
+        )
+
+    def _standing(self) -> Standing:
+        owners = {
+            gpu: instance.instance_id
+            for instance in self._registry.instances.values()
+            if not instance.record.ended
+            for gpu in instance.record.launch.gpu_indices
+        }
+        return Standing(self._gpu_count(), owners)
+
+
+def _intent(command: Command, keep: float) -> Entry:
+    return intent_entry(Intent(command.command_id, command.instance_id, "launch", keep))
+
+
+def _record_entry(record: Record) -> Entry:
+    return instance_entry(record.instance_id, dump_record(record))
