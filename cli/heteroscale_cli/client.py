@@ -134,9 +134,13 @@ _NAMED_FAULTS = {
 }
 
 
+_TLS_WORDS = ("ssl", "certificate", "verification")
+"""One of them is in what gRPC says when a handshake fails."""
+
+
 def _unreachable(connection: Connection, details: str) -> CliError:
     where = f"coordinator {connection.coordinator} is unreachable"
-    if "CERTIFICATE_VERIFY_FAILED" in details or "ssl" in details.lower():
+    if any(word in details.lower() for word in _TLS_WORDS):
         hint = "TLS failed: check --ca, --cert and --key, and --server-name against its certificate"
     elif connection.ca is None and connection.cert is None:
         hint = "is it running? Name it with --coordinator; if it speaks TLS, give --ca"

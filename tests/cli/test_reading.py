@@ -1,0 +1,206 @@
+"""get, describe and explain: what a person sees, and what a machine gets."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+import yaml
+
+from heteroscale.v1 import operator_pb2 as pb
+from heteroscale.v1 import types_pb2 as types
+from tests.cli import fleet
+from tests.cli.conftest import Typed
+from tests.cli.twin import OperatorTwin
+
+
+# Values are made a little before they are read; a slow machine may see them minutes older.
+MINUTES = re.compile(r"[3-9]m\d+s")
+SECONDS = re.compile(r"\d+s|\dm\d+s")
+
+
+def rows(text: str) -> list[list[str]]:
+    """Split a table at gaps of two and more spaces."""
+    return [
+        [cell.strip() for cell in line.split("   ") if cell.strip()] for line in text.splitlines()
+    ]
+
+
+def test_services_show_counts_ratio_and_last_action(typed: Typed) -> None:
+    result = typed("get", "services")
+    assert result.exit_code == 0, result.stderr
+    header, row = rows(result.stdout)
+    assert header[:7] == ["NAME", "CONDITION", "MODE", "PREFILL", "DECODE", "AGGREGATED", "RATIO"]
+    assert row == ["chat", "ready", "auto", "2/2", "3/4", "-", "0.67", "scale_out", row[-1]]
+    assert MINUTES.fullmatch(row[-1])
+
+
+@pytest.mark.parametrize(
+    ("words", "first"),
+    [
+        (("services", "service", "svc", "SVC"), "chat"),
+        (("instances", "instance", "inst"), "aa11bb"),
+        (("nodes", "node", "no"), "node-1"),
+        (("groups", "group", "grp"), "chat-0"),
+        (("decisions", "decision", "dec"), SECONDS),
+    ],
+)
+def test_every_kind_has_three_names(
+    typed: Typed, words: tuple[str, ...], first: str | re.Pattern[str]
+) -> None:
+    for word in words:
+        result = typed("get", word)
+        assert re.fullmatch(first, rows(result.stdout)[1][0])
+
+
+def test_unknown_readings_are_question_marks_and_never_zero(typed: Typed) -> None:
+    row = rows(typed("get", "inst", "aa11bb").stdout)[1]
+    assert row[6:9] == ["3", "?", "?"]
+    node = rows(typed("get", "node", "node-2").stdout)[1]
+    assert node == ["node-2", "gpu-host-2", "silent", "L20", "0/8", "?", "?", "?", "?"]
+
+
+def test_columns_are_aligned(typed: Typed) -> None:
+    lines = typed("get", "inst").stdout.splitlines()
+    at = lines[0].index("GPU ")
+    assert [line[at : at + 4] for line in lines[1:]] == ["H20 ", "H20 "]
+    assert all(line == line.rstrip() for line in lines)
+    assert "withdrawn (soft_scale_in)" in lines[2]
+
+
+def test_wide_adds_columns_at_the_end(typed: Typed) -> None:
+    narrow, wide = (rows(typed("get", "svc", "-o", form).stdout) for form in ("table", "wide"))
+    assert wide[0][: len(narrow[0])] == narrow[0]
+    assert "decode_tps 1834 tok/s, ttft ? (missing)" in wide[1]
+
+
+def test_json_keeps_the_field_names_and_leaves_unknown_out(typed: Typed) -> None:
+    answer = json.loads(typed("get", "instances", "-o", "json").stdout)
+    first = answer["instances"][0]
+    assert first["instance_id"] == "aa11bb"
+    assert first["state"] == "INSTANCE_STATE_IN_SERVICE"
+    assert first["running"] == 3.0
+    assert "waiting" not in first
+    assert first["message"] == ""
+
+
+def test_one_item_is_printed_bare_in_json_and_yaml(typed: Typed) -> None:
+    service = json.loads(typed("get", "svc", "chat", "-o", "json").stdout)
+    assert service["last_decision"]["decode_delta"] == 2
+    node = yaml.safe_load(typed("get", "node", "gpu-host-1", "-o", "yaml").stdout)
+    assert node["agent_id"] == "node-1"
+    assert node["gpus_used"] == 4
+
+
+def test_json_round_trips_into_the_message(typed: Typed, twin: OperatorTwin) -> None:
+    from google.protobuf import json_format  # noqa: PLC0415
+
+    text = typed("get", "services", "-o", "json").stdout
+    assert json_format.Parse(text, pb.ListServicesResponse()).services[0] == twin.services["chat"]
+
+
+def test_service_and_limit_narrow_the_request(typed: Typed, twin: OperatorTwin) -> None:
+    typed("get", "inst", "-s", "chat")
+    assert twin.requests[-1] == pb.ListInstancesRequest(service="chat")
+    typed("get", "dec", "chat", "-n", "1")
+    assert twin.requests[-1] == pb.ListDecisionsRequest(service="chat", page_size=1)
+
+
+def test_decisions_show_age_step_and_repeats(typed: Typed) -> None:
+    _, hold, out = rows(typed("get", "decisions").stdout)
+    assert hold[1:6] == ["chat", "hold", "-", "demand", "14"]
+    assert MINUTES.fullmatch(out[0])
+    assert out[1:6] == ["chat", "scale_out", "+1P +2D", "demand", "1"]
+
+
+def test_nothing_found_is_said_beside_the_table(typed: Typed, twin: OperatorTwin) -> None:
+    twin.services.clear()
+    result = typed("get", "services")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr == "No services found.\n"
+    assert json.loads(typed("get", "services", "-o", "json").stdout) == {"services": []}
+
+
+def test_the_beginning_of_an_id_is_enough_when_it_fits_one(typed: Typed) -> None:
+    assert "aa22cc" in typed("get", "inst", "aa2").stdout
+    several = typed("get", "inst", "aa")
+    assert several.exit_code == 1
+    assert several.stderr == "error: instance 'aa' fits 2: aa11bb, aa22cc\n"
+    assert "not found" in typed("get", "inst", "zz").stderr
+
+
+def test_two_agents_on_one_host_are_told_apart(typed: Typed, twin: OperatorTwin) -> None:
+    twin.nodes[1].hostname = "gpu-host-1"
+    result = typed("describe", "node", "gpu-host-1")
+    assert result.exit_code == 1
+    assert "fits 2: node-1, node-2" in result.stderr
+
+
+def test_control_characters_of_a_host_do_not_reach_the_terminal(
+    typed: Typed, twin: OperatorTwin
+) -> None:
+    twin.nodes[0].hostname = "evil\x1b[2J\nhost"
+    twin.instances["aa11bb"].message = "a\x07\nb"
+    assert "evil [2J host" in typed("get", "nodes").stdout
+    for result in (typed("get", "nodes"), typed("describe", "instance", "aa11bb")):
+        assert "\x1b" not in result.stdout
+        assert "\x07" not in result.stdout
+
+
+def test_describe_service_tells_everything(typed: Typed) -> None:
+    text = typed("describe", "service", "chat").stdout
+    for part in ("Condition:  ready", "Roles:", "Load:", "ttft", "missing", "aa22cc", "+1P +2D"):
+        assert part in text, part
+    assert "apiVersion: heteroscale/v1" in text
+
+
+def test_describe_service_in_quarantine_says_why(typed: Typed, twin: OperatorTwin) -> None:
+    twin.services["chat"].quarantine = "step raised: division by zero"
+    text = typed("describe", "svc", "chat").stdout
+    assert "Quarantine:  step raised: division by zero" in text
+    assert "quarantined" in typed("get", "svc").stdout
+
+
+def test_describe_instance_and_node(typed: Typed) -> None:
+    text = typed("describe", "instance", "aa22").stdout
+    assert re.search(r"State: +withdrawn \(soft_scale_in\) for [3-9]m\d+s", text)
+    assert "Tokens/s:    ?" in text
+    node = typed("describe", "node", "node-1").stdout
+    assert "GPUs:             4 of 8 used, H20" in node
+    assert "s1:  minipod-0" in node
+    assert "aa11bb" in node
+
+
+def test_describe_knows_three_kinds(typed: Typed) -> None:
+    assert typed("describe", "group", "chat-0").exit_code == 2
+
+
+def test_explain_prints_sentence_arithmetic_and_lines(typed: Typed) -> None:
+    text = typed("explain", "chat").stdout
+    assert text.startswith("chat: scale_out: demand 3600 tok/s exceeds supply 2000")
+    assert "R:       3600 / 2000 = 1.80" in text
+    assert "It scales in below R 0.90." in text
+    assert "Bound by:  demand" in text
+
+
+def test_explain_says_when_nothing_is_acted_on(typed: Typed, twin: OperatorTwin) -> None:
+    answer = twin.explanations["chat"]
+    answer.service.paused = answer.decision.advisory = True
+    assert "Acted on:  no: the service is paused" in typed("explain", "chat").stdout
+
+
+def test_explain_before_the_first_decision(typed: Typed, twin: OperatorTwin) -> None:
+    twin.services["new"] = fleet.service(name="new", last_decision=pb.Decision())
+    assert typed("explain", "new").stdout == "new: nothing has been decided yet\n"
+
+
+def test_explain_as_json(typed: Typed) -> None:
+    answer = json.loads(typed("explain", "chat", "-o", "json").stdout)
+    assert answer["decision"]["inputs"]["R"] == "3600 / 2000 = 1.80"
+
+
+def test_a_state_of_a_newer_coordinator_is_unknown(typed: Typed, twin: OperatorTwin) -> None:
+    twin.instances["aa11bb"].state = 99  # type: ignore[assignment]
+    twin.instances["aa11bb"].role = types.ROLE_UNSPECIFIED
+    assert rows(typed("get", "inst", "aa11bb").stdout)[1][2:4] == ["?", "?"]
