@@ -152,7 +152,7 @@ def _read(handle: Any) -> GpuReading:
             pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED,
             pynvml.NVML_VOLATILE_ECC,
         )
-        processes = asked(pynvml.nvmlDeviceGetComputeRunningProcesses, handle)
+        processes = asked(_processes, handle)
     except _LostError:
         return GpuReading(health=GpuHealth.LOST)
     return GpuReading(
@@ -201,6 +201,14 @@ def _memory(handle: Any) -> Any:
         pynvml.NVMLError_ArgumentVersionMismatch,
     ):
         return pynvml.nvmlDeviceGetMemoryInfo(handle)
+
+
+def _processes(handle: Any) -> Any:
+    # By version: the function without one raises something of its own when a driver is older.
+    try:
+        return pynvml.nvmlDeviceGetComputeRunningProcesses_v3(handle)
+    except pynvml.NVMLError_FunctionNotFound:
+        return pynvml.nvmlDeviceGetComputeRunningProcesses_v2(handle)
 
 
 def _quiet(function: Callable[..., Value], *arguments: Any) -> Value | None:
