@@ -45,10 +45,15 @@ class SeenReader:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._offsets: dict[Path, int] = {}
+        self._retried: set[str] = set()
         self._counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
 
-    def refresh(self) -> None:
-        """Read on; a line still being written is left for the next time."""
+    def refresh(self) -> list[str]:
+        """Read on, and return the ids newly found to have reached one role twice.
+
+        A line still being written is left for the next time.
+        """
+        found: list[str] = []
         for path in sorted(self._folder.glob("*.ids")):
             offset = self._offsets.get(path, 0)
             with path.open("rb") as file:
@@ -56,7 +61,13 @@ class SeenReader:
                 data = file.read()
             whole = data[: data.rfind(b"\n") + 1]
             self._offsets[path] = offset + len(whole)
-            self._counts[path.name.partition("-")[0]].update(whole.decode("ascii").split())
+            counts = self._counts[path.name.partition("-")[0]]
+            for name in whole.decode("ascii").split():
+                counts[name] += 1
+                if counts[name] > 1 and name not in self._retried:
+                    self._retried.add(name)
+                    found.append(name)
+        return found
 
     def counts(self, role: str) -> Mapping[str, int]:
         """Return how often each id reached ``role``."""

@@ -1,0 +1,30 @@
+"""Open-loop load: requests leave at their time, whether or not earlier ones were answered.
+
+``traces`` read recorded arrivals · ``shapes`` make them up · ``sse`` understands a stream without
+parsing each token · ``client`` sends one request and judges it · ``run`` the whole of it, with live
+snapshots and a report.
+"""
+
+from __future__ import annotations
+
+from heteroscale_workbench.load.client import Failure, FailureKind
+from heteroscale_workbench.load.run import LoadOptions, LoadReport, LoadRun, Snapshot
+from heteroscale_workbench.load.shapes import Curve, Lengths, generate
+from heteroscale_workbench.load.traces import Arrival, Scaling, TraceError, read_trace, scale
+
+__all__ = [
+    "Arrival",
+    "Curve",
+    "Failure",
+    "FailureKind",
+    "Lengths",
+    "LoadOptions",
+    "LoadReport",
+    "LoadRun",
+    "Scaling",
+    "Snapshot",
+    "TraceError",
+    "generate",
+    "read_trace",
+    "scale",
+]
