@@ -7,7 +7,6 @@ import time
 from heteroscale.convert import duration, timestamp
 from heteroscale.v1 import operator_pb2 as pb
 from heteroscale.v1 import types_pb2 as types
-
 from tests.cli.twin import OperatorTwin
 
 DOCUMENT = """\

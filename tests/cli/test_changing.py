@@ -159,7 +159,7 @@ def test_the_beginning_of_an_id_drains_only_when_it_fits_one(
     assert twin.requests[-1].instance_id == "aa11bb"
 
 
-def _end(state: types.InstanceState, message: str = "") -> pb.WatchResponse:
+def _end(state: types.InstanceState.ValueType, message: str = "") -> pb.WatchResponse:
     return pb.WatchResponse(instance=fleet.instance(state=state, message=message))
 
 
@@ -184,7 +184,7 @@ def test_drain_wait_of_an_instance_that_is_gone_already(typed: Typed, twin: Oper
     ],
 )
 def test_drain_wait_fails_when_it_ends_otherwise(
-    typed: Typed, twin: OperatorTwin, state: types.InstanceState, word: str
+    typed: Typed, twin: OperatorTwin, state: types.InstanceState.ValueType, word: str
 ) -> None:
     twin.story = [_end(state, "engine aborted" if "failed" in word else "")]
     result = typed("drain", "aa11bb", "--wait")

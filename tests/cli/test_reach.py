@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,9 +38,6 @@ def test_a_coordinator_that_does_not_answer_is_given_up(
 
 
 def test_garbage_instead_of_a_coordinator(typed: Typed, tmp_path: Path) -> None:
-    import socket  # noqa: PLC0415
-    import threading  # noqa: PLC0415
-
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def answer() -> None:
@@ -89,17 +88,24 @@ class Trust:
 def trust(tmp_path: Path, twin: OperatorTwin) -> Iterator[Trust]:
     authority, stranger = trustme.CA(), trustme.CA()
     server, operator = authority.issue_cert("coordinator.test"), authority.issue_cert("op@test")
-    paths = [tmp_path / name for name in ("ca.pem", "cert.pem", "key.pem", "stranger.pem")]
-    authority.cert_pem.write_to_path(str(paths[0]))
-    operator.cert_chain_pems[0].write_to_path(str(paths[1]))
-    operator.private_key_pem.write_to_path(str(paths[2]))
-    stranger.cert_pem.write_to_path(str(paths[3]))
+
+    def written(name: str, blob: trustme.Blob) -> Path:
+        path = tmp_path / name
+        blob.write_to_path(str(path))
+        return path
+
     pair = (server.private_key_pem.bytes(), server.cert_chain_pems[0].bytes())
     credentials = grpc.ssl_server_credentials(
         [pair], root_certificates=authority.cert_pem.bytes(), require_client_auth=True
     )
     with Served(twin, credentials).running() as served:
-        yield Trust(*paths, served)
+        yield Trust(
+            ca=written("ca.pem", authority.cert_pem),
+            cert=written("cert.pem", operator.cert_chain_pems[0]),
+            key=written("key.pem", operator.private_key_pem),
+            stranger=written("stranger.pem", stranger.cert_pem),
+            served=served,
+        )
 
 
 def environment(trust: Trust, **changes: str) -> dict[str, str]:

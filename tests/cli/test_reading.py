@@ -7,13 +7,13 @@ import re
 
 import pytest
 import yaml
+from google.protobuf import json_format
 
 from heteroscale.v1 import operator_pb2 as pb
 from heteroscale.v1 import types_pb2 as types
 from tests.cli import fleet
 from tests.cli.conftest import Typed
 from tests.cli.twin import OperatorTwin
-
 
 # Values are made a little before they are read; a slow machine may see them minutes older.
 MINUTES = re.compile(r"[3-9]m\d+s")
@@ -94,8 +94,6 @@ def test_one_item_is_printed_bare_in_json_and_yaml(typed: Typed) -> None:
 
 
 def test_json_round_trips_into_the_message(typed: Typed, twin: OperatorTwin) -> None:
-    from google.protobuf import json_format  # noqa: PLC0415
-
     text = typed("get", "services", "-o", "json").stdout
     assert json_format.Parse(text, pb.ListServicesResponse()).services[0] == twin.services["chat"]
 

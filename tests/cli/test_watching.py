@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 import pty
@@ -145,10 +146,10 @@ def test_the_picture_counts_equal_holds_once_and_drops_the_terminated() -> None:
 
 
 def drawn(picture: Picture, height: int = 40) -> str:
-    console = Console(width=140, height=height, record=True, file=open(os.devnull, "w"))  # noqa: SIM115, PTH123
-    with console.file:
-        console.print(render(picture, now=1_700_000_000, height=height))
-        return console.export_text()
+    console = Console(width=140, height=height, file=io.StringIO(), color_system=None)
+    console.print(render(picture, now=1_700_000_000, height=height))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
 
 
 def test_the_view_shows_load_counts_ratio_states_and_decisions() -> None:
@@ -187,18 +188,21 @@ async def test_follow_waits_for_a_coordinator_that_restarts(served: Served) -> N
     served.twin.keep_open = True
     synced = losses = 0
     connection = Connection(coordinator=served.address, timeout_s=PATIENCE_S)
-    async with asyncio.timeout(PATIENCE_S), connect(connection) as client:
-        async with aclosing(follow(client, "", retry_s=0.05)) as items:
-            async for item in items:
-                if isinstance(item, Lost):
-                    losses += 1
-                    if losses == 1:
-                        await asyncio.to_thread(served.start)
-                elif item.WhichOneof("event") == "synced":
-                    synced += 1
-                    if synced == 2:
-                        break
-                    await asyncio.to_thread(served.stop)
+    async with (
+        asyncio.timeout(PATIENCE_S),
+        connect(connection) as client,
+        aclosing(follow(client, "", retry_s=0.05)) as items,
+    ):
+        async for item in items:
+            if isinstance(item, Lost):
+                losses += 1
+                if losses == 1:
+                    await asyncio.to_thread(served.start)
+            elif item.WhichOneof("event") == "synced":
+                synced += 1
+                if synced == 2:
+                    break
+                await asyncio.to_thread(served.stop)
     assert synced == 2
     assert losses >= 1
 

@@ -3,11 +3,13 @@
 It serves from a thread with a loop of its own, so that tests call the command line as a person does.
 """
 
+# ruff: noqa: N802  (gRPC names the methods)
+
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeVar
@@ -69,6 +71,7 @@ class OperatorTwin(OperatorServiceServicer):
             names = [_name(document) for document in documents]
         except DocumentError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+            raise
         answer = pb.ApplyServicesResponse()
         for name in names:
             change = "configured" if name in self.services else "created"
@@ -170,12 +173,12 @@ class OperatorTwin(OperatorServiceServicer):
             await _missing(context, f"instance {instance_id!r} not found")
         return self.instances[instance_id]
 
-    async def Watch(self, request: pb.WatchRequest, context: Context) -> None:
+    async def Watch(
+        self, request: pb.WatchRequest, context: Context
+    ) -> AsyncIterator[pb.WatchResponse]:
         await self._enter(request, context)
-        for response in self._snapshot(request.service):
-            await context.write(response)
-        for response in self.story:
-            await context.write(response)
+        for response in (*self._snapshot(request.service), *self.story):
+            yield response
         if self.keep_open:
             await asyncio.Event().wait()
 
@@ -224,7 +227,7 @@ class Served:
 
     async def _start(self) -> int:
         self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-        add_OperatorServiceServicer_to_server(self.twin, self._server)  # type: ignore[no-untyped-call]
+        add_OperatorServiceServicer_to_server(self.twin, self._server)
         if self.credentials is None:
             port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
         else:
