@@ -23,6 +23,7 @@ class Outbox:
     def __init__(self) -> None:
         self._urgent: deque[InstanceEvent | CommandResult] = deque()
         self._report: Report | None = None
+        self._report_ready = False
         self._something = asyncio.Event()
         self._sent: deque[tuple[int, str]] = deque()
 
@@ -31,15 +32,17 @@ class Outbox:
         self._urgent.append(item)
         self._something.set()
 
-    def put_report(self, report: Report) -> None:
-        """Queue a report in place of an unsent one."""
+    def put_report(self, report: Report, *, ready: bool = True) -> None:
+        """Keep a report in place of an unsent one; it leaves once one is ``ready``."""
         self._report = wire.merge(self._report, report)
-        self._something.set()
+        self._report_ready = self._report_ready or ready
+        if self._report_ready:
+            self._something.set()
 
     def clear(self) -> None:
         """Forget everything: a hello is about to say it all."""
         self._urgent.clear()
-        self._report = None
+        self._report, self._report_ready = None, False
         self._sent.clear()
         self._something.clear()
 
@@ -48,8 +51,9 @@ class Outbox:
         while True:
             if self._urgent:
                 return self._urgent.popleft()
-            if self._report is not None:
-                report, self._report = self._report, None
+            if self._report is not None and self._report_ready:
+                report = self._report
+                self._report, self._report_ready = None, False
                 return report
             self._something.clear()
             await self._something.wait()
