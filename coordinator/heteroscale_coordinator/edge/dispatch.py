@@ -1,0 +1,105 @@
+"""After the commit: commands to their agents' streams, leases renewed, lost workers out of routers.
+
+A command whose agent has no stream waits here, and is sent when the agent comes back before its
+deadline; agents answer a repeated id with their first answer, so sending twice does no harm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import structlog
+
+from heteroscale_coordinator.core.events import Changes, RemoveFromRouters, RenewLeases
+from heteroscale_coordinator.core.model import Command, CommandState
+from heteroscale_coordinator.core.state import State
+from heteroscale_coordinator.edge import orders
+from heteroscale_coordinator.edge.routers import Routers
+from heteroscale_coordinator.edge.session import Session
+from heteroscale_coordinator.edge.sessions import Sessions
+
+log = structlog.get_logger("heteroscale.dispatch")
+
+
+class Dispatcher:
+    """The loop's outlet. Nothing here waits."""
+
+    def __init__(self, sessions: Sessions, routers: Routers, now: Callable[[], float]) -> None:
+        self._sessions = sessions
+        self._routers = routers
+        self._now = now
+        self._open: dict[str, dict[str, Command]] = {}
+        """Open commands by agent: what a reconnecting agent is sent again."""
+
+    def restore(self, state: State) -> None:
+        """Take over the open commands of a coordinator before us."""
+        for command in state.commands.values():
+            if command.state is CommandState.OPEN:
+                self._open.setdefault(command.agent_id, {})[command.command_id] = command
+
+    def dispatch(self, changes: Changes, state: State, epoch: int) -> None:
+        """Send what is new and open, and carry out the effects; answers are the loop's."""
+        for command_id, command in changes.commands.items():
+            if command is None or command.state is not CommandState.OPEN:
+                self._close(command_id, command)
+            elif command_id not in self._open.setdefault(command.agent_id, {}):
+                self._open[command.agent_id][command_id] = command
+                self._log(command)
+                if (session := self._sessions.get(command.agent_id)) is not None:
+                    self._send(session, command, state, epoch)
+        for effect in changes.effects:
+            if isinstance(effect, RenewLeases):
+                self.renew([effect], epoch)
+            elif isinstance(effect, RemoveFromRouters):
+                self._routers.remove(effect)
+
+    def renew(self, leases: Iterable[RenewLeases], epoch: int) -> None:
+        """Send lease renewals to the agents that are there."""
+        for renewal in leases:
+            if (session := self._sessions.get(renewal.agent_id)) is not None:
+                session.renew(renewal.leases, epoch)
+
+    def resend(self, session: Session, state: State, epoch: int) -> None:
+        """Send an agent that came back everything that is open and can still be carried out."""
+        now = self._now()
+        for command in self._open.get(session.peer.agent_id, {}).values():
+            if command.expires_at > now:
+                self._send(session, command, state, epoch)
+
+    def _send(self, session: Session, command: Command, state: State, epoch: int) -> None:
+        instance = state.instances.get(command.instance_id)
+        leader = state.agents.get(instance.agent_id) if instance and command.rank else None
+        message = orders.command(
+            command,
+            instance,
+            state.services.get(command.service),
+            epoch=epoch,
+            now=self._now(),
+            leader_host=leader.advertise_host if leader else "",
+        )
+        if message is None:
+            log.warning("launch has lost its service", command=command.command_id)
+        else:
+            session.send(message)
+
+    def _close(self, command_id: str, command: Command | None) -> None:
+        owners = [command.agent_id] if command is not None else list(self._open)
+        for agent_id in owners:
+            waiting = self._open.get(agent_id)
+            if waiting is None:
+                continue
+            waiting.pop(command_id, None)
+            if not waiting:
+                del self._open[agent_id]
+
+    @staticmethod
+    def _log(command: Command) -> None:
+        log.info(
+            "command",
+            verb=command.verb.value,
+            command=command.command_id,
+            cause=command.cause,
+            agent=command.agent_id,
+            instance=command.instance_id,
+            service=command.service,
+        )
