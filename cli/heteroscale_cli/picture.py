@@ -75,6 +75,8 @@ class Picture:
             case "service":
                 self.services[item.service.name] = item.service
                 self._named("service", item.service.name)
+                if item.service.last_decision.decision_id:
+                    self._decision(item.service.last_decision)
             case "instance":
                 self._instance(item.instance)
             case "node":

@@ -137,6 +137,8 @@ def test_the_picture_forgets_what_a_new_snapshot_does_not_name() -> None:
 
 def test_the_picture_counts_equal_holds_once_and_drops_the_terminated() -> None:
     picture = Picture()
+    picture.take(changed(service=fleet.service()))
+    assert [d.decision_id for d in picture.decisions] == ["d-1"], "a service brings its last one"
     picture.take(changed(decision=fleet.decision(repeat_count=1)))
     picture.take(changed(decision=fleet.decision(repeat_count=9)))
     assert [d.repeat_count for d in picture.decisions] == [9]
