@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, Self, TypeVar
 
-import httpx
 import structlog
 
 from heteroscale.words import GpuHealth
@@ -32,7 +31,6 @@ from heteroscale_agent.model import (
 from heteroscale_agent.ports import Clock, ScrapeTarget
 from heteroscale_agent.probes import host
 from heteroscale_agent.probes.gpu import GpuProbe
-from heteroscale_agent.probes.http import new_client
 from heteroscale_agent.probes.rdma import RdmaProbe
 from heteroscale_agent.probes.topology import topology
 from heteroscale_agent.probes.watch import EngineWatch
@@ -96,10 +94,9 @@ class HostEyes:
         *,
         clock: Clock,
         environ: Mapping[str, str],
-        client: httpx.AsyncClient,
     ) -> None:
         """Use `open`: it also finds the devices."""
-        self._spec, self._clock, self._environ, self._client = spec, clock, environ, client
+        self._spec, self._clock, self._environ = spec, clock, environ
         self._host = host.HostProbe()
         self._gpu_worker, self._nic_worker = Worker("gpu-probe"), Worker("rdma-probe")
         self._gpu_probe: GpuProbe | None = None
@@ -128,7 +125,6 @@ class HostEyes:
             spec,
             clock=clock,
             environ=os.environ if environ is None else environ,
-            client=new_client(),
         )
         await eyes._find_devices()
         return eyes
@@ -136,7 +132,6 @@ class HostEyes:
     async def close(self) -> None:
         """End what is under way; does not wait for a source that hangs."""
         await asyncio.gather(*(watch.close() for watch in self._watches.values()))
-        await self._client.aclose()
         if self._gpu_probe is not None:
             self._gpu_worker.call(self._gpu_probe.close)
         self._gpu_worker.close()
@@ -155,7 +150,7 @@ class HostEyes:
             watch = self._watches.get(instance_id)
             if watch is None:
                 self._watches[instance_id] = EngineWatch(
-                    target, self._client, self._clock, self._spec.scrape_timeout
+                    target, self._clock, self._spec.scrape_timeout
                 )
             else:
                 watch.target = target

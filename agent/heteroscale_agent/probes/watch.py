@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-import httpx
 import structlog
 
 from heteroscale.words import ScrapeQuality
@@ -29,12 +28,10 @@ class EngineWatch:
     A state's `scraped_at` is when the scrape was *begun*: all it says was true then or later.
     """
 
-    def __init__(
-        self, target: ScrapeTarget, client: httpx.AsyncClient, clock: Clock, timeout: float
-    ) -> None:
+    def __init__(self, target: ScrapeTarget, clock: Clock, timeout: float) -> None:
         """Watch `target`; each scrape may take `timeout` seconds as a whole."""
         self.target = target
-        self._client, self._clock, self._timeout = client, clock, timeout
+        self._clock, self._timeout = clock, timeout
         self._sampler = EngineSampler()
         self._task: asyncio.Task[None] | None = None
         self._good: EngineScrape | None = None
@@ -70,7 +67,7 @@ class EngineWatch:
         began = self._clock()
         target = self.target
         try:
-            text = await get_text(self._client, target.url, deadline=self._timeout)
+            text = await get_text(target.url, deadline=self._timeout)
             scrape = read(_mapping(target.engine), text, target.model_name)
         except (ContentError, MetricsTextError, UnknownEngineError) as error:
             self._failed(ScrapeQuality.MISSING, str(error))
