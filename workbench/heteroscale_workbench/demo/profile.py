@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pydantic.alias_generators import to_camel
+
 from heteroscale.documents import format_duration
 from heteroscale_coordinator.core.events import Rules
 from heteroscale_coordinator.core.spec import DrainSpec, GuardSpec, PolicySpec
@@ -75,7 +77,7 @@ class DemoProfile:
             *("backlog_horizon", "observation", "freshness"),
         )
         plain: dict[str, object] = {
-            _camel(name): format_duration(self.divided(name, getattr(defaults, name)))
+            to_camel(name): format_duration(self.divided(name, getattr(defaults, name)))
             for name in names
         }
         startup = self.divided("startup", GuardSpec().startup)
@@ -87,7 +89,7 @@ class DemoProfile:
         """Return the drain part of the service."""
         defaults = DrainSpec()
         plain: dict[str, object] = {
-            _camel(name): format_duration(self.divided(name, getattr(defaults, name)))
+            to_camel(name): format_duration(self.divided(name, getattr(defaults, name)))
             for name in ("settle", "force_after", "grace", "lease")
         }
         if not self.wait_for_requests:
@@ -128,8 +130,3 @@ class DemoProfile:
                 "gate": {"kind": "sglang-router", "routers": routers},
             },
         }
-
-
-def _camel(name: str) -> str:
-    first, *rest = name.split("_")
-    return first + "".join(word.capitalize() for word in rest)

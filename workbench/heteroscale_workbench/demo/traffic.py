@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count, cycle
+from itertools import count, cycle, pairwise
 
 MAX_PROMPT = 2000
 MAX_OUTPUT = 240
@@ -54,7 +54,7 @@ def replayed(
     mean_gap = (rows[-1][0] - rows[0][0]) / (len(rows) - 1)
     by_prompt = prompt / max(1.0, sum(row[1] for row in rows) / len(rows))
     by_output = output / max(1.0, sum(row[2] for row in rows) / len(rows))
-    gaps = [mean_gap, *(b[0] - a[0] for a, b in zip(rows, rows[1:], strict=False))]
+    gaps = [mean_gap, *(b[0] - a[0] for a, b in pairwise(rows))]
     for gap, (_, in_tokens, out_tokens) in cycle(zip(gaps, rows, strict=True)):
         yield Arrival(
             gap / mean_gap,

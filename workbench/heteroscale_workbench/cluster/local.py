@@ -1,0 +1,333 @@
+"""A HeteroScale of real processes on loopback: coordinator, agents over stub GPUs, real routers.
+
+    LocalCluster ── coordinator (SQLite)
+                 ├─ agent-0 … agent-7 ── engine-sim …   (engines belong to agents, not to us)
+                 └─ router (sglang-router, P/D mode, retries off)
+
+GPUs are rows of the NVML stub's state file, one file per agent; the engines' own busy figures are
+copied into them, so that agents read them through the real pynvml.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+from pydantic.alias_generators import to_camel
+
+from heteroscale.documents import format_duration
+from heteroscale_coordinator.core.events import Rules
+from heteroscale_workbench import nvml_stub
+from heteroscale_workbench.cluster import operator
+from heteroscale_workbench.cluster.processes import Part, ProcessError
+from heteroscale_workbench.router import Router, free_port
+
+READY_TIMEOUT = 30.0
+FEED_INTERVAL = 0.5
+PORTS_PER_AGENT = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """One agent's simulated host."""
+
+    name: str
+    gpu_types: tuple[str, ...]
+    s1: str
+    s2: str = "bigpod-0"
+
+
+def two_minipods(agents: int = 8, gpus: int = 2) -> list[Host]:
+    """Return hosts in two S1 domains, each with both GPU types."""
+    return [
+        Host(
+            f"agent-{index}",
+            ("H20" if index % 2 else "L20",) * gpus,
+            f"minipod-{index * 2 // agents}",
+        )
+        for index in range(agents)
+    ]
+
+
+@dataclass(slots=True)
+class Layout:
+    """What to build."""
+
+    directory: Path
+    hosts: Sequence[Host] = field(default_factory=two_minipods)
+    rules: Rules = field(default_factory=Rules)
+    engine_startup: float = 1.0
+    routers: int = 1
+    flavour: str = "sglang"
+    engine_options: Sequence[str] = ()
+    """More arguments for every engine-sim."""
+    reconcile_interval: float = 1.0
+    sample_interval: float = 0.5
+
+
+class LocalCluster:
+    """The parts by name, started and stopped together or one by one."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self.directory = layout.directory
+        self.port, self.http_port = free_port(), free_port()
+        self.coordinator = self._coordinator()
+        self.agents = {host.name: self._agent(i, host) for i, host in enumerate(layout.hosts)}
+        self.routers = [
+            Router(log=self.directory / f"router-{i}.log", policy="round_robin")
+            for i in range(layout.routers)
+        ]
+        self.seen_dir = self.directory / "seen"
+        self._gpus: dict[str, nvml_stub.StubState] = {}
+        self._feeder: asyncio.Task[None] | None = None
+
+    @property
+    def address(self) -> str:
+        """host:port of the coordinator."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """Base URL of the first router."""
+        return self.routers[0].url
+
+    def operator(self) -> operator.Operator:
+        """Return a client; use it as an async context."""
+        return operator.Operator(self.address)
+
+    # ---- life ----------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Start everything and wait until every agent is connected.
+
+        Raises:
+            ProcessError, RouterError: a part did not come up; the text has its last log lines.
+
+        """
+        library = await asyncio.to_thread(nvml_stub.build, self.directory)
+        self.seen_dir.mkdir(exist_ok=True)
+        for index, host in enumerate(self.layout.hosts):
+            self._write_agent(index, host, library)
+        self._write_coordinator()
+        await asyncio.gather(*(router.start() for router in self.routers))
+        await self.coordinator.start()
+        for agent in self.agents.values():
+            await agent.start()
+        self._feeder = asyncio.create_task(self._feed())
+        await self.wait_for_agents(len(self.agents))
+
+    async def stop(self) -> None:
+        """Stop everything, engines too, and leave no process behind."""
+        if self._feeder is not None:
+            self._feeder.cancel()
+            await asyncio.gather(self._feeder, return_exceptions=True)
+        await asyncio.gather(*(agent.stop() for agent in self.agents.values()))
+        await self.coordinator.stop()
+        await asyncio.gather(*(router.stop() for router in self.routers))
+        await asyncio.to_thread(self._kill_engines)
+
+    async def wait_for_agents(self, number: int) -> None:
+        """Wait until so many agents are connected."""
+
+        async def there() -> bool:
+            self.coordinator.require()
+            async with self.operator() as client:
+                try:
+                    nodes = await client.nodes()
+                except operator.Error:
+                    return False
+            return sum(node.connected for node in nodes) >= number
+
+        await until(there, READY_TIMEOUT, f"{number} agents connected")
+
+    def engine_processes(self) -> dict[str, psutil.Process]:
+        """Return the engines' processes by instance id, whoever launched them."""
+        found: dict[str, psutil.Process] = {}
+        mark = str(self.directory)
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                environ = process.environ()
+                instance = environ.get("HETEROSCALE_INSTANCE_ID")
+                if instance and environ.get("HETEROSCALE_SEEN_DIR", "").startswith(mark):
+                    found[instance] = process
+        return found
+
+    def _kill_engines(self) -> None:
+        engines = self.engine_processes().values()
+        for process in engines:
+            with contextlib.suppress(psutil.Error):
+                process.send_signal(signal.SIGKILL)
+        psutil.wait_procs(list(engines), timeout=5)
+
+    # ---- parts ---------------------------------------------------------------------------------
+
+    def _coordinator(self) -> Part:
+        config = self.directory / "coordinator.yaml"
+        command = [sys.executable, "-m", "heteroscale_coordinator", "--config", str(config)]
+        return Part("coordinator", command, self.directory / "coordinator.log", _ENVIRON)
+
+    def _agent(self, index: int, host: Host) -> Part:
+        folder = self.directory / host.name
+        folder.mkdir(parents=True, exist_ok=True)
+        environ = {
+            **_ENVIRON,
+            nvml_stub.STATE_VARIABLE: str(folder / "gpus.txt"),
+            "HETEROSCALE_SEEN_DIR": str(self.directory / "seen"),
+        }
+        command = [
+            sys.executable,
+            "-m",
+            "heteroscale_agent",
+            "run",
+            "-c",
+            str(folder / "agent.yaml"),
+        ]
+        return Part(host.name, command, folder / "agent.log", environ)
+
+    def _write_coordinator(self) -> None:
+        rules = {
+            to_camel(name): value if name == "partition_share" else format_duration(value)
+            for name, value in asdict(self.layout.rules).items()
+        }
+        document = {
+            "apiVersion": "heteroscale/v1",
+            "kind": "Coordinator",
+            "spec": {
+                "listen": self.address,
+                "httpListen": f"127.0.0.1:{self.http_port}",
+                "clusterId": "local",
+                "dataDir": str(self.directory / "coordinator"),
+                "rules": rules,
+            },
+        }
+        path = self.directory / "coordinator.yaml"
+        path.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+
+    def _write_agent(self, index: int, host: Host, library: Path) -> None:
+        folder = self.directory / host.name
+        state = nvml_stub.StubState(
+            folder / "gpus.txt",
+            [nvml_stub.StubGpu(name=f"NVIDIA {kind}") for kind in host.gpu_types],
+        )
+        state.write()
+        self._gpus[host.name] = state
+        first = _first_port() + index * PORTS_PER_AGENT
+        document = {
+            "apiVersion": "heteroscale/v1",
+            "kind": "Agent",
+            "spec": {
+                "coordinator": self.address,
+                "agentId": host.name,
+                "stateDir": str(folder / "state"),
+                "topology": {"s1": host.s1, "s2": host.s2},
+                "sampleInterval": format_duration(self.layout.sample_interval),
+                "reconcileInterval": format_duration(self.layout.reconcile_interval),
+                "ports": {"first": first, "last": first + PORTS_PER_AGENT - 1},
+                "gpu": {"library": str(library)},
+                "rdma": {"root": str(folder / "no-rdma")},
+                "templates": {
+                    role: self._template(role, host, folder) for role in ("prefill", "decode")
+                },
+            },
+        }
+        path = folder / "agent.yaml"
+        path.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+
+    def _template(self, role: str, host: Host, folder: Path) -> dict[str, Any]:
+        command = [
+            *(sys.executable, "-m", "heteroscale_workbench.engine_sim"),
+            *("--port", "{port}", "--bootstrap-port", "{bootstrap_port}", "--mode", role),
+            *("--metrics", self.layout.flavour, "--gpu", host.gpu_types[0]),
+            *("--startup", str(self.layout.engine_startup)),
+            *("--domain", f"s0={host.name},s1={host.s1},s2={host.s2}"),
+            *("--gpu-state", f"{folder}/busy-{{gpus}}.json"),
+            *self.layout.engine_options,
+        ]
+        return {
+            "command": command,
+            "role": role,
+            "engine": self.layout.flavour,
+            "readiness": {"period": "0.3s", "timeout": "2s"},
+        }
+
+    # ---- simulated GPUs --------------------------------------------------------------------------
+
+    async def _feed(self) -> None:
+        """Copy the engines' busy figures into the stub's GPUs."""
+        while True:
+            for name, state in self._gpus.items():
+                self._feed_one(self.directory / name, state)
+            await asyncio.sleep(FEED_INTERVAL)
+
+    @staticmethod
+    def _feed_one(folder: Path, state: nvml_stub.StubState) -> None:
+        before = list(state.gpus)
+        for index in range(len(state.gpus)):
+            busy = _busy(folder / f"busy-{index}.json")
+            state.change(
+                index,
+                utilization_percent=round(100 * busy.get("busy", 0.0)),
+                memory_used_mib=round(busy.get("memory", 0.0) * state.gpus[index].memory_total_mib),
+                pids=(int(busy["pid"]),) if "pid" in busy else (),
+            )
+        if state.gpus != before:
+            state.write()
+
+
+_ENVIRON = {"PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+
+
+def _busy(path: Path) -> dict[str, float]:
+    try:
+        figures = json.loads(path.read_text(encoding="utf-8"))
+        os.kill(int(figures["pid"]), 0)
+    except (OSError, ValueError, KeyError):
+        return {}
+    return dict(figures)
+
+
+def _first_port() -> int:
+    """Return where the agents' ports begin; clusters of one machine start apart from each other."""
+    return 21_000 + os.getpid() % 60 * 400
+
+
+async def until(
+    condition: Callable[[], Any],
+    timeout: float,  # noqa: ASYNC109 - it becomes an asyncio.timeout
+    what: str,
+    poll: float = 0.1,
+) -> None:
+    """Wait until an async ``condition`` holds.
+
+    Raises:
+        ProcessError: it did not within ``timeout`` seconds; the text says ``what`` was awaited.
+
+    """
+    try:
+        async with asyncio.timeout(timeout):
+            while not await condition():  # noqa: ASYNC110 - nobody tells, so it is asked
+                await asyncio.sleep(poll)
+    except TimeoutError:
+        raise ProcessError(f"not within {timeout:g} s: {what}") from None
+
+
+@contextlib.asynccontextmanager
+async def running(layout: Layout) -> AsyncIterator[LocalCluster]:
+    """Start a cluster, and stop it whatever happens."""
+    cluster = LocalCluster(layout)
+    try:
+        await cluster.start()
+        yield cluster
+    finally:
+        await cluster.stop()
