@@ -127,7 +127,8 @@ class Ledger:
         intent = Intent(
             str(entry["id"]), str(entry["instance"]), str(entry["verb"]), float(entry["keep"])
         )
-        self.intents[intent.command_id] = intent
+        if intent.command_id not in self.answers:
+            self.intents[intent.command_id] = intent
 
     def _answer(self, entry: Entry) -> None:
         result = CommandResult(str(entry["id"]), Outcome(entry["outcome"]), str(entry["message"]))

@@ -1,0 +1,306 @@
+"""Twins of everything the body touches, driven by hand, with faults as plain attributes."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from heteroscale.words import Role, ScrapeQuality
+from heteroscale_agent.body import AgentBody
+from heteroscale_agent.config import AgentSpec
+from heteroscale_agent.hands.gates.port import GateKind, Member, View
+from heteroscale_agent.hands.port import Hands
+from heteroscale_agent.hands.process import Exit, Ident, Order, SpawnError
+from heteroscale_agent.journal import Journal
+from heteroscale_agent.model import (
+    Action,
+    Command,
+    CommandResult,
+    Drain,
+    EngineScrape,
+    EngineState,
+    Gate,
+    Gpu,
+    InstanceEvent,
+    InstanceStatus,
+    Inventory,
+    Launch,
+    Report,
+)
+from heteroscale_agent.ports import ScrapeTarget
+
+IDLE = EngineScrape(running=0.0, waiting=0.0, transferring=0.0, kv_usage=0.0)
+
+
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    def __init__(self, now: float = 1000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class FakeProcesses:
+    """Processes that exist in a dictionary, and so outlive any body."""
+
+    running: dict[Ident, Order] = field(default_factory=dict)
+    ended: dict[Ident, Exit] = field(default_factory=dict)
+    terminated: list[Ident] = field(default_factory=list)
+    killed: list[Ident] = field(default_factory=list)
+    spawn_error: str = ""
+    obeys_term: bool = True
+    spawned: int = 0
+    log: str = "last words"
+
+    def spawn(self, order: Order) -> Ident:
+        if self.spawn_error:
+            raise SpawnError(self.spawn_error)
+        self.spawned += 1
+        ident = Ident(100 + self.spawned, 5000 + self.spawned)
+        self.running[ident] = order
+        return ident
+
+    def poll(self, ident: Ident) -> Exit | None:
+        if ident in self.running:
+            return None
+        return self.ended.get(ident, Exit(None))
+
+    def find(self, instance_id: str) -> Ident | None:
+        return next((i for i, o in self.running.items() if o.instance_id == instance_id), None)
+
+    def terminate(self, ident: Ident) -> None:
+        self.terminated.append(ident)
+        if self.obeys_term:
+            self.end(ident, 0)
+
+    def kill(self, ident: Ident) -> None:
+        self.killed.append(ident)
+        self.end(ident, -9)
+
+    def log_tail(self, instance_id: str) -> str:
+        return self.log
+
+    def release(self) -> None:
+        pass
+
+    def end(self, ident: Ident, code: int | None) -> None:
+        if self.running.pop(ident, None) is not None:
+            self.ended[ident] = Exit(code)
+
+    @property
+    def only(self) -> Ident:
+        (ident,) = self.running
+        return ident
+
+
+@dataclass
+class FakeGate:
+    """Routers as sets of ids. What is asked takes effect after the pass, as with real ones."""
+
+    places: dict[str, set[str]] = field(default_factory=lambda: {"r1": set()})
+    silent: set[str] = field(default_factory=set)
+    asked: int = 0
+
+    def complaint(self, member: Member) -> str:
+        return member.gate.options.get("complaint", "")
+
+    async def reconcile(self, member: Member, *, wanted_in: bool) -> View:
+        self.asked += 1
+        seen: dict[str, bool | None] = {}
+        for name, ids in self.places.items():
+            if name in self.silent:
+                seen[name] = None
+                continue
+            seen[name] = member.instance_id in ids
+            if wanted_in:
+                ids.add(member.instance_id)
+            else:
+                ids.discard(member.instance_id)
+        return View(seen, "router is silent" if self.silent else "")
+
+    async def close(self) -> None:
+        pass
+
+
+@dataclass
+class FakeProbe:
+    """Answers what the test says."""
+
+    answer: bool = True
+    asked: list[str] = field(default_factory=list)
+
+    async def ready(self, url: str, deadline: float) -> bool:
+        self.asked.append(url)
+        return self.answer
+
+    async def close(self) -> None:
+        pass
+
+
+class FakeEyes:
+    """Scrapes on demand: ``scrape`` is what every engine says at each new moment."""
+
+    def __init__(self, clock: Clock, gpus: int = 4) -> None:
+        self._clock = clock
+        self._gpus = tuple(Gpu(i, f"GPU-{i}", "H20", "H20", 1) for i in range(gpus))
+        self.scrape: EngineScrape | None = IDLE
+        self.quality = ScrapeQuality.OK
+        self.targets: tuple[ScrapeTarget, ...] = ()
+
+    def inventory(self) -> Inventory:
+        return Inventory(gpus=self._gpus)
+
+    def set_targets(self, targets: Iterable[ScrapeTarget]) -> None:
+        self.targets = tuple(targets)
+
+    def engine(self, instance_id: str) -> EngineState | None:
+        if self.scrape is None:
+            return None
+        return EngineState(instance_id, self.quality, self._clock.now, self.scrape)
+
+    async def sample(self) -> Report:
+        return Report(self._clock.now, 1.0)
+
+    def history(self) -> list[Report]:
+        return []
+
+
+SPEC: dict[str, Any] = {
+    "coordinator": "127.0.0.1:1",
+    "ports": {"first": 21000, "last": 21999},
+    "templates": {
+        "decode": {
+            "command": ["engine", "--port", "{port}", "--model", "{model}"],
+            "role": "decode",
+            "parameters": {"model": "[a-z0-9-]+"},
+        },
+        "prefill": {"command": ["engine", "{port}", "{bootstrap_port}"], "role": "prefill"},
+    },
+}
+
+
+class World:
+    """A host: its clock, hands and state directory. Bodies come and go in it."""
+
+    def __init__(self, folder: Path, **spec: Any) -> None:
+        self.folder = folder
+        self.spec = AgentSpec.model_validate({**SPEC, "state_dir": folder, **spec})
+        self.clock = Clock()
+        self.wall = Clock(1_700_000_000.0)
+        self.processes = FakeProcesses()
+        self.gate = FakeGate()
+        self.probe = FakeProbe()
+        self.eyes = FakeEyes(self.clock)
+        self.boot_id = "boot-1"
+        self.said: list[InstanceEvent | CommandResult] = []
+        self.write_fails = False
+        self._commands = 0
+        self.body = self._new_body()
+
+    def _new_body(self) -> AgentBody:
+        gates: dict[str, GateKind] = {"none": self.gate, "sglang-router": self.gate}
+        hands = Hands(self.processes, gates, self.probe, self.boot_id)
+        return AgentBody(
+            self.spec,
+            self.eyes,
+            self.said.append,
+            hands,
+            clock=self.clock,
+            wall=self.wall,
+            journal=Journal(self.folder, wall=self.wall, write=self._write),
+            rng=random.Random(7),
+        )
+
+    def _write(self, fd: int, data: bytes) -> int:
+        if not self.write_fails:
+            return os.write(fd, data)
+        full = os.open("/dev/full", os.O_WRONLY)
+        try:
+            return os.write(full, data)
+        finally:
+            os.close(full)
+
+    async def restart(self) -> None:
+        """The agent dies and starts again on the same state directory."""
+        await self.body.close()
+        self.body = self._new_body()
+        await self.body.start()
+
+    async def passes(self, seconds: float = 0.0, step: float = 0.25) -> None:
+        """Let time pass, tick by tick."""
+        until = self.clock.now + seconds
+        while True:
+            self.clock.now = min(until, self.clock.now + step)
+            await self.body.tick()
+            if self.clock.now >= until:
+                return
+
+    def command(self, action: Action, instance_id: str = "i1", **changes: Any) -> Command:
+        """Return a command that is in order, but for ``changes``."""
+        self._commands += 1
+        known = {status.instance_id: status for status in self.body.statuses()}
+        generation = known[instance_id].generation if instance_id in known else 0
+        command = Command(
+            command_id=f"c{self._commands}",
+            cause="why",
+            epoch=1,
+            instance_id=instance_id,
+            expected_generation=0 if isinstance(action, Launch) else generation,
+            expires_at=self.clock.now + 30,
+            action=action,
+        )
+        return replace(command, **changes)
+
+    async def do(self, action: Action, instance_id: str = "i1", **changes: Any) -> CommandResult:
+        """Send a command and return its answer."""
+        return await self.body.execute(self.command(action, instance_id, **changes))
+
+    def status(self, instance_id: str = "i1") -> InstanceStatus:
+        """Return what the body says of an instance."""
+        return next(s for s in self.body.statuses() if s.instance_id == instance_id)
+
+    async def serving(self, instance_id: str = "i1", **changes: Any) -> None:
+        """Launch an instance and bring it into service."""
+        await self.do(launch(**changes), instance_id)
+        await self.passes(2)
+
+    def results(self) -> list[CommandResult]:
+        """Return the ends of long commands, as the outbox got them."""
+        return [item for item in self.said if isinstance(item, CommandResult)]
+
+    def states(self, instance_id: str = "i1") -> list[str]:
+        """Return the states said aloud of an instance, without repetition."""
+        found: list[str] = []
+        for item in self.said:
+            if isinstance(item, InstanceEvent) and item.status.instance_id == instance_id:
+                state = item.status.state.value
+                if not found or found[-1] != state:
+                    found.append(state)
+        return found
+
+
+def launch(**changes: Any) -> Launch:
+    """Return a launch that the twins' configuration allows."""
+    order = Launch(
+        service="chat",
+        role=Role.DECODE,
+        template="decode",
+        gpu_indices=(0,),
+        parameters={"model": "tiny"},
+        gate=Gate("sglang-router", ("http://r1",)),
+        startup_timeout=60.0,
+    )
+    return replace(order, **changes)
+
+
+def drain(**changes: Any) -> Drain:
+    """Return a drain of modest patience."""
+    order = Drain(lease=20.0, settle_time=2.0, quiet_scrapes=3, force_after=None, grace=5.0)
+    return replace(order, **changes)
