@@ -214,7 +214,7 @@ def _processes(handle: Any) -> Any:
 def _quiet(function: Callable[..., Value], *arguments: Any) -> Value | None:
     try:
         return function(*arguments)
-    except pynvml.NVMLError:
+    except (pynvml.NVMLError, UnicodeDecodeError):
         return None
 
 

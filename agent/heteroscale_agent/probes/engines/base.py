@@ -171,8 +171,10 @@ class _Reader:
                     return found
         return []
 
-    def _distinct(self, samples: Iterable[Sample]) -> list[float]:
+    def _distinct(self, samples: Sequence[Sample]) -> list[float]:
         """Return one value per rank that speaks for itself: the highest of its replicas."""
+        if len(samples) == 1:
+            return [samples[0].value]
         values: dict[frozenset[tuple[str, str]], float] = {}
         replicas = self._mapping.replica_labels
         for sample in samples:
@@ -196,7 +198,7 @@ class _Reader:
             return added - taken
         return None
 
-    def _total(self, groups: Iterable[Iterable[Sample]], ceiling: float) -> float | None:
+    def _total(self, groups: Iterable[Sequence[Sample]], ceiling: float) -> float | None:
         values = [value for samples in groups for value in self._distinct(samples)]
         if not all(0 <= value <= ceiling for value in values):
             return None
