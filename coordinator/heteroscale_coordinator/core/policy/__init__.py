@@ -1,11 +1,13 @@
 """How many: signals, demand, supply and the joint law over them. Never where.
 
 ``decide(view)`` is pure: equal views give equal verdicts. It says what to do, why, and what to
-remember; the turn carries it out.
+remember; the turn carries it out. A verdict is level-triggered: until what it asked for is seen in
+the members, it may be asked for again, so a turn that has commands open for it need not send more.
 """
 
 from heteroscale_coordinator.core.policy.joint import decide
 from heteroscale_coordinator.core.policy.signals import Signals, observe_signals
 from heteroscale_coordinator.core.policy.view import Member, ServiceView
+from heteroscale_coordinator.core.policy.windows import track_spacing
 
-__all__ = ["Member", "ServiceView", "Signals", "decide", "observe_signals"]
+__all__ = ["Member", "ServiceView", "Signals", "decide", "observe_signals", "track_spacing"]

@@ -65,51 +65,42 @@ def _first_to_shrink(counts: dict[Role, int], spec: ServiceSpec) -> Role:
     return min(free, key=lambda role: (outside(role), role is Role.PREFILL))
 
 
-def fit_out(present: Counts, wish: Counts, spec: ServiceSpec) -> dict[Role, int]:
+def fit_out(present: Counts, wish: Counts, spec: ServiceSpec, held: int = 0) -> dict[Role, int]:
     """Return the largest growth from ``present`` toward ``wish`` inside bounds and ratio.
 
     No role shrinks. Equal to ``present`` when nothing fits. For prefill and decode the sizing role
     is tried from its wish downward; prefill is then as near to its wish as limits, maximum and
-    budget leave.
+    budget leave. ``held`` GPUs belong to instances on their way out, and are still paid for.
     """
     start = {role: present.get(role, 0) for role in spec.roles}
     if Role.PREFILL not in start:
         role = spec.sizing_role
-        count = min(wish[role], _room(role, {}, spec))
+        count = min(wish[role], _room(role, {}, spec, held))
         return {role: max(count, start[role])}
     for decode in range(max(wish[Role.DECODE], start[Role.DECODE]), start[Role.DECODE] - 1, -1):
-        pair = _prefill_beside(decode, start, wish, spec)
-        if pair is not None:
-            return pair
+        best = ratio.prefill_for(decode, wish[Role.PREFILL], spec.ratio)
+        most = _room(Role.PREFILL, {Role.DECODE: decode}, spec, held)
+        prefill = max(min(best, most), start[Role.PREFILL])
+        after = {Role.PREFILL: prefill, Role.DECODE: decode}
+        if after != start and _may_grow(start, after, spec, held):
+            return after
     return start
 
 
-def _prefill_beside(
-    decode: int, start: Counts, wish: Counts, spec: ServiceSpec
-) -> dict[Role, int] | None:
-    if decode > max(spec.roles[Role.DECODE].max, start[Role.DECODE]):
-        return None
-    best = ratio.prefill_for(decode, wish[Role.PREFILL], spec.ratio)
-    most = _room(Role.PREFILL, {Role.DECODE: decode}, spec)
-    prefill = max(min(best, most), start[Role.PREFILL])
-    after = {Role.PREFILL: prefill, Role.DECODE: decode}
-    if after == start:
-        return None
-    before = (start[Role.PREFILL], start[Role.DECODE])
-    grown = {role: n for role, n in after.items() if n > start[role]}
-    fits = all(n <= spec.roles[role].max for role, n in grown.items())
-    budget = spec.max_gpus is None or gpus(after, spec) <= spec.max_gpus
-    keeps = ratio.permitted(before, (prefill, decode), spec.ratio)
-    return after if fits and budget and keeps else None
+def _may_grow(start: Counts, after: Counts, spec: ServiceSpec, held: int) -> bool:
+    below = all(n <= spec.roles[role].max for role, n in after.items() if n > start[role])
+    paid = spec.max_gpus is None or gpus(after, spec) + held <= spec.max_gpus
+    pairs = [(c[Role.PREFILL], c[Role.DECODE]) for c in (start, after)]
+    return below and paid and ratio.permitted(pairs[0], pairs[1], spec.ratio)
 
 
-def _room(role: Role, others: Counts, spec: ServiceSpec) -> int:
+def _room(role: Role, others: Counts, spec: ServiceSpec, held: int) -> int:
     """Return the most instances of ``role`` that maximum and budget leave beside ``others``."""
     most = spec.roles[role].max
     if spec.max_gpus is None:
         return most
     each = spec.roles[role].gpus * spec.roles[role].ranks
-    return min(most, (spec.max_gpus - gpus(others, spec)) // each)
+    return min(most, (spec.max_gpus - held - gpus(others, spec)) // each)
 
 
 def fit_in(present: Counts, wish: Counts, spec: ServiceSpec) -> dict[Role, int]:
@@ -130,3 +121,16 @@ def fit_in(present: Counts, wish: Counts, spec: ServiceSpec) -> dict[Role, int]:
         if after != before and ratio.permitted(before, after, spec.ratio):
             return {Role.PREFILL: prefill, Role.DECODE: decode}
     return start
+
+
+def afford(present: Counts, more: Counts, spec: ServiceSpec, held: int) -> dict[Role, int]:
+    """Return how much of ``more`` the GPU budget pays for beside ``present`` and ``held``."""
+    bought = dict(more)
+    if spec.max_gpus is None:
+        return bought
+    free = spec.max_gpus - held - gpus(present, spec)
+    while bought and gpus(bought, spec) > free:
+        largest = max(bought, key=lambda role: bought[role])
+        bought[largest] -= 1
+        bought = {role: n for role, n in bought.items() if n}
+    return bought

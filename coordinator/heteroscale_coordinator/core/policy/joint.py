@@ -1,24 +1,85 @@
-"""The joint law: the order of its stages, and what each hands on."""
+"""The joint law: which stage is asked when. The first that acts is the verdict.
+
+    coverage → repair → partition, coverage → observation → bounds → scale-out → guard → ratio →
+    surplus → scale-in → hold
+
+Repair comes before demand, because wanted counts are decided already; what adds comes before what
+withdraws; the observation of a soft scale-in comes before a scale-out, because withdrawn instances
+are the first thing it takes back. A stage that would act and may not says why, and the first such
+word is the reason of a hold.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from heteroscale_coordinator.core.model import Action, Verdict
-from heteroscale_coordinator.core.policy import bounds
-from heteroscale_coordinator.core.policy.view import ServiceView, written
+from heteroscale_coordinator.core.model import Verdict
+from heteroscale_coordinator.core.policy.grow import grow, mend_ratio
+from heteroscale_coordinator.core.policy.guard import guard
+from heteroscale_coordinator.core.policy.remember import enough_heard, remember
+from heteroscale_coordinator.core.policy.repair import repair
+from heteroscale_coordinator.core.policy.scene import Held, Scene, hold, look
+from heteroscale_coordinator.core.policy.shrink import (
+    drop_surplus,
+    enforce_bounds,
+    keep_ratio,
+    shrink,
+)
+from heteroscale_coordinator.core.policy.soft import watch
+from heteroscale_coordinator.core.policy.view import ServiceView
+
+Stage = Callable[[Scene], Verdict | Held | None]
+
+ADDING: tuple[Stage, ...] = (watch, grow, guard)
+"""What may be done on fresh evidence even while many agents are silent."""
+ALL: tuple[Stage, ...] = (
+    *(watch, enforce_bounds, grow, guard, mend_ratio, keep_ratio, drop_surplus, shrink),
+)
 
 
 def decide(view: ServiceView) -> Verdict:
-    """Return what to do with the service now."""
-    memory = view.memory
+    """Return what to do with the service now, why, and what to remember. Pure."""
+    scene = look(view)
     if not view.covered and not view.launch_only:
-        return Verdict(Action.HOLD, "covering", "coverage", memory, memory)
-    wanted = bounds.clamp(memory.wanted or bounds.starting_counts(view.spec), view.spec)
-    memory = replace(memory, wanted=wanted)
-    present = view.present()
-    missing = {role: n - present[role] for role, n in wanted.items() if n > present[role]}
-    if missing and view.now >= memory.launch_after and not view.partition:
-        reason = f"{written(missing)} missing of the wanted counts: launched."
-        return Verdict(Action.REPAIR, reason, "wanted", memory, memory, missing)
-    return Verdict(Action.HOLD, "Nothing to do.", "demand", memory, memory)
+        return hold(scene, Held("coverage", "Covering: this coordinator has not heard enough yet."))
+    scene = replace(scene, memory=remember(scene))
+    if view.partition:
+        why = "Many agents are silent at once: a partition, not deaths. Nothing is replaced or withdrawn."
+        return _first(scene, ADDING if enough_heard(scene) else (), Held("partition", why))
+    if view.launch_only:
+        why = "Coverage did not come in time: only missing instances are launched."
+        return _first(scene, (repair,), Held("coverage", why))
+    if not enough_heard(scene):
+        return _first(scene, (repair, enforce_bounds), _unheard(scene))
+    return _first(scene, (repair, *ALL), None)
+
+
+def _first(scene: Scene, stages: Sequence[Stage], otherwise: Held | None) -> Verdict:
+    """Return the first verdict; else a hold for ``otherwise``, or for the first reason held."""
+    held = otherwise
+    for stage in stages:
+        found = stage(scene)
+        if isinstance(found, Verdict):
+            return found
+        held = held or found
+    return hold(scene, held or _content(scene))
+
+
+def _unheard(scene: Scene) -> Held:
+    if not scene.signals.roles[scene.spec.sizing_role].carrying:
+        return Held("coverage", "Nothing is in service yet.")
+    told = ", ".join(
+        f"{seen.heard} of {seen.carrying} {role.value}"
+        for role, seen in scene.signals.roles.items()
+    )
+    return Held("coverage", f"Too few instances are heard to decide anything: {told}.")
+
+
+def _content(scene: Scene) -> Held:
+    low, high = 1 - scene.policy.tolerance_in, 1 + scene.policy.tolerance_out
+    if scene.sizing.ratio is None:
+        return Held("coverage", "Demand is unknown.")
+    band = f"between {100 * low:.0f} and {100 * high:.0f} %"
+    where = f"{band}: inside the band" if scene.sizing.ratio >= low else "low for a moment"
+    return Held("demand", f"Demand is {scene.sizing.percent} of supply, {where}.")

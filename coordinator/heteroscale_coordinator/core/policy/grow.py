@@ -1,0 +1,144 @@
+"""Scale-out by demand: what would be needed, and what one step may add of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from heteroscale.words import Role
+from heteroscale_coordinator.core.model import Action, Counts, Verdict
+from heteroscale_coordinator.core.policy import bounds, ratio
+from heteroscale_coordinator.core.policy.proportional import needed_out, step_out
+from heteroscale_coordinator.core.policy.scene import Held, Load, Scene, act, difference
+from heteroscale_coordinator.core.policy.stability import cooldown_out_left
+from heteroscale_coordinator.core.policy.view import written
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Counts that demand asks for, never below the present ones, and why in words."""
+
+    counts: Counts
+    why: str
+    bound_by: str
+
+
+def need_of(scene: Scene) -> Need | None:
+    """Return what demand asks for beyond what is present; None when it asks for nothing."""
+    needs = [need for need in (_sizing_need(scene), _prefill_need(scene)) if need is not None]
+    if not needs:
+        return None
+    counts = {role: max(need.counts[role] for need in needs) for role in scene.present}
+    return Need(counts, ", and ".join(need.why for need in needs), needs[0].bound_by)
+
+
+def over(load: Load, scene: Scene) -> bool:
+    """Return whether a load is above 1 + θ."""
+    return load.ratio is not None and load.ratio > 1 + scene.policy.tolerance_out
+
+
+def _sizing_need(scene: Scene) -> Need | None:
+    role, load, present = scene.spec.sizing_role, scene.sizing, scene.present
+    limit = 100 * (1 + scene.policy.tolerance_out)
+    if over(load, scene) and load.demand.value is not None:
+        count = needed_out(load.demand.value, load.supply)
+        why = f"{role.value} demand is {load.percent} of supply, above {limit:.0f} %"
+        scene.inputs["needed"] = f"{count} {role.value} (present {present[role]})"
+        return Need({**present, role: count}, why, "demand")
+    if scene.worst is None or scene.worst[1] <= 1 + scene.policy.tolerance_out:
+        return None
+    gpu, load_of_type = scene.worst
+    count = math.ceil(present[role] * load_of_type - 1e-9)
+    why = f"{role.value} on {gpu or 'an unnamed GPU type'} carries {100 * load_of_type:.0f} %"
+    scene.inputs["needed"] = (
+        f"{count} {role.value} = {present[role]} × {load_of_type:.3f}, rounded up"
+    )
+    return Need({**present, role: max(count, present[role] + 1)}, why, "gpu_type")
+
+
+def _prefill_need(scene: Scene) -> Need | None:
+    """Return what prefill asks for; a choked prefill takes decode along where the band demands it."""
+    if Role.PREFILL not in scene.loads:
+        return None
+    load, present = scene.loads[Role.PREFILL], scene.present
+    count, why = present[Role.PREFILL], ""
+    if scene.prefill_leads and over(load, scene) and load.demand.value is not None:
+        count = needed_out(load.demand.value, load.supply)
+        why = f"prefill demand is {load.percent} of supply"
+    decode = present[Role.DECODE]
+    if scene.choked and not scene.view.pending()[Role.PREFILL]:
+        count, why = max(count, present[Role.PREFILL] + 1), scene.choked
+        decode = max(decode, ratio.decode_for(count, scene.spec.ratio))
+    if ratio.prefill_for(decode, count, scene.spec.ratio) <= present[Role.PREFILL]:
+        return None
+    scene.inputs["needed_prefill"] = f"{count} (present {present[Role.PREFILL]})"
+    return Need({Role.PREFILL: count, Role.DECODE: decode}, why, "prefill")
+
+
+def grow(scene: Scene) -> Verdict | Held | None:
+    """Scale out by demand."""
+    need = need_of(scene)
+    if need is None:
+        return None
+    blocked = backoff(scene) or _cooling(scene)
+    if blocked:
+        return replace(blocked, reason=f"{_sentence(need.why)} {blocked.reason}")
+    share = scene.policy.max_step_out
+    wish = {r: step_out(n, need.counts[r], share) for r, n in scene.present.items()}
+    return launch(
+        scene, wish, why=need.why, bound_by="step" if wish != need.counts else need.bound_by
+    )
+
+
+def mend_ratio(scene: Scene) -> Verdict | Held | None:
+    """Launch the prefill that the ratio's band lacks, once nothing wanted is missing."""
+    if Role.PREFILL not in scene.loads:
+        return None
+    present = scene.present
+    low = ratio.prefill_limits(present[Role.DECODE], scene.spec.ratio).low
+    missing = any(present[role] < n for role, n in scene.memory.wanted.items())
+    if missing or present[Role.PREFILL] >= low:
+        return None
+    why = f"prefill is {present[Role.PREFILL]}, the ratio asks for {low}"
+    blocked = backoff(scene) or _cooling(scene)
+    if blocked:
+        return replace(blocked, reason=f"{_sentence(why)} {blocked.reason}")
+    count = step_out(present[Role.PREFILL], low, scene.policy.max_step_out)
+    return launch(scene, {**present, Role.PREFILL: count}, why=why, bound_by="ratio")
+
+
+def launch(scene: Scene, wish: Counts, *, why: str, bound_by: str) -> Verdict | Held:
+    """Return the scale-out toward ``wish`` that bounds and ratio leave, or why there is none."""
+    after = bounds.fit_out(scene.present, wish, scene.spec, scene.held)
+    delta = difference(after, scene.present)
+    if not delta:
+        return Held("bounds", f"{_sentence(why)} Maximum, GPU budget or ratio leave no room.")
+    short = any(after[role] < n for role, n in wish.items())
+    scene.inputs["step"] = f"{written(wish)} wished, {written(after)} inside bounds and ratio"
+    reason = f"{_sentence(why)} Adding {written(delta)}, to {written(after)}."
+    done = replace(scene.memory, wanted=after, last_out_at=scene.now, low_since=None)
+    bound = "bounds" if short else bound_by
+    return act(scene, Action.SCALE_OUT, delta, bound_by=bound, reason=reason, done=done)
+
+
+def backoff(scene: Scene) -> Held | None:
+    """Return why nothing may be launched now; None when it may."""
+    left = scene.memory.launch_after - scene.now
+    if left <= 0:
+        return None
+    scene.inputs["launch_after"] = (
+        f"{left:.0f} s left after {scene.memory.launch_failures} failures"
+    )
+    return Held("backoff", "Launches wait after the last one failed or found no place.")
+
+
+def _cooling(scene: Scene) -> Held | None:
+    left = cooldown_out_left(scene.memory, scene.policy, scene.now)
+    if left <= 0:
+        return None
+    scene.inputs["cooldown_out"] = f"{left:.0f} s left of {scene.policy.cooldown_out:g} s"
+    return Held("cooldown", "The last scale-out is given time to work.")
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."

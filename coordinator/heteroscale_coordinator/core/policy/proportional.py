@@ -1,0 +1,43 @@
+"""The proportional law: how many instances a demand needs, and how far one step goes.
+
+Every function never falls as demand grows.
+"""
+
+from __future__ import annotations
+
+import math
+
+from heteroscale_coordinator.core.policy.supply import Supply
+
+_SLACK = 1e-9
+
+
+def needed_out(demand: float, supply: Supply) -> int:
+    """Return the instances that carry ``demand`` at their targets, never fewer than there are."""
+    short = max(0.0, demand - supply.total)
+    return supply.count + math.ceil(short / supply.next_target - _SLACK)
+
+
+def needed_in(demand: float, supply: Supply, tolerance: float) -> int:
+    """Return the fewest instances that leave ``demand`` at or below 1 − θ of what remains.
+
+    Aiming below 1 − θ rather than at 1 keeps the answer away from the scale-out threshold: demand
+    must rise by (1 + θ) ÷ (1 − θ), 22 % by default, before anything is asked back. At least one.
+    """
+    for count in range(1, supply.count):
+        if demand <= (1 - tolerance) * supply.least(count) + _SLACK:
+            return count
+    return supply.count
+
+
+def step_out(present: int, needed: int, share: float) -> int:
+    """Return the count after one scale-out: at most ``share`` of the present more, at least one."""
+    return min(needed, present + max(1, math.floor(present * share + _SLACK)))
+
+
+def step_in(present: int, needed: int, dampening: float) -> int:
+    """Return the count after one scale-in: ``dampening`` of the surplus fewer, at least one."""
+    surplus = present - needed
+    if surplus <= 0:
+        return present
+    return present - max(1, math.floor(surplus * dampening + _SLACK))

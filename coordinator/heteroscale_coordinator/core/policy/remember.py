@@ -1,0 +1,76 @@
+"""What is remembered whatever is decided: wanted counts, low demand, a breach, a peak."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from heteroscale.words import Role
+from heteroscale_coordinator.core.model import PolicyMemory, SoftScaleIn
+from heteroscale_coordinator.core.policy import bounds, latency
+from heteroscale_coordinator.core.policy.scene import Scene
+from heteroscale_coordinator.core.policy.shrink import is_low
+from heteroscale_coordinator.core.policy.soft import LANDING
+from heteroscale_coordinator.core.policy.stability import low_since
+
+LEAST_LANDING = 10.0
+"""Seconds that withdrawals have to land, however short the observation."""
+
+
+def wanted_now(scene: Scene) -> dict[Role, int]:
+    """Return the wanted counts inside the bounds.
+
+    A new service wants what it finds running, at least its minimum: one that is laid over a running
+    fleet must not begin by shrinking it.
+    """
+    remembered, spec = scene.memory.wanted, scene.spec
+    if any(role in remembered for role in spec.roles):
+        return bounds.clamp(remembered, spec)
+    least, present = bounds.starting_counts(spec), scene.present
+    if not any(present.values()):
+        return least
+    return bounds.clamp({role: max(n, present[role]) for role, n in least.items()}, spec)
+
+
+def remember(scene: Scene) -> PolicyMemory:
+    """Return the memory brought up to date with what was heard.
+
+    During a partition or below coverage, nothing that was heard shows that demand is low.
+    """
+    memory = replace(scene.memory, wanted=wanted_now(scene))
+    heard = not scene.view.partition and enough_heard(scene)
+    return replace(
+        memory,
+        low_since=low_since(memory, scene.now, low=heard and is_low(scene)),
+        breach=latency.breach_now(memory, scene.latencies, scene.view),
+        soft=_soft(scene, memory),
+    )
+
+
+def enough_heard(scene: Scene) -> bool:
+    """Return whether every role that carries traffic is heard to the least coverage."""
+    least = scene.policy.min_coverage
+    sizing = scene.signals.roles[scene.spec.sizing_role]
+    roles = [seen for seen in scene.signals.roles.values() if seen.carrying]
+    return bool(sizing.carrying) and all(seen.coverage >= least for seen in roles)
+
+
+def _soft(scene: Scene, memory: PolicyMemory) -> SoftScaleIn | None:
+    """Return the soft scale-in to watch.
+
+    One of which nothing is withdrawn is over once its commands have had time to land. Withdrawn
+    instances that nobody watches (a memory lost, an instance back after a partition) are watched
+    from now on, unless they are missing and on their way back already.
+    """
+    soft, withdrawn = memory.soft, scene.view.withdrawn()
+    asked = scene.sizing.demand.value
+    if soft is not None and any(withdrawn.values()):
+        return replace(soft, peak=max(soft.peak, asked or 0.0))
+    if soft is not None:
+        finished = soft.until > soft.at + scene.policy.observation + 1e-6
+        landing = min(LANDING, max(scene.policy.observation, LEAST_LANDING))
+        return None if finished or scene.now - soft.at >= landing else soft
+    missing = any(scene.present[role] < n for role, n in memory.wanted.items())
+    if not any(withdrawn.values()) or missing:
+        return None
+    until = scene.now + scene.policy.observation
+    return SoftScaleIn("", scene.now, until, asked or 0.0, asked or 0.0)

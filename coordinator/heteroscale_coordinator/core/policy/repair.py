@@ -1,0 +1,32 @@
+"""Repair: what is missing of the wanted counts is taken back, or launched. No cooldown applies."""
+
+from __future__ import annotations
+
+from heteroscale_coordinator.core.model import Action, Verdict
+from heteroscale_coordinator.core.policy import bounds
+from heteroscale_coordinator.core.policy.grow import backoff
+from heteroscale_coordinator.core.policy.scene import Held, Scene, act
+from heteroscale_coordinator.core.policy.view import written
+
+
+def repair(scene: Scene) -> Verdict | Held | None:
+    """Bring back what is missing: first what a soft scale-in withdrew, then by launching."""
+    wanted, present = scene.memory.wanted, scene.present
+    missing = {role: n - present[role] for role, n in wanted.items() if n > present[role]}
+    if not missing:
+        return None
+    scene.inputs["missing"] = f"wanted {written(wanted)}, present {written(present)}"
+    withdrawn = scene.view.withdrawn()
+    back = {role: min(n, withdrawn[role]) for role, n in missing.items() if withdrawn[role]}
+    if back:
+        reason = f"{written(missing)} missing of the wanted counts: {written(back)} taken back."
+        return act(scene, Action.REINSTATE, back, bound_by="wanted", reason=reason)
+    blocked = backoff(scene)
+    if blocked:
+        return Held(blocked.bound_by, f"{written(missing)} missing. {blocked.reason}")
+    paid = bounds.afford(present, missing, scene.spec, scene.held)
+    if not paid:
+        why = "the GPU budget is held by instances on their way out"
+        return Held("bounds", f"{written(missing)} missing, but {why}.")
+    reason = f"{written(missing)} missing of the wanted counts: {written(paid)} launched."
+    return act(scene, Action.REPAIR, paid, bound_by="wanted", reason=reason)

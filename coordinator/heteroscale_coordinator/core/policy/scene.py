@@ -1,0 +1,200 @@
+"""One evaluation: everything the stages read, computed once, and how they answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from heteroscale.words import Role
+from heteroscale_coordinator.core.model import (
+    LIVE_STATES,
+    Action,
+    Counts,
+    PolicyMemory,
+    SignalValue,
+    Verdict,
+    counts_as_supply,
+)
+from heteroscale_coordinator.core.policy import bounds, demand, latency, ratio, supply
+from heteroscale_coordinator.core.policy.demand import Demand
+from heteroscale_coordinator.core.policy.latency import Latency
+from heteroscale_coordinator.core.policy.signals import Signals, observe_signals
+from heteroscale_coordinator.core.policy.supply import Supply
+from heteroscale_coordinator.core.policy.view import ServiceView
+from heteroscale_coordinator.core.spec import PolicySpec, ServiceSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Demand over supply of one role."""
+
+    demand: Demand
+    supply: Supply
+
+    @property
+    def ratio(self) -> float | None:
+        """R; None when demand is unknown or there is no supply."""
+        if self.demand.value is None or not self.supply.total:
+            return None
+        return self.demand.value / self.supply.total
+
+    @property
+    def percent(self) -> str:
+        """R in words."""
+        return "unknown" if self.ratio is None else f"{100 * self.ratio:.0f} %"
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Why a stage that would act does not; the first one said is the reason of a hold."""
+
+    bound_by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What the stages read. ``memory`` is already brought up to date, and kept in any case."""
+
+    view: ServiceView
+    signals: Signals
+    memory: PolicyMemory
+    loads: Mapping[Role, Load]
+    latencies: tuple[Latency, ...]
+    choked: str
+    """Why prefill starves decode; empty when it does not."""
+    worst: tuple[str, float] | None
+    """The GPU type that serves most for its target, and its own R."""
+    inputs: dict[str, str]
+    """Filled by the stages as they reckon; shown with the verdict."""
+
+    @property
+    def spec(self) -> ServiceSpec:
+        """The specification."""
+        return self.view.spec
+
+    @property
+    def policy(self) -> PolicySpec:
+        """The settings of the law."""
+        return self.view.spec.policy
+
+    @property
+    def now(self) -> float:
+        """The time of this evaluation."""
+        return self.view.now
+
+    @property
+    def sizing(self) -> Load:
+        """Demand over supply of the sizing role."""
+        return self.loads[self.spec.sizing_role]
+
+    @property
+    def prefill_leads(self) -> bool:
+        """Whether prefill is sized by its own demand, inside a band (not at a fixed ratio)."""
+        return Role.PREFILL in self.loads and not ratio.is_fixed(self.spec.ratio)
+
+    @property
+    def present(self) -> dict[Role, int]:
+        """Counts of supply."""
+        return {role: load.supply.count for role, load in self.loads.items()}
+
+    @property
+    def held(self) -> int:
+        """GPUs of instances that are no supply any more, and still hold them."""
+        leaving = [
+            member.instance.role
+            for member in self.view.members
+            if member.instance.state in LIVE_STATES and not counts_as_supply(member.instance)
+        ]
+        return sum(bounds.gpus({role: 1}, self.spec) for role in leaving if role in self.loads)
+
+
+def look(view: ServiceView) -> Scene:
+    """Return the scene of one evaluation; its memory is still the view's own."""
+    spec = view.spec
+    seen = observe_signals(view)
+    engines = {role: seen.engines(role) for role in spec.roles}
+    asked = {spec.sizing_role: demand.sizing_demand(engines, spec)}
+    choked = ""
+    if Role.PREFILL in spec.roles:
+        asked[Role.PREFILL] = demand.prefill_demand(engines, spec)
+        choked = demand.choked_prefill(engines, spec, asked[spec.sizing_role])
+    loads = {
+        role: Load(asked[role], supply.supply_of(role, engines[role], spec)) for role in spec.roles
+    }
+    worst = supply.worst_type(spec.sizing_role, engines[spec.sizing_role], spec)
+    latest = latency.latencies(seen, spec)
+    scene = Scene(view, seen, view.memory, loads, latest, choked, worst, {})
+    scene.inputs.update(_inputs(scene))
+    return scene
+
+
+def _inputs(scene: Scene) -> dict[str, str]:
+    inputs = {}
+    for role, load in scene.loads.items():
+        end = "" if role is scene.spec.sizing_role else f"_{role.value}"
+        inputs[f"Q{end}"] = load.demand.text
+        inputs[f"S{end}"] = load.supply.text
+        if load.ratio is not None:
+            quotient = f"{load.demand.value:.1f} ÷ {load.supply.total:.1f}"
+            inputs[f"R{end}"] = f"{load.ratio:.3f} = {quotient}"
+    if scene.worst:
+        inputs["R_worst_type"] = f"{scene.worst[1]:.3f} on {scene.worst[0] or 'an unnamed type'}"
+    if scene.choked:
+        inputs["choked"] = scene.choked
+    for one in scene.latencies:
+        inputs[one.kind] = one.text
+    for role, seen in scene.signals.roles.items():
+        inputs[f"coverage_{role.value}"] = f"{seen.heard} of {seen.carrying} heard, {seen.quality}"
+    return inputs
+
+
+def act(
+    scene: Scene,
+    action: Action,
+    delta: Counts,
+    *,
+    bound_by: str,
+    reason: str,
+    done: PolicyMemory | None = None,
+) -> Verdict:
+    """Return a verdict; ``done`` is remembered instead of the scene's memory once carried out."""
+    return Verdict(
+        action,
+        reason,
+        bound_by,
+        scene.memory,
+        done or scene.memory,
+        {role: n for role, n in delta.items() if n},
+        dict(scene.inputs),
+        (*scene.signals.values, *_reckoned(scene)),
+    )
+
+
+def hold(scene: Scene, why: Held) -> Verdict:
+    """Return the verdict "do nothing", with its reason."""
+    return act(scene, Action.HOLD, {}, bound_by=why.bound_by, reason=why.reason)
+
+
+def difference(after: Counts, before: Counts) -> dict[Role, int]:
+    """Return the change of each role that changes."""
+    return {role: n - before.get(role, 0) for role, n in after.items() if n != before.get(role, 0)}
+
+
+def with_wanted(memory: PolicyMemory, counts: Counts) -> PolicyMemory:
+    """Return the memory with other wanted counts."""
+    return replace(memory, wanted=dict(counts))
+
+
+def _reckoned(scene: Scene) -> list[SignalValue]:
+    rows = []
+    for role, load in scene.loads.items():
+        seen = scene.signals.roles[role]
+        quality = seen.quality if load.demand.value is not None else "missing"
+        name = role.value
+        rows += [
+            SignalValue(f"{name}_demand", load.demand.value, "tok/s", quality, seen.coverage),
+            SignalValue(f"{name}_supply", load.supply.total, "tok/s", "ok", 1.0),
+            SignalValue(f"{name}_load", load.ratio, "ratio", quality, seen.coverage),
+        ]
+    return rows

@@ -1,0 +1,211 @@
+"""Scale-in: always soft, always by consent, one at a time.
+
+Three causes: demand low all through the long window; more present than wanted (an operator's scale,
+or instances that came back after a partition); more than the bounds allow. The first needs every
+consent. The second needs every one but low demand, and that what remains would carry the highest
+demand of the window (else it would be taken back at once). The third needs none: bounds always win;
+it is soft all the same, so nothing in flight is lost.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from heteroscale.words import Role
+from heteroscale_coordinator.core.model import Action, Counts, SoftScaleIn, Verdict
+from heteroscale_coordinator.core.policy import bounds, consent, ratio
+from heteroscale_coordinator.core.policy.demand import Demand, peak_demand
+from heteroscale_coordinator.core.policy.proportional import needed_in, step_in
+from heteroscale_coordinator.core.policy.scene import Held, Load, Scene, act, difference
+from heteroscale_coordinator.core.policy.stability import cooldown_in_left
+from heteroscale_coordinator.core.policy.view import written
+
+
+def enforce_bounds(scene: Scene) -> Verdict | Held | None:
+    """Withdraw what is above a maximum or the GPU budget."""
+    present = scene.present
+    if scene.memory.soft is not None or bounds.within(present, scene.spec):
+        return None
+    after = {r: min(n, present[r]) for r, n in bounds.clamp(present, scene.spec).items()}
+    reason = f"More than the bounds allow: {written(present)} present, {written(after)} allowed."
+    return withdraw(scene, after, bound_by="bounds", reason=reason)
+
+
+def drop_surplus(scene: Scene) -> Verdict | Held | None:
+    """Withdraw what is present beyond the wanted counts."""
+    wanted, present = scene.memory.wanted, scene.present
+    after = {role: min(n, wanted.get(role, n)) for role, n in present.items()}
+    if scene.memory.soft is not None or after == present:
+        return None
+    doing = f"{written(difference(present, after))} more than wanted"
+    consents = [*consent.safety(scene), *_carried_after(scene, after)]
+    held = consent.refusal(scene, consents, doing)
+    if held:
+        return held
+    return withdraw(scene, after, bound_by="wanted", reason=f"{doing}: withdrawn and watched.")
+
+
+def _carried_after(scene: Scene, after: Counts) -> list[consent.Consent]:
+    """Consent when what remains would carry the highest demand of the window without a scale-out."""
+    found = []
+    limit = 1 + scene.policy.tolerance_out
+    for role, load in scene.loads.items():
+        leads = role is scene.spec.sizing_role or scene.prefill_leads
+        if not leads or after[role] == scene.present[role]:
+            continue
+        peak, left = _peak(scene, role), load.supply.least(after[role])
+        fine = peak.value is not None and bool(left) and peak.value <= limit * left
+        text = f"{peak.text} on {left:.1f} tok/s left, allowed {limit:g}"
+        found.append(consent.Consent(f"remaining.{role.value}", fine, text))
+    return found
+
+
+def keep_ratio(scene: Scene) -> Verdict | Held | None:
+    """Withdraw prefill beyond the ratio's band (too few are launched by ``mend_ratio``)."""
+    present = scene.present
+    whole = all(present[role] >= n for role, n in scene.memory.wanted.items())
+    if Role.PREFILL not in scene.loads or scene.memory.soft is not None or not whole:
+        return None
+    high = ratio.prefill_limits(present[Role.DECODE], scene.spec.ratio).high
+    most = max(high, scene.spec.roles[Role.PREFILL].min)
+    if present[Role.PREFILL] <= most:
+        return None
+    doing = f"prefill is {present[Role.PREFILL]}, the ratio allows {high}"
+    prefill = step_in(present[Role.PREFILL], most, scene.policy.dampening_in)
+    after = {**present, Role.PREFILL: prefill}
+    blocked = _cooling(scene) or consent.refusal(
+        scene, [*consent.safety(scene), *_carried_after(scene, after)], doing
+    )
+    if blocked:
+        return _explained(blocked, doing)
+    return withdraw(
+        scene, after, bound_by="ratio", reason=f"{doing}: withdrawn and watched.", wanted=after
+    )
+
+
+def shrink(scene: Scene) -> Verdict | Held | None:
+    """Scale in by demand."""
+    if scene.memory.soft is not None or scene.memory.low_since is None or not is_low(scene):
+        return None
+    doing = f"Demand is {scene.sizing.percent} of supply"
+    blocked = _cooling(scene) or consent.refusal(scene, [consent.low_demand(scene)], doing)
+    if blocked:
+        return _explained(blocked, doing)
+    wish = _wish(scene)
+    after = bounds.fit_in(scene.present, wish, scene.spec) if wish else scene.present
+    held = _nothing_left(scene, wish, after, doing)
+    held = held or consent.refusal(scene, consent.safety(scene), doing)
+    if held:
+        return held
+    taken = written(difference(scene.present, after))
+    reason = f"{doing} and low for {scene.policy.window_in:g} s: {taken} withdrawn and watched."
+    bound = "demand" if after == wish else "bounds"
+    return withdraw(scene, after, bound_by=bound, reason=reason, wanted=after)
+
+
+def _nothing_left(scene: Scene, wish: Counts | None, after: Counts, doing: str) -> Held | None:
+    """Return why low demand leaves nothing to withdraw; None when something is."""
+    if wish is None:
+        return Held("coverage", f"{doing}, but its highest over the long window is unknown.")
+    if difference(after, scene.present):
+        return None
+    if all(n <= scene.spec.roles[role].min for role, n in scene.present.items()):
+        return Held("bounds", f"{doing}, and every role is at its minimum.")
+    if wish == scene.present:
+        return Held("demand", f"{doing}, but one instance fewer would be too few.")
+    return Held("bounds", f"{doing}, but minimum or ratio leave nothing to withdraw.")
+
+
+def is_low(scene: Scene) -> bool:
+    """Return whether demand is below 1 − θ just now, on the sizing role or on a prefill that leads."""
+    low = _below(scene.sizing, scene)
+    if scene.prefill_leads:
+        low = low or _below(scene.loads[Role.PREFILL], scene)
+    return low and not scene.choked
+
+
+def _below(load: Load, scene: Scene) -> bool:
+    return load.ratio is not None and load.ratio < 1 - scene.policy.tolerance_in
+
+
+def _wish(scene: Scene) -> Counts | None:
+    """Return the counts that one dampened step aims at; None when a peak is unknown.
+
+    Instances that are still starting carry nothing yet: only what carries traffic may be spared.
+    """
+    role, present = scene.spec.sizing_role, scene.present
+    peak = _peak(scene, role)
+    needed = _needed(scene, role, peak)
+    if needed is None:
+        return None
+    if Role.PREFILL not in scene.loads:
+        return {role: step_in(present[role], needed, scene.policy.dampening_in)}
+    if not scene.prefill_leads:
+        return _beside(scene, needed, 0)
+    prefill = _needed(scene, Role.PREFILL, _peak(scene, Role.PREFILL))
+    if prefill is None:
+        return None
+    needed = max(needed, min(present[role], ratio.decode_for(prefill, scene.spec.ratio)))
+    return _beside(scene, needed, prefill)
+
+
+def _beside(scene: Scene, decode_needed: int, prefill_needed: int) -> Counts:
+    present, share = scene.present, scene.policy.dampening_in
+    decode = step_in(present[Role.DECODE], decode_needed, share)
+    aim = ratio.prefill_for(decode, prefill_needed, scene.spec.ratio)
+    prefill = step_in(present[Role.PREFILL], aim, share)
+    return {
+        Role.PREFILL: min(
+            ratio.prefill_for(decode, prefill, scene.spec.ratio), present[Role.PREFILL]
+        ),
+        Role.DECODE: decode,
+    }
+
+
+def _needed(scene: Scene, role: Role, peak: Demand) -> int | None:
+    if peak.value is None:
+        return None
+    supply = scene.loads[role].supply
+    count = needed_in(peak.value, supply, scene.policy.tolerance_in)
+    spared = max(0, supply.carrying - count)
+    scene.inputs[f"needed_in_{role.value}"] = (
+        f"{count} of {supply.count} for {peak.value:.1f} tok/s at 1 − {scene.policy.tolerance_in:g}"
+    )
+    return max(count, supply.count - spared)
+
+
+def _peak(scene: Scene, role: Role) -> Demand:
+    engines = {name: scene.signals.engines(name) for name in scene.loads}
+    found = peak_demand(engines, scene.view, role)
+    scene.inputs[f"Q_in_{role.value}"] = found.text
+    return found
+
+
+def _cooling(scene: Scene) -> Held | None:
+    left = cooldown_in_left(scene.memory, scene.policy, scene.now)
+    if left <= 0:
+        return None
+    factor = scene.memory.cooldown_in_factor
+    scene.inputs["cooldown_in"] = (
+        f"{left:.0f} s left of {scene.policy.cooldown_in:g} s × {factor:g}"
+    )
+    return Held("cooldown", "the last change is given time before anything is withdrawn.")
+
+
+def _explained(held: Held, doing: str) -> Held:
+    """A consent's refusal says what is being done already; a cooldown does not."""
+    return held if held.bound_by == "consent" else replace(held, reason=f"{doing}: {held.reason}")
+
+
+def withdraw(
+    scene: Scene, after: Counts, *, bound_by: str, reason: str, wanted: Counts | None = None
+) -> Verdict:
+    """Return the soft scale-in to ``after``, to be observed from now on."""
+    now = scene.now
+    asked = scene.sizing.demand.value or 0.0
+    soft = SoftScaleIn("", now, now + scene.policy.observation, asked, asked)
+    keep = scene.memory.wanted if wanted is None else wanted
+    done = replace(scene.memory, wanted=dict(keep), last_in_at=now, soft=soft, low_since=None)
+    delta = difference(scene.present, after)
+    text = reason[:1].upper() + reason[1:]
+    return act(scene, Action.SCALE_IN, delta, bound_by=bound_by, reason=text, done=done)

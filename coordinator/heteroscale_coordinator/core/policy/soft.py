@@ -1,0 +1,129 @@
+"""A soft scale-in under observation: take it back, or finish it.
+
+Taken back without penalty when demand outgrows what remains; with a longer next cooldown when
+latency broke at a demand that did not rise, for then the scale-in itself was wrong. Finished when,
+after the observation, what remains would carry the highest demand seen and latency is healthy.
+Unknown finishes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from heteroscale.words import Role
+from heteroscale_coordinator.core.model import Action, PolicyMemory, SoftScaleIn, Verdict
+from heteroscale_coordinator.core.policy import bounds, latency
+from heteroscale_coordinator.core.policy.grow import need_of
+from heteroscale_coordinator.core.policy.scene import Held, Scene, act
+from heteroscale_coordinator.core.policy.stability import MAX_COOLDOWN_FACTOR
+from heteroscale_coordinator.core.policy.view import written
+
+LANDING = 60.0
+"""Seconds given to the commands of a step to arrive, before it is asked for again or given up."""
+
+
+def watch(scene: Scene) -> Verdict | Held | None:
+    """Watch the soft scale-in; None when there is none, or nothing of it is withdrawn (yet)."""
+    soft, withdrawn = scene.memory.soft, scene.view.withdrawn()
+    if soft is None or not any(withdrawn.values()):
+        return None
+    back = _take_back(scene, soft, withdrawn)
+    if isinstance(back, Verdict):
+        return back
+    if scene.now >= soft.until and not scene.view.partition:
+        return _conclude(scene, soft, withdrawn, back)
+    left = max(0.0, soft.until - scene.now)
+    scene.inputs["observation"] = f"{left:.0f} s left, since {scene.now - soft.at:.0f} s"
+    return back or Held(
+        "observation",
+        f"{written(withdrawn)} withdrawn and watched; demand is {scene.sizing.percent} of what remains.",
+    )
+
+
+def _take_back(
+    scene: Scene, soft: SoftScaleIn, withdrawn: Mapping[Role, int]
+) -> Verdict | Held | None:
+    need = need_of(scene)
+    worst = latency.worst_breach(scene.latencies, scene.spec)
+    if need is None and worst is None:
+        return None
+    rising = _rising(scene, soft)
+    wrong = not rising and (need is None or need.bound_by == "prefill")
+    why = need.why if need else f"in breach: {worst.text}" if worst else ""
+    how = "demand rose" if rising else "demand did not rise" if wrong else "too little remains"
+    return _reinstate(scene, withdrawn, f"{why}; {how}", penalty=wrong)
+
+
+def _rising(scene: Scene, soft: SoftScaleIn) -> bool:
+    value = scene.sizing.demand.value
+    return value is not None and value > soft.demand * (1 + scene.policy.tolerance_out)
+
+
+def _reinstate(
+    scene: Scene, withdrawn: Mapping[Role, int], why: str, *, penalty: bool
+) -> Verdict | Held:
+    back = _room_for(scene, withdrawn)
+    text = why[:1].upper() + why[1:]
+    if not back:
+        return Held("bounds", f"{text}: the bounds leave no room to take anything back.")
+    memory = scene.memory
+    factor = memory.cooldown_in_factor * (2 if penalty else 1)
+    wanted = {role: n + back.get(role, 0) for role, n in memory.wanted.items()}
+    done = replace(
+        memory,
+        wanted=wanted,
+        soft=memory.soft if back != {r: n for r, n in withdrawn.items() if n} else None,
+        cooldown_in_factor=min(MAX_COOLDOWN_FACTOR, factor),
+        low_since=None,
+    )
+    bound = "observation" if penalty else "demand"
+    reason = f"{text}: {written(back)} taken back into service."
+    return act(scene, Action.REINSTATE, back, bound_by=bound, reason=reason, done=done)
+
+
+def _room_for(scene: Scene, withdrawn: Mapping[Role, int]) -> dict[Role, int]:
+    """Return how many of the withdrawn may come back under every maximum and the budget."""
+    present = scene.present
+    back = {
+        role: min(n, scene.spec.roles[role].max - present[role])
+        for role, n in withdrawn.items()
+        if n and scene.spec.roles[role].max > present[role]
+    }
+    others = scene.held - bounds.gpus(withdrawn, scene.spec)
+    return bounds.afford(present, back, scene.spec, others)
+
+
+def _conclude(
+    scene: Scene, soft: SoftScaleIn, withdrawn: Mapping[Role, int], stuck: Held | None
+) -> Verdict | Held:
+    total, peak = scene.sizing.supply.total, soft.peak
+    scene.inputs["R_peak"] = f"{peak:.1f} ÷ {total:.1f} at the highest demand seen"
+    if stuck is not None:
+        return _finish(scene, soft, withdrawn, f"{stuck.reason} The bounds win")
+    shares = [one.share for one in scene.latencies]
+    if scene.sizing.ratio is None or any(share is None for share in shares):
+        return Held("observation", "Observation is over, but latency or demand is unknown.")
+    if any(share > 1.0 for share in shares if share is not None):
+        back = _reinstate(scene, withdrawn, "an SLO is missed with what remains", penalty=True)
+        return back if isinstance(back, Verdict) else _finish(scene, soft, withdrawn, back.reason)
+    if peak > (1 + scene.policy.tolerance_out) * total:
+        back = _reinstate(scene, withdrawn, "what remains would not carry the peak", penalty=False)
+        return back if isinstance(back, Verdict) else _finish(scene, soft, withdrawn, back.reason)
+    lasted = scene.now - soft.at
+    return _finish(scene, soft, withdrawn, f"watched for {lasted:.0f} s, the rest carries the load")
+
+
+def _finish(scene: Scene, soft: SoftScaleIn, withdrawn: Mapping[Role, int], why: str) -> Verdict:
+    """Drain what is withdrawn; asked again after a while if some of it is still only withdrawn."""
+    memory: PolicyMemory = scene.memory
+    done = replace(
+        memory,
+        soft=replace(soft, until=scene.now + LANDING),
+        cooldown_in_factor=max(1.0, memory.cooldown_in_factor / 2),
+    )
+    delta = {role: n for role, n in withdrawn.items() if n}
+    reason = f"{why[:1].upper()}{why[1:]}: {written(delta)} drained."
+    return act(
+        scene, Action.FINISH_SCALE_IN, delta, bound_by="observation", reason=reason, done=done
+    )

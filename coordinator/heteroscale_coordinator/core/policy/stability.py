@@ -1,0 +1,41 @@
+"""What keeps the law from hunting: cooldowns, the time demand has been low, how long a start takes."""
+
+from __future__ import annotations
+
+import math
+
+from heteroscale_coordinator.core.model import PolicyMemory
+from heteroscale_coordinator.core.spec import PolicySpec
+
+MAX_COOLDOWN_FACTOR = 8.0
+
+
+def cooldown_out_left(memory: PolicyMemory, policy: PolicySpec, now: float) -> float:
+    """Return the seconds until the next scale-out by demand; a scale-in never delays it."""
+    last = memory.last_out_at
+    return 0.0 if last is None else max(0.0, last + policy.cooldown_out - now)
+
+
+def cooldown_in_left(memory: PolicyMemory, policy: PolicySpec, now: float) -> float:
+    """Return the seconds until the next scale-in, counted from the last change in either direction.
+
+    Lengthened by the factor that failed scale-ins leave.
+    """
+    changes = [at for at in (memory.last_out_at, memory.last_in_at) if at is not None]
+    length = policy.cooldown_in * memory.cooldown_in_factor
+    return max(0.0, max(changes) + length - now) if changes else 0.0
+
+
+def low_since(memory: PolicyMemory, now: float, *, low: bool) -> float | None:
+    """Return since when demand has been low without a break; unknown demand is no low demand."""
+    if not low:
+        return None
+    return now if memory.low_since is None else min(memory.low_since, now)
+
+
+def startup_p90(memory: PolicyMemory, policy: PolicySpec) -> float:
+    """Return the start-up time that nine of ten launches keep, measured, or the assumed one."""
+    if not memory.startup_times:
+        return policy.guard.startup
+    ordered = sorted(memory.startup_times)
+    return ordered[math.ceil(0.9 * len(ordered)) - 1]
