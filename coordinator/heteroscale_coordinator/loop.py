@@ -26,8 +26,9 @@ from heteroscale_coordinator.core.events import (
     Tick,
     Wish,
 )
-from heteroscale_coordinator.core.model import Inventory
+from heteroscale_coordinator.core.model import Decision, Inventory
 from heteroscale_coordinator.core.state import State
+from heteroscale_coordinator.edge.answers import Answers, LoopUnavailableError
 from heteroscale_coordinator.edge.feed import Feed, Subscription
 from heteroscale_coordinator.edge.mailbox import Letter, Mailbox
 from heteroscale_coordinator.edge.ports import LoopStatus, Observer
@@ -64,10 +65,6 @@ class Outlet(Protocol):
         ...
 
 
-class LoopUnavailableError(RuntimeError):
-    """A wish cannot be taken now: the store cannot commit, or the coordinator is stopping."""
-
-
 @dataclass(frozen=True, slots=True)
 class Pace:
     """How fast the loop gathers, retries and gives up, in seconds."""
@@ -94,6 +91,7 @@ class Loop:
         mint: Callable[[str], str] = random_id,
         pace: Pace | None = None,
         observer: Observer | None = None,
+        record: Callable[[Sequence[Decision]], None] | None = None,
     ) -> None:
         self.state = state
         self.mailbox = Mailbox()
@@ -107,11 +105,15 @@ class Loop:
         self._now = snapshot.last_now
         self._renew_every = state.rules.tick / 2
         self._writer = Writer(
-            store, on_stall=self._renew, patience=self._renew_every, observer=observer
+            store,
+            on_stall=self._renew,
+            patience=self._renew_every,
+            observer=observer,
+            record=record,
         )
         self._leading = asyncio.Lock()
         self._feed = Feed()
-        self._answers: dict[str, asyncio.Future[Answer]] = {}
+        self._answers = Answers()
         self._held: list[Letter] = []
         self._stopping = asyncio.Event()
         self._retry = self._pace.first_retry
@@ -144,9 +146,7 @@ class Loop:
         """
         if why := self._writer.trouble or ("stopping" if self._stopping.is_set() else ""):
             raise LoopUnavailableError(why)
-        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        if self._answers.setdefault(wish.request_id, answer) is not answer:
-            raise LoopUnavailableError(f"request {wish.request_id} is still being answered")
+        answer = self._answers.expect(wish.request_id)
         try:
             async with asyncio.timeout(self._pace.wish_timeout):
                 await self.mailbox.put(wish)
@@ -155,7 +155,7 @@ class Loop:
             waited = f"no turn answered within {self._pace.wish_timeout:g} s"
             raise LoopUnavailableError(self._writer.trouble or waited) from None
         finally:
-            del self._answers[wish.request_id]
+            self._answers.forget(wish.request_id)
 
     async def lead(self, heard: int, *, ours: bool = False) -> int:
         """Return our epoch, raised above ``heard`` (and that committed) when it is not higher.
@@ -168,7 +168,11 @@ class Loop:
         """
         async with self._leading:
             if heard > self.epoch or (heard == self.epoch and not ours):
-                await self._writer.set_epoch(heard + 1)
+                try:
+                    await self._writer.set_epoch(heard + 1)
+                except StoreConflictError as error:
+                    self._stuck = str(error)
+                    raise
                 log.info("epoch raised", epoch=heard + 1, heard=heard)
                 self.epoch = heard + 1
             return self.epoch
@@ -196,10 +200,11 @@ class Loop:
                 await self.turn()
             except StoreConflictError as error:
                 self._stuck = str(error)
-                raise
             except Exception:
                 log.exception("turn failed")
                 await self._pause(self._pace.first_retry)
+            if self._stuck:
+                raise StoreConflictError(self._stuck)
 
     def stop(self) -> None:
         """Let ``run`` return after the present turn."""
@@ -209,8 +214,7 @@ class Loop:
     def close(self) -> None:
         """Refuse the wishes that still wait, end the subscriptions and the writer's thread."""
         self._stopping.set()
-        for request_id in tuple(self._answers):
-            self._refuse(request_id, "the coordinator is stopping")
+        self._answers.refuse_all("the coordinator is stopping")
         self._feed.close()
         self._writer.close()
 
@@ -280,7 +284,7 @@ class Loop:
         if isinstance(letter.event, Tick):
             self._step_trouble = trouble
         elif isinstance(letter.event, Wish):
-            self._refuse(letter.event.request_id, trouble)
+            self._answers.refuse(letter.event.request_id, trouble)
         if letter.done:
             letter.done()
 
@@ -288,7 +292,7 @@ class Loop:
         """Keep what must not be lost for the next try; reports are folded, wishes are refused."""
         for letter in letters:
             if isinstance(letter.event, Wish):
-                self._refuse(letter.event.request_id, self._writer.trouble)
+                self._answers.refuse(letter.event.request_id, self._writer.trouble)
             elif not isinstance(letter.event, ReportReceived | Tick):
                 self._held.append(letter)
 
@@ -310,7 +314,7 @@ class Loop:
                 log.exception("dispatch failed")
         for effect in changes.effects:
             if isinstance(effect, Answer):
-                self._answer(effect)
+                self._answers.give(effect)
         for letter in letters:
             if letter.done:
                 letter.done()
@@ -318,16 +322,6 @@ class Loop:
             self._feed.publish(changes, now)
         if self._observer:
             self._observer.committed(changes)
-
-    def _answer(self, effect: Answer) -> None:
-        answer = self._answers.get(effect.request_id)
-        if answer is not None and not answer.done():
-            answer.set_result(effect)
-
-    def _refuse(self, request_id: str, why: str) -> None:
-        answer = self._answers.get(request_id)
-        if answer is not None and not answer.done():
-            answer.set_exception(LoopUnavailableError(why))
 
     def _renew(self) -> None:
         """Renew leases from the committed state, whatever became of the last turn."""

@@ -8,6 +8,7 @@ for loopback, for networks trusted as a whole, and said aloud at start.
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -139,16 +140,18 @@ class OperatorsOnly(grpc.aio.ServerInterceptor):
         codec = (handler.request_deserializer, handler.response_serializer)
         if handler.unary_unary:
             return grpc.unary_unary_rpc_method_handler(self._one(handler.unary_unary), *codec)
-        return grpc.unary_stream_rpc_method_handler(self._many(handler.unary_stream), *codec)
+        streaming = handler.unary_stream
+        guard = self._many if inspect.isasyncgenfunction(streaming) else self._one
+        return grpc.unary_stream_rpc_method_handler(guard(streaming), *codec)
 
-    def _one(self, call: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any], Any]:
+    def _one(self, call: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
         async def guarded(request: Any, context: Any) -> Any:
             await self._check(context)
             return await call(request, context)
 
         return guarded
 
-    def _many(self, call: Callable[[Any, Any], AsyncIterator[Any]]) -> Callable[[Any, Any], Any]:
+    def _many(self, call: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
         async def guarded(request: Any, context: Any) -> AsyncIterator[Any]:
             await self._check(context)
             async for response in call(request, context):

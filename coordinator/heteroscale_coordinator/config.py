@@ -1,0 +1,182 @@
+"""The coordinator's settings: one YAML document of kind Coordinator, all of it optional.
+
+The command line lays its words over the document; what is set by neither has a default for one
+machine: loopback only, SQLite in the data directory.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from heteroscale.channel import ChannelError, require_trust
+from heteroscale.documents import (
+    Document,
+    DocumentError,
+    DocumentModel,
+    Duration,
+    Violation,
+    read_documents,
+)
+from heteroscale_coordinator.core.events import Rules
+from heteroscale_coordinator.edge.session import Limits
+from heteroscale_coordinator.edge.trust import ServerTls
+
+Address = Annotated[str, Field(pattern=r"^(\[[0-9A-Fa-f:.]+\]|[^:/\s]+):\d{1,5}$")]
+Positive = Annotated[Duration, Field(gt=0)]
+
+
+class TlsSettings(DocumentModel):
+    """PEM files of the listener for agents and operators."""
+
+    certificate: Path | None = None
+    key: Path | None = None
+    client_ca: Path | None = None
+    """Agents and operators must show a certificate of this CA; its organisational unit says the role:
+    heteroscale-agent (its common name is the agent id, or a pattern for it) or heteroscale-operator.
+    Without it whoever reaches the port may be either."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        self.files()
+        return self
+
+    def files(self) -> ServerTls:
+        """Return them as the server wants them."""
+        return ServerTls(self.certificate, self.key, self.client_ca)
+
+
+class HttpSettings(DocumentModel):
+    """Metrics and health, in plain HTTP, read only."""
+
+    listen: Address | Literal[""] = "127.0.0.1:7071"
+    """host:port; empty: none."""
+    insecure: bool = False
+    """Serve them beyond loopback, where anyone on the network reads them."""
+
+
+class AdmissionSettings(DocumentModel):
+    """How agents are let in when all come at once."""
+
+    hellos_per_second: PositiveFloat = 400.0
+    """The rest wait in line. Each hello costs a few milliseconds; too high starves reports."""
+    burst: PositiveInt = 100
+    hello_deadline: Positive = 10.0
+    """From admission to a whole hello."""
+    idle: Positive = 60.0
+    """A stream without a whole message for so long is ended."""
+    takeover: Duration | None = None
+    """A stream silent for longer gives way to another process of its agent id. Default: two report
+    intervals, at least 3s. Shorter lets two agents of one id push each other out."""
+
+
+class RulesSettings(DocumentModel):
+    """The fleet's own pace, the same for all services."""
+
+    tick: Positive = 5.0
+    """Every service is evaluated once a tick."""
+    report_interval: Positive = 5.0
+    silent_after: Positive = 15.0
+    """An agent unheard this long: its instances are UNKNOWN, still counted."""
+    lost_after: Positive = 120.0
+    """Unheard this long: LOST, and replaced. Shorter replaces what only paused."""
+    partition_share: Annotated[float, Field(gt=0, le=1)] = 0.2
+    """More than this share of agents silent at once is a partition: nothing is replaced."""
+    cover_for: Duration = 60.0
+    """A new coordinator waits so long to hear a service's instances; then it only launches."""
+    command_deadline: Positive = 60.0
+    """A command that reaches its agent later is refused."""
+    launch_backoff: Positive = 10.0
+    """After a failed launch the next waits so long, doubling with each in a row, to 30 times it."""
+    forget_after: Positive = 3600.0
+    """Ended instances and commands are kept so long."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.silent_after <= self.report_interval:
+            raise ValueError("silentAfter must be longer than reportInterval")
+        if self.lost_after < self.silent_after:
+            raise ValueError("lostAfter is shorter than silentAfter")
+        return self
+
+    def rules(self) -> Rules:
+        """Return them as the core wants them."""
+        return Rules(**dict(self))
+
+
+class LogSettings(DocumentModel):
+    """Logs go to stderr."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "json", "console"] = "auto"
+    """`auto`: lines on a terminal, JSON elsewhere."""
+
+
+class CoordinatorSpec(DocumentModel):
+    """Where the coordinator listens and remembers, and at which pace it works."""
+
+    listen: Address = "127.0.0.1:7070"
+    """host:port for agents and operators (gRPC)."""
+    cluster_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")] = "default"
+    """Agents configured for another cluster are refused."""
+    data_dir: Path = Path("/var/lib/heteroscale-coordinator")
+    """State and decisions. One coordinator per directory: it is locked."""
+    insecure: bool = False
+    """Listen beyond loopback without TLS: anyone who reaches the port can start and stop engines."""
+    tls: TlsSettings = TlsSettings()
+    http: HttpSettings = HttpSettings()
+    admission: AdmissionSettings = AdmissionSettings()
+    rules: RulesSettings = RulesSettings()
+    log: LogSettings = LogSettings()
+
+    def check_trust(self) -> None:
+        """Raise ChannelError when something would listen beyond loopback without a word said."""
+        secured = self.tls.files().enabled
+        require_trust(self.listen, tls=secured, insecure=self.insecure, verb="listening on")
+        if self.http.listen:
+            try:
+                require_trust(
+                    self.http.listen, tls=False, insecure=self.http.insecure, verb="serving HTTP on"
+                )
+            except ChannelError:
+                raise ChannelError(
+                    f"metrics on {self.http.listen} would be plain HTTP beyond loopback: say "
+                    "--http-insecure (http.insecure: true) if anyone there may read them"
+                ) from None
+
+    @property
+    def takeover_after(self) -> float:
+        """Seconds of silence after which a stream gives way to another process of its id."""
+        if self.admission.takeover is not None:
+            return self.admission.takeover
+        return max(3.0, 2 * self.rules.report_interval)
+
+    @property
+    def limits(self) -> Limits:
+        """Deadlines of agents' streams."""
+        return Limits(hello=self.admission.hello_deadline, idle=self.admission.idle)
+
+
+class CoordinatorDocument(DocumentModel):
+    """A whole YAML document of kind Coordinator."""
+
+    api_version: Literal["heteroscale/v1"]
+    kind: Literal["Coordinator"]
+    spec: CoordinatorSpec = CoordinatorSpec()
+
+
+def load(path: Path) -> CoordinatorSpec:
+    """Read the one Coordinator document of ``path``.
+
+    Raises:
+        DocumentError: with file, line and field of everything that is wrong.
+        OSError: the file cannot be read.
+
+    """
+    documents: list[Document] = read_documents(path.read_text(encoding="utf-8"), str(path))
+    if len(documents) != 1:
+        text = f"one document of kind Coordinator is wanted, {len(documents)} are here"
+        raise DocumentError([Violation(str(path), 1, "", text)])
+    return documents[0].parse(CoordinatorDocument).spec
