@@ -1,0 +1,29 @@
+"""Where: a step {ΔP, ΔD} finds its nodes, or the reasons why not; a scale-in finds its victims.
+
+Filter (``feasible``) → fit (``pack``) → rank → choose (``plan``); the tree of domains is
+``core.topology``. Pure, deterministic, and ignorant of why anything is asked.
+"""
+
+from heteroscale_coordinator.core.placement.plan import place
+from heteroscale_coordinator.core.placement.values import (
+    Ask,
+    Infeasible,
+    NodeView,
+    Placed,
+    Spot,
+    Standing,
+    Victims,
+)
+from heteroscale_coordinator.core.placement.victims import choose_victims
+
+__all__ = [
+    "Ask",
+    "Infeasible",
+    "NodeView",
+    "Placed",
+    "Spot",
+    "Standing",
+    "Victims",
+    "choose_victims",
+    "place",
+]

@@ -1,0 +1,105 @@
+"""Filter: which nodes may hold what, and why a domain cannot hold a step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from heteroscale.words import Role
+from heteroscale_coordinator.core.model import Counts
+from heteroscale_coordinator.core.placement.values import Ask, NodeView
+from heteroscale_coordinator.core.spec import RoleSpec
+from heteroscale_coordinator.core.topology import Path, SubgroupClass, Tree, path_at
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """A node that may take instances of the ask, with its free GPUs."""
+
+    agent_id: str
+    roles: frozenset[Role]
+    """Roles whose launch template the agent allows."""
+    free: Mapping[str, tuple[int, ...]]
+    """Indices of free GPUs by type, lowest first."""
+    subgroup: SubgroupClass
+    near: Path
+    """Its S1, or itself alone when it names none."""
+
+
+def seat_nodes(ask: Ask, nodes: Iterable[NodeView], tree: Tree) -> dict[str, Bench]:
+    """Return the nodes that may take a part of the ask, by agent id."""
+    wanted = {role: ask.roles[role] for role, count in ask.delta.items() if count > 0}
+    benches = {}
+    for node in nodes:
+        roles = frozenset(r for r, spec in wanted.items() if spec.template in node.templates)
+        if node.usable and roles and node.free:
+            free: dict[str, list[int]] = {}
+            for index in sorted(set(node.free)):
+                free.setdefault(node.gpu_types.get(index, ""), []).append(index)
+            benches[node.agent_id] = Bench(
+                node.agent_id,
+                roles,
+                {gpu_type: tuple(free[gpu_type]) for gpu_type in sorted(free)},
+                tree.class_of(node.agent_id),
+                path_at(node.topology, "s1") or (node.agent_id,),
+            )
+    return benches
+
+
+def preference(spec: RoleSpec, gpu_type: str) -> int | None:
+    """Return the place of a type in the role's order, 0 the best; None: not wanted at all."""
+    if not spec.gpu_types:
+        return 0
+    return spec.gpu_types.index(gpu_type) if gpu_type in spec.gpu_types else None
+
+
+def room(role: Role, spec: RoleSpec, benches: Iterable[Bench]) -> int:
+    """Return how many ranks of the role alone fit on the nodes, whole instances or not."""
+    return sum(
+        len(indices) // spec.gpus
+        for bench in benches
+        if role in bench.roles
+        for gpu_type, indices in bench.free.items()
+        if preference(spec, gpu_type) is not None
+    )
+
+
+def shortfall(
+    ask: Ask, counts: Counts, nodes: Sequence[NodeView], benches: Sequence[Bench]
+) -> str | None:
+    """Say why the nodes of one domain cannot hold ``counts``; None when room for each role is seen.
+
+    Necessary, not sufficient: roles are looked at one by one.
+    """
+    for role, count in counts.items():
+        spec = ask.roles[role]
+        if count > 0 and room(role, spec, benches) < count * spec.ranks:
+            return _say_short(role, spec, count, nodes, benches)
+    return None
+
+
+def _say_short(
+    role: Role, spec: RoleSpec, count: int, nodes: Sequence[NodeView], benches: Sequence[Bench]
+) -> str:
+    total = sum(preference(spec, t) is not None for n in nodes for t in n.gpu_types.values())
+    free = sum(
+        len(indices)
+        for bench in benches
+        if role in bench.roles
+        for gpu_type, indices in bench.free.items()
+        if preference(spec, gpu_type) is not None
+    )
+    types = f"type {' or '.join(spec.gpu_types)}" if spec.gpu_types else "any type"
+    wanted = count * spec.ranks * spec.gpus
+    text = f"{free} of {total} GPUs free of {types}, wanted {wanted} ({role})"
+    if free >= wanted:
+        text += f", {spec.gpus} together on a node"
+    without = sum(node.usable and spec.template not in node.templates for node in nodes)
+    if without:
+        text += f"; {without} of {len(nodes)} nodes do not allow template {spec.template!r}"
+    unusable = [node for node in nodes if not node.usable]
+    if unusable:
+        first = unusable[0]
+        why = f"{first.agent_id} {first.why_not}".strip()
+        text += f"; {len(unusable)} of {len(nodes)} nodes not usable ({why})"
+    return text

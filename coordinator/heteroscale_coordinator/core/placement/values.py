@@ -1,0 +1,95 @@
+"""What placement is asked and what it answers: frozen values, nothing of how it decides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from heteroscale.words import Role
+from heteroscale_coordinator.core.model import Counts, Rank
+from heteroscale_coordinator.core.spec import PlacementSpec, RoleSpec
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """A node as placement may use it in this turn."""
+
+    agent_id: str
+    hostname: str
+    topology: Mapping[str, str]
+    """Domain's name by level (s1, s2 …); a level nobody named is missing."""
+    gpu_types: Mapping[int, str]
+    """GPU type by index, of all GPUs, free or not."""
+    free: tuple[int, ...]
+    """Indices of healthy GPUs that nothing holds or has been promised."""
+    templates: frozenset[str]
+    """Launch templates that the agent allows."""
+    usable: bool = True
+    why_not: str = ""
+    """Why not usable: disconnected, avoided after a failed launch, cordoned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """An instance of the service that holds GPUs already."""
+
+    instance_id: str
+    role: Role
+    agent_ids: tuple[str, ...]
+    """Agent of each rank, rank 0 first."""
+    group: str = ""
+    withdrawn: bool = False
+    idle: float | None = None
+    """Requests running + waiting, 0 is idle. None: unknown, taken for busy."""
+    gpu_type: str = ""
+    age: float = 0.0
+    """Seconds since it was created."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A step to be placed: so many new instances of each role of one service."""
+
+    service: str
+    roles: Mapping[Role, RoleSpec]
+    delta: Counts
+    placement: PlacementSpec = field(default_factory=PlacementSpec)
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """Where one new instance goes."""
+
+    role: Role
+    ranks: tuple[Rank, ...]
+    """In order; each on an agent of its own, all on one GPU type."""
+    group: str
+    gpu_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """The whole step has a place."""
+
+    spots: tuple[Spot, ...]
+    reason: str
+    affinity_met: str
+    """The level at which every group holds together: s1, s2 or cluster."""
+    rejected: tuple[str, ...] = ()
+    """Candidates that were looked at and not taken, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Infeasible:
+    """The step has no place as a whole, so no part of it is placed."""
+
+    reasons: tuple[str, ...]
+    """By level and domain, e.g. ``s1 minipod-3: 1 of 8 GPUs free of type H20, wanted 2 (decode)``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Victims:
+    """Which instances a scale-in takes, the first to go first, and why these."""
+
+    instance_ids: tuple[str, ...]
+    reason: str
