@@ -33,8 +33,6 @@ def apply(connection: Connection, names: Sequence[str], output: Output, *, dry_r
     for result in answer.results:
         note = " (dry run)" if dry_run else ""
         print_text(f"service/{text.clean(result.name)} {result.change}{note}")
-    if not answer.results:
-        print_note("Nothing to apply: no document in it.")
 
 
 async def _apply(

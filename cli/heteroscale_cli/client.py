@@ -27,6 +27,10 @@ class NotFoundError(CliError):
     """The coordinator does not know the name; callers may try another reading of it."""
 
 
+class ExhaustedError(CliError):
+    """A limit was met: an answer too large, a watch read too slowly, too many watches."""
+
+
 class InvalidError(CliError):
     """The coordinator finds what was sent wrong; of a document, one violation on each line."""
 
@@ -116,7 +120,8 @@ def in_words(error: grpc.aio.AioRpcError, connection: Connection) -> CliError:
         case grpc.StatusCode.INVALID_ARGUMENT:
             result = InvalidError(details or "invalid")
         case grpc.StatusCode.RESOURCE_EXHAUSTED:
-            result = CliError(f"{details}; for a long list, name a service with --service")
+            long = "; ask for less: name a service" if "larger than max" in details else ""
+            result = ExhaustedError(f"{details}{long}")
         case grpc.StatusCode.UNIMPLEMENTED:
             result = CliError("this coordinator is too old for the command: upgrade it")
         case _:
@@ -138,7 +143,15 @@ _TLS_WORDS = ("ssl", "certificate", "verification")
 """One of them is in what gRPC says when a handshake fails."""
 
 
+_NO_ANSWER = ("connect", "socket", "recvmsg", "dns", "keepalive", "ping", "goaway", *_TLS_WORDS)
+"""One of them is in what gRPC itself says; other words are the coordinator's own."""
+
+
 def _unreachable(connection: Connection, details: str) -> CliError:
+    if details and not any(word in details.lower() for word in _NO_ANSWER):
+        return CliError(
+            f"coordinator {connection.coordinator} is unavailable: {details}", EXIT_UNREACHABLE
+        )
     where = f"coordinator {connection.coordinator} is unreachable"
     if any(word in details.lower() for word in _TLS_WORDS):
         hint = "TLS failed: check --ca, --cert and --key, and --server-name against its certificate"

@@ -14,7 +14,7 @@ class Lines:
 
     def __init__(self) -> None:
         self._last: dict[tuple[str, str], str] = {}
-        self._states: dict[str, str] = {}
+        self._known: dict[str, tuple[str, str]] = {}
 
     def line(self, item: pb.WatchResponse | Lost, now: float) -> str | None:
         """Return the line of one message, or None when it tells a reader nothing new."""
@@ -43,12 +43,14 @@ class Lines:
         return words
 
     def _instance(self, instance: pb.Instance) -> str | None:
-        before, now = self._states.get(instance.instance_id), text.state(instance)
-        self._states[instance.instance_id] = now
-        if before == now:
-            return None
-        change = f"{before} -> {now}" if before else now
         who = f"{instance.service} {text.role_word(instance.role)} {instance.instance_id}"
+        who, before = self._known.get(instance.instance_id, (who, ""))
+        now = text.state(instance)
+        # Of an instance that is forgotten only the id is told, to watchers of other services too.
+        if before == now or not (before or instance.service):
+            return None
+        self._known[instance.instance_id] = (who, now)
+        change = f"{before} -> {now}" if before else now
         tail = f": {text.clean(instance.message)}" if instance.message else ""
         return f"{who} {change}{tail}"
 

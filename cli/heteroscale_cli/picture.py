@@ -9,7 +9,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from heteroscale.v1 import operator_pb2 as pb
-from heteroscale_cli.client import Client
+from heteroscale_cli.client import Client, ExhaustedError
 from heteroscale_cli.errors import EXIT_UNREACHABLE, CliError
 from heteroscale_cli.text import state_word
 
@@ -28,7 +28,9 @@ class Lost:
 async def follow(
     client: Client, service: str, *, retry_s: float = RETRY_S
 ) -> AsyncGenerator[pb.WatchResponse | Lost]:
-    """Watch without end: a coordinator that restarts is waited for, ``Lost`` is yielded meanwhile.
+    """Watch without end, over restarts of the coordinator; ``Lost`` is yielded meanwhile.
+
+    A watch that the coordinator dropped because it was read too slowly begins again too.
 
     Raises:
         CliError: it was never heard, or it refuses.
@@ -43,7 +45,8 @@ async def follow(
                     heard = True
                     yield response
         except CliError as error:
-            if not heard or error.code != EXIT_UNREACHABLE:
+            again = error.code == EXIT_UNREACHABLE or isinstance(error, ExhaustedError)
+            if not (heard and again):
                 raise
             reason = str(error)
         yield Lost(reason)
@@ -73,10 +76,7 @@ class Picture:
         self.lost = ""
         match item.WhichOneof("event"):
             case "service":
-                self.services[item.service.name] = item.service
-                self._named("service", item.service.name)
-                if item.service.last_decision.decision_id:
-                    self._decision(item.service.last_decision)
+                self._service(item.service)
             case "instance":
                 self._instance(item.instance)
             case "node":
@@ -92,6 +92,15 @@ class Picture:
     def _named(self, kind: str, key: str) -> None:
         if not self.synced:
             self._snapshot.add((kind, key))
+
+    def _service(self, service: pb.Service) -> None:
+        if service.condition == "deleted":
+            self.services.pop(service.name, None)
+            return
+        self.services[service.name] = service
+        self._named("service", service.name)
+        if service.last_decision.decision_id:
+            self._decision(service.last_decision)
 
     def _instance(self, instance: pb.Instance) -> None:
         if state_word(instance.state) == "terminated":

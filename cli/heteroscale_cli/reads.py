@@ -56,13 +56,14 @@ def get_watching(connection: Connection, query: Query, output: Output) -> None:
 async def _watch(client: Client, query: Query, output: Output) -> None:
     scope = query.service or (query.name or "" if _named_by_service(query.kind) else "")
     table, first, synced = _table(query, output), list[Message](), False
+    shown = set[str]()
     async with aclosing(client.watch(scope)) as responses:
         async for response in responses:
             if response.WhichOneof("event") == "synced" and not synced:
                 synced = True
                 _print_first(table, first, query, output)
             item = _wanted(response, query)
-            if item is None:
+            if item is None or _never_shown(item, shown):
                 continue
             if output in (Output.JSON, Output.YAML):
                 print_line(item, output)
@@ -76,6 +77,19 @@ async def _watch(client: Client, query: Query, output: Output) -> None:
 def _print_first(table: Table, items: Sequence[Message], query: Query, output: Output) -> None:
     if output in (Output.TABLE, Output.WIDE):
         _print_rows(table, items, query, output)
+
+
+def _never_shown(item: Message, shown: set[str]) -> bool:
+    """Return whether this is the end of an instance that was not shown, as one of others is.
+
+    Of an instance that is forgotten only the id is told, and to every watcher.
+    """
+    if not isinstance(item, pb.Instance):
+        return False
+    if not item.service:
+        return item.instance_id not in shown
+    shown.add(item.instance_id)
+    return False
 
 
 def _named_by_service(kind: Kind) -> bool:

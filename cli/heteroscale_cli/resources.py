@@ -12,7 +12,7 @@ from heteroscale_cli.client import Client, NotFoundError
 from heteroscale_cli.errors import CliError
 from heteroscale_cli.vocabulary import Kind
 
-_M = TypeVar("_M", pb.Instance, pb.Node)
+_M = TypeVar("_M", pb.Instance, pb.Node, pb.Group)
 
 
 Listing = tuple[Message, Sequence[Message]]
@@ -90,10 +90,8 @@ def pick_node(nodes: Sequence[pb.Node], text: str) -> pb.Node:
 
 
 def _pick_group(groups: Sequence[pb.Group], text: str) -> pb.Group:
-    found = next((g for g in groups if g.name == text), None)
-    if found is None:
-        raise NotFoundError(f"group {text!r} not found: see `heteroscale get groups`")
-    return found
+    fits = [group for group in groups if group.name == text]
+    return _only("group", text, fits, [f"{group.name} of {group.service}" for group in fits])
 
 
 def _only(kind: str, text: str, fits: Sequence[_M], ids: Sequence[str]) -> _M:

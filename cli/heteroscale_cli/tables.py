@@ -22,6 +22,7 @@ STATE_COLOURS = {
     "covering": "cyan",
     "withdrawn": "yellow",
     "draining": "yellow",
+    "deleting": "yellow",
     "unknown": "magenta",
     "silent": "red",
     "failed": "red",

@@ -90,8 +90,8 @@ def test_apply_refuses_unreadable_files_before_it_calls(
 
 def test_apply_nothing(typed: Typed) -> None:
     result = typed("apply", "-f", "-", stdin="")
-    assert (result.exit_code, result.stdout) == (0, "")
-    assert "Nothing to apply" in result.stderr
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "<stdin>:1: holds no document; one of kind Service is due\n"
 
 
 def test_delete_needs_a_yes(typed: Typed, twin: OperatorTwin) -> None:
@@ -242,7 +242,7 @@ def test_what_is_not_there_is_one_line_and_exit_1(typed: Typed, words: tuple[str
         (grpc.StatusCode.UNAUTHENTICATED, "error: the coordinator does not know you"),
         (grpc.StatusCode.INTERNAL, "error: the coordinator failed (its log says more): "),
         (grpc.StatusCode.UNIMPLEMENTED, "error: this coordinator is too old"),
-        (grpc.StatusCode.RESOURCE_EXHAUSTED, "error: decode 9 is above its max 8; for a long"),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "error: decode 9 is above its max 8\n"),
     ],
 )
 def test_refusals_are_said_in_words(

@@ -26,6 +26,17 @@ def test_nobody_listens(typed: Typed, served: Served) -> None:
     )
 
 
+def test_a_coordinator_that_cannot_do_it_now_says_so_itself(
+    typed: Typed, twin: OperatorTwin, served: Served
+) -> None:
+    twin.refusal = (grpc.StatusCode.UNAVAILABLE, "the store cannot commit: disk full")
+    result = typed("pause", "chat")
+    assert result.exit_code == 3
+    assert result.stderr == (
+        f"error: coordinator {served.address} is unavailable: the store cannot commit: disk full\n"
+    )
+
+
 @pytest.mark.parametrize("words", [("get", "svc"), ("watch",), ("get", "svc", "-w")])
 def test_a_coordinator_that_does_not_answer_is_given_up(
     typed: Typed, twin: OperatorTwin, words: tuple[str, ...]

@@ -135,6 +135,12 @@ def test_two_agents_on_one_host_are_told_apart(typed: Typed, twin: OperatorTwin)
     assert "fits 2: node-1, node-2" in result.stderr
 
 
+def test_groups_of_one_name_are_told_apart_by_service(typed: Typed, twin: OperatorTwin) -> None:
+    twin.groups[1].name, twin.groups[1].service = "chat-0", "code"
+    assert "fits 2: chat-0 of chat, chat-0 of code" in typed("get", "grp", "chat-0").stderr
+    assert typed("get", "grp", "chat-0", "-s", "code").exit_code == 0
+
+
 def test_control_characters_of_a_host_do_not_reach_the_terminal(
     typed: Typed, twin: OperatorTwin
 ) -> None:

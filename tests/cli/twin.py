@@ -17,14 +17,14 @@ from typing import Any, NoReturn, TypeVar
 import grpc
 import grpc.aio
 
-from heteroscale.documents import Document, DocumentError, read_documents
+from heteroscale.documents import DocumentError
 from heteroscale.v1 import operator_pb2 as pb
 from heteroscale.v1 import types_pb2 as types
 from heteroscale.v1.operator_pb2_grpc import (
     OperatorServiceServicer,
     add_OperatorServiceServicer_to_server,
 )
-from heteroscale_coordinator.core.spec import ServiceDocument
+from heteroscale_coordinator.edge.apply import parse_services
 
 _R = TypeVar("_R")
 Context = Any
@@ -67,8 +67,7 @@ class OperatorTwin(OperatorServiceServicer):
     ) -> pb.ApplyServicesResponse:
         await self._enter(request, context)
         try:
-            documents = read_documents(request.document, request.file_name)
-            names = [_name(document) for document in documents]
+            names = [one.name for one in parse_services(request.document, request.file_name)]
         except DocumentError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
             raise
@@ -197,10 +196,6 @@ class OperatorTwin(OperatorServiceServicer):
 async def _missing(context: Context, text: str) -> NoReturn:
     await context.abort(grpc.StatusCode.NOT_FOUND, text)
     raise AssertionError("abort raises")
-
-
-def _name(document: Document) -> str:
-    return document.parse(ServiceDocument).metadata.name
 
 
 @dataclass
