@@ -201,12 +201,13 @@ class World:
         self.boot_id = "boot-1"
         self.said: list[InstanceEvent | CommandResult] = []
         self.write_fails = False
+        self.gates: dict[str, GateKind] = {"none": self.gate, "sglang-router": self.gate}
         self._commands = 0
+        self._dead = False
         self.body = self._new_body()
 
     def _new_body(self) -> AgentBody:
-        gates: dict[str, GateKind] = {"none": self.gate, "sglang-router": self.gate}
-        hands = Hands(self.processes, gates, self.probe, self.boot_id)
+        hands = Hands(self.processes, self.gates, self.probe, self.boot_id)
         return AgentBody(
             self.spec,
             self.eyes,
@@ -215,7 +216,7 @@ class World:
             clock=self.clock,
             wall=self.wall,
             journal=Journal(self.folder, wall=self.wall, write=self._write),
-            rng=random.Random(7),
+            rng=random.Random(7),  # noqa: S311
         )
 
     def _write(self, fd: int, data: bytes) -> int:
@@ -227,11 +228,20 @@ class World:
         finally:
             os.close(full)
 
-    async def restart(self) -> None:
-        """The agent dies and starts again on the same state directory."""
-        await self.body.close()
+    async def restart(self, *, killed: bool = True) -> None:
+        """The agent dies, or stops in order, and starts again on the same state directory."""
+        if killed and not self._dead:
+            await self.die()
+        elif not killed:
+            await self.body.close()
+        self.write_fails = self._dead = False
         self.body = self._new_body()
         await self.body.start()
+
+    async def die(self) -> None:
+        """The agent ends, and nothing more reaches its disk."""
+        self.write_fails = self._dead = True
+        await self.body.close()
 
     async def passes(self, seconds: float = 0.0, step: float = 0.25) -> None:
         """Let time pass, tick by tick."""

@@ -268,7 +268,7 @@ async def test_answers_wait_until_acknowledged_also_over_a_restart(world: World)
     assert outcomes == [("c1", Outcome.DONE), ("c2", Outcome.ACCEPTED), ("c2", Outcome.DONE)]
     world.body.acknowledge(["c1", "c2"])
     assert [r.outcome for r in world.body.unacknowledged()] == [Outcome.DONE]
-    await world.restart()
+    await world.restart(killed=False)
     left = world.body.unacknowledged()
     assert [(r.command_id, r.outcome) for r in left] == [("c2", Outcome.DONE)]
     world.body.acknowledge(["c2"])
@@ -282,6 +282,6 @@ async def test_a_caller_that_goes_away_does_not_stop_a_command(world: World) -> 
     await asyncio.sleep(0)
     caller.cancel()
     await asyncio.gather(caller, return_exceptions=True)
-    await world.restart()
+    await world.restart(killed=False)
     assert world.processes.spawned == 1
     assert [result.outcome for result in world.body.unacknowledged()] == [Outcome.DONE]

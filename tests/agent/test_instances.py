@@ -82,18 +82,20 @@ def test_a_record_survives_json() -> None:
 
 def test_gate_state_is_confirmed_only_by_a_view_of_the_same_wish() -> None:
     instance = Instance(record(_S.IN_SERVICE))
-    assert instance.gate_state is GateState.OPENING
+    seen = [instance.gate_state]
     instance.view, instance.view_wanted = View({"a": True, "b": False}), True
-    assert instance.gate_state is GateState.OPENING
+    seen.append(instance.gate_state)
     instance.view = View({"a": True, "b": True})
-    assert instance.gate_state is GateState.OPEN
+    seen.append(instance.gate_state)
+    assert seen == [GateState.OPENING, GateState.OPENING, GateState.OPEN]
     instance.record = moved(instance.record, _S.DRAINING, 1.0, "drain")
     instance.view = View({"a": False, "b": False})
-    assert instance.gate_state is GateState.CLOSING
+    seen = [instance.gate_state]
     instance.view_wanted = False
-    assert instance.gate_state is GateState.CLOSED
+    seen.append(instance.gate_state)
     instance.view = View({"a": False, "b": None})
-    assert instance.gate_state is GateState.CLOSING
+    seen.append(instance.gate_state)
+    assert seen == [GateState.CLOSING, GateState.CLOSED, GateState.CLOSING]
 
 
 def test_before_it_was_ready_no_gate_can_be_open() -> None:
