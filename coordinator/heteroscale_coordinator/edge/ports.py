@@ -6,11 +6,11 @@ across an await.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 from heteroscale_coordinator.core.events import Answer, Changes, Wish
+from heteroscale_coordinator.core.model import Decision
 from heteroscale_coordinator.core.state import State
 
 
@@ -24,6 +24,21 @@ class LoopStatus:
     epoch: int = 0
     stuck: str = ""
     """Non-empty: turns have stopped, and only a restart helps. ``/healthz`` turns red."""
+
+
+class Subscription(Protocol):
+    """An async iterator of committed changes with their time; ends when the loop stops."""
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> tuple[Changes, float]:
+        """Return the next, or raise StopAsyncIteration."""
+        ...
+
+    async def aclose(self) -> None:
+        """End it."""
+        ...
 
 
 class Loop(Protocol):
@@ -41,12 +56,31 @@ class Loop(Protocol):
         """
         ...
 
-    def subscribe(self) -> AsyncIterator[tuple[Changes, float]]:
-        """Return what is committed from this call on (not from the first step of the iterator)."""
+    def subscribe(self) -> Subscription:
+        """Return what is committed from this call on (not from the first step of the iterator).
+
+        A subscriber that lags too far behind gets ``feed.FeedLaggedError``.
+        """
         ...
 
     def status(self) -> LoopStatus:
         """Return how the loop is, at once."""
+        ...
+
+
+class Decisions(Protocol):
+    """The record of decisions, read; see ``store.decisions.DecisionLog``."""
+
+    def latest(self, service: str) -> Decision | None:
+        """Return the newest of a service, without I/O."""
+        ...
+
+    def latest_of_all(self) -> list[Decision]:
+        """Return the newest of every service, without I/O."""
+        ...
+
+    def newest(self, service: str = "", limit: int = 20) -> list[Decision]:
+        """Return them newest first; blocks."""
         ...
 
 

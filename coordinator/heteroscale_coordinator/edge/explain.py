@@ -1,0 +1,164 @@
+"""Why a service is as it is and what would change it, line by line, for a person (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from heteroscale.convert import from_wire
+from heteroscale.documents import format_duration
+from heteroscale.v1 import operator_pb2 as pb
+from heteroscale.words import Role
+from heteroscale_coordinator.core.model import Decision, PolicyMemory, Service
+from heteroscale_coordinator.core.spec import PolicySpec
+
+_BOUND = {
+    "demand": "the demand on the sizing role alone decided",
+    "guard": "the latency guard decided: the SLO is broken",
+    "consent": "a scale-in was due, but not everything agreed to it",
+    "ratio": "the ratio between prefill and decode set the step",
+    "bounds": "min, max, the GPU budget or the largest step set the limit",
+    "cooldown": "a change was due, but the last one is too young",
+    "coverage": "too few of its instances have been heard",
+    "placement": "a change was due, but it has no place",
+    "pending": "what is being started is waited for",
+    "observation": "a soft scale-in is under observation",
+    "wanted": "instances are missing of the wanted counts",
+    "partition": "too many agents are silent at once: nothing is replaced",
+}
+
+
+def explain(
+    service: Service, shown: pb.Service, decision: Decision | None, now: float
+) -> list[str]:
+    """Return the lines: the sentence, what bound it, counts, signals, arithmetic, what would change.
+
+    ``shown`` is the service as ``operator_wire`` counts it; ``now`` in seconds since 1970.
+    """
+    lines = list(_verdict(service.name, decision, now))
+    lines += ["", "Counts:", *_counts(shown)]
+    if decision is not None:
+        lines += ["", "Signals:", *_signals(decision)]
+        lines += ["", "Inputs and arithmetic:"]
+        lines += [f"  {name} = {text}" for name, text in decision.inputs.items()] or ["  none"]
+    lines += ["", "What would change it:"]
+    return lines + [f"  {line}" for line in _changes(service, shown, decision, now)]
+
+
+def _verdict(name: str, decision: Decision | None, now: float) -> Iterator[str]:
+    if decision is None:
+        yield f"{name}: nothing has been decided yet; the first decision comes within one tick."
+        return
+    last = decision.last_at or decision.at
+    yield f"{name}: {decision.action}: {decision.reason}"
+    yield f"  decided {_ago(now - last)} ago, at {_clock(last)}"
+    if decision.repeat_count > 1:
+        count = f"{decision.repeat_count} times since {_clock(decision.at)}"
+        yield f"  the same was decided {count}"
+    meaning = _BOUND.get(decision.bound_by)
+    yield f"  bound by {decision.bound_by}" + (f": {meaning}" if meaning else "")
+    if decision.advisory:
+        yield "  not acted on: it is advice"
+    if decision.instance_ids:
+        yield f"  instances: {', '.join(decision.instance_ids)}"
+
+
+def _counts(shown: pb.Service) -> Iterator[str]:
+    for role in shown.roles:
+        yield (
+            f"  {from_wire(Role, role.role)}: wanted {role.wanted}, in service {role.in_service}, "
+            f"pending {role.pending}, withdrawn {role.withdrawn}, draining {role.draining}, "
+            f"unknown {role.unknown} (bounds {role.min} to {role.max})"
+        )
+
+
+def _signals(decision: Decision) -> Iterator[str]:
+    if not decision.signals:
+        yield "  none"
+    for name, value, unit, quality, coverage in decision.signals:
+        told = "unknown" if value is None else f"{value:.6g} {unit}".rstrip()
+        yield f"  {name} = {told} ({quality}, {coverage:.0%} of instances heard)"
+
+
+def _changes(
+    service: Service, shown: pb.Service, decision: Decision | None, now: float
+) -> Iterator[str]:
+    yield from _switches(service, shown)
+    policy, memory = service.spec.policy, service.memory
+    known = {s.name: s.value for s in decision.signals} if decision else {}
+    supply = known.get("supply")
+    yield _threshold("scale-out", "above", 1 + policy.tolerance_out, supply, policy.window_out)
+    yield (
+        _threshold("scale-in", "below", 1 - policy.tolerance_in, supply, policy.window_in)
+        + "; and every consent: queues empty, KV usage below "
+        f"{policy.consent.kv_usage:.0%}, latency under {policy.consent.latency:.0%} of the SLO"
+    )
+    yield from _slo(service)
+    yield from _waits(policy, memory, now)
+    for role, spec in service.spec.roles.items():
+        wanted = memory.wanted.get(role)
+        if wanted is not None and wanted >= spec.max:
+            yield f"{role} stands at its max of {spec.max}: raise it for more"
+        if wanted is not None and wanted <= spec.min:
+            yield f"{role} stands at its min of {spec.min}: lower it for less"
+
+
+def _switches(service: Service, shown: pb.Service) -> Iterator[str]:
+    name = service.name
+    if service.quarantine:
+        yield f"quarantined, it is left alone ({service.quarantine}): `heteroscale resume {name}`"
+    if service.paused:
+        yield f"paused ({service.paused}): `heteroscale resume {name}` lets it act again"
+    if service.spec.advisory:
+        yield "advisory: set `advisory: false` and apply to let it act"
+    if service.deleting:
+        yield "it is being deleted: its instances are drained"
+    if shown.condition == "covering":
+        yield "some agents of its instances are unheard since the coordinator started: their hellos"
+
+
+def _threshold(what: str, side: str, factor: float, supply: float | None, window: float) -> str:
+    over = f"over {format_duration(window)}"
+    if supply is None:
+        return f"{what}: demand {side} {factor:.2f} × supply {over}"
+    bound = f"{factor * supply:.6g} tokens/s ({factor:.2f} × supply {supply:.6g})"
+    return f"{what}: demand {side} {bound} {over}"
+
+
+def _slo(service: Service) -> Iterator[str]:
+    factor = service.spec.policy.guard.breach
+    for name, promised in (("TTFT", service.spec.slo.ttft), ("TBT", service.spec.slo.tbt)):
+        if promised is not None:
+            yield (
+                f"guard: mean {name} above {format_duration(round(promised * factor, 6))} "
+                f"({factor:g} × SLO {format_duration(promised)})"
+            )
+
+
+def _waits(policy: PolicySpec, memory: PolicyMemory, now: float) -> Iterator[str]:
+    if memory.last_out_at is not None:
+        yield from _until("cooldown: no scale-out", memory.last_out_at + policy.cooldown_out, now)
+    changed = [at for at in (memory.last_out_at, memory.last_in_at) if at is not None]
+    if changed:
+        end = max(changed) + policy.cooldown_in * memory.cooldown_in_factor
+        yield from _until("cooldown: no scale-in", end, now)
+    yield from _until("backoff: no launch", memory.launch_after, now)
+    if memory.soft is not None:
+        soft = memory.soft
+        yield (
+            f"observation until {_clock(soft.until)}: what was withdrawn at demand "
+            f"{soft.demand:.6g} comes back when demand rises, or is drained then"
+        )
+
+
+def _until(what: str, end: float, now: float) -> Iterator[str]:
+    if end > now:
+        yield f"{what} before {_clock(end)}, in {_ago(end - now)}"
+
+
+def _clock(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%H:%M:%S UTC")
+
+
+def _ago(seconds: float) -> str:
+    return format_duration(float(max(0, round(seconds))))

@@ -1,0 +1,217 @@
+"""What operators are shown: the core's values as messages of ``operator.proto``.
+
+Pure. An unknown value is left unset, never zero.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from heteroscale.convert import duration, timestamp, to_wire
+from heteroscale.v1 import operator_pb2 as pb
+from heteroscale.words import TOPOLOGY_LEVELS, InstanceState, Role
+from heteroscale_coordinator.core.model import (
+    LIVE_STATES,
+    STARTING_STATES,
+    Action,
+    Decision,
+    Instance,
+    Service,
+    SignalValue,
+)
+from heteroscale_coordinator.core.state import Agent, State
+from heteroscale_coordinator.core.track import Track
+
+RATE_WINDOW_S = 15.0
+FRESH_S = 15.0
+"""A reading older than this is shown as unknown."""
+UNGROUPED = "ungrouped"
+
+
+def service_message(service: Service, state: State, last: Decision | None) -> pb.Service:
+    """Return a service with the counts of its instances and its last decision."""
+    counts = Counter((i.role, _column(i.state)) for i in state.of_service(service.name))
+    message = pb.Service(
+        name=service.name,
+        document=service.document,
+        paused=bool(service.paused),
+        advisory=service.spec.advisory,
+        quarantine=service.quarantine,
+        condition=condition(service, state),
+    )
+    for role, spec in service.spec.roles.items():
+        message.roles.add(
+            role=to_wire(role),
+            wanted=service.memory.wanted.get(role, spec.min),
+            min=spec.min,
+            max=spec.max,
+            **{column: counts[role, column] for column in _COLUMNS},
+        )
+    if decodes := counts[Role.DECODE, "in_service"]:
+        message.ratio = counts[Role.PREFILL, "in_service"] / decodes
+    if last is not None:
+        message.last_decision.CopyFrom(decision_message(last))
+        message.signals.extend(_signal(value) for value in last.signals)
+    return message
+
+
+_COLUMNS = ("pending", "in_service", "withdrawn", "draining", "unknown")
+
+
+def _column(state: InstanceState) -> str:
+    return "pending" if state in STARTING_STATES else state.value
+
+
+def condition(service: Service, state: State) -> str:
+    """Return ``deleting``, ``covering`` (some agent of its instances is unheard yet) or ``ready``."""
+    if service.deleting:
+        return "deleting"
+    homes = {
+        rank.agent_id
+        for instance in state.of_service(service.name)
+        if instance.state in LIVE_STATES
+        for rank in instance.ranks
+        if rank.agent_id
+    }
+    agents = (state.agents.get(home) for home in homes)
+    heard = all(agent is not None and agent.heard for agent in agents)
+    return "ready" if heard else "covering"
+
+
+def _signal(value: SignalValue) -> pb.Signal:
+    return pb.Signal(
+        name=value.name,
+        value=value.value,
+        unit=value.unit,
+        quality=value.quality,
+        coverage=value.coverage,
+    )
+
+
+def decision_message(decision: Decision) -> pb.Decision:
+    """Return a decision; what a scale-in takes away is negative."""
+    sign = -1 if decision.action is Action.SCALE_IN else 1
+    sizing = decision.delta.get(Role.DECODE, 0) + decision.delta.get(Role.AGGREGATED, 0)
+    return pb.Decision(
+        decision_id=decision.decision_id,
+        service=decision.service,
+        time=timestamp(decision.at),
+        action=decision.action.value,
+        prefill_delta=sign * decision.delta.get(Role.PREFILL, 0),
+        decode_delta=sign * sizing,
+        reason=decision.reason,
+        inputs=decision.inputs,
+        bound_by=decision.bound_by,
+        repeat_count=decision.repeat_count,
+        last_time=timestamp(decision.last_at or decision.at),
+        advisory=decision.advisory,
+        instance_ids=decision.instance_ids,
+    )
+
+
+def instance_message(instance: Instance, track: Track | None, now: float) -> pb.Instance:
+    """Return an instance with its load at ``now``, as far as that is fresh."""
+    fresh = track.newest if track is not None and track.fresh(now, FRESH_S) else None
+    return pb.Instance(
+        instance_id=instance.instance_id,
+        service=instance.service,
+        role=to_wire(instance.role),  # type: ignore[arg-type]
+        state=to_wire(instance.state),  # type: ignore[arg-type]
+        withdraw_reason=to_wire(instance.reason),  # type: ignore[arg-type]
+        generation=instance.generation,
+        agent_ids=[rank.agent_id for rank in instance.ranks],
+        gpu_type=instance.gpu_type,
+        group=instance.group,
+        endpoint=instance.endpoint,
+        create_time=timestamp(instance.created_at),
+        state_time=timestamp(instance.changed_at),
+        message=instance.message,
+        running=fresh.running if fresh else None,
+        waiting=fresh.waiting if fresh else None,
+        tokens_per_second=_tokens_per_second(instance.role, track, now) if fresh else None,
+        gpu_indices=[index for rank in instance.ranks for index in rank.gpu_indices],
+    )
+
+
+def forgotten_instance(instance_id: str) -> pb.Instance:
+    """Return what watchers are told of an instance whose row is gone."""
+    gone = to_wire(InstanceState.TERMINATED)
+    return pb.Instance(instance_id=instance_id, state=gone, message="forgotten")  # type: ignore[arg-type]
+
+
+def _tokens_per_second(role: Role, track: Track | None, now: float) -> float | None:
+    """Return generated tokens/s; for prefill computed prompt tokens/s, the work it is there for."""
+    points = track.window(now, RATE_WINDOW_S) if track else []
+    prefill = role is Role.PREFILL
+    counted = ((p.at, p.computed_prompt_tokens if prefill else p.generation_tokens) for p in points)
+    known = [(at, value) for at, value in counted if value is not None]
+    if len(known) < 2 or known[-1][0] <= known[0][0]:  # noqa: PLR2004 - a rate takes two points
+        return None
+    (begin, first), (end, last) = known[0], known[-1]
+    return max(0.0, (last - first) / (end - begin))
+
+
+def node_message(agent: Agent, instances: Iterable[Instance], now: float) -> pb.Node:
+    """Return a node with what stands on it."""
+    here = [i for i in instances if i.state in LIVE_STATES or i.state is InstanceState.LOST]
+    taken = {
+        index
+        for instance in here
+        for rank in instance.ranks
+        if rank.agent_id == agent.agent_id
+        for index in rank.gpu_indices
+    }
+    inventory = agent.inventory
+    used = [percent for percent in agent.gpus.utilization_percent if percent >= 0]
+    return pb.Node(
+        agent_id=agent.agent_id,
+        hostname=agent.hostname,
+        connected=agent.connected,
+        silent=duration(max(0.0, now - agent.heard_at)) if agent.heard else None,
+        topology=inventory.topology,
+        gpu_type=",".join(sorted({gpu.type for gpu in inventory.gpus})),
+        gpu_count=len(inventory.gpus),
+        gpus_used=len(taken),
+        instance_ids=sorted(instance.instance_id for instance in here),
+        message=agent.message,
+        agent_version=agent.version,
+        nic_count=inventory.nic_count,
+        gpu_utilization_percent=sum(used) / len(used) if used else None,
+    )
+
+
+def group_messages(instances: Iterable[Instance], state: State) -> list[pb.Group]:
+    """Return the deployment groups of the live instances, in order of service and name."""
+    members: dict[tuple[str, str], list[Instance]] = {}
+    for instance in instances:
+        if instance.state in LIVE_STATES:
+            key = (instance.service, instance.group or UNGROUPED)
+            members.setdefault(key, []).append(instance)
+    return [
+        _group(service, name, found, state) for (service, name), found in sorted(members.items())
+    ]
+
+
+def _group(service: str, name: str, members: Sequence[Instance], state: State) -> pb.Group:
+    roles = Counter(instance.role for instance in members)
+    others = len(members) - roles[Role.PREFILL] - roles[Role.DECODE]
+    return pb.Group(
+        name=name,
+        service=service,
+        domain=_domain(members, state),
+        prefill=roles[Role.PREFILL],
+        decode=roles[Role.DECODE],
+        other=others,
+    )
+
+
+def _domain(members: Sequence[Instance], state: State) -> str:
+    """Return the nearest network domain, S1 or wider, that all share; empty when there is none."""
+    homes = {rank.agent_id for instance in members for rank in instance.ranks}
+    maps = [agent.inventory.topology if (agent := state.agents.get(h)) else {} for h in homes]
+    for level in TOPOLOGY_LEVELS[1:]:
+        names = {topology.get(level) for topology in maps}
+        if len(names) == 1 and (name := names.pop()):
+            return f"{level}={name}"
+    return ""
