@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-from heteroscale_agent import wire
 from heteroscale_agent.model import CommandResult, InstanceEvent, Report
+from heteroscale_agent.sample import merge
 
 Item = InstanceEvent | CommandResult | Report
 
@@ -34,7 +34,7 @@ class Outbox:
 
     def put_report(self, report: Report, *, ready: bool = True) -> None:
         """Keep a report in place of an unsent one; it leaves once one is ``ready``."""
-        self._report = wire.merge(self._report, report)
+        self._report = merge(self._report, report) if self._report else report
         self._report_ready = self._report_ready or ready
         if self._report_ready:
             self._something.set()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 
 from google.protobuf.message import Message
 
@@ -335,45 +334,3 @@ def _role(number: int) -> Role:
 
 def _optional(message: Message, field: str) -> float | None:
     return seconds(getattr(message, field)) if message.HasField(field) else None
-
-
-def merge(older: Report | None, newer: Report) -> Report:
-    """Return ``newer`` with the window deltas of an ``older`` report that was never sent."""
-    if older is None:
-        return newer
-    before = {engine.instance_id: engine for engine in older.engines}
-    engines = tuple(_merge_engine(before.get(e.instance_id), e) for e in newer.engines)
-    return Report(
-        newer.sampled_at,
-        older.interval + newer.interval,
-        newer.gpus,
-        newer.nics,
-        newer.host,
-        engines,
-    )
-
-
-def _merge_engine(older: EngineReport | None, newer: EngineReport) -> EngineReport:
-    if older is None:
-        return newer
-    return replace(
-        newer,
-        time_to_first_token=_merge_latency(older.time_to_first_token, newer.time_to_first_token),
-        time_between_tokens=_merge_latency(older.time_between_tokens, newer.time_between_tokens),
-    )
-
-
-def _merge_latency(
-    older: LatencyCounters | None, newer: LatencyCounters | None
-) -> LatencyCounters | None:
-    if older is None or newer is None:
-        return newer
-    width = max(len(older.bucket_deltas), len(newer.bucket_deltas))
-    left, right = (_padded(x.bucket_deltas, width) for x in (older, newer))
-    deltas = tuple(a + b for a, b in zip(left, right, strict=True))
-    return LatencyCounters(newer.sum_seconds, newer.count, deltas)
-
-
-def _padded(counts: Iterable[int], width: int) -> list[int]:
-    result = list(counts)
-    return result + [0] * (width - len(result))

@@ -18,7 +18,6 @@ from heteroscale_coordinator.core.events import (
     Event,
     InventoryLearned,
     RankChanged,
-    RenewLeases,
     ReportReceived,
     Rules,
     Tick,
@@ -35,7 +34,7 @@ from heteroscale_coordinator.core.model import (
     Verb,
 )
 from heteroscale_coordinator.core.state import State
-from heteroscale_coordinator.core.step import step
+from heteroscale_coordinator.core.step import renewals, step
 
 S = InstanceState
 SERVING = (S.IN_SERVICE, S.WITHDRAWN, S.DRAINING)
@@ -148,15 +147,20 @@ class World:
         changes = step(self.state, events, self.now, self._mint)
         self.state.apply(changes)
         self.decisions.extend(changes.decisions)
-        for effect in changes.effects:
-            if isinstance(effect, RenewLeases) and not self.agents[effect.agent_id].silent:
-                for instance_id, lease in effect.leases.items():
-                    self.agents[effect.agent_id].engines[instance_id].lease_until = self.now + lease
+        self._renew()
         for command in changes.commands.values():
             if command is not None and command.state == "open":
                 self.commands.append(command)
                 self._obey(command)
         self.on_turn(self)
+
+    def _renew(self) -> None:
+        for renewal in renewals(self.state, self.now):
+            agent = self.agents[renewal.agent_id]
+            for instance_id, lease in renewal.leases.items():
+                engine = agent.engines.get(instance_id)
+                if engine is not None and not agent.silent:
+                    engine.lease_until = self.now + lease
 
     def instances(self, role: Role, *states: InstanceState) -> list[str]:
         """Return ids of instances of a role, in any of ``states`` if given."""

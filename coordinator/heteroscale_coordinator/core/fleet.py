@@ -41,6 +41,8 @@ def connected(draft: Draft, event: AgentConnected) -> None:
     agent = _hear(draft, event.agent_id)
     agent.hostname, agent.version = event.hostname, event.version
     agent.advertise_host = event.advertise_host
+    if event.incarnation != agent.incarnation:
+        _rebase(draft, event.agent_id)
     agent.incarnation, agent.sequence, agent.connected = event.incarnation, 0, True
     agent.message = ""
     for fact in event.facts:
@@ -197,6 +199,13 @@ def _measure(draft: Draft, samples: tuple[EngineSample, ...]) -> None:
                 continue
             track = tracks[sample.instance_id] = Track(_spacing(draft, instance))
         track.add(sample)
+
+
+def _rebase(draft: Draft, agent_id: str) -> None:
+    """A new process of an agent counts from zero: its engines' tracks begin anew."""
+    for instance in draft.instances_on(agent_id):
+        if instance.agent_id == agent_id:
+            draft.state.tracks.pop(instance.instance_id, None)
 
 
 def _spacing(draft: Draft, instance: Instance) -> float:
