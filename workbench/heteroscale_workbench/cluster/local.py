@@ -83,7 +83,7 @@ class LocalCluster:
         self.directory = layout.directory
         self.port, self.http_port = free_port(), free_port()
         self.coordinator = self._coordinator()
-        self.agents = {host.name: self._agent(i, host) for i, host in enumerate(layout.hosts)}
+        self.agents = {host.name: self._agent(host) for host in layout.hosts}
         self.routers = [
             Router(log=self.directory / f"router-{i}.log", policy="round_robin")
             for i in range(layout.routers)
@@ -177,7 +177,7 @@ class LocalCluster:
         command = [sys.executable, "-m", "heteroscale_coordinator", "--config", str(config)]
         return Part("coordinator", command, self.directory / "coordinator.log", _ENVIRON)
 
-    def _agent(self, index: int, host: Host) -> Part:
+    def _agent(self, host: Host) -> Part:
         folder = self.directory / host.name
         folder.mkdir(parents=True, exist_ok=True)
         environ = {
@@ -205,7 +205,7 @@ class LocalCluster:
             "kind": "Coordinator",
             "spec": {
                 "listen": self.address,
-                "httpListen": f"127.0.0.1:{self.http_port}",
+                "http": {"listen": f"127.0.0.1:{self.http_port}"},
                 "clusterId": "local",
                 "dataDir": str(self.directory / "coordinator"),
                 "rules": rules,
