@@ -230,6 +230,9 @@ class PolicyMemory:
     wanted: Mapping[Role, int] = field(default_factory=dict)
     """Counts the service should have now; repair launches what is missing."""
     last_out_at: float | None = None
+    """Of the last scale-out by demand or ratio; the guard's steps do not delay the next."""
+    last_guard_at: float | None = None
+    """Of the last step of the latency guard, or the last reinstatement during a breach."""
     last_in_at: float | None = None
     cooldown_in_factor: float = 1.0
     """Lengthens after a soft scale-in that had to be taken back at non-rising demand."""

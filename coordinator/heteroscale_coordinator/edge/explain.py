@@ -138,7 +138,7 @@ def _slo(service: Service) -> Iterator[str]:
 def _waits(policy: PolicySpec, memory: PolicyMemory, now: float) -> Iterator[str]:
     if memory.last_out_at is not None:
         yield from _until("cooldown: no scale-out", memory.last_out_at + policy.cooldown_out, now)
-    changed = [at for at in (memory.last_out_at, memory.last_in_at) if at is not None]
+    changed = [at for at in (memory.last_out_at, memory.last_guard_at, memory.last_in_at) if at is not None]
     if changed:
         end = max(changed) + policy.cooldown_in * memory.cooldown_in_factor
         yield from _until("cooldown: no scale-in", end, now)

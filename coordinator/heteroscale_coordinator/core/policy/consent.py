@@ -36,7 +36,7 @@ def safety(scene: Scene) -> list[Consent]:
     found += [_aborts(scene, role) for role in roles]
     found += [_kv_usage(scene), *_latency(scene)]
     if scene.choked:
-        found.append(Consent("prefill", given=False, text=scene.choked))
+        found.append(Consent("prefill", given=False, text=scene.choked.why))
     context = _context(scene)
     return [*found, context] if context else found
 

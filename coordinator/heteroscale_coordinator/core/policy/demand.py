@@ -2,8 +2,8 @@
 
 ``Q = max(served, arrivals × tokens a request, served + backlog ÷ horizon)``. Served tokens alone
 saturate at capacity; arrivals and backlog see past it. A choked prefill starves decode, so arrivals
-and backlog are read on both roles and the larger one counts. Arrivals are taken one standard
-deviation low (√n of n), so that chance does not look like a rise.
+are read on both roles and the larger rate counts; each role's backlog is its own. Arrivals are taken
+one standard deviation low (√n of n), so that chance does not look like a rise.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from heteroscale.words import GateState, InstanceState, Role, WithdrawReason
 from heteroscale_coordinator.core.policy import signals
 from heteroscale_coordinator.core.policy.view import ServiceView
 from heteroscale_coordinator.core.policy.windows import Engine
-from heteroscale_coordinator.core.spec import ServiceSpec
+from heteroscale_coordinator.core.spec import PolicySpec, ServiceSpec
 
 Engines = Mapping[Role, Sequence[Engine]]
 
@@ -34,24 +34,33 @@ class Demand:
 
 UNKNOWN = "unknown"
 
-
-def sizing_demand(engines: Engines, spec: ServiceSpec, offset: float = 0.0) -> Demand:
-    """Return the demand on the sizing role over the short window that ended ``offset`` s ago."""
-    role = spec.sizing_role
-    others = [Role.PREFILL] if role is Role.DECODE else []
-    return _demand(engines, spec, role, others, offset)
+MOST_SHORT = 4.0
+"""A choked prefill asks for at most this multiple of itself at once; what it is short of is a guess."""
 
 
-def prefill_demand(engines: Engines, spec: ServiceSpec, offset: float = 0.0) -> Demand:
-    """Return prefill's own, leading demand: prompt tokens that missed the cache, as they arrive."""
-    return _demand(engines, spec, Role.PREFILL, [], offset)
+def demand_on(
+    role: Role,
+    engines: Engines,
+    spec: ServiceSpec,
+    *,
+    offset: float = 0.0,
+    length: float | None = None,
+) -> Demand:
+    """Return the demand on ``role`` over the window that ended ``offset`` s ago.
+
+    ``length`` is the short window unless given. Prefill's own demand leads: prompt tokens that
+    missed the cache, as they arrive.
+    """
+    seen = (role, Role.PREFILL) if role is Role.DECODE else (role,)
+    window = spec.policy.window_out if length is None else length
+    return _demand(engines, spec.policy, seen, offset, window)
 
 
 def _demand(
-    engines: Engines, spec: ServiceSpec, role: Role, others: list[Role], offset: float
+    engines: Engines, policy: PolicySpec, seen: tuple[Role, ...], offset: float, length: float
 ) -> Demand:
-    policy = spec.policy
-    length = policy.window_out
+    """Return the demand on the first of the roles ``seen``; arrivals are read on all of them."""
+    role = seen[0]
     served = signals.total(engines[role], signals.busy_rate(role, length, offset))
     if served is None:
         return Demand(None, UNKNOWN)
@@ -60,9 +69,8 @@ def _demand(
     each = signals.tokens_per_request(engines[role], role, policy.window_in)
     if each is None:
         return Demand(served, f"{served:.1f} tok/s served; tokens a request unknown", served)
-    seen = [engines[name] for name in (role, *others)]
-    arrivals = max((_arrivals(group, length, offset) for group in seen), default=0.0)
-    backlog = max((_backlog(group, length, offset) for group in seen), default=0.0)
+    arrivals = max(_arrivals(engines[name], length, offset) for name in seen)
+    backlog = _backlog(engines[role], length, offset)
     queued = served + backlog * each / policy.backlog_horizon
     value = max(served, arrivals * each, queued)
     text = (
@@ -97,10 +105,9 @@ def peak_demand(engines: Engines, view: ServiceView, role: Role) -> Demand:
     steady = {name: [e for e in group if _steady(e, view)] for name, group in engines.items()}
     unheard = [e for e in engines[role] if not _steady(e, view) and not _known_quiet(e, view)]
     assumed = sum(engine.target for engine in unheard)
-    ask = prefill_demand if role is Role.PREFILL else sizing_demand
     step = policy.window_out / 2
     count = 1 + int((policy.window_in - policy.window_out) / step + 1e-6)
-    seen = [ask(steady, view.spec, i * step) for i in range(count)]
+    seen = [demand_on(role, steady, view.spec, offset=i * step) for i in range(count)]
     values = [demand.value for demand in seen if demand.value is not None]
     if not values:
         return Demand(None, UNKNOWN)
@@ -136,8 +143,16 @@ def steady_share(engines: Sequence[Engine], view: ServiceView) -> tuple[int, int
 # ---- a choked prefill ----------------------------------------------------------------------
 
 
-def choked_prefill(engines: Engines, spec: ServiceSpec, demand: Demand) -> str:
-    """Return why prefill starves decode, in words; empty when it does not.
+@dataclass(frozen=True, slots=True)
+class Choke:
+    """Prefill starves decode: why, and the prefill instances that would not."""
+
+    why: str
+    prefill: int
+
+
+def choked_prefill(engines: Engines, spec: ServiceSpec, demand: Demand) -> Choke | None:
+    """Return how prefill starves decode; None when it does not.
 
     A queue that stood at prefill all through the short window, none at decode, and decode serving
     less than it is asked for, or less than a window ago: falling decode tokens with a queue are
@@ -145,24 +160,28 @@ def choked_prefill(engines: Engines, spec: ServiceSpec, demand: Demand) -> str:
     """
     policy = spec.policy
     if demand.value is None or demand.served is None:
-        return ""
+        return None
     waiting = signals.gauge_lowest("waiting", policy.window_out)
     counts = {role: sum(e.carrying for e in engines[role]) for role in engines}
     queues = {role: signals.total(engines[role], waiting) for role in engines}
     prefill, decode = queues[Role.PREFILL], queues[Role.DECODE]
     allowed = policy.consent.queue_per_instance
     if not prefill or prefill <= allowed * counts[Role.PREFILL]:
-        return ""
+        return None
     if decode is None or decode > allowed * counts[Role.DECODE]:
-        return ""
+        return None
     before = signals.total(
         engines[Role.DECODE],
         signals.rate_of("generation_tokens", policy.window_out, policy.window_out),
     )
     asked = max(demand.value, before or 0.0)
     if demand.served >= (1 - policy.tolerance_in) * asked:
-        return ""
-    return (
+        return None
+    why = (
         f"{prefill:.0f} requests wait at prefill while decode serves {demand.served:.0f} of "
         f"{asked:.0f} tok/s"
     )
+    # What serves this share of the demand must grow by its inverse; nothing served says no number.
+    short = asked / demand.served if demand.served else math.inf
+    count = counts[Role.PREFILL]
+    return Choke(why, max(count + 1, math.ceil(count * min(short, MOST_SHORT) - 1e-9)))

@@ -6,8 +6,9 @@ import math
 from dataclasses import dataclass, replace
 
 from heteroscale.words import Role
-from heteroscale_coordinator.core.model import Action, Counts, Verdict
+from heteroscale_coordinator.core.model import Action, Counts, PolicyMemory, Verdict
 from heteroscale_coordinator.core.policy import bounds, ratio
+from heteroscale_coordinator.core.policy.demand import demand_on
 from heteroscale_coordinator.core.policy.proportional import needed_out, step_out
 from heteroscale_coordinator.core.policy.scene import Held, Load, Scene, act, difference
 from heteroscale_coordinator.core.policy.stability import cooldown_out_left
@@ -40,10 +41,9 @@ def over(load: Load, scene: Scene) -> bool:
 def _sizing_need(scene: Scene) -> Need | None:
     role, load, present = scene.spec.sizing_role, scene.sizing, scene.present
     limit = 100 * (1 + scene.policy.tolerance_out)
-    if over(load, scene) and load.demand.value is not None:
-        count = needed_out(load.demand.value, load.supply)
+    if over(load, scene):
+        count = _needed(scene, role, load)
         why = f"{role.value} demand is {load.percent} of supply, above {limit:.0f} %"
-        scene.inputs["needed"] = f"{count} {role.value} (present {present[role]})"
         return Need({**present, role: count}, why, "demand")
     if scene.worst is None or scene.worst[1] <= 1 + scene.policy.tolerance_out:
         return None
@@ -56,22 +56,41 @@ def _sizing_need(scene: Scene) -> Need | None:
     return Need({**present, role: max(count, present[role] + 1)}, why, "gpu_type")
 
 
+def _needed(scene: Scene, role: Role, load: Load) -> int:
+    """Return the instances needed, once the short window says that there are too few.
+
+    A rise is older than it looks: while the window still holds what came before, its newest third
+    tells how far the rise has got. Sizing by the larger one spares a second step after a cooldown.
+    """
+    engines = {name: scene.signals.engines(name) for name in scene.loads}
+    length = scene.policy.window_out / 3
+    newest = demand_on(role, engines, scene.spec, length=length).value or 0.0
+    asked = max(load.demand.value or 0.0, newest)
+    count = needed_out(asked, load.supply)
+    name = "needed" if role is scene.spec.sizing_role else f"needed_{role.value}"
+    scene.inputs[name] = (
+        f"{count} {role.value} for {asked:.1f} tok/s, the larger of {scene.policy.window_out:g} s and "
+        f"the newest {length:g} s, at {load.supply.next_target:g} each (present {load.supply.count})"
+    )
+    return count
+
+
 def _prefill_need(scene: Scene) -> Need | None:
     """Return what prefill asks for; a choked prefill takes decode along where the band demands it."""
     if Role.PREFILL not in scene.loads:
         return None
     load, present = scene.loads[Role.PREFILL], scene.present
     count, why = present[Role.PREFILL], ""
-    if scene.prefill_leads and over(load, scene) and load.demand.value is not None:
-        count = needed_out(load.demand.value, load.supply)
+    if scene.prefill_leads and over(load, scene):
+        count = _needed(scene, Role.PREFILL, load)
         why = f"prefill demand is {load.percent} of supply"
     decode = present[Role.DECODE]
-    if scene.choked and not scene.view.pending()[Role.PREFILL]:
-        count, why = max(count, present[Role.PREFILL] + 1), scene.choked
+    if scene.choked and scene.choked.prefill > present[Role.PREFILL]:
+        count, why = max(count, scene.choked.prefill), scene.choked.why
+        scene.inputs["needed_prefill"] = f"{count} prefill to be starved no more"
         decode = max(decode, ratio.decode_for(count, scene.spec.ratio))
     if ratio.prefill_for(decode, count, scene.spec.ratio) <= present[Role.PREFILL]:
         return None
-    scene.inputs["needed_prefill"] = f"{count} (present {present[Role.PREFILL]})"
     return Need({Role.PREFILL: count, Role.DECODE: decode}, why, "prefill")
 
 
@@ -107,8 +126,13 @@ def mend_ratio(scene: Scene) -> Verdict | Held | None:
     return launch(scene, {**present, Role.PREFILL: count}, why=why, bound_by="ratio")
 
 
-def launch(scene: Scene, wish: Counts, *, why: str, bound_by: str) -> Verdict | Held:
-    """Return the scale-out toward ``wish`` that bounds and ratio leave, or why there is none."""
+def launch(
+    scene: Scene, wish: Counts, *, why: str, bound_by: str, done: PolicyMemory | None = None
+) -> Verdict | Held:
+    """Return the scale-out toward ``wish`` that bounds and ratio leave, or why there is none.
+
+    ``done`` is remembered with the new wanted counts; without it the scale-out starts a cooldown.
+    """
     after = bounds.fit_out(scene.present, wish, scene.spec, scene.held)
     delta = difference(after, scene.present)
     if not delta:
@@ -116,7 +140,8 @@ def launch(scene: Scene, wish: Counts, *, why: str, bound_by: str) -> Verdict | 
     short = any(after[role] < n for role, n in wish.items())
     scene.inputs["step"] = f"{written(wish)} wished, {written(after)} inside bounds and ratio"
     reason = f"{_sentence(why)} Adding {written(delta)}, to {written(after)}."
-    done = replace(scene.memory, wanted=after, last_out_at=scene.now, low_since=None)
+    done = done or replace(scene.memory, last_out_at=scene.now)
+    done = replace(done, wanted=after, low_since=None)
     bound = "bounds" if short else bound_by
     return act(scene, Action.SCALE_OUT, delta, bound_by=bound, reason=reason, done=done)
 

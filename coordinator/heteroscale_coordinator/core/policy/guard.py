@@ -12,7 +12,7 @@ import math
 from dataclasses import replace
 
 from heteroscale.words import Role
-from heteroscale_coordinator.core.model import Breach, Verdict
+from heteroscale_coordinator.core.model import Verdict
 from heteroscale_coordinator.core.policy import latency, ratio, signals
 from heteroscale_coordinator.core.policy.grow import backoff, launch
 from heteroscale_coordinator.core.policy.latency import Latency
@@ -27,7 +27,7 @@ def guard(scene: Scene) -> Verdict | Held | None:
         return None
     role = leading_role(scene, worst)
     size = step_size(breach.counts.get(role, 0), scene.policy.guard.step)
-    blocked = _pending(scene, role, size) or _too_soon(scene, breach) or backoff(scene)
+    blocked = _pending(scene, role, size) or _too_soon(scene) or backoff(scene)
     if blocked:
         return replace(blocked, reason=f"In breach: {worst.text}. {blocked.reason}")
     scene.inputs["guard"] = (
@@ -37,11 +37,9 @@ def guard(scene: Scene) -> Verdict | Held | None:
     wish = {**scene.present, role: scene.present[role] + size}
     if role is Role.PREFILL:
         wish[Role.DECODE] = max(wish[Role.DECODE], ratio.decode_for(wish[role], scene.spec.ratio))
-    found = launch(scene, wish, why=f"in breach: {worst.text}", bound_by="guard")
-    if isinstance(found, Held):
-        return found
-    stepped = replace(breach, last_step_at=scene.now)
-    return replace(found, done=replace(found.done, breach=stepped))
+    breach = replace(breach, last_step_at=scene.now)
+    done = replace(scene.memory, breach=breach, last_guard_at=scene.now)
+    return launch(scene, wish, why=f"in breach: {worst.text}", bound_by="guard", done=done)
 
 
 def step_size(count: int, share: float) -> int:
@@ -73,8 +71,10 @@ def _pending(scene: Scene, role: Role, size: int) -> Held | None:
     return Held("guard", f"As much {role.value} as a step adds is still starting.")
 
 
-def _too_soon(scene: Scene, breach: Breach) -> Held | None:
-    steps = [at for at in (breach.last_step_at, scene.memory.last_out_at) if at is not None]
+def _too_soon(scene: Scene) -> Held | None:
+    """Return why the last addition, by guard, demand or reinstatement, must show its effect first."""
+    memory = scene.memory
+    steps = [at for at in (memory.last_guard_at, memory.last_out_at) if at is not None]
     wait = startup_p90(scene.memory, scene.policy) + scene.policy.window_out
     left = max(steps) + wait - scene.now if steps else 0.0
     if left <= 0:

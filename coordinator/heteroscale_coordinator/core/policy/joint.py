@@ -77,9 +77,9 @@ def _unheard(scene: Scene) -> Held:
 
 
 def _content(scene: Scene) -> Held:
-    low, high = 1 - scene.policy.tolerance_in, 1 + scene.policy.tolerance_out
+    policy = scene.policy
     if scene.sizing.ratio is None:
         return Held("coverage", "Demand is unknown.")
-    band = f"between {100 * low:.0f} and {100 * high:.0f} %"
-    where = f"{band}: inside the band" if scene.sizing.ratio >= low else "low for a moment"
-    return Held("demand", f"Demand is {scene.sizing.percent} of supply, {where}.")
+    out, low = 100 * (1 + policy.tolerance_out), 100 * (1 - policy.tolerance_in)
+    band = f"out above {out:.0f} %, in below {low:.0f} % for {policy.window_in:g} s"
+    return Held("demand", f"Demand is {scene.sizing.percent} of supply ({band}).")

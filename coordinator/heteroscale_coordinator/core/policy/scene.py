@@ -16,7 +16,7 @@ from heteroscale_coordinator.core.model import (
     counts_as_supply,
 )
 from heteroscale_coordinator.core.policy import bounds, demand, latency, ratio, supply
-from heteroscale_coordinator.core.policy.demand import Demand
+from heteroscale_coordinator.core.policy.demand import Choke, Demand
 from heteroscale_coordinator.core.policy.latency import Latency
 from heteroscale_coordinator.core.policy.signals import Signals, observe_signals
 from heteroscale_coordinator.core.policy.supply import Supply
@@ -61,8 +61,8 @@ class Scene:
     memory: PolicyMemory
     loads: Mapping[Role, Load]
     latencies: tuple[Latency, ...]
-    choked: str
-    """Why prefill starves decode; empty when it does not."""
+    choked: Choke | None
+    """How prefill starves decode; None when it does not."""
     worst: tuple[str, float] | None
     """The GPU type that serves most for its target, and its own R."""
     inputs: dict[str, str]
@@ -114,10 +114,9 @@ def look(view: ServiceView) -> Scene:
     spec = view.spec
     seen = observe_signals(view)
     engines = {role: seen.engines(role) for role in spec.roles}
-    asked = {spec.sizing_role: demand.sizing_demand(engines, spec)}
-    choked = ""
+    asked = {role: demand.demand_on(role, engines, spec) for role in spec.roles}
+    choked = None
     if Role.PREFILL in spec.roles:
-        asked[Role.PREFILL] = demand.prefill_demand(engines, spec)
         choked = demand.choked_prefill(engines, spec, asked[spec.sizing_role])
     loads = {
         role: Load(asked[role], supply.supply_of(role, engines[role], spec)) for role in spec.roles
@@ -141,7 +140,7 @@ def _inputs(scene: Scene) -> dict[str, str]:
     if scene.worst:
         inputs["R_worst_type"] = f"{scene.worst[1]:.3f} on {scene.worst[0] or 'an unnamed type'}"
     if scene.choked:
-        inputs["choked"] = scene.choked
+        inputs["choked"] = scene.choked.why
     for one in scene.latencies:
         inputs[one.kind] = one.text
     for role, seen in scene.signals.roles.items():

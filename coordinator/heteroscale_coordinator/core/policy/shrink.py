@@ -88,9 +88,12 @@ def shrink(scene: Scene) -> Verdict | Held | None:
     if scene.memory.soft is not None or scene.memory.low_since is None or not is_low(scene):
         return None
     doing = f"Demand is {scene.sizing.percent} of supply"
-    blocked = _cooling(scene) or consent.refusal(scene, [consent.low_demand(scene)], doing)
-    if blocked:
-        return _explained(blocked, doing)
+    brief = consent.refusal(scene, [consent.low_demand(scene)], doing)
+    if brief:
+        return None
+    cooling = _cooling(scene)
+    if cooling:
+        return _explained(cooling, doing)
     wish = _wish(scene)
     after = bounds.fit_in(scene.present, wish, scene.spec) if wish else scene.present
     held = _nothing_left(scene, wish, after, doing)
@@ -112,7 +115,9 @@ def _nothing_left(scene: Scene, wish: Counts | None, after: Counts, doing: str) 
     if all(n <= scene.spec.roles[role].min for role, n in scene.present.items()):
         return Held("bounds", f"{doing}, and every role is at its minimum.")
     if wish == scene.present:
-        return Held("demand", f"{doing}, but one instance fewer would be too few.")
+        return Held(
+            "demand", f"{doing}, but at its highest in the long window it needs every instance."
+        )
     return Held("bounds", f"{doing}, but minimum or ratio leave nothing to withdraw.")
 
 

@@ -76,6 +76,7 @@ def _reinstate(
         soft=memory.soft if back != {r: n for r, n in withdrawn.items() if n} else None,
         cooldown_in_factor=min(MAX_COOLDOWN_FACTOR, factor),
         low_since=None,
+        last_guard_at=scene.now if memory.breach else memory.last_guard_at,
     )
     bound = "observation" if penalty else "demand"
     reason = f"{text}: {written(back)} taken back into service."

@@ -11,7 +11,10 @@ MAX_COOLDOWN_FACTOR = 8.0
 
 
 def cooldown_out_left(memory: PolicyMemory, policy: PolicySpec, now: float) -> float:
-    """Return the seconds until the next scale-out by demand; a scale-in never delays it."""
+    """Return the seconds until the next scale-out by demand.
+
+    Neither a scale-in nor a step of the guard delays it: the net must not hold up the driver.
+    """
     last = memory.last_out_at
     return 0.0 if last is None else max(0.0, last + policy.cooldown_out - now)
 
@@ -21,7 +24,8 @@ def cooldown_in_left(memory: PolicyMemory, policy: PolicySpec, now: float) -> fl
 
     Lengthened by the factor that failed scale-ins leave.
     """
-    changes = [at for at in (memory.last_out_at, memory.last_in_at) if at is not None]
+    kinds = (memory.last_out_at, memory.last_guard_at, memory.last_in_at)
+    changes = [at for at in kinds if at is not None]
     length = policy.cooldown_in * memory.cooldown_in_factor
     return max(0.0, max(changes) + length - now) if changes else 0.0
 
