@@ -186,9 +186,9 @@ class HostProcesses:
                 text = log.read(LOG_TAIL_BYTES).decode("utf-8", errors="replace")
         except OSError:
             return ""
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
-        joined = " | ".join(lines[-LOG_TAIL_LINES:])
-        return "".join(c if c.isprintable() else " " for c in joined)[-LOG_TAIL_CHARACTERS:]
+        shown = ("".join(c if c.isprintable() else " " for c in line) for line in text.splitlines())
+        lines = [line.strip() for line in shown if line.strip()]
+        return " | ".join(lines[-LOG_TAIL_LINES:])[-LOG_TAIL_CHARACTERS:]
 
     def release(self) -> None:
         """Forget all children; they run on."""
