@@ -1,0 +1,198 @@
+"""What Prometheus is told: pushed by the loop where time passes, read from its state at a scrape.
+
+A value that is unknown has no series; it is never zero.
+"""
+
+from __future__ import annotations
+
+from collections import Counter as Tally
+from collections.abc import Iterator
+from contextlib import suppress
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from heteroscale.words import InstanceState, Role
+from heteroscale_coordinator.core.events import Changes
+from heteroscale_coordinator.core.model import Action, Instance, Service
+from heteroscale_coordinator.core.state import Agent
+from heteroscale_coordinator.edge.ports import Decisions, Loop
+
+_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_OWN_FAMILIES = ("demand", "supply")
+"""Signals that have a family of their own beside the general one."""
+
+
+class Metrics:
+    """Counts what the loop tells (see ``ports.Observer``), in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._turns = Histogram(
+            "heteroscale_turn_seconds",
+            "Duration of a turn, its commit left out.",
+            buckets=_BUCKETS,
+            registry=self.registry,
+        )
+        self._commits = Histogram(
+            "heteroscale_store_commit_seconds",
+            "Duration of a commit, failed ones too.",
+            buckets=_BUCKETS,
+            registry=self.registry,
+        )
+        self._failures = Counter(
+            "heteroscale_store_commit_failures", "Commits that failed.", registry=self.registry
+        )
+        self._reports = Counter(
+            "heteroscale_reports_received", "Reports taken in.", registry=self.registry
+        )
+        self._decisions = Counter(
+            "heteroscale_decisions",
+            "Decisions by service and action; acted=no: advisory, paused or being deleted.",
+            ("service", "action", "acted"),
+            registry=self.registry,
+        )
+        self._commands = Counter(
+            "heteroscale_commands",
+            "Commands by verb and the state they came to; open: issued.",
+            ("verb", "outcome"),
+            registry=self.registry,
+        )
+
+    def watch(self, loop: Loop, decisions: Decisions) -> None:
+        """Read gauges from the loop's state at every scrape from now on."""
+        self.registry.register(StateCollector(loop, decisions))
+
+    def turn(self, seconds: float) -> None:
+        """Record a turn."""
+        self._turns.observe(seconds)
+
+    def commit(self, seconds: float, *, failed: bool = False) -> None:
+        """Record a commit."""
+        self._commits.observe(seconds)
+        if failed:
+            self._failures.inc()
+
+    def committed(self, changes: Changes) -> None:
+        """Count decisions and commands."""
+        for decision in changes.decisions:
+            acted = "no" if decision.advisory else "yes"
+            self._decisions.labels(decision.service, decision.action.value, acted).inc()
+        for command in changes.commands.values():
+            if command is not None:
+                self._commands.labels(command.verb.value, command.state.value).inc()
+        for name, service in changes.services.items():
+            if service is None:
+                self._forget(name)
+
+    def _forget(self, service: str) -> None:
+        for action in Action:
+            for acted in ("yes", "no"):
+                with suppress(KeyError):
+                    self._decisions.remove(service, action.value, acted)
+
+    def reports(self, count: int) -> None:
+        """Count reports."""
+        if count:
+            self._reports.inc(count)
+
+
+class StateCollector(Collector):
+    """Gauges of services, instances and agents. May run in a thread: it reads frozen values."""
+
+    def __init__(self, loop: Loop, decisions: Decisions) -> None:
+        self._loop = loop
+        self._decisions = decisions
+
+    def describe(self) -> list[Metric]:
+        """Return nothing: names come with the values."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the families as of now."""
+        status, state = self._loop.status(), self._loop.state
+        # Each list is made in one step of the interpreter, so no turn changes it half-way.
+        services = list(state.services.values())
+        instances = list(state.instances.values())
+        agents = list(state.agents.values())
+        yield _single("ready", "1: turns are taken and committed.", not status.not_ready)
+        yield _single("epoch", "The epoch led with.", status.epoch)
+        yield _single("partition", "1: many agents are silent at once.", bool(state.partition))
+        yield _agents(agents)
+        yield _instances(instances)
+        yield from _services(services)
+        yield from _ratio(services, instances)
+        yield from self._signals(services)
+
+    def _signals(self, services: list[Service]) -> Iterator[Metric]:
+        every = _gauge("signal", "A signal of the last decision.", ("service", "signal", "unit"))
+        own = {
+            name: _gauge(f"{name}_tokens_per_second", f"The {name} last decided on.", ("service",))
+            for name in _OWN_FAMILIES
+        }
+        for service in services:
+            decision = self._decisions.latest(service.name)
+            for name, value, unit, _, _ in decision.signals if decision else ():
+                if value is None:
+                    continue
+                every.add_metric((service.name, name, unit), value)
+                if name in own:
+                    own[name].add_metric((service.name,), value)
+        return iter((every, *own.values()))
+
+
+def _gauge(name: str, text: str, labels: tuple[str, ...]) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"heteroscale_{name}", text, labels=labels)
+
+
+def _single(name: str, text: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"heteroscale_{name}", text, value=float(value))
+
+
+def _agents(agents: list[Agent]) -> Metric:
+    family = _gauge("agents", "Agents by what is heard of them.", ("state",))
+    tally = Tally(_heard(agent) for agent in agents)
+    for word in ("connected", "disconnected", "silent", "lost"):
+        family.add_metric((word,), tally[word])
+    return family
+
+
+def _heard(agent: Agent) -> str:
+    if agent.lost:
+        return "lost"
+    if agent.silent:
+        return "silent"
+    return "connected" if agent.connected else "disconnected"
+
+
+def _instances(instances: list[Instance]) -> Metric:
+    family = _gauge("instances", "Instances by state.", ("service", "role", "state"))
+    tally = Tally((i.service, i.role, i.state) for i in instances)
+    for service, role in sorted({(service, role) for service, role, _ in tally}):
+        for state in InstanceState:
+            count = tally[service, role, state]
+            family.add_metric((service, role.value, state.value), count)
+    return family
+
+
+def _services(services: list[Service]) -> Iterator[Metric]:
+    wanted = _gauge("wanted_instances", "Instances wanted now.", ("service", "role"))
+    paused = _gauge("paused", "1: decides but does not act.", ("service",))
+    quarantined = _gauge("quarantined", "1: left alone after an error of ours.", ("service",))
+    for service in services:
+        for role, count in service.memory.wanted.items():
+            wanted.add_metric((service.name, role.value), count)
+        paused.add_metric((service.name,), bool(service.paused))
+        quarantined.add_metric((service.name,), bool(service.quarantine))
+    return iter((wanted, paused, quarantined))
+
+
+def _ratio(services: list[Service], instances: list[Instance]) -> Iterator[Metric]:
+    family = _gauge("ratio", "Prefill per decode instance, both in service.", ("service",))
+    serving = Tally((i.service, i.role) for i in instances if i.state is InstanceState.IN_SERVICE)
+    for service in services:
+        if decodes := serving[service.name, Role.DECODE]:
+            family.add_metric((service.name,), serving[service.name, Role.PREFILL] / decodes)
+    yield family
