@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from heteroscale.words import TOPOLOGY_LEVELS
 
@@ -66,85 +66,89 @@ class Domain:
     agents: frozenset[str]
 
 
-class Tree:
-    """Domains of each affinity level, and the class of each node. Immutable once built."""
+class Paths(NamedTuple):
+    """Where a node hangs, by affinity level; None where it does not say."""
 
-    __slots__ = ("_classes", "_domains")
+    s1: Path | None
+    s2: Path | None
+    """An S1 alone is surely inside one S2, so it stands for a missing one."""
+    cluster: Path
+    """Missing, it is the next level up; at the end the whole fleet."""
+
+
+class Tree:
+    """Domains of each affinity level, and the place and class of each node. Immutable once built."""
+
+    __slots__ = ("_classes", "_domains", "_near")
 
     def __init__(self, nodes: Iterable[Located]) -> None:
         nodes = tuple(nodes)
-        self._domains = {level: _domains(level, nodes) for level in AFFINITY_LEVELS}
-        self._classes = _classes(nodes)
+        paths = {node.agent_id: paths_of(node.topology) for node in nodes}
+        self._domains = {
+            level: _domains(level, {agent: getattr(path, level) for agent, path in paths.items()})
+            for level in AFFINITY_LEVELS
+        }
+        # A node that names no S1 stands alone.
+        self._near = {agent: path.s1 or ("", agent) for agent, path in paths.items()}
+        self._classes = _classes(nodes, self._near, paths)
 
     def domains(self, level: str) -> tuple[Domain, ...]:
         """Return the domains of an affinity level in the order of their paths."""
         return self._domains[level]
+
+    def near(self, agent_id: str) -> Path:
+        """Return the S1 of a node of the tree; one that names none has a path of its own."""
+        return self._near[agent_id]
 
     def class_of(self, agent_id: str) -> SubgroupClass:
         """Return the subgroup class of a node; LOW for one that is not in the tree."""
         return self._classes.get(agent_id, SubgroupClass.LOW)
 
 
-def path_at(topology: Mapping[str, str], level: str) -> Path | None:
-    """Return the path of the domain that holds a node at an affinity level.
-
-    None when the node does not say. An S1 alone is surely inside one S2, so it stands for it; a
-    cluster level that is missing is the next one up, at the end the whole fleet.
-    """
-    names = tuple(topology.get(step, "") for step in _INWARD)
-    if level == "cluster":
-        return names[:_CLUSTER_DEPTH]
-    if level == "s2" and topology.get("s2"):
-        return names[:_S2_DEPTH]
-    return names[:_S1_DEPTH] if topology.get("s1") else None
+def paths_of(topology: Mapping[str, str]) -> Paths:
+    """Return where a node with these labels hangs."""
+    names = tuple([topology.get(level, "") for level in _INWARD])
+    s1 = names[:_S1_DEPTH] if names[_S1_DEPTH - 1] else None
+    s2 = names[:_S2_DEPTH] if names[_S2_DEPTH - 1] else s1
+    return Paths(s1, s2, names[:_CLUSTER_DEPTH])
 
 
-def _domains(level: str, nodes: tuple[Located, ...]) -> tuple[Domain, ...]:
+def _domains(level: str, paths: Mapping[str, Path | None]) -> tuple[Domain, ...]:
     agents: dict[Path, set[str]] = {}
-    for node in nodes:
-        path = path_at(node.topology, level)
+    for agent_id, path in paths.items():
         if path is not None:
-            agents.setdefault(path, set()).add(node.agent_id)
-    same_name = Counter(_own_name(path) for path in agents)
+            agents.setdefault(path, set()).add(agent_id)
+    own_names = {path: next(filter(None, reversed(path)), "fleet") for path in agents}
+    alike = Counter(own_names.values())
     return tuple(
         Domain(
             level,
             path,
-            _own_name(path) if same_name[_own_name(path)] == 1 else "/".join(filter(None, path)),
+            own_names[path] if alike[own_names[path]] == 1 else "/".join(filter(None, path)),
             frozenset(agents[path]),
         )
         for path in sorted(agents)
     )
 
 
-def _own_name(path: Path) -> str:
-    return next(filter(None, reversed(path)), "fleet")
-
-
-def _classes(nodes: tuple[Located, ...]) -> dict[str, SubgroupClass]:
-    near: dict[Path, set[str]] = {}
-    wide: dict[Path, set[str]] = {}
+def _classes(
+    nodes: Iterable[Located], near: Mapping[str, Path], paths: Mapping[str, Paths]
+) -> dict[str, SubgroupClass]:
+    near_types: dict[Path, set[str]] = {}
+    wide_types: dict[Path, set[str]] = {}
+    wide = {}
     for node in nodes:
+        path = paths[node.agent_id]
+        # Where the S2 is missing, the next domain up says how mixed the surroundings are.
+        wide[node.agent_id] = path.s2 if path.s2 and len(path.s2) == _S2_DEPTH else path.cluster
         types = set(node.gpu_types.values())
-        near.setdefault(_near(node), set()).update(types)
-        wide.setdefault(_wide(node), set()).update(types)
-    classes = {}
-    for node in nodes:
-        if len(near[_near(node)]) > 1:
-            classes[node.agent_id] = SubgroupClass.HIGH
-        elif len(wide[_wide(node)]) > 1:
-            classes[node.agent_id] = SubgroupClass.MEDIUM
-        else:
-            classes[node.agent_id] = SubgroupClass.LOW
-    return classes
+        near_types.setdefault(near[node.agent_id], set()).update(types)
+        wide_types.setdefault(wide[node.agent_id], set()).update(types)
 
+    def class_of(agent_id: str) -> SubgroupClass:
+        if len(near_types[near[agent_id]]) > 1:
+            return SubgroupClass.HIGH
+        mixed = len(wide_types[wide[agent_id]]) > 1
+        return SubgroupClass.MEDIUM if mixed else SubgroupClass.LOW
 
-def _near(node: Located) -> Path:
-    """Return the node's S1; a node that names none stands alone."""
-    return path_at(node.topology, "s1") or ("node", node.agent_id)
-
-
-def _wide(node: Located) -> Path:
-    """Return the node's S2, or where that is missing the next domain up."""
-    level = "s2" if node.topology.get("s2") else "cluster"
-    return path_at(node.topology, level) or ()
+    return {agent_id: class_of(agent_id) for agent_id in wide}

@@ -9,7 +9,7 @@ from heteroscale.words import Role
 from heteroscale_coordinator.core.model import Counts
 from heteroscale_coordinator.core.placement.values import Ask, NodeView
 from heteroscale_coordinator.core.spec import RoleSpec
-from heteroscale_coordinator.core.topology import Path, SubgroupClass, Tree, path_at
+from heteroscale_coordinator.core.topology import Path, SubgroupClass, Tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ def seat_nodes(ask: Ask, nodes: Iterable[NodeView], tree: Tree) -> dict[str, Ben
                 roles,
                 {gpu_type: tuple(free[gpu_type]) for gpu_type in sorted(free)},
                 tree.class_of(node.agent_id),
-                path_at(node.topology, "s1") or (node.agent_id,),
+                tree.near(node.agent_id),
             )
     return benches
 
@@ -67,15 +67,32 @@ def room(role: Role, spec: RoleSpec, benches: Iterable[Bench]) -> int:
 def shortfall(
     ask: Ask, counts: Counts, nodes: Sequence[NodeView], benches: Sequence[Bench]
 ) -> str | None:
-    """Say why the nodes of one domain cannot hold ``counts``; None when room for each role is seen.
+    """Say why the nodes of one domain cannot hold ``counts``; None when there are GPUs enough.
 
-    Necessary, not sufficient: roles are looked at one by one.
+    Necessary, not sufficient: GPUs are counted for each role and for all together.
     """
     for role, count in counts.items():
         spec = ask.roles[role]
         if count > 0 and room(role, spec, benches) < count * spec.ranks:
             return _say_short(role, spec, count, nodes, benches)
+    wanted = sum(ask.roles[r].gpus * ask.roles[r].ranks * count for r, count in counts.items())
+    free = _free_together(ask, counts, benches)
+    if free < wanted:
+        return f"{free} GPUs free of the types named, wanted {wanted} ({' and '.join(counts)})"
     return None
+
+
+def _free_together(ask: Ask, counts: Counts, benches: Sequence[Bench]) -> int:
+    return sum(
+        len(indices)
+        for bench in benches
+        for gpu_type, indices in bench.free.items()
+        if any(
+            role in bench.roles and preference(ask.roles[role], gpu_type) is not None
+            for role, count in counts.items()
+            if count > 0
+        )
+    )
 
 
 def _say_short(

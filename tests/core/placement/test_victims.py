@@ -1,0 +1,120 @@
+"""Victims: exactly the step, and the order in which they are chosen."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from heteroscale_coordinator.core.model import Counts
+from heteroscale_coordinator.core.placement import NodeView, Standing, choose_victims
+from heteroscale_coordinator.core.spec import RatioSpec
+from tests.core.placement.fleets import CALM, D, P, node, nodes, stand, standings
+
+HALF = RatioSpec(min=0.5, max=0.5)
+FLEET = [node(name, "H20", s1=f"m-{name}", s2=f"b-{name}") for name in "abc"]
+
+
+def victims(
+    delta: Counts, standing: Sequence[Standing], fleet: Sequence[NodeView] = FLEET
+) -> list[str]:
+    return list(choose_victims(delta, standing, fleet, HALF).instance_ids)
+
+
+def group(name: str, prefill: int, decode: int, agent: str = "a") -> list[Standing]:
+    return [stand(f"{name}-p{n}", P, agent, group=name) for n in range(prefill)] + [
+        stand(f"{name}-d{n}", D, agent, group=name) for n in range(decode)
+    ]
+
+
+@CALM
+@given(st.integers(0, 3), st.integers(0, 3), standings(), nodes())
+def test_victims_are_exactly_the_step_or_none(
+    prefill: int, decode: int, standing: list[Standing], fleet: list[NodeView]
+) -> None:
+    taken = victims({P: prefill, D: decode}, standing, fleet)
+    roles = Counter(one.role for one in standing if one.instance_id in taken)
+    have = Counter(one.role for one in standing)
+    assert len(set(taken)) == len(taken)
+    if have[P] >= prefill and have[D] >= decode:
+        assert (roles[P], roles[D], len(taken)) == (prefill, decode, prefill + decode)
+    else:
+        assert taken == []
+
+
+@CALM
+@given(standings(), nodes())
+def test_the_order_of_the_arguments_does_not_matter(
+    standing: list[Standing], fleet: list[NodeView]
+) -> None:
+    delta = {P: 1, D: 2}
+    assert victims(delta, standing, fleet) == victims(delta, standing[::-1], fleet[::-1])
+
+
+@CALM
+@given(st.integers(1, 3), st.integers(1, 3), st.integers(1, 3))
+def test_balanced_groups_lose_whole_units_and_leave_no_stump(
+    first: int, second: int, units: int
+) -> None:
+    standing = group("x", first, 2 * first) + group("y", second, 2 * second, agent="b")
+    units = min(units, first + second)
+    taken = victims({P: units, D: 2 * units}, standing)
+    left = Counter((one.group, one.role) for one in standing if one.instance_id not in taken)
+    for name in "xy":
+        assert bool(left[name, P]) == bool(left[name, D])
+        assert 2 * left[name, P] == left[name, D]
+
+
+def test_a_role_that_has_too_few_stops_the_whole_step() -> None:
+    answer = choose_victims({P: 1, D: 2}, group("x", 1, 1), FLEET, HALF)
+    assert answer.instance_ids == ()
+    assert answer.reason == "wanted 2 decode, only 1 may be taken"
+
+
+def test_withdrawn_go_first() -> None:
+    standing = [*group("x", 1, 2), stand("w", D, "a", group="x", withdrawn=True)]
+    answer = choose_victims({D: 1}, standing, FLEET, HALF)
+    assert answer.instance_ids == ("w",)
+    assert answer.reason == "decode w of x: already withdrawn"
+
+
+def test_a_stump_is_not_made_even_of_a_sick_node() -> None:
+    fleet = [*FLEET, node("sick", "H20", s1="m", why_not="ECC errors")]
+    last = [stand("last", D, "sick", group="x"), stand("x-p", P, "a", group="x")]
+    assert victims({D: 1}, [*last, *group("y", 1, 2)], fleet)[0] != "last"
+    spare = stand("sick", D, "sick", group="y")
+    assert victims({D: 1}, [*last, *group("y", 1, 2), spare], fleet) == ["sick"]
+
+
+def test_an_instance_without_a_peer_goes_before_one_with() -> None:
+    assert victims({D: 1}, [*group("y", 1, 9), stand("z", D, "a", group="z")]) == ["z"]
+
+
+def test_the_most_unbalanced_group_gives() -> None:
+    standing = group("x", 2, 4) + group("y", 2, 5, agent="b") + group("z", 3, 4, agent="c")
+    assert victims({D: 1}, standing) == ["y-d0"]
+    assert victims({P: 1}, standing) == ["z-p0"]
+
+
+def test_high_class_is_freed_first() -> None:
+    fleet = [node("a", "H20", s1="m0", s2="b0"), node("b", "H20", "L20", s1="m1", s2="b1")]
+    standing = group("x", 1, 2, agent="a") + group("y", 1, 2, agent="b")
+    assert sorted(victims({P: 1, D: 2}, standing, fleet)) == ["y-d0", "y-d1", "y-p0"]
+
+
+def test_the_smallest_group_is_emptied() -> None:
+    standing = group("x", 2, 4) + group("y", 1, 2, agent="b")
+    assert sorted(victims({P: 1, D: 2}, standing)) == ["y-d0", "y-d1", "y-p0"]
+
+
+def test_idle_before_busy_before_unknown_then_the_oldest() -> None:
+    standing = [
+        stand("p", P, "a"),
+        stand("unknown", D, "a", idle=None, age=9),
+        stand("busy", D, "a", idle=3.0, age=9),
+        stand("young", D, "a", idle=0.0, age=1),
+        stand("old", D, "a", idle=0.0, age=2),
+    ]
+    assert victims({D: 3}, standing) == ["old", "young", "busy"]
