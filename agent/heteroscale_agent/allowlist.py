@@ -81,7 +81,11 @@ def _check_parameters(launch: Launch, template: Template) -> None:
         pattern = template.parameters.get(name)
         if pattern is None:
             raise RefusedError(f"template {launch.template!r} has no parameter {name[:80]!r}")
-        if re.fullmatch(pattern, value) is None:
+        try:
+            fits = re.fullmatch(pattern, value) is not None
+        except re.error as error:
+            raise RefusedError(f"parameter {name!r}: {pattern!r} is no pattern: {error}") from error
+        if not fits:
             raise RefusedError(f"parameter {name!r}: {value[:80]!r} does not match {pattern!r}")
 
 

@@ -11,6 +11,8 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
+import structlog
+
 from heteroscale.words import InstanceState, Outcome, WithdrawReason
 from heteroscale_agent.allowlist import RefusedError
 from heteroscale_agent.instances import IllegalChangeError, Instance, Record, moved
@@ -29,6 +31,7 @@ from heteroscale_agent.model import (
 )
 from heteroscale_agent.registry import Registry
 
+_log = structlog.get_logger(__name__)
 _S = InstanceState
 
 
@@ -69,6 +72,11 @@ class Executor:
             result = await self._refuse(command, f"journal cannot be written: {error}")
         except (RefusedError, IllegalChangeError) as error:
             result = await self._refuse(command, str(error))
+        except Exception as error:  # noqa: BLE001 - every command gets an answer
+            # A fault of ours: whether it was carried out is not known, and that is the answer.
+            _log.exception("command.fault", command=command.command_id)
+            result = CommandResult(command.command_id, Outcome.UNKNOWN, f"agent fault: {error!r}")
+            await self._registry.note([self._entry(command, result)])
         return self._with_status(result, command)
 
     async def _refuse(self, command: Command, why: str) -> CommandResult:

@@ -140,6 +140,8 @@ class Journal:
         with self._io:
             os.close(self._fd)
             os.close(self._lock)
+            # A number given up may soon be another file's.
+            self._fd = self._lock = -1
 
     def _flush(self) -> bool:
         if not self._backlog:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from heteroscale.words import GateState, InstanceState, Outcome, Role, WithdrawReason
+from heteroscale_agent.hands.process import Ident, Order
 from heteroscale_agent.model import (
     Action,
     Gate,
@@ -172,6 +173,27 @@ async def test_withdraw_and_reinstate_are_done_when_recorded(world: World) -> No
     await world.passes(1)
     assert world.status().gate_state is GateState.OPEN
     assert world.status().generation == 5
+
+
+async def test_of_two_commands_for_one_generation_one_wins(world: World) -> None:
+    await world.serving()
+    both = [world.command(SOFT), world.command(drain())]
+    results = await asyncio.gather(*(world.body.execute(command) for command in both))
+    assert [result.outcome for result in results] == [Outcome.DONE, Outcome.REFUSED]
+    assert world.status().state is InstanceState.WITHDRAWN
+    assert world.status().generation == 4
+
+
+async def test_a_fault_of_our_own_is_answered_with_unknown(world: World) -> None:
+    await world.serving()
+
+    def fails(order: Order) -> Ident:
+        raise ZeroDivisionError(order.instance_id)
+
+    world.processes.spawn = fails  # type: ignore[method-assign]
+    command = world.command(launch(gpu_indices=(1,)), "i2")
+    assert (await world.body.execute(command)).outcome is Outcome.UNKNOWN
+    assert (await world.body.execute(command)).outcome is Outcome.UNKNOWN
 
 
 async def test_leased_reasons_need_a_lease(world: World) -> None:

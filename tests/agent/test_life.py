@@ -288,6 +288,20 @@ async def test_a_drain_is_reversible_until_term(world: World) -> None:
     assert (result.command_id, result.outcome) == (command.command_id, Outcome.FAILED)
 
 
+async def test_a_second_drain_owes_nothing_to_the_first(world: World) -> None:
+    await world.serving()
+    await world.do(drain(lease=1000.0, settle_time=2.0, quiet_scrapes=8))
+    await world.passes(3)
+    assert "quiet in" in world.status().message
+    await world.do(Reinstate())
+    await world.passes(1)
+    await world.do(drain(lease=1000.0, settle_time=10.0, quiet_scrapes=1))
+    await world.passes(10)
+    assert not world.processes.terminated
+    await world.passes(2)
+    assert world.status().state is InstanceState.TERMINATED
+
+
 async def test_after_term_there_is_no_way_back(world: World) -> None:
     world.processes.obeys_term = False
     await world.serving()
