@@ -227,7 +227,10 @@ class Loop:
         if now - self._ticked_at >= self.state.rules.tick / SPREAD:
             self._ticked_at = now
             letters.append(Letter(Tick()))
-        done = not letters or await self._process(letters, now)
+        if letters:
+            done = await self._process(letters, now)
+        else:  # a store in trouble is asked again, also when there is nothing to tell it
+            done = not self._writer.trouble or await self._writer.commit(Changes(), {}, now)
         if self.now() - self._renewed_at >= self._renew_every:
             self._renew()
         if done:
@@ -240,7 +243,7 @@ class Loop:
         held, self._held = self._held, []
         room = max(BATCH - len(held), 0)
         due = self._ticked_at + self.state.rules.tick / SPREAD - self.now()
-        letters = await self.mailbox.take(0.0 if held else due, room)
+        letters = await self.mailbox.take(0.0 if held or self._writer.trouble else due, room)
         if letters and self._pace.linger and len(letters) < room:
             await asyncio.sleep(self._pace.linger)
             letters += await self.mailbox.take(0.0, room - len(letters))

@@ -38,6 +38,8 @@ log = structlog.get_logger("heteroscale.agents")
 SERVICE = "heteroscale.v1.AgentService"
 MAX_REPORT_BYTES = 256 * 1024
 MAX_EPOCH = 1 << 48
+LAST_WRITE_S = 1.0
+"""What is being written when a stream ends may take so long to leave."""
 _Context = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -106,6 +108,8 @@ class AgentService:
         finally:
             if session is not None:
                 self._leave(session, refusal)
+        if session is not None:
+            await session.settle(LAST_WRITE_S)
         if refusal is not None:
             await self._refuse(refusal, context)
 
@@ -282,12 +286,12 @@ class AgentService:
         self._swept_at = now
         for session in self._sessions:
             if away > 0:
-                session.heard_at += away
-            silent = now - session.heard_at
+                session.excuse(away)
+            silent, stuck = now - session.heard_at, now - (session.writing_since or now)
             if silent > limits.idle:
                 text = f"no whole message for {silent:.0f} s"
                 session.end(grpc.StatusCode.DEADLINE_EXCEEDED, text)
-            elif session.writing_since is not None and now - session.writing_since > limits.stuck:
+            elif stuck > limits.stuck:
                 session.end(grpc.StatusCode.DEADLINE_EXCEEDED, "the agent does not read")
         self._sessions.forget(now)
 

@@ -98,7 +98,7 @@ class Session:
         self.ending: Refusal | None = None
         self._write, self._task, self._now = write, task, now
         self._sequence = sequence
-        self._acked = -1
+        self._acked = sequence - 1
         self._unacked = 0
         self._owed: dict[int, int] = {sequence: 1}
         self.greeted = self._payment(sequence)
@@ -138,6 +138,8 @@ class Session:
             self._writer = None
 
     def _next(self) -> Any:
+        if self._closed:
+            return None
         if self._commands:
             return self._commands.popleft()
         if self._renewal is not None:
@@ -176,6 +178,12 @@ class Session:
 
         return paid
 
+    def excuse(self, seconds: float) -> None:
+        """Take back so much silence: it was our own absence."""
+        self.heard_at += seconds
+        if self.writing_since is not None:
+            self.writing_since += seconds
+
     # ---- end -------------------------------------------------------------------------------------
 
     def end(self, code: grpc.StatusCode, text: str) -> None:
@@ -185,7 +193,14 @@ class Session:
             self._task.cancel()
 
     def close(self) -> None:
-        """Write no more."""
+        """Queue nothing more."""
         self._closed = True
+        self._commands.clear()
+        self._renewal = None
+
+    async def settle(self, patience: float) -> None:
+        """Wait for the message that is being written: a status must not overtake it."""
+        if self._writer is not None:
+            await asyncio.wait({self._writer}, timeout=patience)
         if self._writer is not None:
             self._writer.cancel()
