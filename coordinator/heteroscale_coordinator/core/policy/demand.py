@@ -34,9 +34,6 @@ class Demand:
 
 UNKNOWN = "unknown"
 
-MOST_SHORT = 4.0
-"""A choked prefill asks for at most this multiple of itself at once; what it is short of is a guess."""
-
 
 def demand_on(
     role: Role,
@@ -138,50 +135,3 @@ def steady_share(engines: Sequence[Engine], view: ServiceView) -> tuple[int, int
     """Return (heard all through the long window, carrying traffic) of a role's engines."""
     carrying = [engine for engine in engines if engine.carrying]
     return sum(_steady(engine, view) for engine in carrying), len(carrying)
-
-
-# ---- a choked prefill ----------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Choke:
-    """Prefill starves decode: why, and the prefill instances that would not."""
-
-    why: str
-    prefill: int
-
-
-def choked_prefill(engines: Engines, spec: ServiceSpec, demand: Demand) -> Choke | None:
-    """Return how prefill starves decode; None when it does not.
-
-    A queue that stood at prefill all through the short window, none at decode, and decode serving
-    less than it is asked for, or less than a window ago: falling decode tokens with a queue are
-    overload, never a reason to shrink.
-    """
-    policy = spec.policy
-    if demand.value is None or demand.served is None:
-        return None
-    waiting = signals.gauge_lowest("waiting", policy.window_out)
-    counts = {role: sum(e.carrying for e in engines[role]) for role in engines}
-    queues = {role: signals.total(engines[role], waiting) for role in engines}
-    prefill, decode = queues[Role.PREFILL], queues[Role.DECODE]
-    allowed = policy.consent.queue_per_instance
-    if not prefill or prefill <= allowed * counts[Role.PREFILL]:
-        return None
-    if decode is None or decode > allowed * counts[Role.DECODE]:
-        return None
-    before = signals.total(
-        engines[Role.DECODE],
-        signals.rate_of("generation_tokens", policy.window_out, policy.window_out),
-    )
-    asked = max(demand.value, before or 0.0)
-    if demand.served >= (1 - policy.tolerance_in) * asked:
-        return None
-    why = (
-        f"{prefill:.0f} requests wait at prefill while decode serves {demand.served:.0f} of "
-        f"{asked:.0f} tok/s"
-    )
-    # What serves this share of the demand must grow by its inverse; nothing served says no number.
-    short = asked / demand.served if demand.served else math.inf
-    count = counts[Role.PREFILL]
-    return Choke(why, max(count + 1, math.ceil(count * min(short, MOST_SHORT) - 1e-9)))

@@ -89,7 +89,7 @@ def _prefill_need(scene: Scene) -> Need | None:
         count, why = max(count, scene.choked.prefill), scene.choked.why
         scene.inputs["needed_prefill"] = f"{count} prefill to be starved no more"
         decode = max(decode, ratio.decode_for(count, scene.spec.ratio))
-    if ratio.prefill_for(decode, count, scene.spec.ratio) <= present[Role.PREFILL]:
+    if not why or ratio.prefill_for(decode, count, scene.spec.ratio) <= present[Role.PREFILL]:
         return None
     return Need({Role.PREFILL: count, Role.DECODE: decode}, why, "prefill")
 
@@ -113,9 +113,9 @@ def mend_ratio(scene: Scene) -> Verdict | Held | None:
     """Launch the prefill that the ratio's band lacks, once nothing wanted is missing."""
     if Role.PREFILL not in scene.loads:
         return None
-    present = scene.present
-    low = ratio.prefill_limits(present[Role.DECODE], scene.spec.ratio).low
-    missing = any(present[role] < n for role, n in scene.memory.wanted.items())
+    present, wanted = scene.present, scene.memory.wanted
+    low = ratio.prefill_limits(wanted[Role.DECODE], scene.spec.ratio).low
+    missing = any(present[role] < n for role, n in wanted.items())
     if missing or present[Role.PREFILL] >= low:
         return None
     why = f"prefill is {present[Role.PREFILL]}, the ratio asks for {low}"

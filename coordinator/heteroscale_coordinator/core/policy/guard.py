@@ -1,9 +1,10 @@
 """The latency guard: a safety net under the demand law, with one tier.
 
 A mean above the SLO's breach factor adds a step: a fraction of the in-service count *when the breach
-began*, so that steps never compound; at most one for each start-up time (p90) plus window, and none
-while that much is still starting. TTFT points to prefill unless requests are seen to wait at decode;
-TBT points to decode. The ratio band and the bounds hold.
+began*, so that steps never compound. At most one for each start-up time (p90) plus window, none
+while that much is still starting, and none beyond twice what served when it began. TTFT points to
+prefill unless requests are seen to wait at decode; TBT points to decode. The ratio band and the
+bounds hold.
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ import math
 from dataclasses import replace
 
 from heteroscale.words import Role
-from heteroscale_coordinator.core.model import Verdict
+from heteroscale_coordinator.core.model import Breach, Verdict
 from heteroscale_coordinator.core.policy import latency, ratio, signals
 from heteroscale_coordinator.core.policy.grow import backoff, launch
 from heteroscale_coordinator.core.policy.latency import Latency
 from heteroscale_coordinator.core.policy.scene import Held, Scene
 from heteroscale_coordinator.core.policy.stability import startup_p90
+
+LEAST_STEPS = 3
+"""Steps that a breach may take even where they more than double a small count."""
 
 
 def guard(scene: Scene) -> Verdict | Held | None:
@@ -27,7 +31,12 @@ def guard(scene: Scene) -> Verdict | Held | None:
         return None
     role = leading_role(scene, worst)
     size = step_size(breach.counts.get(role, 0), scene.policy.guard.step)
-    blocked = _pending(scene, role, size) or _too_soon(scene) or backoff(scene)
+    blocked = (
+        _exhausted(scene, breach, role, size)
+        or _pending(scene, role, size)
+        or _too_soon(scene)
+        or backoff(scene)
+    )
     if blocked:
         return replace(blocked, reason=f"In breach: {worst.text}. {blocked.reason}")
     scene.inputs["guard"] = (
@@ -61,6 +70,19 @@ def _waiting(scene: Scene, role: Role) -> float:
     measure = signals.gauge_mean("waiting", scene.policy.window_out)
     total = signals.total(scene.signals.engines(role), measure) or 0.0
     return total / max(1, scene.signals.roles[role].carrying)
+
+
+def _exhausted(scene: Scene, breach: Breach, role: Role, size: int) -> Held | None:
+    """Return why more of the same would not help: the count has doubled and latency is no better.
+
+    Few instances may take a few steps more than that. Demand goes on being followed.
+    """
+    began = breach.counts.get(role, 0)
+    most = max(2 * began, began + LEAST_STEPS * size)
+    if scene.present[role] + size <= most:
+        return None
+    scene.inputs["guard"] = f"{scene.present[role]} {role.value}, {began} when the breach began"
+    return Held("guard", "What served when it began has doubled; more of the same does not help.")
 
 
 def _pending(scene: Scene, role: Role, size: int) -> Held | None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from heteroscale.words import Role
 from heteroscale_coordinator.core.model import PolicyMemory, SoftScaleIn
-from heteroscale_coordinator.core.policy import bounds, latency
+from heteroscale_coordinator.core.policy import bounds, latency, ratio
 from heteroscale_coordinator.core.policy.scene import Scene
 from heteroscale_coordinator.core.policy.shrink import is_low
 from heteroscale_coordinator.core.policy.soft import LANDING
@@ -24,11 +24,20 @@ def wanted_now(scene: Scene) -> dict[Role, int]:
     """
     remembered, spec = scene.memory.wanted, scene.spec
     if any(role in remembered for role in spec.roles):
-        return bounds.clamp(remembered, spec)
+        return _with_prefill_found(bounds.clamp(remembered, spec), scene)
     least, present = bounds.starting_counts(spec), scene.present
     if not any(present.values()):
         return least
     return bounds.clamp({role: max(n, present[role]) for role, n in least.items()}, spec)
+
+
+def _with_prefill_found(wanted: dict[Role, int], scene: Scene) -> dict[Role, int]:
+    """Return the counts with prefill that the ratio lacks taken from what is there in surplus."""
+    if Role.PREFILL not in wanted:
+        return wanted
+    low = ratio.prefill_limits(wanted[Role.DECODE], scene.spec.ratio).low
+    found = min(low, scene.present[Role.PREFILL], scene.spec.roles[Role.PREFILL].max)
+    return {**wanted, Role.PREFILL: max(wanted[Role.PREFILL], found)}
 
 
 def remember(scene: Scene) -> PolicyMemory:

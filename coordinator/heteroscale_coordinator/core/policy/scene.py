@@ -16,7 +16,8 @@ from heteroscale_coordinator.core.model import (
     counts_as_supply,
 )
 from heteroscale_coordinator.core.policy import bounds, demand, latency, ratio, supply
-from heteroscale_coordinator.core.policy.demand import Choke, Demand
+from heteroscale_coordinator.core.policy.choke import Choke, choked_prefill
+from heteroscale_coordinator.core.policy.demand import Demand
 from heteroscale_coordinator.core.policy.latency import Latency
 from heteroscale_coordinator.core.policy.signals import Signals, observe_signals
 from heteroscale_coordinator.core.policy.supply import Supply
@@ -117,7 +118,7 @@ def look(view: ServiceView) -> Scene:
     asked = {role: demand.demand_on(role, engines, spec) for role in spec.roles}
     choked = None
     if Role.PREFILL in spec.roles:
-        choked = demand.choked_prefill(engines, spec, asked[spec.sizing_role])
+        choked = choked_prefill(engines, spec, asked)
     loads = {
         role: Load(asked[role], supply.supply_of(role, engines[role], spec)) for role in spec.roles
     }

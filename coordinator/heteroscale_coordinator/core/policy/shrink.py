@@ -62,11 +62,11 @@ def _carried_after(scene: Scene, after: Counts) -> list[consent.Consent]:
 
 def keep_ratio(scene: Scene) -> Verdict | Held | None:
     """Withdraw prefill beyond the ratio's band (too few are launched by ``mend_ratio``)."""
-    present = scene.present
-    whole = all(present[role] >= n for role, n in scene.memory.wanted.items())
-    if Role.PREFILL not in scene.loads or scene.memory.soft is not None or not whole:
+    present, wanted = scene.present, scene.memory.wanted
+    missing = any(present[role] < n for role, n in wanted.items())
+    if Role.PREFILL not in scene.loads or scene.memory.soft is not None or missing:
         return None
-    high = ratio.prefill_limits(present[Role.DECODE], scene.spec.ratio).high
+    high = ratio.prefill_limits(wanted[Role.DECODE], scene.spec.ratio).high
     most = max(high, scene.spec.roles[Role.PREFILL].min)
     if present[Role.PREFILL] <= most:
         return None
@@ -78,9 +78,9 @@ def keep_ratio(scene: Scene) -> Verdict | Held | None:
     )
     if blocked:
         return _explained(blocked, doing)
-    return withdraw(
-        scene, after, bound_by="ratio", reason=f"{doing}: withdrawn and watched.", wanted=after
-    )
+    reason = f"{doing}: {present[Role.PREFILL] - prefill} withdrawn and watched."
+    keep = {**wanted, Role.PREFILL: prefill}
+    return withdraw(scene, after, bound_by="ratio", reason=reason, wanted=keep)
 
 
 def shrink(scene: Scene) -> Verdict | Held | None:

@@ -1,0 +1,80 @@
+"""A choked prefill starves decode: falling decode tokens with a queue are overload, never a lull."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from heteroscale.words import Role
+from heteroscale_coordinator.core.policy import signals
+from heteroscale_coordinator.core.policy.demand import Demand, Engines
+from heteroscale_coordinator.core.spec import ServiceSpec
+
+MOST_SHORT = 4.0
+"""A choked prefill asks for at most this multiple of what serves; more would trust a guess."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choke:
+    """How prefill starves decode: why in words, and the prefill instances that would not."""
+
+    why: str
+    prefill: int
+
+
+def choked_prefill(
+    engines: Engines, spec: ServiceSpec, demands: Mapping[Role, Demand]
+) -> Choke | None:
+    """Return how prefill starves decode; None when it does not.
+
+    It does when a queue stood at prefill all through the short window, none at decode, and decode
+    serves less than it is asked for, or less than a window ago.
+    """
+    demand = demands[Role.DECODE]
+    waiting = _standing_queue(engines, spec)
+    if waiting is None or demand.value is None or demand.served is None:
+        return None
+    asked = max(demand.value, _served_before(engines, spec))
+    if demand.served >= (1 - spec.policy.tolerance_in) * asked:
+        return None
+    why = (
+        f"{waiting:.0f} requests wait at prefill while decode serves {demand.served:.0f} of "
+        f"{asked:.0f} tok/s"
+    )
+    return Choke(why, _prefill_needed(engines, demands, asked / max(demand.served, 1e-9)))
+
+
+def _standing_queue(engines: Engines, spec: ServiceSpec) -> float | None:
+    """Return the requests that stood at prefill all through the window; None if decode queues too."""
+    lowest = signals.gauge_lowest("waiting", spec.policy.window_out)
+    allowed = spec.policy.consent.queue_per_instance
+    prefill, decode = (signals.total(engines[role], lowest) for role in (Role.PREFILL, Role.DECODE))
+    if not prefill or prefill <= allowed * _carrying(engines, Role.PREFILL):
+        return None
+    if decode is None or decode > allowed * _carrying(engines, Role.DECODE):
+        return None
+    return prefill
+
+
+def _served_before(engines: Engines, spec: ServiceSpec) -> float:
+    length = spec.policy.window_out
+    rate = signals.rate_of("generation_tokens", length, length)
+    return signals.total(engines[Role.DECODE], rate) or 0.0
+
+
+def _prefill_needed(engines: Engines, demands: Mapping[Role, Demand], starved: float) -> int:
+    """Return how many would serve what is asked, backlog within its horizon included.
+
+    What a saturated prefill serves is its measured capacity, whatever its target says, so it must
+    grow as demand is to served; where that is unknown, as decode is starved. At least one more.
+    """
+    demand, count = demands[Role.PREFILL], _carrying(engines, Role.PREFILL)
+    short = starved
+    if demand.value and demand.served:
+        short = demand.value / demand.served
+    return max(count + 1, math.ceil(count * min(short, MOST_SHORT) - 1e-9))
+
+
+def _carrying(engines: Engines, role: Role) -> int:
+    return sum(engine.carrying for engine in engines[role])
