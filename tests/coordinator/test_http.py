@@ -85,9 +85,9 @@ async def test_metrics_tell_the_fleet_as_it_is(port: int, loop: TwinLoop, metric
     assert value("instances", **chat, role="decode", state="withdrawn") == 1
     assert value("instances", **chat, role="decode", state="lost") == 0
     assert value("ratio", **chat) == pytest.approx(1 / 3)
-    assert value("demand_tokens_per_second", **chat) == 7000
-    assert value("supply_tokens_per_second", **chat) == 8000
-    assert value("signal", **chat, signal="demand", unit="tokens/s") == 7000
+    assert value("demand_tokens_per_second", **chat, role="decode") == 7000
+    assert value("supply_tokens_per_second", **chat, role="decode") == 8000
+    assert value("signal", **chat, signal="decode_demand", unit="tokens/s") == 7000
     assert value("agents", state="connected") == 1
     assert value("agents", state="silent") == 1
     assert value("quarantined", **chat) == 0
@@ -99,9 +99,9 @@ async def test_what_is_unknown_has_no_series(port: int, loop: TwinLoop, metrics:
     filled(loop, metrics)
     loop.commit(Changes({"new": replace(service("new"), quarantine="boom")}))
     value = series((await get(port, "/metrics")).text)
-    assert value("signal", service="chat", signal="tbt", unit="s") is None
+    assert value("signal", service="chat", signal="decode_tbt", unit="s") is None
     assert value("ratio", service="new") is None
-    assert value("demand_tokens_per_second", service="new") is None
+    assert value("demand_tokens_per_second", service="new", role="decode") is None
     assert value("quarantined", service="new") == 1
 
 

@@ -205,7 +205,7 @@ async def test_a_service_shows_counts_ratio_signals_and_its_last_decision(
     assert shown.condition == "ready"
     assert shown.last_decision.action == "hold"
     signals = {s.name: s.value if s.HasField("value") else None for s in shown.signals}
-    assert signals == {"demand": 7000.0, "supply": 8000.0, "tbt": None}
+    assert signals == {"decode_demand": 7000.0, "decode_supply": 8000.0, "decode_tbt": None}
     listed = await stub.ListServices(pb.ListServicesRequest())
     assert list(listed.services) == [shown]
 
@@ -343,8 +343,8 @@ async def test_explain_tells_why_and_what_would_change_it(
     assert answer.decision.repeat_count == 4
     lines = list(answer.lines)
     assert lines[0] == f"chat: hold: {decision().reason}"
-    assert "  demand = 7000 tokens/s (ok, 100% of instances heard)" in lines
-    assert "  tbt = unknown (missing, 0% of instances heard)" in lines
+    assert "  decode_demand = 7000 tokens/s (ok, 100% of instances heard)" in lines
+    assert "  decode_tbt = unknown (missing, 0% of instances heard)" in lines
     assert "  R = 7000 ÷ 8000 = 0.875" in lines
     everything = "\n".join(lines)
     assert "scale-out: demand above 8800 tokens/s (1.10 × supply 8000) over 15s" in everything

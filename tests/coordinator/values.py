@@ -136,9 +136,9 @@ def decision(
         {"R": f"{demand:.0f} ÷ 8000 = {demand / 8000:.3f}"},
         ("i-1",) if action is not Action.HOLD else (),
         signals=(
-            SignalValue("demand", demand, "tokens/s", "ok"),
-            SignalValue("supply", 8000.0, "tokens/s", "ok"),
-            SignalValue("tbt", None, "s", "missing", 0.0),
+            SignalValue("decode_demand", demand, "tokens/s", "ok"),
+            SignalValue("decode_supply", 8000.0, "tokens/s", "ok"),
+            SignalValue("decode_tbt", None, "s", "missing", 0.0),
         ),
         last_at=at,
     )

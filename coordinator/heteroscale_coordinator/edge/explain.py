@@ -17,11 +17,13 @@ _BOUND = {
     "guard": "the latency guard decided: the SLO is broken",
     "consent": "a scale-in was due, but not everything agreed to it",
     "ratio": "the ratio between prefill and decode set the step",
-    "bounds": "min, max, the GPU budget or the largest step set the limit",
+    "prefill": "prefill's own demand decided",
+    "step": "the largest step that is allowed at once set the limit",
+    "bounds": "min, max or the GPU budget set the limit",
+    "backoff": "a launch failed a short while ago; the next one waits",
     "cooldown": "a change was due, but the last one is too young",
     "coverage": "too few of its instances have been heard",
     "placement": "a change was due, but it has no place",
-    "pending": "what is being started is waited for",
     "observation": "a soft scale-in is under observation",
     "wanted": "instances are missing of the wanted counts",
     "partition": "too many agents are silent at once: nothing is replaced",
@@ -86,7 +88,7 @@ def _changes(
     yield from _switches(service, shown)
     policy, memory = service.spec.policy, service.memory
     known = {s.name: s.value for s in decision.signals} if decision else {}
-    supply = known.get("supply")
+    supply = known.get(f"{service.spec.sizing_role}_supply")
     yield _threshold("scale-out", "above", 1 + policy.tolerance_out, supply, policy.window_out)
     yield (
         _threshold("scale-in", "below", 1 - policy.tolerance_in, supply, policy.window_in)
@@ -138,7 +140,9 @@ def _slo(service: Service) -> Iterator[str]:
 def _waits(policy: PolicySpec, memory: PolicyMemory, now: float) -> Iterator[str]:
     if memory.last_out_at is not None:
         yield from _until("cooldown: no scale-out", memory.last_out_at + policy.cooldown_out, now)
-    changed = [at for at in (memory.last_out_at, memory.last_guard_at, memory.last_in_at) if at is not None]
+    changed = [
+        at for at in (memory.last_out_at, memory.last_guard_at, memory.last_in_at) if at is not None
+    ]
     if changed:
         end = max(changed) + policy.cooldown_in * memory.cooldown_in_factor
         yield from _until("cooldown: no scale-in", end, now)

@@ -22,7 +22,7 @@ from heteroscale_coordinator.edge.ports import Decisions, Loop
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _OWN_FAMILIES = ("demand", "supply")
-"""Signals that have a family of their own beside the general one."""
+"""Signals ``<role>_<name>`` that have a family of their own beside the general one."""
 
 
 class Metrics:
@@ -129,7 +129,9 @@ class StateCollector(Collector):
     def _signals(self, services: list[Service]) -> Iterator[Metric]:
         every = _gauge("signal", "A signal of the last decision.", ("service", "signal", "unit"))
         own = {
-            name: _gauge(f"{name}_tokens_per_second", f"The {name} last decided on.", ("service",))
+            name: _gauge(
+                f"{name}_tokens_per_second", f"The {name} last decided on.", ("service", "role")
+            )
             for name in _OWN_FAMILIES
         }
         for service in services:
@@ -138,8 +140,9 @@ class StateCollector(Collector):
                 if value is None:
                     continue
                 every.add_metric((service.name, name, unit), value)
-                if name in own:
-                    own[name].add_metric((service.name,), value)
+                role, _, kind = name.partition("_")
+                if kind in own:
+                    own[kind].add_metric((service.name, role), value)
         return iter((every, *own.values()))
 
 
