@@ -21,7 +21,7 @@ from heteroscale_workbench.engine_sim.faults import Faults
 from heteroscale_workbench.engine_sim.kv import LINE_LIMIT
 from heteroscale_workbench.engine_sim.server import EngineServer
 from heteroscale_workbench.engine_sim.settings import Flavour, Mode, Settings
-from heteroscale_workbench.profiles import EngineProfile, load_profile, parse_profile
+from heteroscale_workbench.profiles import EngineProfile, parse_profile
 from heteroscale_workbench.router import free_port
 
 PROFILE = """
@@ -192,7 +192,6 @@ __all__ = [
     "EngineProcess",
     "Serving",
     "engine_process",
-    "load_profile",
     "profile",
     "serving",
     "settings",

@@ -101,7 +101,7 @@ async def test_memory_admits_only_what_fits_and_the_rest_waits() -> None:
         for task in (first, second):
             assert (await task)[0] == 200
         assert sim.engine.held == 0
-        assert sim.engine.empty.is_set()
+        assert sim.engine.in_flight == 0
 
 
 async def test_no_more_run_together_than_the_batch_allows() -> None:

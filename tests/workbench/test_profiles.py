@@ -119,9 +119,9 @@ def test_tables_become_a_profile_and_holes_carry_on_the_line(tmp_path: Path) -> 
     assert list(read.gpus) == ["X"]  # Y has no prefill and decode rows
     gpu = read.gpu("X")
     assert gpu.kv_capacity_tokens == 1600
-    assert gpu.prefill.lengths == (100, 200)
+    assert list(gpu.prefill.lengths) == [100, 200]
     assert gpu.prefill_seconds(150) == pytest.approx(0.025)
-    assert gpu.decode.step_ms == ((10, 11, 13), (20, 24, 32))
+    assert [list(row) for row in gpu.decode.step_ms] == [[10, 11, 13], [20, 24, 32]]
 
 
 def test_tables_without_a_match_are_refused(tmp_path: Path) -> None:

@@ -26,6 +26,9 @@ READY_POLL = 0.05
 WORKER_TIMEOUT = 30.0
 STOP_GRACE = 5.0
 CALL_TIMEOUT = 5.0
+LEAST_LOAD = "least_load"
+"""The worker with the fewest requests in flight; fair to a fleet of unlike GPUs. The router's own
+power_of_two refuses to start without two workers, so this is cache_aware that always balances."""
 _RETRIES = re.compile(r"^smg_worker_retries_total\{[^}]*\} (\S+)$", re.MULTILINE)
 
 
@@ -62,7 +65,7 @@ class Router:
     Args:
         port: where it serves; 0 takes a free one at each first start, and keeps it.
         metrics_port: where its Prometheus metrics are; 0 as above.
-        policy: how it picks a worker of a role.
+        policy: how it picks a worker of a role: ``least_load``, or one of the router's own.
         log: file that its output is appended to; None throws it away.
         retries: False disables them; True is for tests that must see one.
         health_interval: seconds between its health checks; three failures take a worker out.
@@ -76,7 +79,7 @@ class Router:
         host: str = "127.0.0.1",
         port: int = 0,
         metrics_port: int = 0,
-        policy: str = "round_robin",
+        policy: str = LEAST_LOAD,
         log: Path | None = None,
         retries: bool = False,
         health_interval: int = 5,
@@ -107,7 +110,8 @@ class Router:
         """Return the command line it is started with."""
         flags = [
             *("--host", self.host, "--port", str(self.port), "--pd-disaggregation"),
-            *("--policy", self._policy, "--disable-circuit-breaker"),
+            *_policy_flags(self._policy),
+            "--disable-circuit-breaker",
             *("--prometheus-host", self.host, "--prometheus-port", str(self.metrics_port)),
             *("--worker-startup-check-interval", "1", "--worker-startup-timeout-secs", "600"),
             *("--health-check-interval-secs", str(self._health_interval)),
@@ -239,6 +243,13 @@ class Router:
         trace: TracebackType | None,
     ) -> None:
         await self.stop()
+
+
+def _policy_flags(policy: str) -> list[str]:
+    if policy != LEAST_LOAD:
+        return ["--policy", policy]
+    always = ["--balance-abs-threshold", "0", "--balance-rel-threshold", "1.0"]
+    return ["--policy", "cache_aware", *always]
 
 
 async def _poll(condition: Callable[[], Awaitable[bool]]) -> None:

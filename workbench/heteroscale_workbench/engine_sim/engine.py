@@ -28,9 +28,6 @@ class Engine:
         self.queues: dict[Stage, dict[Job, None]] = {stage: {} for stage in Stage}
         self.held = 0
         """KV tokens in use."""
-        self.empty = asyncio.Event()
-        """Set while no request is in flight."""
-        self.empty.set()
         self._reserved = 0
         self._context = 0  # tokens of context over all that run
         self._profile = settings.gpu_profile
@@ -292,9 +289,6 @@ class Engine:
         job.stage = stage
         if stage is not Stage.ENDED:
             self.queues[stage][job] = None
-            self.empty.clear()
-        elif not self.in_flight:
-            self.empty.set()
 
     def _end(self, job: Job, reason: str, error: EngineError | None = None) -> None:
         """End a request once: free what it holds, count it, wake its client."""

@@ -73,8 +73,8 @@ async def _serve(
     if background[0].done():
         background[0].result()  # a bug in the loop: raise it rather than serve nobody for ever
     server.draining = True
-    await _drain(engine, settings.shutdown_timeout)
-    _cut_all(engine, runner)
+    if not await _drained(server, settings.shutdown_timeout):
+        _cut_all(engine, runner)
     for task in background:
         task.cancel()
     await asyncio.gather(*background, return_exceptions=True)
@@ -119,10 +119,11 @@ async def _told_to_stop(stop: asyncio.Event, within: float | None) -> bool:
         return False
 
 
-async def _drain(engine: Engine, timeout_s: float) -> None:
+async def _drained(server: EngineServer, within: float) -> bool:
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(timeout_s):
-            await engine.empty.wait()
+        async with asyncio.timeout(within):
+            await server.quiet.wait()
+    return server.quiet.is_set()
 
 
 def _cut_all(engine: Engine, runner: web.AppRunner) -> None:

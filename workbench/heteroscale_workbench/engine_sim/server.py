@@ -37,6 +37,10 @@ class EngineServer:
         self, engine: Engine, exposition: Exposition, faults: Faults, seen: SeenWriter | None
     ) -> None:
         self.draining = False
+        self.quiet = asyncio.Event()
+        """Set while no request is being answered, to its last byte."""
+        self.quiet.set()
+        self._answering = 0
         self._engine = engine
         self._settings = engine.settings
         self._exposition = exposition
@@ -83,6 +87,8 @@ class EngineServer:
         self._remember(request_id)
         job, answer = self._job(request_id, asked, chat=chat)
         self._engine.submit(job)
+        self._answering += 1
+        self.quiet.clear()
         try:
             if asked.stream:
                 return await self._stream(request, job, answer, asked)
@@ -90,6 +96,9 @@ class EngineServer:
             return web.json_response(answer.whole())
         finally:
             self._engine.abort(job)
+            self._answering -= 1
+            if not self._answering:
+                self.quiet.set()
 
     def _job(self, request_id: str, asked: Asked, *, chat: bool) -> tuple[Job, Answer]:
         # A prefill makes one token, whatever was asked for; the decode makes them all.
