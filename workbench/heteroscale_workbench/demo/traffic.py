@@ -13,12 +13,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, cycle, pairwise
 
+from heteroscale_workbench.load.traces import Arrival
+
 MAX_PROMPT = 2000
 MAX_OUTPUT = 240
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival:
+class Asked:
     """A request: ``gap`` since the one before in units of the mean gap, and its tokens."""
 
     gap: float
@@ -26,21 +28,19 @@ class Arrival:
     output: int
 
 
-def generated(prompt: float, output: float, seed: int = 1) -> Iterator[Arrival]:
+def generated(prompt: float, output: float, seed: int = 1) -> Iterator[Asked]:
     """Draw Poisson arrivals with sizes spread around the means; the same for a seed."""
     draw = random.Random(seed)  # noqa: S311 - a reproducible load, not a secret
     for _ in count():
-        yield Arrival(
+        yield Asked(
             draw.expovariate(1.0),
             max(8, round(draw.gammavariate(4.0, prompt / 4.0))),
             max(4, round(draw.gammavariate(4.0, output / 4.0))),
         )
 
 
-def replayed(
-    rows: Sequence[tuple[float, int, int]], prompt: float, output: float
-) -> Iterator[Arrival]:
-    """Play the rows ``(t_s, input_tokens, output_tokens)`` again and again.
+def replayed(rows: Sequence[Arrival], prompt: float, output: float) -> Iterator[Asked]:
+    """Play the rows of a trace again and again.
 
     Sizes are scaled by one factor each, so that their means become ``prompt`` and ``output``: the
     simulated engines are that much slower than real ones. The largest are capped.
@@ -56,7 +56,7 @@ def replayed(
     by_output = output / max(1.0, sum(row[2] for row in rows) / len(rows))
     gaps = [mean_gap, *(b[0] - a[0] for a, b in pairwise(rows))]
     for gap, (_, in_tokens, out_tokens) in cycle(zip(gaps, rows, strict=True)):
-        yield Arrival(
+        yield Asked(
             gap / mean_gap,
             min(MAX_PROMPT, max(1, round(in_tokens * by_prompt))),
             min(MAX_OUTPUT, max(1, round(out_tokens * by_output))),
@@ -66,16 +66,16 @@ def replayed(
 class Pacer:
     """Turns a level in output tokens per second into arrivals that are due."""
 
-    def __init__(self, arrivals: Iterator[Arrival], mean_output: float) -> None:
+    def __init__(self, arrivals: Iterator[Asked], mean_output: float) -> None:
         self._arrivals = arrivals
         self._mean_output = mean_output
         self._next = next(arrivals)
         self._until = self._next.gap
 
-    def advance(self, seconds: float, level: float) -> list[Arrival]:
+    def advance(self, seconds: float, level: float) -> list[Asked]:
         """Return the arrivals of the next ``seconds`` at ``level`` output tokens per second."""
         self._until -= seconds * level / self._mean_output
-        due: list[Arrival] = []
+        due: list[Asked] = []
         while self._until <= 0:
             due.append(self._next)
             self._next = next(self._arrivals)

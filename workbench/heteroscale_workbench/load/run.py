@@ -7,6 +7,7 @@ import secrets
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -109,11 +110,17 @@ class LoadRun:
     """Sends ``arrivals`` to ``url``.
 
     ``await run()`` once, or let it run as a task and look at ``snapshot()``; ``stop()`` ends the
-    sending early, what is in flight is followed to its end.
+    sending early, what is in flight is followed to its end. A ``live`` run goes on after its
+    arrivals: what is given to ``offer`` leaves at once, until ``stop()``.
     """
 
     def __init__(
-        self, url: str, arrivals: Sequence[Arrival], options: LoadOptions | None = None
+        self,
+        url: str,
+        arrivals: Sequence[Arrival] = (),
+        options: LoadOptions | None = None,
+        *,
+        live: bool = False,
     ) -> None:
         self.run_id = secrets.token_hex(4)
         self._options = options or LoadOptions()
@@ -123,7 +130,9 @@ class LoadRun:
             self._options.timeout,
             self._options.exact_events,
         )
-        self._arrivals = arrivals
+        self._arrivals = list(arrivals)
+        self._live = live
+        self._offered = asyncio.Event()
         self._seen = SeenReader(self._options.seen_dir) if self._options.seen_dir else None
         self._seen_at = float("-inf")
         self._stopping = asyncio.Event()
@@ -147,6 +156,14 @@ class LoadRun:
     def stop(self) -> None:
         """Send nothing more."""
         self._stopping.set()
+        self._offered.set()
+
+    def offer(self, prompt_tokens: int, output_tokens: int) -> None:
+        """Send one more request now; only for a live run."""
+        if not self._live:
+            raise ValueError("only a live run takes offers")
+        self._arrivals.append(Arrival(self.elapsed, prompt_tokens, output_tokens))
+        self._offered.set()
 
     async def run(self) -> LoadReport:
         """Send everything, wait for every answer, and report.
@@ -220,7 +237,9 @@ class LoadRun:
     # ---- one request -----------------------------------------------------------------------
 
     async def _send_all(self, http: aiohttp.ClientSession) -> None:
-        for number, arrival in enumerate(self._arrivals):
+        for number in count():
+            if (arrival := await self._arrival(number)) is None:
+                return
             late = self.elapsed - arrival.at
             if late < 0 and await self._stopped_within(-late):
                 return
@@ -233,6 +252,15 @@ class LoadRun:
             task = asyncio.create_task(self._one(http, flight))
             self._in_flight.add(task)
             task.add_done_callback(self._in_flight.discard)
+
+    async def _arrival(self, number: int) -> Arrival | None:
+        """Return the arrival of this number, waiting for an offer in a live run."""
+        while number >= len(self._arrivals):
+            if not self._live or self._stopping.is_set():
+                return None
+            self._offered.clear()
+            await self._offered.wait()
+        return self._arrivals[number]
 
     async def _stopped_within(self, seconds: float) -> bool:
         try:
