@@ -18,8 +18,8 @@ MAX_PROBE_BYTES = 64 * 1024
 class HttpProbe:
     """Ready is HTTP 200."""
 
-    def __init__(self) -> None:
-        self._http = client()
+    def __init__(self, http: httpx.AsyncClient) -> None:
+        self._http = http
 
     async def ready(self, url: str, deadline: float) -> bool:
         """Return whether ``url`` answers 200 in time with a short body."""
@@ -40,9 +40,11 @@ def host_hands(spec: AgentSpec, clock: Callable[[], float]) -> Hands:
     """Return the hands that ``spec`` describes."""
     log_dir = spec.log_dir or spec.state_dir / "engines"
     gate_dir = spec.gate_dir or spec.state_dir / "gates"
+    # One client for all: each brings a TLS context of its own, which is more than a megabyte.
+    http = client()
     return Hands(
         processes=HostProcesses(log_dir),
-        gates=gates.kinds(clock, spec.hooks, gate_dir),
-        probe=HttpProbe(),
+        gates=gates.kinds(clock, spec.hooks, gate_dir, http),
+        probe=HttpProbe(http),
         boot_id=procfs.boot_id(),
     )

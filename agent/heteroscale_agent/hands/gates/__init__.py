@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import httpx
+
 from heteroscale_agent.config import Hook
 from heteroscale_agent.hands.gates.file import FileGate
 from heteroscale_agent.hands.gates.hook import HookGate
@@ -19,12 +21,12 @@ __all__ = ["GateKind", "Member", "View", "kinds"]
 
 
 def kinds(
-    clock: Callable[[], float], hooks: Mapping[str, Hook], folder: Path
+    clock: Callable[[], float], hooks: Mapping[str, Hook], folder: Path, http: httpx.AsyncClient
 ) -> dict[str, GateKind]:
     """Return every kind of gate by the name that specifications use."""
     return {
         "none": NoGate(),
-        "sglang-router": SglangRouterGate(clock),
+        "sglang-router": SglangRouterGate(clock, http=http),
         "hook": HookGate(hooks),
         "file": FileGate(folder),
     }
