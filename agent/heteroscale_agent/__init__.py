@@ -1,0 +1,1 @@
+"""The sidecar of a GPU host: it sees, says and does; it decides nothing."""

@@ -1,0 +1,22 @@
+"""Run inside an environment: import every module of the packages named; print what came of it.
+
+Only the standard library, since the environment may have nothing else.
+"""
+
+import importlib
+import json
+import pkgutil
+import sys
+
+
+def walk(name: str) -> dict[str, str]:
+    """Import a package and all below it; return each module's file."""
+    package = importlib.import_module(name)
+    found = {name: package.__file__ or ""}
+    for item in pkgutil.walk_packages(package.__path__, f"{name}.", onerror=None):
+        module = importlib.import_module(item.name)
+        found[item.name] = module.__file__ or ""
+    return found
+
+
+json.dump({name: file for root in sys.argv[1:] for name, file in walk(root).items()}, sys.stdout)
