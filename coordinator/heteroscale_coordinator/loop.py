@@ -26,7 +26,7 @@ from heteroscale_coordinator.core.events import (
     Tick,
     Wish,
 )
-from heteroscale_coordinator.core.model import Decision, Inventory
+from heteroscale_coordinator.core.model import Inventory
 from heteroscale_coordinator.core.state import State
 from heteroscale_coordinator.edge.answers import Answers, LoopUnavailableError
 from heteroscale_coordinator.edge.feed import Feed, Subscription
@@ -91,7 +91,6 @@ class Loop:
         mint: Callable[[str], str] = random_id,
         pace: Pace | None = None,
         observer: Observer | None = None,
-        record: Callable[[Sequence[Decision]], None] | None = None,
     ) -> None:
         self.state = state
         self.mailbox = Mailbox()
@@ -109,7 +108,6 @@ class Loop:
             on_stall=self._renew,
             patience=self._renew_every,
             observer=observer,
-            record=record,
         )
         self._leading = asyncio.Lock()
         self._feed = Feed()

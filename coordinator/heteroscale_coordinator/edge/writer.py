@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
 from heteroscale_coordinator.core.events import Changes
-from heteroscale_coordinator.core.model import Decision, Inventory
+from heteroscale_coordinator.core.model import Inventory
 from heteroscale_coordinator.edge.ports import Observer
 from heteroscale_coordinator.edge.store.port import Store, StoreConflictError
 
@@ -32,7 +32,6 @@ class Writer:
         patience: float,
         heartbeat: float = 30.0,
         observer: Observer | None = None,
-        record: Callable[[Sequence[Decision]], None] | None = None,
     ) -> None:
         self.trouble = "not started: no epoch has been committed yet"
         self._store = store
@@ -41,8 +40,6 @@ class Writer:
         self._heartbeat = heartbeat
         """Something is written at least this often, so that a sick store is noticed in peace."""
         self._observer = observer
-        self._record = record
-        """Takes the decisions of what has been committed; never raises, and may do I/O."""
         self._written_at = float("-inf")
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
 
@@ -65,8 +62,6 @@ class Writer:
         """
         rested = now - self._written_at < self._heartbeat
         if rested and not (changes or learned or self.trouble):
-            if changes.decisions:
-                await self._run(lambda: self._note(changes))
             return True
         try:
             await self._run(lambda: self._write(changes, learned, now))
@@ -94,14 +89,9 @@ class Writer:
                 self._store.save_inventories(learned)
             self._store.commit(changes, now)
             failed = False
-            self._note(changes)
         finally:
             if self._observer:
                 self._observer.commit(time.perf_counter() - started, failed=failed)
-
-    def _note(self, changes: Changes) -> None:
-        if self._record is not None and changes.decisions:
-            self._record(changes.decisions)
 
     async def _run(self, work: Callable[[], None]) -> None:
         started = time.monotonic()

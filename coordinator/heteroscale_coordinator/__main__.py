@@ -1,0 +1,268 @@
+"""Wires the rooms of the coordinator and runs them until it is told to stop.
+
+Its end harms nothing: agents keep engines as they are, withdrawn ones come back when their lease
+ends, and the next coordinator on the same data directory goes on from the last commit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import structlog
+from pydantic import ValidationError
+
+from heteroscale.channel import ChannelError, is_loopback
+from heteroscale.documents import DocumentError
+from heteroscale_coordinator.clock import SteadyClock
+from heteroscale_coordinator.config import CoordinatorSpec, load
+from heteroscale_coordinator.core.state import State
+from heteroscale_coordinator.core.step import renewals, step
+from heteroscale_coordinator.edge import logs
+from heteroscale_coordinator.edge.admission import Admission
+from heteroscale_coordinator.edge.dispatch import Dispatcher
+from heteroscale_coordinator.edge.http import HttpFace
+from heteroscale_coordinator.edge.metrics import Metrics
+from heteroscale_coordinator.edge.operator import OperatorFace
+from heteroscale_coordinator.edge.recorder import record_decisions
+from heteroscale_coordinator.edge.routers import Routers
+from heteroscale_coordinator.edge.server import Server
+from heteroscale_coordinator.edge.service import AgentService
+from heteroscale_coordinator.edge.sessions import Sessions
+from heteroscale_coordinator.edge.store import StoreError
+from heteroscale_coordinator.edge.store.decisions import FILE_NAME, DecisionLog
+from heteroscale_coordinator.edge.store.sqlite import open_sqlite
+from heteroscale_coordinator.edge.trust import Gatekeeper, listen
+from heteroscale_coordinator.loop import Loop
+
+log = structlog.get_logger("heteroscale.coordinator")
+
+FAILED, USAGE = 1, 2
+GRACE_S = 2.0
+
+
+async def serve(spec: CoordinatorSpec) -> None:
+    """Run the coordinator until SIGTERM or SIGINT.
+
+    Raises:
+        ChannelError: it cannot listen as it should.
+        StoreError: the data directory cannot be used, or another coordinator leads.
+
+    """
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with AsyncExitStack() as stack:
+        store = open_sqlite(spec.data_dir)
+        stack.callback(store.close)
+        decisions = DecisionLog(spec.data_dir / FILE_NAME)
+        stack.callback(decisions.close)
+        snapshot, metrics = store.load(), Metrics()
+        state = State(
+            rules=spec.rules.rules(),
+            services=snapshot.services,
+            instances=snapshot.instances,
+            commands=snapshot.commands,
+        )
+        loop = Loop(
+            store=store,
+            snapshot=snapshot,
+            state=state,
+            step=step,
+            renewals=renewals,
+            clock=SteadyClock(snapshot.last_now),
+            observer=metrics,
+        )
+        stack.callback(loop.close)
+        metrics.watch(loop, decisions)
+        routers = Routers()
+        stack.push_async_callback(routers.aclose)
+        sessions = Sessions(
+            takeover_after=spec.takeover_after, forget_after=spec.rules.forget_after
+        )
+        dispatcher = Dispatcher(sessions, routers, loop.now)
+        dispatcher.restore(state)
+        loop.outlet = dispatcher
+        agents = _agents(spec, loop, sessions, dispatcher)
+        gatekeeper = Gatekeeper(mutual=spec.tls.files().mutual)
+        server = Server(agents, OperatorFace(loop, decisions), gatekeeper)
+        await loop.start()
+        await _listen(spec, server, HttpFace(loop, metrics), stack)
+        await _run(
+            stop,
+            loop,
+            {
+                "turns": loop.run(),
+                "decisions": record_decisions(loop, decisions),
+                "streams": agents.watch(),
+                "health": server.tell_health(loop),
+            },
+            server,
+        )
+
+
+def _agents(
+    spec: CoordinatorSpec, loop: Loop, sessions: Sessions, dispatcher: Dispatcher
+) -> AgentService:
+    admission = spec.admission
+    return AgentService(
+        loop=loop,
+        sessions=sessions,
+        dispatcher=dispatcher,
+        admission=Admission(admission.hellos_per_second, admission.burst, loop.now),
+        gatekeeper=Gatekeeper(mutual=spec.tls.files().mutual),
+        cluster_id=spec.cluster_id,
+        coordinator_id=f"{socket.gethostname()}:{os.getpid()}",
+        limits=spec.limits,
+    )
+
+
+async def _listen(
+    spec: CoordinatorSpec, server: Server, http: HttpFace, stack: AsyncExitStack
+) -> None:
+    tls = spec.tls.files()
+    port = listen(server.grpc, spec.listen, tls, insecure=spec.insecure)
+    http_port = 0
+    if spec.http.listen:
+        host, _, number = spec.http.listen.rpartition(":")
+        try:
+            http_port = await http.start(host.strip("[]"), int(number))
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise ChannelError(f"cannot serve HTTP on {spec.http.listen}: {why}") from error
+        stack.push_async_callback(http.close)
+    await server.grpc.start()
+    if not tls.mutual and not is_loopback(spec.listen):
+        log.warning("callers_not_told_apart", why="no clientCa: anyone may be agent or operator")
+    log.info(
+        "serving",
+        listen=spec.listen,
+        port=port,
+        http=spec.http.listen or None,
+        http_port=http_port or None,
+        cluster=spec.cluster_id,
+        data_dir=str(spec.data_dir),
+        tls="mutual" if tls.mutual else "server" if tls.enabled else "none",
+    )
+
+
+async def _run(
+    stop: asyncio.Event, loop: Loop, work: dict[str, Coroutine[Any, Any, None]], server: Server
+) -> None:
+    """Run until ``stop``, or until one of the tasks ends, which none should."""
+    tasks = [asyncio.create_task(job, name=name) for name, job in work.items()]
+    turns = tasks[0]
+    stopped = asyncio.create_task(stop.wait())
+    try:
+        done, _ = await asyncio.wait({stopped, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+        for task in done - {stopped}:
+            task.result()
+            raise RuntimeError(f"{task.get_name()} ended by itself")
+        log.info("stopping")
+    finally:
+        stopped.cancel()
+        await server.stop(GRACE_S)
+        loop.stop()
+        await asyncio.wait({turns})
+        loop.close()
+        for task in tasks:
+            if task.get_name() != "decisions":
+                task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        log.info("stopped")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line of the coordinator."""
+    result = argparse.ArgumentParser(
+        prog="heteroscale coordinator",
+        description="Decides how many prefill and decode instances each service has, and where. "
+        "Agents and operators connect to it; its death stops nothing.",
+        epilog="All of it can be written into a YAML document of kind Coordinator; the command "
+        "line overrides the document.",
+    )
+    add = result.add_argument
+    add("verb", nargs="?", choices=("run", "check"), default="run")
+    add("-c", "--config", type=Path, help="the Coordinator document")
+    add("--listen", metavar="HOST:PORT", help="gRPC, for agents and operators")
+    add("--http", metavar="HOST:PORT", help="metrics and health; '' for none")
+    add("--http-insecure", action="store_true", help="serve them beyond loopback, knowingly")
+    add("--cluster-id", help="agents of another cluster are refused")
+    add("--data-dir", type=Path, help="state and decisions; one coordinator each")
+    add("--insecure", action="store_true", help="listen without TLS, knowingly")
+    add("--tls-cert", type=Path, metavar="PEM", help="certificate of this server")
+    add("--tls-key", type=Path, metavar="PEM", help="its key")
+    add("--tls-client-ca", type=Path, metavar="PEM", help="CA of agents and operators")
+    add("--log-level", choices=("debug", "info", "warning", "error"))
+    add("--log-format", choices=("auto", "json", "console"))
+    return result
+
+
+def settings_of(arguments: argparse.Namespace) -> CoordinatorSpec:
+    """Read the document, lay the command line's own words over it, and check the whole.
+
+    Raises:
+        DocumentError: the document is wrong.
+        ChannelError: a word of the command line is wrong, or it would listen too openly.
+        OSError: a file cannot be read.
+
+    """
+    spec = load(arguments.config) if arguments.config else CoordinatorSpec()
+    given = {
+        ("listen",): arguments.listen,
+        ("cluster_id",): arguments.cluster_id,
+        ("data_dir",): arguments.data_dir,
+        ("insecure",): arguments.insecure or None,
+        ("http", "listen"): arguments.http,
+        ("http", "insecure"): arguments.http_insecure or None,
+        ("tls", "certificate"): arguments.tls_cert,
+        ("tls", "key"): arguments.tls_key,
+        ("tls", "client_ca"): arguments.tls_client_ca,
+        ("log", "level"): arguments.log_level,
+        ("log", "format"): arguments.log_format,
+    }
+    data = spec.model_dump()
+    for (*above, name), value in given.items():
+        if value is not None:
+            (data[above[0]] if above else data)[name] = value
+    try:
+        spec = CoordinatorSpec.model_validate(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ChannelError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from error
+    spec.check_trust()
+    return spec
+
+
+def run(argv: list[str]) -> int:
+    """Run ``heteroscale coordinator …`` and return the exit status."""
+    arguments = parser().parse_args(argv)
+    try:
+        spec = settings_of(arguments)
+        if arguments.verb == "check":
+            print("valid")
+            return 0
+        logs.configure(spec.log.level, spec.log.format)
+        asyncio.run(serve(spec))
+    except (DocumentError, ChannelError, StoreError, OSError) as error:
+        print(f"heteroscale coordinator: {error}", file=sys.stderr)
+        return USAGE if isinstance(error, DocumentError | ChannelError) else FAILED
+    return 0
+
+
+def main() -> None:
+    """Run as the script ``heteroscale-coordinator``."""
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()
