@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import signal
 import sys
 import time
@@ -149,6 +150,8 @@ def settings_of(arguments: argparse.Namespace) -> AgentSpec:
 
 def run(argv: list[str]) -> int:
     """Run ``heteroscale agent …`` and return the exit status."""
+    # Engines are started by fork; gRPC's handlers for it would hang them (design: spawn, not fork).
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     arguments = parser().parse_args(argv)
     logs.configure(arguments.log_level, arguments.log_format)
     try:

@@ -162,19 +162,22 @@ class Session:
     async def _say_hello(self) -> None:
         wiring = self._wiring
         wiring.outbox.clear()
+        results = wiring.body.unacknowledged()
         hello = wire.hello(
             wiring.identity,
             inventory=wiring.eyes.inventory(),
             instances=wiring.body.statuses(),
             history=wiring.eyes.history(),
-            results=wiring.body.unacknowledged(),
+            results=results,
             now=wiring.clock(),
             version=wiring.settings.version,
             cluster_id=wiring.settings.cluster_id,
             highest_epoch=wiring.body.highest_epoch,
             advertise_host=wiring.settings.advertise_host,
         )
-        await self._send(hello=hello)
+        sequence = await self._send(hello=hello)
+        for result in results:
+            wiring.outbox.sent(sequence, result)
 
     async def _hear_welcome(self) -> agent_pb2.Welcome:
         try:
