@@ -104,7 +104,11 @@ def _decision(draft: Draft, service: Service, verdict: Verdict) -> Decision:
 def _launch(draft: Draft, service: Service, verdict: Verdict, decision: Decision) -> None:
     spec = service.spec
     ask = Ask(service.name, spec.roles, verdict.delta, spec.placement)
-    found = place(ask, nodes(draft, service), standings(draft, service))
+    standing = standings(draft, service)
+    found = place(ask, nodes(draft, service.memory.avoid), standing)
+    if isinstance(found, Infeasible) and service.memory.avoid:
+        # Elsewhere is full: where a launch failed before is better than nowhere, after the backoff.
+        found = place(ask, nodes(draft, {}), standing)
     if isinstance(found, Infeasible):
         _no_room(draft, service, verdict, decision, found)
         return
@@ -180,7 +184,7 @@ def _withdraw(draft: Draft, service: Service, verdict: Verdict, decision: Decisi
         for standing in standings(draft, service)
         if _withdrawable(draft, standing.instance_id)
     ]
-    victims = choose_victims(verdict.delta, candidates, nodes(draft, service), spec.ratio)
+    victims = choose_victims(verdict.delta, candidates, nodes(draft, {}), spec.ratio)
     if not victims.instance_ids:
         draft.put_service(replace(service, memory=verdict.memory))
         reason = f"hold: {verdict.reason}, but no instance can be withdrawn now"
@@ -280,9 +284,11 @@ def _standing(draft: Draft, instance: Instance) -> Standing:
     )
 
 
-def nodes(draft: Draft, service: Service) -> list[NodeView]:
-    """Return every node as placement sees it, with what this turn has already taken deducted."""
-    avoid = service.memory.avoid
+def nodes(draft: Draft, avoid: Mapping[str, float]) -> list[NodeView]:
+    """Return every node as placement sees it, with what this turn has already taken deducted.
+
+    ``avoid`` maps agents not to use to the time until when.
+    """
     return [_node(draft, agent, avoid) for _, agent in sorted(draft.state.agents.items())]
 
 
