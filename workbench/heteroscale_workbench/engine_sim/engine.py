@@ -9,13 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from heteroscale_workbench.engine_sim.gpu import SimulatedGpu
 from heteroscale_workbench.engine_sim.job import EngineError, Job, Stage
 from heteroscale_workbench.engine_sim.kv import EXPIRED, Fetcher, Rooms
 from heteroscale_workbench.engine_sim.settings import Flavour, Mode, Settings
 from heteroscale_workbench.engine_sim.stats import Stats
-
-MAX_LAG = 0.25
-"""Seconds of simulated work that a loop which was woken late may catch up."""
 
 
 class Engine:
@@ -24,6 +22,7 @@ class Engine:
     def __init__(self, settings: Settings, clock: Callable[[], float]) -> None:
         self.settings = settings
         self.stats = Stats(sglang=settings.flavour is Flavour.SGLANG)
+        self.gpu = SimulatedGpu(settings.speed, clock)
         self.rooms = Rooms(settings, self._joined, self._handed_over)
         self.queues: dict[Stage, dict[Job, None]] = {stage: {} for stage in Stage}
         self.held = 0
@@ -34,10 +33,7 @@ class Engine:
         self._fetcher = Fetcher(settings)
         self._clock = clock
         self._wake = asyncio.Event()
-        self._due = 0.0
         self._last_step = 0.0
-        self._busy = 0.0
-        self._spending_since: float | None = None
 
     # ---- what is asked of it ---------------------------------------------------------------
 
@@ -54,11 +50,6 @@ class Engine:
     def count(self, stage: Stage) -> int:
         """Return how many requests stand at ``stage``."""
         return len(self.queues[stage])
-
-    def busy_seconds(self) -> float:
-        """Return the seconds spent computing since the start, the present work included."""
-        since = self._spending_since
-        return self._busy + (0.0 if since is None else self._clock() - since)
 
     def submit(self, job: Job) -> None:
         """Take in a request.
@@ -108,7 +99,8 @@ class Engine:
             elif not batch:
                 self._wake.clear()
                 await self._wake.wait()
-                self._due = self._last_step = self._clock()
+                self._last_step = self._clock()
+                self.gpu.rested()
 
     def _admit(self) -> None:
         if self.settings.mode is not Mode.DECODE:
@@ -137,7 +129,7 @@ class Engine:
     async def _prefill(self, batch: list[Job]) -> None:
         cached = {job: int(job.prompt_tokens * self.settings.cache_hit) for job in batch}
         computed = sum(job.prompt_tokens - cached[job] for job in batch)
-        await self._spend(self._profile.prefill_seconds(computed))
+        await self.gpu.spend(self._profile.prefill_seconds(computed))
         now = self._clock()
         for job in batch:
             if job.stage is not Stage.RUNNING:
@@ -157,7 +149,7 @@ class Engine:
     async def _step(self, running: dict[Job, None]) -> None:
         """Make one token for every running request."""
         batch = len(running)
-        await self._spend(self._profile.step_seconds(batch, self._context / batch))
+        await self.gpu.spend(self._profile.step_seconds(batch, self._context / batch))
         now, last, together = self._clock(), self._last_step, 0
         generated = self.stats.generated
         ended: list[Job] = []
@@ -187,17 +179,6 @@ class Engine:
         self._last_step = now
         for job in ended:
             self._end(job, "length")
-
-    async def _spend(self, seconds: float) -> None:
-        """Let simulated GPU time pass; a little lag of the loop is caught up, much is not."""
-        now = self._clock()
-        self._due = max(self._due, now - MAX_LAG) + seconds / self.settings.speed
-        self._spending_since = now
-        try:
-            await asyncio.sleep(max(0.0, self._due - now))
-        finally:
-            self._busy += self._clock() - now
-            self._spending_since = None
 
     # ---- the life of a request -------------------------------------------------------------
 

@@ -141,10 +141,10 @@ async def _write_gpu_state(engine: Engine) -> None:
     assert path is not None  # noqa: S101 - only started with a path
     clock = asyncio.get_running_loop().time
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    at, busy = clock(), engine.busy_seconds()
+    at, busy = clock(), engine.gpu.busy_seconds()
     while True:
         await asyncio.sleep(GPU_STATE_INTERVAL)
-        now, total = clock(), engine.busy_seconds()
+        now, total = clock(), engine.gpu.busy_seconds()
         state = {
             "pid": os.getpid(),
             "busy": round(min(1.0, max(0.0, (total - busy) / (now - at))), 4),

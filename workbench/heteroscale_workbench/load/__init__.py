@@ -8,7 +8,8 @@ snapshots and a report.
 from __future__ import annotations
 
 from heteroscale_workbench.load.client import Failure, FailureKind
-from heteroscale_workbench.load.run import LoadOptions, LoadReport, LoadRun, Snapshot
+from heteroscale_workbench.load.report import LoadOptions, LoadReport, Snapshot
+from heteroscale_workbench.load.run import LoadRun
 from heteroscale_workbench.load.shapes import Curve, Lengths, generate
 from heteroscale_workbench.load.traces import Arrival, Scaling, TraceError, read_trace, scale
 
