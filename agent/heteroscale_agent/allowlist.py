@@ -18,7 +18,7 @@ from heteroscale_agent.model import Command, Launch
 INSTANCE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
 _HOST = re.compile(r"[A-Za-z0-9\[]([A-Za-z0-9.:_\]-]{0,252})")
-_GROUP = re.compile(r"[A-Za-z0-9=@._=/:-]{0,128}")
+_GROUP = re.compile(r"[A-Za-z0-9@._=/:-]{0,128}")
 _FIELD = re.compile(r"\{([a-z_][a-z0-9_]*)\}")
 MAX_RANKS = 1024
 
