@@ -173,6 +173,54 @@ def test_a_repair_goes_where_the_group_lacks_the_role_most(short: str, home: str
     assert homes(placed(place(ask(0, 1), fleet, standing))) == [home]
 
 
+def test_a_repair_goes_where_the_role_is_lacking_even_on_a_less_preferred_type() -> None:
+    fleet = [node("a", "H20", "H20", s1="m0"), node("b", "L20", "L20", s1="m1")]
+    standing = [stand("p0", P, "a"), stand("d0", D, "a"), stand("p1", P, "b")]
+    assert homes(placed(place(ask(0, 1), fleet, standing))) == ["b"]
+
+
+def test_a_step_goes_where_it_evens_out_the_groups() -> None:
+    roles = {P: role("p"), D: role("d")}
+    fleet = [node(n, *["H20"] * 4, s1=s1) for n, s1 in (("a", "m0"), ("b", "m1"))]
+    standing = [stand("p0", P, "a"), stand("d0", D, "a"), stand("d1", D, "a")]
+    standing += [stand("p1", P, "b"), stand("d2", D, "b")]
+    answer = placed(place(ask(1, 3, roles), fleet, standing))
+    assert set(homes(answer)) == {"b"}
+    assert answer.rejected == ("s1 m0: fits, but would be less balanced",)
+
+
+def test_a_group_on_its_way_out_is_not_grown() -> None:
+    standing = [stand("p", P, "n5", withdrawn=True), stand("d", D, "n4", withdrawn=True)]
+    answer = placed(place(ask(1, 2), two_minipods(), standing))
+    assert {spot.group for spot in answer.spots} == {"chat@s1=minipod-0"}
+
+
+def test_a_split_step_opens_as_few_groups_as_can_be() -> None:
+    roles = {P: role("p"), D: role("d")}
+    sizes = {"a": 5, "b": 5, "c": 5}
+    fleet = [node(n, *["H20"] * size, s1=f"m-{n}") for n, size in sizes.items()]
+    answer = placed(place(ask(3, 3, roles), fleet, []))
+    assert Counter(homes(answer)) == {"a": 4, "b": 2}
+
+
+def test_each_role_goes_to_a_node_that_allows_its_template() -> None:
+    roles = {P: role("p"), D: role("d")}
+    only_p = node("a", "H20", s1="m", templates=frozenset({"p"}))
+    fleet = [only_p, node("b", "H20", s1="m")]
+    answer = placed(place(ask(1, 1, roles), fleet, []))
+    assert {spot.role: spot.ranks[0].agent_id for spot in answer.spots} == {P: "a", D: "b"}
+
+
+def test_a_hard_infeasible_case_is_searched_to_its_end() -> None:
+    """30 of 32 GPUs wanted, but each 3 wastes one, so 4 leave room for 8 pairs only."""
+    roles = {P: role("p", gpus=2), D: role("d", gpus=3)}
+    fleet = [node(f"n{i}", *["H20"] * 4, *["L20"] * 4, s1="m") for i in range(4)]
+    said = reasons(place(ask(9, 4, roles, STRICT), fleet, []))
+    assert said == (
+        "s1 m: room for each role or rank alone, not for 9 prefill and 4 decode together",
+    )
+
+
 def test_a_repair_of_several_groups_mends_each() -> None:
     fleet = [node(n, "H20", "H20", s1=s1, s2="b") for n, s1 in (("a", "m0"), ("b", "m1"))]
     standing = [stand("p0", P, "a"), stand("p1", P, "b")]

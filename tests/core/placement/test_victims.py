@@ -74,18 +74,18 @@ def test_a_role_that_has_too_few_stops_the_whole_step() -> None:
 
 
 def test_withdrawn_go_first() -> None:
-    standing = [*group("x", 1, 2), stand("w", D, "a", group="x", withdrawn=True)]
+    standing = [*group("x", 1, 2), stand("z", D, "a", group="x", withdrawn=True)]
     answer = choose_victims({D: 1}, standing, FLEET, HALF)
-    assert answer.instance_ids == ("w",)
-    assert answer.reason == "decode w of x: already withdrawn"
+    assert answer.instance_ids == ("z",)
+    assert answer.reason == "decode z of x: already withdrawn"
 
 
 def test_a_stump_is_not_made_even_of_a_sick_node() -> None:
     fleet = [*FLEET, node("sick", "H20", s1="m", why_not="ECC errors")]
     last = [stand("last", D, "sick", group="x"), stand("x-p", P, "a", group="x")]
     assert victims({D: 1}, [*last, *group("y", 1, 2)], fleet)[0] != "last"
-    spare = stand("sick", D, "sick", group="y")
-    assert victims({D: 1}, [*last, *group("y", 1, 2), spare], fleet) == ["sick"]
+    spare = stand("z", D, "sick", group="y")
+    assert victims({D: 1}, [*last, *group("y", 1, 2), spare], fleet) == ["z"]
 
 
 def test_an_instance_without_a_peer_goes_before_one_with() -> None:

@@ -39,14 +39,12 @@ class Order(NamedTuple):
 
     plenty: float
     """One-role asks: minus how much the role is lacking there."""
-    second_group: bool
-    """A step that must be split goes to as few groups as can be."""
     off_type: int
     """Places lost in the roles' orders of GPU types, over all instances."""
     high: int
     """GPUs taken on high-class nodes."""
     opens: bool
-    """A new group rather than one of the service's own."""
+    """A new group rather than one that stands, or that an earlier part of this step opens."""
     medium: int
     """GPUs taken on medium-class nodes."""
     uneven: float
@@ -58,7 +56,6 @@ class Order(NamedTuple):
 
 WORDS = {
     "plenty": "lacks the role less",
-    "second_group": "would be one group more",
     "off_type": "has less preferred GPU types",
     "high": "would use more high-class GPUs",
     "opens": "would be a new group",
@@ -100,7 +97,6 @@ def order_of(
     left_over = _left_over(candidate, roles, benches)
     return Order(
         plenty=-_lack(asked[0], alone, held, totals) if alone else 0.0,
-        second_group=split and alone is None and before is None,
         off_type=_off_type(seats, roles) - _off_type(had, roles),
         high=_gpus(seats, roles, benches, SubgroupClass.HIGH)
         - _gpus(had, roles, benches, SubgroupClass.HIGH),
