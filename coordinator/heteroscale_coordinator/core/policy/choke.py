@@ -28,20 +28,23 @@ def choked_prefill(
 ) -> Choke | None:
     """Return how prefill starves decode; None when it does not.
 
-    It does when a queue stood at prefill all through the short window, none at decode, and decode
-    serves less than it is asked for, or less than a window ago.
+    It does when a queue stood at prefill all through the short window, none at decode, and either
+    decode serves less than it is asked for, or than a window ago; or prefill itself, saturated as
+    its queue shows, serves less than it is asked for.
     """
     demand = demands[Role.DECODE]
     waiting = _standing_queue(engines, spec)
     if waiting is None or demand.value is None or demand.served is None:
         return None
     asked = max(demand.value, _served_before(engines, spec))
-    if demand.served >= (1 - spec.policy.tolerance_in) * asked:
+    if demand.served < (1 - spec.policy.tolerance_in) * asked:
+        short = f"while decode serves {demand.served:.0f} of {asked:.0f} tok/s"
+    elif _short(demands[Role.PREFILL]) > 1 + spec.policy.tolerance_out:
+        own = demands[Role.PREFILL]
+        short = f"which serves {own.served or 0:.0f} of {own.value or 0:.0f} prompt tok/s"
+    else:
         return None
-    why = (
-        f"{waiting:.0f} requests wait at prefill while decode serves {demand.served:.0f} of "
-        f"{asked:.0f} tok/s"
-    )
+    why = f"{waiting:.0f} requests wait at prefill, {short}"
     return Choke(why, _prefill_needed(engines, demands, asked / max(demand.served, 1e-9)))
 
 
@@ -69,11 +72,14 @@ def _prefill_needed(engines: Engines, demands: Mapping[Role, Demand], starved: f
     What a saturated prefill serves is its measured capacity, whatever its target says, so it must
     grow as demand is to served; where that is unknown, as decode is starved. At least one more.
     """
-    demand, count = demands[Role.PREFILL], _carrying(engines, Role.PREFILL)
-    short = starved
-    if demand.value and demand.served:
-        short = demand.value / demand.served
+    count = _carrying(engines, Role.PREFILL)
+    short = _short(demands[Role.PREFILL]) or starved
     return max(count + 1, math.ceil(count * min(short, MOST_SHORT) - 1e-9))
+
+
+def _short(demand: Demand) -> float:
+    """Return what is asked for as a multiple of what is served; 0 is unknown."""
+    return demand.value / demand.served if demand.value and demand.served else 0.0
 
 
 def _carrying(engines: Engines, role: Role) -> int:

@@ -122,8 +122,7 @@ def mend_ratio(scene: Scene) -> Verdict | Held | None:
     blocked = backoff(scene) or _cooling(scene)
     if blocked:
         return replace(blocked, reason=f"{_sentence(why)} {blocked.reason}")
-    count = step_out(present[Role.PREFILL], low, scene.policy.max_step_out)
-    return launch(scene, {**present, Role.PREFILL: count}, why=why, bound_by="ratio")
+    return launch(scene, {**present, Role.PREFILL: low}, why=why, bound_by="ratio")
 
 
 def launch(
