@@ -78,6 +78,10 @@ def _say(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def _tick(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"  # noqa: PLR2004 - digits that fit
+
+
 def _row(note: Note) -> str:
     colour = MARKS.get(note.action, "#8c959f")
     delta = f"{note.prefill_delta:+d}P {note.decode_delta:+d}D"
@@ -186,7 +190,7 @@ def _frame(end: float, top: float, notes: Sequence[Note], inside: str) -> str:
         parts.append(
             f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(value):.1f}" y2="{y(value):.1f}" '
             f'stroke="#d1d9e0" stroke-width=".6"/>'
-            f'<text x="{LEFT - 6}" y="{y(value) + 4:.1f}" text-anchor="end">{value:.3g}</text>'
+            f'<text x="{LEFT - 6}" y="{y(value) + 4:.1f}" text-anchor="end">{_tick(value)}</text>'
         )
     parts.extend(
         f'<text x="{x(second):.1f}" y="{HEIGHT - 6}" text-anchor="middle">{second} s</text>'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -113,7 +114,7 @@ class Demo:
         self, cluster: LocalCluster, operator: Operator, arrivals: Iterator[Asked]
     ) -> None:
         loop = asyncio.get_running_loop()
-        self._began = loop.time()
+        self._began, self._wall_began = loop.time(), time.time()
         run = LoadRun(cluster.url, options=LoadOptions(seen_dir=cluster.seen_dir), live=True)
         self._load = run if self.options.load else None
         sending = asyncio.create_task(run.run()) if self.options.load else None
@@ -206,8 +207,6 @@ class Demo:
                 self.recording.reinstated += len(decision.instance_ids)
 
     def _as_note(self, decision: operator_pb2.Decision) -> Note:
-        if not self._wall_began:
-            self._wall_began = unix_seconds(decision.time) - self.now
         return Note(
             t=max(0.0, unix_seconds(decision.time) - self._wall_began),
             action=decision.action,
