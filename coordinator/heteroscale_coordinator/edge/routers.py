@@ -7,13 +7,13 @@ a failure is said once, until it is over.
 from __future__ import annotations
 
 import asyncio
-import json
 from functools import partial
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 import structlog
+from pydantic_core import from_json
 
 from heteroscale_coordinator.core.events import RemoveFromRouters
 
@@ -93,7 +93,7 @@ class Routers:
                     raise RouterError(f"{method} {url}: answer above {MAX_ANSWER_BYTES} bytes")
         if method != "GET":
             return None
-        return json.loads(body)
+        return from_json(bytes(body))  # other than json's, its depth is bounded
 
 
 def _workers_of(listing: Any, endpoint: str) -> list[str]:

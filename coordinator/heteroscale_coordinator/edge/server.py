@@ -53,6 +53,7 @@ class Server:
         )
         self.grpc.add_generic_rpc_handlers((agents.handler(),))
         add_OperatorServiceServicer_to_server(operators, self.grpc)
+        self._agents = agents
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.grpc)
         reflection.enable_server_reflection(
@@ -80,4 +81,5 @@ class Server:
     async def stop(self, grace: float) -> None:
         """Take no more calls, let those under way end within ``grace`` seconds, and stop."""
         await self._health.enter_graceful_shutdown()
+        self._agents.dismiss("the coordinator is stopping")
         await self.grpc.stop(grace)

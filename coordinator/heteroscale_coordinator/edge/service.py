@@ -114,8 +114,6 @@ class AgentService:
             await self._refuse(refusal, context)
 
     async def _hello(self, context: _Context) -> tuple[agent_pb2.Hello, int]:
-        if why := self._gatekeeper.refuse(context, CallerRole.AGENT):
-            raise Refusal(grpc.StatusCode.PERMISSION_DENIED, why)
         await self._admission.enter()
         try:
             async with asyncio.timeout(self._limits.hello):
@@ -123,6 +121,9 @@ class AgentService:
         except TimeoutError:
             text = f"no hello within {self._limits.hello:g} s"
             raise Refusal(grpc.StatusCode.DEADLINE_EXCEEDED, text) from None
+        # Only now, for a client that is refused while it writes hears of the failed write alone.
+        if why := self._gatekeeper.refuse(context, CallerRole.AGENT):
+            raise Refusal(grpc.StatusCode.PERMISSION_DENIED, why)
         if raw is grpc.aio.EOF:
             raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, "the stream ended before a hello")
         message = _parse(raw)
@@ -268,7 +269,7 @@ class AgentService:
     async def _refuse(self, refusal: Refusal, context: _Context) -> None:
         name = refusal.code.name
         self.counts.refused[name] = self.counts.refused.get(name, 0) + 1
-        log.warning("stream refused", peer=context.peer(), status=name, why=refusal.text)
+        log.warning("stream ended", peer=context.peer(), status=name, why=refusal.text)
         await context.abort(refusal.code, refusal.text)
 
     # ---- all streams -----------------------------------------------------------------------------
@@ -294,6 +295,11 @@ class AgentService:
             elif stuck > limits.stuck:
                 session.end(grpc.StatusCode.DEADLINE_EXCEEDED, "the agent does not read")
         self._sessions.forget(now)
+
+    def dismiss(self, why: str) -> None:
+        """End every stream; agents come again, to us or to the next."""
+        for session in self._sessions:
+            session.end(grpc.StatusCode.UNAVAILABLE, why)
 
 
 def _parse(raw: bytes) -> agent_pb2.ConnectRequest:
