@@ -9,10 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from heteroscale.channel import TlsFiles
-from heteroscale.documents import DocumentModel, Duration, read_documents
+from heteroscale.documents import DocumentError, DocumentModel, Duration, Violation, read_file
 from heteroscale.words import Role
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$")]
@@ -102,7 +102,7 @@ class StaticEngine(DocumentModel):
     role: Role
     endpoint: str
     engine: EngineKind = "vllm"
-    gpus: tuple[int, ...] = ()
+    gpus: tuple[NonNegativeInt, ...] = ()
     metrics_path: str = "/metrics"
 
 
@@ -173,5 +173,8 @@ def load(path: Path) -> AgentSpec:
         OSError: the file cannot be read.
 
     """
-    documents = read_documents(path.read_text(encoding="utf-8"), str(path))
+    documents = read_file(path)
+    if len(documents) != 1:
+        text = f"one document of kind Agent is wanted, {len(documents)} are here"
+        raise DocumentError([Violation(str(path), 1, "", text)])
     return documents[0].parse(AgentDocument).spec

@@ -38,6 +38,8 @@ _ENGINE_VALUES = (
     *("requests_finished", "requests_aborted", "running", "waiting", "transferring", "kv_usage"),
 )
 _MIB = 1024 * 1024
+_MOST_32 = (1 << 31) - 1
+_MOST_64 = (1 << 63) - 1
 
 
 class WireError(ValueError):
@@ -146,9 +148,9 @@ def report(one: Report, now: float, *, engines_only: bool = False) -> agent_pb2.
         return message
     _fill_gpus(message.gpus, one)
     for nic in one.nics:
-        message.nics.received_octets.append(_or_unknown(nic.received_octets))
-        message.nics.sent_octets.append(_or_unknown(nic.sent_octets))
-        message.nics.errors.append(_or_unknown(nic.errors))
+        message.nics.received_octets.append(_or_unknown(nic.received_octets, _MOST_64))
+        message.nics.sent_octets.append(_or_unknown(nic.sent_octets, _MOST_64))
+        message.nics.errors.append(_or_unknown(nic.errors, _MOST_64))
         message.nics.active.append(-1 if nic.active is None else int(nic.active))
     host = one.host
     if host.cpu_percent is not None:
@@ -165,7 +167,7 @@ def _fill_gpus(columns: agent_pb2.GpuReadings, one: Report) -> None:
         memory = gpu.memory_used_bytes
         columns.utilization_percent.append(_or_unknown(gpu.utilization_percent))
         columns.memory_utilization_percent.append(_or_unknown(gpu.memory_utilization_percent))
-        columns.memory_used_mib.append(-1 if memory is None else memory // _MIB)
+        columns.memory_used_mib.append(_or_unknown(None if memory is None else memory // _MIB))
         columns.power_watts.append(_or_unknown(gpu.power_watts))
         columns.temperature_celsius.append(_or_unknown(gpu.temperature_celsius))
         columns.ecc_uncorrected.append(_or_unknown(gpu.ecc_uncorrected))
@@ -176,8 +178,9 @@ def _fill_gpus(columns: agent_pb2.GpuReadings, one: Report) -> None:
         columns.sm_activity_percent.extend(_or_unknown(g.sm_activity_percent) for g in one.gpus)
 
 
-def _or_unknown(value: float | None) -> int:
-    return -1 if value is None else round(value)
+def _or_unknown(value: float | None, most: int = _MOST_32) -> int:
+    """Return a column's entry; NaN and what a column cannot hold is unknown too."""
+    return round(value) if value is not None and 0 <= value <= most else -1
 
 
 def _engine(engine: EngineReport) -> agent_pb2.EngineReading:
@@ -200,7 +203,7 @@ def _fill_latency(message: agent_pb2.Latency, latency: LatencyCounters | None) -
         return
     message.sum_seconds = latency.sum_seconds
     message.count = latency.count
-    deltas = list(latency.bucket_deltas)
+    deltas = [min(delta, _MOST_32) for delta in latency.bucket_deltas]
     while deltas and not deltas[-1]:
         deltas.pop()
     message.bucket_deltas.extend(deltas)

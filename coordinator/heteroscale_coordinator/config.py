@@ -13,12 +13,11 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from heteroscale.channel import ChannelError, require_trust
 from heteroscale.documents import (
-    Document,
     DocumentError,
     DocumentModel,
     Duration,
     Violation,
-    read_documents,
+    read_file,
 )
 from heteroscale_coordinator.core.events import Rules
 from heteroscale_coordinator.edge.session import Limits
@@ -175,7 +174,7 @@ def load(path: Path) -> CoordinatorSpec:
         OSError: the file cannot be read.
 
     """
-    documents: list[Document] = read_documents(path.read_text(encoding="utf-8"), str(path))
+    documents = read_file(path)
     if len(documents) != 1:
         text = f"one document of kind Coordinator is wanted, {len(documents)} are here"
         raise DocumentError([Violation(str(path), 1, "", text)])

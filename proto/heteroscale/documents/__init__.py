@@ -5,7 +5,13 @@ everywhere. What the fields mean is said by the pydantic models of each house.
 """
 
 from heteroscale.documents.fields import DocumentModel, Duration, format_duration, parse_duration
-from heteroscale.documents.reader import Document, DocumentError, Violation, read_documents
+from heteroscale.documents.reader import (
+    Document,
+    DocumentError,
+    Violation,
+    read_documents,
+    read_file,
+)
 
 __all__ = [
     "Document",
@@ -16,4 +22,5 @@ __all__ = [
     "format_duration",
     "parse_duration",
     "read_documents",
+    "read_file",
 ]

@@ -11,27 +11,29 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 from pydantic.alias_generators import to_camel
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+MAX_SECONDS = 100 * 365 * 86_400.0
+"""A hundred years: longer ones are slips of the hand, and do not fit the wire."""
+_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 
 
 def parse_duration(value: object) -> float:
     """Return seconds for ``300s``, ``1m30s``, ``250ms``, or a plain number of seconds.
 
     Raises:
-        ValueError: the text is no duration, or is negative or not finite.
+        ValueError: the text is no duration, or is negative, not finite or absurdly long.
 
     """
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError("a duration is text such as 300s, 1m30s or 250ms")  # noqa: TRY004
     if isinstance(value, int | float):
-        result = float(value)
+        result = float(value) if abs(value) <= MAX_SECONDS else math.inf
     else:
         parts = _PART.findall(value.strip())
         if not parts or "".join(n + u for n, u in parts) != value.strip():
             raise ValueError(f"{value!r} is no duration: write 300s, 1m30s or 250ms")
         result = sum(float(number) * _UNITS[unit] for number, unit in parts)
-    if not math.isfinite(result) or result < 0:
-        raise ValueError(f"a duration is finite and not negative, not {value!r}")
+    if not 0 <= result <= MAX_SECONDS:
+        raise ValueError(f"a duration is between 0s and {MAX_SECONDS / 86_400:.0f}d")
     return result
 
 
