@@ -49,17 +49,14 @@ FAILED, USAGE = 1, 2
 GRACE_S = 2.0
 
 
-async def serve(spec: CoordinatorSpec) -> None:
-    """Run the coordinator until SIGTERM or SIGINT.
+async def serve(spec: CoordinatorSpec, stop: asyncio.Event) -> None:
+    """Run the coordinator until ``stop`` is set.
 
     Raises:
         ChannelError: it cannot listen as it should.
         StoreError: the data directory cannot be used, or another coordinator leads.
 
     """
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
         store = open_sqlite(spec.data_dir)
         stack.callback(store.close)
@@ -180,6 +177,13 @@ async def _run(
         log.info("stopped")
 
 
+async def _until_signalled(spec: CoordinatorSpec) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await serve(spec, stop)
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the command line of the coordinator."""
     result = argparse.ArgumentParser(
@@ -252,7 +256,7 @@ def run(argv: list[str]) -> int:
             print("valid")
             return 0
         logs.configure(spec.log.level, spec.log.format)
-        asyncio.run(serve(spec))
+        asyncio.run(_until_signalled(spec))
     except (DocumentError, ChannelError, StoreError, OSError) as error:
         print(f"heteroscale coordinator: {error}", file=sys.stderr)
         return USAGE if isinstance(error, DocumentError | ChannelError) else FAILED

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
 
 import structlog
 
@@ -19,7 +18,6 @@ from heteroscale_coordinator.clock import mint as random_id
 from heteroscale_coordinator.core.events import (
     Answer,
     Changes,
-    Event,
     InventoryLearned,
     RenewLeases,
     ReportReceived,
@@ -31,7 +29,7 @@ from heteroscale_coordinator.core.state import State
 from heteroscale_coordinator.edge.answers import Answers, LoopUnavailableError
 from heteroscale_coordinator.edge.feed import Feed, Subscription
 from heteroscale_coordinator.edge.mailbox import Letter, Mailbox
-from heteroscale_coordinator.edge.ports import LoopStatus, Observer
+from heteroscale_coordinator.edge.ports import LoopStatus, Observer, Outlet, Step
 from heteroscale_coordinator.edge.store.port import Snapshot, Store, StoreConflictError
 from heteroscale_coordinator.edge.writer import Writer
 
@@ -41,28 +39,6 @@ SPREAD = 10
 """Ticks come so many times in ``rules.tick``, so that services are spread over it."""
 BATCH = 2_000
 """Letters of one turn at most: folding them stays under 20 ms."""
-
-
-class Step(Protocol):
-    """The turn, as ``core.step.step``."""
-
-    def __call__(
-        self, state: State, events: Sequence[Event], now: float, mint: Callable[[str], str]
-    ) -> Changes:
-        """Fold the events, decide, and return what changes."""
-        ...
-
-
-class Outlet(Protocol):
-    """Where commands and effects leave. Called after the commit; never waits."""
-
-    def dispatch(self, changes: Changes, state: State, epoch: int) -> None:
-        """Send the new open commands of ``changes`` and its effects, answers left out."""
-        ...
-
-    def renew(self, leases: Iterable[RenewLeases], epoch: int) -> None:
-        """Send lease renewals."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,11 @@ across an await.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self
 
-from heteroscale_coordinator.core.events import Answer, Changes, Wish
+from heteroscale_coordinator.core.events import Answer, Changes, Event, RenewLeases, Wish
 from heteroscale_coordinator.core.model import Decision
 from heteroscale_coordinator.core.state import State
 
@@ -101,4 +102,26 @@ class Observer(Protocol):
 
     def reports(self, count: int) -> None:
         """Count reports taken in."""
+        ...
+
+
+class Step(Protocol):
+    """The turn, as ``core.step.step``."""
+
+    def __call__(
+        self, state: State, events: Sequence[Event], now: float, mint: Callable[[str], str]
+    ) -> Changes:
+        """Fold the events, decide, and return what changes."""
+        ...
+
+
+class Outlet(Protocol):
+    """Where commands and effects leave. Called after the commit; never waits."""
+
+    def dispatch(self, changes: Changes, state: State, epoch: int) -> None:
+        """Send the new open commands of ``changes`` and its effects, answers left out."""
+        ...
+
+    def renew(self, leases: Iterable[RenewLeases], epoch: int) -> None:
+        """Send lease renewals."""
         ...

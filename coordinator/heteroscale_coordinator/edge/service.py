@@ -18,7 +18,6 @@ from google.protobuf.message import DecodeError
 
 from heteroscale.v1 import agent_pb2
 from heteroscale_coordinator.core.events import (
-    AgentConnected,
     AgentDisconnected,
     CommandAnswered,
     InventoryLearned,
@@ -195,16 +194,7 @@ class AgentService:
         mailbox = loop.mailbox
         if self._knows(agent_id, hello.inventory_hash):
             await mailbox.put(InventoryLearned(agent_id, loop.inventories[agent_id]))
-        event = AgentConnected(
-            agent_id=agent_id,
-            incarnation=hello.incarnation,
-            hostname=session.peer.hostname,
-            facts=wire.rank_facts(hello.instances),
-            history=wire.history(hello.history, now),
-            inventory_hash=wire.text(hello.inventory_hash, wire.MAX_NAME),
-            version=wire.text(hello.agent_version, wire.MAX_NAME),
-            advertise_host=wire.text(hello.advertise_host, wire.MAX_NAME),
-        )
+        event = wire.agent_connected(hello, now)
         log.info(
             "agent connected",
             agent=agent_id,

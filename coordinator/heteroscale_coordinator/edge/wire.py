@@ -24,7 +24,12 @@ from heteroscale.words import (
     ScrapeQuality,
     WithdrawReason,
 )
-from heteroscale_coordinator.core.events import CommandAnswered, RankChanged, ReportReceived
+from heteroscale_coordinator.core.events import (
+    AgentConnected,
+    CommandAnswered,
+    RankChanged,
+    ReportReceived,
+)
 from heteroscale_coordinator.core.model import (
     EngineSample,
     GpuColumns,
@@ -157,6 +162,20 @@ def history(reports: Iterable[agent_pb2.Report], received: float) -> tuple[Engin
             kept.extend(samples(message, received))
             last = age
     return tuple(kept)
+
+
+def agent_connected(hello: agent_pb2.Hello, received: float) -> AgentConnected:
+    """Return the event that a hello is; its id has been checked."""
+    return AgentConnected(
+        agent_id=hello.agent_id,
+        incarnation=hello.incarnation,
+        hostname=text(hello.hostname, MAX_NAME),
+        facts=rank_facts(hello.instances),
+        history=history(hello.history, received),
+        inventory_hash=text(hello.inventory_hash, MAX_NAME),
+        version=text(hello.agent_version, MAX_NAME),
+        advertise_host=text(hello.advertise_host, MAX_NAME),
+    )
 
 
 # ---- facts: on change --------------------------------------------------------------------------
