@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -32,7 +33,7 @@ from tests.core.policy.build import (
 SPEC = spec_of()
 
 
-def told(view: ServiceView, name: str) -> tuple[float | None, str]:
+def told(view: ServiceView, name: str) -> tuple[Any, str]:
     found = next(value for value in observe_signals(view).values if value.name == name)
     return found.value, found.quality
 
@@ -146,6 +147,6 @@ def test_the_spacing_serves_both_windows(out: float, long: float) -> None:
 
 
 def test_a_flow_of_nothing_tells_nothing() -> None:
-    dumb = Flow(*(None for _ in range(5)), running=None, waiting=None)
+    dumb = Flow(tokens=None, requests=None, prompt=None, running=None, waiting=None)
     view = view_of(SPEC, member(D, dumb), member(P, dumb))
     assert {v.value for v in observe_signals(view).values if v.name.endswith("tps")} == {None}

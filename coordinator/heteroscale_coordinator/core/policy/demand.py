@@ -28,8 +28,8 @@ class Demand:
     value: float | None
     text: str
     served: float | None = None
-    per_request: float | None = None
-    """Mean tokens a request."""
+    lasting: float | None = None
+    """The same without its backlog: what goes on being asked for once that is worked off."""
 
 
 UNKNOWN = "unknown"
@@ -62,10 +62,12 @@ def _demand(
     if served is None:
         return Demand(None, UNKNOWN)
     if policy.demand == "served":
-        return Demand(served, f"{served:.1f} tok/s served", served)
+        return Demand(served, f"{served:.1f} tok/s served", served, served)
     each = signals.tokens_per_request(engines[role], role, policy.window_in)
     if each is None:
-        return Demand(served, f"{served:.1f} tok/s served; tokens a request unknown", served)
+        return Demand(
+            served, f"{served:.1f} tok/s served; tokens a request unknown", served, served
+        )
     arrivals = max(_arrivals(engines[name], length, offset) for name in seen)
     backlog = _backlog(engines[role], length, offset)
     queued = served + backlog * each / policy.backlog_horizon
@@ -75,7 +77,7 @@ def _demand(
         f"arrivals {arrivals:.2f}/s × {each:.0f} = {arrivals * each:.1f}, "
         f"with backlog {backlog:.1f} × {each:.0f} ÷ {policy.backlog_horizon:g}s = {queued:.1f})"
     )
-    return Demand(value, text, served, each)
+    return Demand(value, text, served, max(served, arrivals * each))
 
 
 def _arrivals(engines: Sequence[Engine], length: float, offset: float) -> float:
@@ -112,7 +114,7 @@ def peak_demand(engines: Engines, view: ServiceView, role: Role) -> Demand:
     text = f"{highest + assumed:.1f} tok/s = highest {highest:.1f} in {policy.window_in:g}s"
     if unheard:
         text += f" + {len(unheard)} not heard all the time, at full target {assumed:.1f}"
-    return Demand(highest + assumed, text, seen[0].served, seen[0].per_request)
+    return Demand(highest + assumed, text, seen[0].served, seen[0].lasting)
 
 
 def _steady(engine: Engine, view: ServiceView) -> bool:

@@ -101,7 +101,7 @@ def grow(scene: Scene) -> Verdict | Held | None:
         return None
     blocked = backoff(scene) or _cooling(scene)
     if blocked:
-        return replace(blocked, reason=f"{_sentence(need.why)} {blocked.reason}")
+        return replace(blocked, reason=f"{need.why}. {blocked.reason}")
     share = scene.policy.max_step_out
     wish = {r: step_out(n, need.counts[r], share) for r, n in scene.present.items()}
     return launch(
@@ -121,7 +121,7 @@ def mend_ratio(scene: Scene) -> Verdict | Held | None:
     why = f"prefill is {present[Role.PREFILL]}, the ratio asks for {low}"
     blocked = backoff(scene) or _cooling(scene)
     if blocked:
-        return replace(blocked, reason=f"{_sentence(why)} {blocked.reason}")
+        return replace(blocked, reason=f"{why}. {blocked.reason}")
     return launch(scene, {**present, Role.PREFILL: low}, why=why, bound_by="ratio")
 
 
@@ -135,10 +135,10 @@ def launch(
     after = bounds.fit_out(scene.present, wish, scene.spec, scene.held)
     delta = difference(after, scene.present)
     if not delta:
-        return Held("bounds", f"{_sentence(why)} Maximum, GPU budget or ratio leave no room.")
+        return Held("bounds", f"{why}. Maximum, GPU budget or ratio leave no room.")
     short = any(after[role] < n for role, n in wish.items())
     scene.inputs["step"] = f"{written(wish)} wished, {written(after)} inside bounds and ratio"
-    reason = f"{_sentence(why)} Adding {written(delta)}, to {written(after)}."
+    reason = f"{why}. Adding {written(delta)}, to {written(after)}."
     done = done or replace(scene.memory, last_out_at=scene.now)
     done = replace(done, wanted=after, low_since=None)
     bound = "bounds" if short else bound_by
@@ -162,7 +162,3 @@ def _cooling(scene: Scene) -> Held | None:
         return None
     scene.inputs["cooldown_out"] = f"{left:.0f} s left of {scene.policy.cooldown_out:g} s"
     return Held("cooldown", "The last scale-out is given time to work.")
-
-
-def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}."

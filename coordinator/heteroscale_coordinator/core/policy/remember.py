@@ -37,7 +37,8 @@ def _with_prefill_found(wanted: dict[Role, int], scene: Scene) -> dict[Role, int
         return wanted
     low = ratio.prefill_limits(wanted[Role.DECODE], scene.spec.ratio).low
     found = min(low, scene.present[Role.PREFILL], scene.spec.roles[Role.PREFILL].max)
-    return {**wanted, Role.PREFILL: max(wanted[Role.PREFILL], found)}
+    raised = {**wanted, Role.PREFILL: max(wanted[Role.PREFILL], found)}
+    return raised if bounds.within(raised, scene.spec) else wanted
 
 
 def remember(scene: Scene) -> PolicyMemory:

@@ -161,7 +161,7 @@ def act(
     """Return a verdict; ``done`` is remembered instead of the scene's memory once carried out."""
     return Verdict(
         action,
-        reason,
+        reason[:1].upper() + reason[1:],
         bound_by,
         scene.memory,
         done or scene.memory,

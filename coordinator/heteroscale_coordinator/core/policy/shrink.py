@@ -212,5 +212,4 @@ def withdraw(
     keep = scene.memory.wanted if wanted is None else wanted
     done = replace(scene.memory, wanted=dict(keep), last_in_at=now, soft=soft, low_since=None)
     delta = difference(scene.present, after)
-    text = reason[:1].upper() + reason[1:]
-    return act(scene, Action.SCALE_IN, delta, bound_by=bound_by, reason=text, done=done)
+    return act(scene, Action.SCALE_IN, delta, bound_by=bound_by, reason=reason, done=done)

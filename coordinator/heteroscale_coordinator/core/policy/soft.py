@@ -1,9 +1,9 @@
 """A soft scale-in under observation: take it back, or finish it.
 
 Taken back without penalty when demand outgrows what remains; with a longer next cooldown when
-latency broke at a demand that did not rise, for then the scale-in itself was wrong. Finished when,
-after the observation, what remains would carry the highest demand seen and latency is healthy.
-Unknown finishes nothing.
+latency broke or requests piled up at a demand that did not rise, for then the scale-in was wrong.
+Finished when, after the observation, what remains would carry the highest demand seen and latency
+is healthy. Unknown finishes nothing.
 """
 
 from __future__ import annotations
@@ -49,37 +49,36 @@ def _take_back(
     if need is None and worst is None:
         return None
     rising = _rising(scene, soft)
-    wrong = not rising and (need is None or need.bound_by == "prefill")
     why = need.why if need else f"in breach: {worst.text}" if worst else ""
-    how = "demand rose" if rising else "demand did not rise" if wrong else "too little remains"
-    return _reinstate(scene, withdrawn, f"{why}; {how}", penalty=wrong)
+    how = "demand rose" if rising else "demand did not rise"
+    return _reinstate(scene, withdrawn, f"{why}; {how}", penalty=not rising)
 
 
 def _rising(scene: Scene, soft: SoftScaleIn) -> bool:
-    value = scene.sizing.demand.value
-    return value is not None and value > soft.demand * (1 + scene.policy.tolerance_out)
+    """Return whether more is asked for than at the withdrawal; a backlog that it caused is no rise."""
+    lasting = scene.sizing.demand.lasting
+    return lasting is not None and lasting > soft.demand * (1 + scene.policy.tolerance_out)
 
 
 def _reinstate(
     scene: Scene, withdrawn: Mapping[Role, int], why: str, *, penalty: bool
 ) -> Verdict | Held:
     back = _room_for(scene, withdrawn)
-    text = why[:1].upper() + why[1:]
     if not back:
-        return Held("bounds", f"{text}: the bounds leave no room to take anything back.")
+        return Held("bounds", f"{why}: the bounds leave no room to take anything back.")
     memory = scene.memory
     factor = memory.cooldown_in_factor * (2 if penalty else 1)
     wanted = {role: n + back.get(role, 0) for role, n in memory.wanted.items()}
     done = replace(
         memory,
-        wanted=wanted,
+        wanted=bounds.clamp(wanted, scene.spec),
         soft=memory.soft if back != {r: n for r, n in withdrawn.items() if n} else None,
         cooldown_in_factor=min(MAX_COOLDOWN_FACTOR, factor),
         low_since=None,
         last_guard_at=scene.now if memory.breach else memory.last_guard_at,
     )
     bound = "observation" if penalty else "demand"
-    reason = f"{text}: {written(back)} taken back into service."
+    reason = f"{why}: {written(back)} taken back into service."
     return act(scene, Action.REINSTATE, back, bound_by=bound, reason=reason, done=done)
 
 
@@ -124,7 +123,7 @@ def _finish(scene: Scene, soft: SoftScaleIn, withdrawn: Mapping[Role, int], why:
         cooldown_in_factor=max(1.0, memory.cooldown_in_factor / 2),
     )
     delta = {role: n for role, n in withdrawn.items() if n}
-    reason = f"{why[:1].upper()}{why[1:]}: {written(delta)} drained."
+    reason = f"{why}: {written(delta)} drained."
     return act(
         scene, Action.FINISH_SCALE_IN, delta, bound_by="observation", reason=reason, done=done
     )
