@@ -45,6 +45,8 @@ class Host:
     gpu_types: tuple[str, ...]
     s1: str
     s2: str = "bigpod-0"
+    engine_options: tuple[str, ...] = ()
+    """More arguments for the engines of this host, after the layout's."""
 
 
 def two_minipods(agents: int = 8, gpus: int = 2) -> list[Host]:
@@ -73,6 +75,8 @@ class Layout:
     """More arguments for every engine-sim."""
     reconcile_interval: float = 1.0
     sample_interval: float = 0.5
+    coordinator: bool = True
+    """False: somebody else listens at `LocalCluster.address`, and agents are not waited for."""
 
 
 class LocalCluster:
@@ -121,11 +125,13 @@ class LocalCluster:
             self._write_agent(index, host, library)
         self._write_coordinator()
         await asyncio.gather(*(router.start() for router in self.routers))
-        await self.coordinator.start()
+        if self.layout.coordinator:
+            await self.coordinator.start()
         for agent in self.agents.values():
             await agent.start()
         self._feeder = asyncio.create_task(self._feed())
-        await self.wait_for_agents(len(self.agents))
+        if self.layout.coordinator:
+            await self.wait_for_agents(len(self.agents))
 
     async def stop(self) -> None:
         """Stop everything, engines too, and leave no process behind."""
@@ -183,7 +189,6 @@ class LocalCluster:
         environ = {
             **_ENVIRON,
             nvml_stub.STATE_VARIABLE: str(folder / "gpus.txt"),
-            "HETEROSCALE_SEEN_DIR": str(self.directory / "seen"),
         }
         command = [
             sys.executable,
@@ -253,11 +258,14 @@ class LocalCluster:
             *("--domain", f"s0={host.name},s1={host.s1},s2={host.s2}"),
             *("--gpu-state", f"{folder}/busy-{{gpus}}.json"),
             *self.layout.engine_options,
+            *host.engine_options,
         ]
         return {
             "command": command,
             "role": role,
             "engine": self.layout.flavour,
+            # Agents hand nothing on that is called HETEROSCALE_…, so engines are told here.
+            "env": {"HETEROSCALE_SEEN_DIR": str(self.seen_dir)},
             "readiness": {"period": "0.3s", "timeout": "2s"},
         }
 

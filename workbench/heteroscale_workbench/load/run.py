@@ -83,6 +83,11 @@ class LoadRun:
         """Seconds since the start; stands still after the end."""
         return (self._ended if self._ended is not None else self._clock()) - self._began
 
+    @property
+    def passed_ids(self) -> frozenset[str]:
+        """Ids of the requests that have passed so far."""
+        return frozenset(self._passed)
+
     def stop(self) -> None:
         """Send nothing more."""
         self._stopping.set()
