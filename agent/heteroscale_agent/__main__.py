@@ -142,9 +142,9 @@ def settings_of(arguments: argparse.Namespace) -> AgentSpec:
     if arguments.insecure:
         changes["insecure"] = True
     spec = spec.model_copy(update=changes)
-    require_trust(
-        spec.coordinator, tls=spec.tls.files().enabled, insecure=spec.insecure, verb="dialling"
-    )
+    tls = spec.tls.files()
+    tls.read()  # now, while somebody looks; the link itself tries again and again
+    require_trust(spec.coordinator, tls=tls.enabled, insecure=spec.insecure, verb="dialling")
     return spec
 
 

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import IO, Self
 
 _FILE = "agent.json"
+_MOST_INCARNATIONS = 1 << 53
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -79,30 +80,35 @@ class StateDirectory:
             IdentityError: the file is damaged, cannot be written, or names another agent.
 
         """
-        kept = self._read()
-        agent_id = configured_id or kept.get("agent_id") or _draw_id()
-        if kept.get("agent_id") not in (None, agent_id):
+        kept_id, last = self._read()
+        agent_id, incarnation = configured_id or kept_id or _draw_id(), last + 1
+        if kept_id not in ("", agent_id):
             raise IdentityError(
-                f"{self.path / _FILE} belongs to agent {kept['agent_id']!r}, the configuration says "
+                f"{self.path / _FILE} belongs to agent {kept_id!r}, the configuration says "
                 f"{agent_id!r}; give the new id a `stateDir` of its own"
             )
-        incarnation = int(kept.get("incarnation", 0)) + 1
         self._write({"agent_id": agent_id, "incarnation": incarnation})
         boot_id = _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else ""
         token = secrets.token_hex(8)
         return Identity(agent_id, incarnation, token, boot_id, socket.gethostname())
 
-    def _read(self) -> dict[str, str]:
+    def _read(self) -> tuple[str, int]:
+        """Return the kept id and the last incarnation; empty and 0 when this is the first start."""
         path = self.path / _FILE
         try:
             kept = json.loads(path.read_text(encoding="utf-8"))
-            return {"agent_id": str(kept["agent_id"]), "incarnation": str(int(kept["incarnation"]))}
+            agent_id, incarnation = kept["agent_id"], kept["incarnation"]
+            if not (isinstance(agent_id, str) and agent_id and type(incarnation) is int):
+                raise ValueError("its fields are not what they should be")
+            if not 0 < incarnation < _MOST_INCARNATIONS:
+                raise ValueError(f"incarnation {incarnation}")
         except FileNotFoundError:
-            return {}
+            return "", 0
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise IdentityError(
                 f"{path} is damaged ({error}); remove it to start as a new agent"
             ) from error
+        return agent_id, incarnation
 
     def _write(self, content: dict[str, object]) -> None:
         path, fresh = self.path / _FILE, self.path / f"{_FILE}.new"
@@ -112,8 +118,18 @@ class StateDirectory:
                 file.flush()
                 os.fsync(file.fileno())
             fresh.replace(path)
+            _sync(self.path)
         except OSError as error:
             raise IdentityError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _sync(folder: Path) -> None:
+    """Make a rename outlast a power cut: an incarnation used twice would order reports wrongly."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _draw_id() -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -18,7 +17,6 @@ from typing import Any
 import grpc
 import grpc.aio
 import structlog
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
 from heteroscale import channel
 from heteroscale.convert import seconds, unix_seconds
@@ -28,18 +26,11 @@ from heteroscale_agent import wire
 from heteroscale_agent.identity import Identity
 from heteroscale_agent.model import Command, CommandResult, Report
 from heteroscale_agent.outbox import Item, Outbox
+from heteroscale_agent.patience import PATIENCE, Patience, said, until
 from heteroscale_agent.ports import Body, Clock, Eyes
+from heteroscale_agent.serverclock import LinkError, ServerClock
 
 log = structlog.get_logger("link")
-
-WELCOME_TIMEOUT = 15.0
-"""A coordinator may queue a hello (admission); later than this the agent tries again."""
-MAX_BACKOFF = 30.0
-"""Reconnecting agents spread over so many seconds."""
-
-
-class LinkError(Exception):
-    """The session ended; a new one is worth trying."""
 
 
 Stream = grpc.aio.StreamStreamCall[agent_pb2.ConnectRequest, agent_pb2.ConnectResponse]
@@ -55,28 +46,6 @@ class LinkSettings:
     cluster_id: str
     advertise_host: str
     version: str
-
-
-class ServerClock:
-    """Estimates the server's clock from stamped messages.
-
-    A message is stamped when it leaves and read when it arrives, so each gives a lower bound of the
-    offset; the highest of a session is the best.
-    """
-
-    def __init__(self) -> None:
-        self._offset: float | None = None
-
-    def stamp(self, server_time: float, received_at: float) -> None:
-        """Take in a message's stamp and its local time of arrival."""
-        offset = server_time - received_at
-        self._offset = offset if self._offset is None else max(self._offset, offset)
-
-    def local(self, server_time: float) -> float:
-        """Return a server's moment on the local clock."""
-        if self._offset is None:
-            raise LinkError("the coordinator sent no server_time")
-        return server_time - self._offset
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,18 +65,25 @@ class Wiring:
 class Link:
     """Keeps one session with the coordinator, for ever."""
 
-    def __init__(self, wiring: Wiring) -> None:
+    def __init__(self, wiring: Wiring, patience: Patience = PATIENCE) -> None:
         self._wiring = wiring
+        self._patience = patience
         self._sequence = count(1)
 
     async def run(self) -> None:
-        """Connect again and again until cancelled."""
+        """Connect again and again until cancelled.
+
+        Whatever a session dies of, the engines of this host still need their agent: it is said
+        aloud, and the next session begins.
+        """
+        pause = self._patience.pause
         while True:
             connected = asyncio.Event()
-            with suppress(LinkError, grpc.aio.AioRpcError):
-                await _until(connected)(self._one_session, connected)
-            log.warning("stream lost; engines go on as they are")
-            await asyncio.sleep(random.uniform(0.1, 1.0))  # noqa: S311 - spreads a fleet, no secret
+            try:
+                await until(connected, self._patience)(self._one_session, connected)
+            except Exception as error:  # noqa: BLE001
+                log.warning("stream lost; engines go on as they are", **said(error))
+            await asyncio.sleep(random.uniform(pause / 10, pause))  # noqa: S311 - no secret
 
     async def _one_session(self, connected: asyncio.Event) -> None:
         settings = self._wiring.settings
@@ -116,7 +92,8 @@ class Link:
         ) as opened:
             stream = agent_pb2_grpc.AgentServiceStub(opened).Connect()
             try:
-                await Session(self._wiring, stream, self._sequence).run(connected)
+                session = Session(self._wiring, stream, self._sequence, self._patience.welcome)
+                await session.run(connected)
             finally:
                 stream.cancel()
 
@@ -124,12 +101,14 @@ class Link:
 class Session:
     """One stream, from hello to its end."""
 
-    def __init__(self, wiring: Wiring, stream: Stream, sequence: Iterator[int]) -> None:
+    def __init__(
+        self, wiring: Wiring, stream: Stream, sequence: Iterator[int], welcome_timeout: float
+    ) -> None:
         self._wiring = wiring
         self._stream = stream
         self._sequence = sequence
+        self._welcome_timeout = welcome_timeout
         self._clock = ServerClock()
-        self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self, connected: asyncio.Event) -> None:
         """Greet, then read and write until either ends.
@@ -181,12 +160,13 @@ class Session:
 
     async def _hear_welcome(self) -> agent_pb2.Welcome:
         try:
-            first = await asyncio.wait_for(self._stream.read(), WELCOME_TIMEOUT)
+            first = await asyncio.wait_for(self._receive(), self._welcome_timeout)
         except TimeoutError:
-            raise LinkError(f"no welcome within {WELCOME_TIMEOUT:g} s") from None
-        if not isinstance(first, agent_pb2.ConnectResponse) or not first.HasField("welcome"):
-            await self._stream.code()
-            raise LinkError("the stream ended before a welcome")
+            raise LinkError(f"no welcome within {self._welcome_timeout:g} s") from None
+        if not first.HasField("welcome"):
+            raise LinkError(
+                f"a {first.WhichOneof('body') or 'newer message'} came before a welcome"
+            )
         welcome, settings = first.welcome, self._wiring.settings
         if settings.cluster_id and welcome.cluster_id != settings.cluster_id:
             raise LinkError(
@@ -226,11 +206,7 @@ class Session:
 
     async def _read(self) -> None:
         while True:
-            message = await self._stream.read()
-            if not isinstance(message, agent_pb2.ConnectResponse):
-                # The stream's end: its status says why, and is raised as an AioRpcError.
-                code, details = await self._stream.code(), await self._stream.details()
-                raise LinkError(f"stream ended: {code.name}: {details}")
+            message = await self._receive()
             match message.WhichOneof("body"):
                 case "command":
                     self._command(message.command)
@@ -241,6 +217,16 @@ class Session:
                     self._wiring.body.acknowledge(ids)
                 case _:
                     pass  # of a newer coordinator
+
+    async def _receive(self) -> agent_pb2.ConnectResponse:
+        message = await self._stream.read()
+        if isinstance(message, agent_pb2.ConnectResponse):
+            return message
+        if message is grpc.aio.EOF:
+            code, details = await self._stream.code(), await self._stream.details()
+            raise LinkError(f"stream ended: {code.name}: {details}")
+        # gRPC gives None for bytes that are no message, and leaves the stream open.
+        raise LinkError("what came is no message of this protocol")
 
     def _renew(self, renewal: agent_pb2.LeaseRenewal) -> None:
         if renewal.epoch < self._wiring.body.highest_epoch:
@@ -280,23 +266,3 @@ class Session:
 
 
 _RUNNING: set[asyncio.Task[None]] = set()
-
-
-def _until(connected: asyncio.Event) -> AsyncRetrying:
-    """Return a retry that backs off until a session has lived; after that backoff starts anew."""
-    return AsyncRetrying(
-        retry=retry_if_exception_type((LinkError, grpc.aio.AioRpcError)),
-        stop=lambda _: connected.is_set(),
-        wait=wait_random_exponential(multiplier=0.5, max=MAX_BACKOFF),
-        before_sleep=_say,
-        reraise=True,
-    )
-
-
-def _say(state: RetryCallState) -> None:
-    error = state.outcome.exception() if state.outcome else None
-    text = str(error)
-    if isinstance(error, grpc.aio.AioRpcError):
-        text = f"{error.code().name}: {error.details()}"
-    wait = state.next_action.sleep if state.next_action else 0.0
-    log.warning("not connected", error=text, next_try_s=round(wait, 1))

@@ -7,6 +7,7 @@ without TLS unless somebody says ``insecure`` aloud.
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +47,14 @@ class TlsFiles:
         """Whether any TLS is asked for."""
         return self.ca is not None or self.certificate is not None
 
+    def read(self) -> tuple[bytes | None, bytes | None, bytes | None]:
+        """Return the bytes of ca, key and certificate; ChannelError names one that is unreadable."""
+        return (
+            read_pem(self.ca, "ca"),
+            read_pem(self.key, "key"),
+            read_pem(self.certificate, "certificate"),
+        )
+
 
 def is_loopback(address: str) -> bool:
     """Return whether ``host:port`` or ``unix:…`` stays on this machine."""
@@ -80,8 +89,14 @@ def read_pem(path: Path | None, what: str) -> bytes | None:
         raise ChannelError(f"tls {what} {path}: {error.strerror}") from error
 
 
-def open_channel(address: str, tls: TlsFiles, *, insecure: bool = False) -> grpc.aio.Channel:
-    """Open a channel to ``host:port``; it connects lazily.
+def open_channel(
+    address: str,
+    tls: TlsFiles,
+    *,
+    insecure: bool = False,
+    more: Sequence[tuple[str, int | str]] = (),
+) -> grpc.aio.Channel:
+    """Open a channel to ``host:port``; it connects lazily. ``more``: further channel arguments.
 
     Raises:
         ChannelError: TLS files are missing or unreadable, or the address needs TLS.
@@ -96,14 +111,12 @@ def open_channel(address: str, tls: TlsFiles, *, insecure: bool = False) -> grpc
         ("grpc.max_reconnect_backoff_ms", 5_000),
         # Proxies of the environment are for the web, not for a coordinator.
         ("grpc.enable_http_proxy", 0),
+        *more,
     ]
     if tls.server_name:
         options.append(("grpc.ssl_target_name_override", tls.server_name))
     if not tls.enabled:
         return grpc.aio.insecure_channel(address, options=options)
-    credentials = grpc.ssl_channel_credentials(
-        root_certificates=read_pem(tls.ca, "ca"),
-        private_key=read_pem(tls.key, "key"),
-        certificate_chain=read_pem(tls.certificate, "certificate"),
+    return grpc.aio.secure_channel(
+        address, grpc.ssl_channel_credentials(*tls.read()), options=options
     )
-    return grpc.aio.secure_channel(address, credentials, options=options)
