@@ -232,7 +232,11 @@ class Loop:
             return await self._divide(letters, now, error)
         if self._observer:
             self._observer.turn(time.perf_counter() - started)
-            self._observer.reports(sum(isinstance(x.event, ReportReceived) for x in letters))
+            folded_at, events = self.now(), (letter.event for letter in letters)
+            self._observer.reports(
+                [folded_at - e.received_at for e in events if isinstance(e, ReportReceived)],
+                self.mailbox.take_coalesced(),
+            )
         if any(isinstance(letter.event, Tick) for letter in letters):
             self._step_trouble = ""
         learned = self._learned(letters)

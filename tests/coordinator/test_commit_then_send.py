@@ -153,6 +153,20 @@ async def test_reports_are_acknowledged_by_the_score() -> None:
         assert [(await agent.read_kind("ack")).sequence for _ in range(2)] == [21, 41]
 
 
+async def test_a_flood_of_reports_is_acknowledged_by_the_score_too() -> None:
+    async with face() as it, it.agent(hello()) as agent:
+        last = 0
+        for _ in range(400):
+            last = await agent.send(report=agent_pb2.Report())
+        acks = [(await agent.read_kind("ack")).sequence]
+        while acks[-1] < last:
+            acks.append((await agent.read_kind("ack")).sequence)
+            if len(acks) == 20:  # 400 reports; the last ones may wait for their score
+                break
+        assert len(acks) <= 21
+        assert acks[-1] > last - 40
+
+
 async def test_results_of_a_hello_become_answers_behind_it() -> None:
     results = [
         result("cmd-9", 1),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from heteroscale_coordinator.core.events import (
     AgentConnected,
@@ -42,7 +42,7 @@ class Mailbox:
         self._room = asyncio.Event()
         self._room.set()
         self.coalesced = 0
-        """Reports that a newer one replaced before the loop saw them."""
+        """Reports that a newer one replaced before the loop saw them, since last asked."""
 
     def __len__(self) -> int:
         return len(self._letters)
@@ -94,6 +94,11 @@ class Mailbox:
             self._room.set()
         return taken
 
+    def take_coalesced(self) -> int:
+        """Return how many reports a newer one replaced since the last call."""
+        count, self.coalesced = self.coalesced, 0
+        return count
+
     @property
     def _others(self) -> int:
         return len(self._letters) - len(self._pending)
@@ -103,7 +108,7 @@ def _joined(older: ReportReceived, newer: ReportReceived) -> ReportReceived:
     """Return ``newer`` with the older's bucket deltas added, for those alone are not cumulative."""
     before = {engine.instance_id: engine for engine in older.engines}
     engines = tuple(_with_deltas(before.get(e.instance_id), e) for e in newer.engines)
-    return ReportReceived(newer.agent_id, newer.incarnation, newer.sequence, engines, newer.gpus)
+    return replace(newer, engines=engines, received_at=older.received_at)
 
 
 def _with_deltas(older: EngineSample | None, newer: EngineSample) -> EngineSample:

@@ -66,6 +66,7 @@ class Session:
     """
 
     __slots__ = (
+        "_ack_due",
         "_acked",
         "_closed",
         "_commands",
@@ -100,6 +101,7 @@ class Session:
         self._sequence = sequence
         self._acked = sequence - 1
         self._unacked = 0
+        self._ack_due = False
         self._owed: dict[int, int] = {sequence: 1}
         self.greeted = self._payment(sequence)
         self._commands: deque[Any] = deque()
@@ -148,11 +150,14 @@ class Session:
             self._commands.extend(orders.renewals(leases, epoch, self._now()))
             if self._commands:
                 return self._commands.popleft()
+        if not self._ack_due:
+            return None
+        self._ack_due, self._unacked = False, 0
         ready = min(self._owed) - 1 if self._owed else self._sequence
-        if ready > self._acked:
-            self._acked, self._unacked = ready, 0
-            return orders.ack(ready)
-        return None
+        if ready <= self._acked:
+            return None
+        self._acked = ready
+        return orders.ack(ready)
 
     # ---- up --------------------------------------------------------------------------------------
 
@@ -161,6 +166,7 @@ class Session:
         self._sequence = max(self._sequence, sequence)
         self._unacked += 1
         if self._unacked >= ACK_EVERY:
+            self._ack_due = True
             self._kick()
 
     def owe(self, sequence: int) -> Callable[[], None]:
@@ -174,6 +180,7 @@ class Session:
             left = self._owed.pop(sequence, 0) - 1
             if left > 0:
                 self._owed[sequence] = left
+            self._ack_due = True
             self._kick()
 
         return paid

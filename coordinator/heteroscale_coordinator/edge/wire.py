@@ -94,7 +94,7 @@ def report(
     """Return a report; ages count back from ``received``, the coordinator's time of receipt."""
     gpus = gpu_columns(message.gpus) if message.HasField("gpus") else GpuColumns()
     engines = samples(message, received)
-    return ReportReceived(agent_id, incarnation, sequence, engines, gpus)
+    return ReportReceived(agent_id, incarnation, sequence, engines, gpus, received)
 
 
 def samples(message: agent_pb2.Report, received: float) -> tuple[EngineSample, ...]:
@@ -109,10 +109,11 @@ def samples(message: agent_pb2.Report, received: float) -> tuple[EngineSample, .
 def _sample(reading: Any, sampled_at: float) -> EngineSample:
     """Read an ``EngineReading``; its fields are gone over by name, which stubs cannot type."""
     has = reading.HasField
+    # Asking for presence costs as much as the value, and only a zero leaves a doubt.
     values = [
-        (value if 0.0 <= (value := getattr(reading, name)) <= limit else None)
-        if has(name)
-        else None
+        (value if value <= limit else None)
+        if (value := getattr(reading, name)) > 0.0
+        else (value if value == 0.0 and has(name) else None)
         for name, limit in _FIELDS
     ]
     return EngineSample._make(
