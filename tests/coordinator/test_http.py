@@ -109,8 +109,9 @@ async def test_what_the_loop_tells_is_counted(port: int, metrics: Metrics) -> No
     metrics.turn(0.004)
     metrics.commit(0.003)
     metrics.commit(0.5, failed=True)
-    metrics.reports(12)
-    metrics.reports(0)
+    metrics.reports([0.0004] * 9 + [0.012, 0.05], 1)
+    metrics.reports([], 0)
+    metrics.reports([7.0], 0)
     advice = replace(decision("d-2", Action.SCALE_OUT), advisory=True)
     metrics.committed(Changes(commands={"c": order()}, decisions=[decision(), advice]))
     metrics.committed(Changes(commands={"c": order(state=CommandState.DONE), "old": None}))
@@ -119,7 +120,14 @@ async def test_what_the_loop_tells_is_counted(port: int, metrics: Metrics) -> No
     assert value("turn_seconds_bucket", le="0.0025") == 0
     assert value("store_commit_seconds_count") == 2
     assert value("store_commit_failures_total") == 1
-    assert value("reports_received_total") == 12
+    assert value("reports_received_total") == 13
+    assert value("reports_coalesced_total") == 1
+    assert value("report_delay_seconds_bucket", le="0.001") == 9
+    assert value("report_delay_seconds_bucket", le="0.015") == 10
+    assert value("report_delay_seconds_bucket", le="0.05") == 11
+    assert value("report_delay_seconds_bucket", le="1.0") == 11
+    assert value("report_delay_seconds_count") == 12
+    assert value("report_delay_seconds_sum") == pytest.approx(7.0656)
     assert value("decisions_total", service="chat", action="hold", acted="yes") == 1
     assert value("decisions_total", service="chat", action="scale_out", acted="no") == 1
     assert value("commands_total", verb="withdraw", outcome="open") == 1

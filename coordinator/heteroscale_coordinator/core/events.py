@@ -67,6 +67,8 @@ class ReportReceived:
     sequence: int
     engines: tuple[EngineSample, ...] = ()
     gpus: GpuColumns = NO_GPUS
+    received_at: float = 0.0
+    """When it was read off its stream; of several that were joined, the first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,14 @@ A value that is unknown has no series; it is never zero.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter as Tally
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
@@ -48,6 +50,17 @@ class Metrics:
         self._reports = Counter(
             "heteroscale_reports_received", "Reports taken in.", registry=self.registry
         )
+        self._coalesced = Counter(
+            "heteroscale_reports_coalesced",
+            "Of the reports taken in, those merged into a newer one of their agent on the way.",
+            registry=self.registry,
+        )
+        self._delays = DelayCollector(
+            "heteroscale_report_delay_seconds",
+            "From reading a report off its stream to its being in the state; merged ones count once, "
+            "from the first.",
+        )
+        self.registry.register(self._delays)
         self._decisions = Counter(
             "heteroscale_decisions",
             "Decisions by service and action; acted=no: advisory, paused or being deleted.",
@@ -93,10 +106,50 @@ class Metrics:
                 with suppress(KeyError):
                     self._decisions.remove(service, action.value, acted)
 
-    def reports(self, count: int) -> None:
-        """Count reports."""
-        if count:
-            self._reports.inc(count)
+    def reports(self, delays: Sequence[float], coalesced: int) -> None:
+        """Count a turn's reports and note how long each was on its way, in seconds."""
+        if delays or coalesced:
+            self._reports.inc(len(delays) + coalesced)
+            self._coalesced.inc(coalesced)
+            self._delays.observe(delays)
+
+
+class DelayCollector(Collector):
+    """A histogram that takes a whole turn's values at once: thousands of reports come a second."""
+
+    BOUNDS = (
+        0.001,
+        0.002,
+        0.005,
+        0.0075,
+        0.01,
+        0.015,
+        0.02,
+        0.03,
+        0.04,
+        0.05,
+        0.075,
+        0.1,
+        0.25,
+        1.0,
+    )
+
+    def __init__(self, name: str, text: str) -> None:
+        self._name, self._text = name, text
+        self._counts = [0] * (len(self.BOUNDS) + 1)
+        self._sum = 0.0
+
+    def observe(self, values: Sequence[float]) -> None:
+        """Take in values, in seconds."""
+        for value in values:
+            self._counts[bisect_left(self.BOUNDS, value)] += 1
+        self._sum += sum(values)
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the histogram."""
+        names = (*(str(bound) for bound in self.BOUNDS), "+Inf")
+        buckets = list(zip(names, accumulate(self._counts), strict=True))
+        yield HistogramMetricFamily(self._name, self._text, buckets=buckets, sum_value=self._sum)
 
 
 class StateCollector(Collector):

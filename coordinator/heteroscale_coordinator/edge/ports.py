@@ -100,8 +100,8 @@ class Observer(Protocol):
         """Count the decisions and commands of what has been committed."""
         ...
 
-    def reports(self, count: int) -> None:
-        """Count reports taken in."""
+    def reports(self, delays: Sequence[float], coalesced: int) -> None:
+        """Count a turn's reports: seconds from stream to state of each, and how many were merged."""
         ...
 
 
