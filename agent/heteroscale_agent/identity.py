@@ -16,8 +16,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
+from pydantic import BaseModel, Field
+
 _FILE = "agent.json"
-_MOST_INCARNATIONS = 1 << 53
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -34,6 +35,13 @@ class Identity:
     process_token: str
     boot_id: str
     hostname: str
+
+
+class _Kept(BaseModel, strict=True):
+    """What the file holds."""
+
+    agent_id: str = Field(min_length=1)
+    incarnation: int = Field(gt=0, lt=1 << 53)
 
 
 class StateDirectory:
@@ -96,19 +104,14 @@ class StateDirectory:
         """Return the kept id and the last incarnation; empty and 0 when this is the first start."""
         path = self.path / _FILE
         try:
-            kept = json.loads(path.read_text(encoding="utf-8"))
-            agent_id, incarnation = kept["agent_id"], kept["incarnation"]
-            if not (isinstance(agent_id, str) and agent_id and type(incarnation) is int):
-                raise ValueError("its fields are not what they should be")
-            if not 0 < incarnation < _MOST_INCARNATIONS:
-                raise ValueError(f"incarnation {incarnation}")
+            kept = _Kept.model_validate_json(path.read_bytes())
         except FileNotFoundError:
             return "", 0
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError) as error:
             raise IdentityError(
                 f"{path} is damaged ({error}); remove it to start as a new agent"
             ) from error
-        return agent_id, incarnation
+        return kept.agent_id, kept.incarnation
 
     def _write(self, content: dict[str, object]) -> None:
         path, fresh = self.path / _FILE, self.path / f"{_FILE}.new"
