@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 
 _FILE = "agent.json"
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -107,9 +107,12 @@ class StateDirectory:
             kept = _Kept.model_validate_json(path.read_bytes())
         except FileNotFoundError:
             return "", 0
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            raise IdentityError(f"{path} cannot be read: {error.strerror}") from error
+        except ValidationError as error:
+            why = error.errors(include_url=False)[0]["msg"]
             raise IdentityError(
-                f"{path} is damaged ({error}); remove it to start as a new agent"
+                f"{path} is damaged ({why}); remove it to start as a new agent"
             ) from error
         return kept.agent_id, kept.incarnation
 
