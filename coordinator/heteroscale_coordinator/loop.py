@@ -241,6 +241,7 @@ class Loop:
             self._step_trouble = ""
         learned = self._learned(letters)
         if not await self._writer.commit(changes, learned, now):
+            self.state.take_back()
             self._hold(letters)
             return False
         self.inventories.update(learned)

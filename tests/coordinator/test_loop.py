@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
+from heteroscale.words import InstanceState, Role
 from heteroscale_coordinator.clock import SteadyClock, mint
 from heteroscale_coordinator.core.events import (
+    AgentConnected,
     AgentDisconnected,
     Answer,
     Changes,
@@ -20,7 +22,9 @@ from heteroscale_coordinator.core.events import (
     Rules,
     Tick,
 )
+from heteroscale_coordinator.core.model import RankFact
 from heteroscale_coordinator.core.state import State
+from heteroscale_coordinator.core.step import step
 from heteroscale_coordinator.edge.answers import LoopUnavailableError
 from heteroscale_coordinator.edge.feed import Feed, FeedLaggedError
 from heteroscale_coordinator.edge.store.memory import Backing, MemoryStore
@@ -114,12 +118,12 @@ async def test_a_wish_that_makes_the_step_raise_is_refused_and_the_loop_goes_on(
 async def test_a_step_that_raises_on_every_tick_makes_the_loop_unready_until_it_works() -> None:
     broken = [True]
 
-    def step(_state: State, events: Sequence[Event], _now: float) -> Changes:
+    def fold(_state: State, events: Sequence[Event], _now: float) -> Changes:
         if broken[0] and any(isinstance(event, Tick) for event in events):
             raise KeyError("tick")
         return Changes()
 
-    loop, _, clock = make(Script(step))
+    loop, _, clock = make(Script(fold))
     await loop.start()
     clock.now += 1.0
     await loop.turn()
@@ -135,11 +139,11 @@ async def test_while_the_store_fails_events_are_kept_in_order_and_reports_are_no
     store = MemoryStore()
     seen: list[list[str]] = []
 
-    def step(_state: State, events: Sequence[Event], _now: float) -> Changes:
+    def fold(_state: State, events: Sequence[Event], _now: float) -> Changes:
         seen.append([e.agent_id for e in events if isinstance(e, AgentDisconnected)])
         return Changes(services={"chat": values.service()})
 
-    loop, script, _ = make(Script(step), store)
+    loop, script, _ = make(Script(fold), store)
     await loop.start()
     store.fail("commit", StoreError("disk full"), times=2)
     loop.mailbox.put_now(AgentDisconnected("first", 1))
@@ -203,13 +207,13 @@ async def test_wishes_that_wait_at_the_end_are_refused() -> None:
 async def test_the_clock_of_a_turn_never_goes_back() -> None:
     times: list[float] = []
 
-    def step(_state: State, _events: Sequence[Event], now: float) -> Changes:
+    def fold(_state: State, _events: Sequence[Event], now: float) -> Changes:
         times.append(now)
         return Changes()
 
     store = MemoryStore()
     store.commit(Changes(), START + 500.0)
-    loop, _, clock = make(Script(step), store)
+    loop, _, clock = make(Script(fold), store)
     await loop.start()
     for now in (START, START + 400.0, START + 600.0, START + 100.0):
         clock.now = now
@@ -262,3 +266,35 @@ async def test_a_subscriber_that_is_too_slow_is_told_so_and_forgotten() -> None:
     assert [(await anext(slow))[1] for _ in range(2)] == [0.0, 1.0]
     with pytest.raises(FeedLaggedError):
         await anext(slow)
+
+
+# ---- with the real step ------------------------------------------------------------------------
+
+
+async def test_silence_that_could_not_be_committed_is_found_again() -> None:
+    store = MemoryStore()
+    loop, _, clock = make(store=store)
+    loop._step = step
+    await loop.start()
+    fact = RankFact("i-1", "chat", Role.DECODE, InstanceState.IN_SERVICE, 3)
+    loop.mailbox.put_now(AgentConnected("a", 1, "h", (fact,)))
+    await loop.turn()
+
+    async def turns(until: float) -> InstanceState:
+        while clock.now < until:
+            clock.now += 0.5
+            await loop.turn()
+        return loop.state.instances["i-1"].state
+
+    assert await turns(START + 14.0) is InstanceState.IN_SERVICE
+    store.fail("commit", StoreError("disk full"))
+    assert await turns(START + 20.0) is InstanceState.IN_SERVICE
+    store.heal()
+    assert await turns(START + 21.0) is InstanceState.UNKNOWN
+    store.fail("commit", StoreError("disk full"))
+    loop.mailbox.report(ReportReceived("a", 1, 1))
+    assert await turns(START + 22.0) is InstanceState.UNKNOWN
+    store.heal()
+    loop.mailbox.report(ReportReceived("a", 1, 2))
+    assert await turns(START + 23.0) is InstanceState.IN_SERVICE
+    loop.close()

@@ -183,7 +183,7 @@ def _hear(draft: Draft, agent_id: str) -> Agent:
     agent = draft.state.agent(agent_id, draft.now)
     agent.heard, agent.heard_at = True, draft.now
     if agent.silent:
-        agent.silent = agent.lost = False
+        draft.state.set_silence(agent, silent=False, lost=False)
         for instance in draft.instances_on(agent_id):
             draft.put_instance(life.hear_again(instance, draft.now))
     return agent

@@ -38,10 +38,10 @@ def age(draft: Draft) -> None:
     state.partition = partitioned(state, silent)
     for agent in silent:
         if not agent.silent:
-            agent.silent = True
+            state.set_silence(agent, silent=True, lost=False)
             _fall_silent(draft, agent)
         if not state.partition and draft.now - agent.heard_at > rules.lost_after:
-            agent.lost = True
+            state.set_silence(agent, silent=True, lost=True)
             for instance in draft.instances_on(agent.agent_id):
                 message = f"agent {agent.agent_id} silent for {draft.now - agent.heard_at:.0f} s"
                 draft.put_instance(life.give_up(instance, draft.now, message))

@@ -57,6 +57,8 @@ class State:
     """When each service was last evaluated."""
     partition: str = ""
     """Said aloud while too many agents fell silent at once; empty otherwise."""
+    silence_before: dict[str, tuple[bool, bool]] = field(default_factory=dict)
+    """(silent, lost) of the agents whose silence this turn changed in place, as it was before."""
     open_commands: dict[str, set[str]] = field(default_factory=dict)
     """Ids of commands that are not ended, by instance."""
     _of_service: dict[str, dict[str, None]] = field(default_factory=dict)
@@ -87,6 +89,21 @@ class State:
     def of_agent(self, agent_id: str) -> Iterator[Instance]:
         """Return the committed instances with a rank on an agent."""
         return (self.instances[key] for key in self._of_agent.get(agent_id, ()))
+
+    def set_silence(self, agent: Agent, *, silent: bool, lost: bool) -> None:
+        """Note that an agent fell silent or was heard again; see ``take_back``."""
+        self.silence_before.setdefault(agent.agent_id, (agent.silent, agent.lost))
+        agent.silent, agent.lost = silent, lost
+
+    def take_back(self) -> None:
+        """Forget the silence this turn found: its changes could not be committed.
+
+        What follows from silence is durable in the instances. Were the flags kept without it, no
+        later turn would see the change again.
+        """
+        for agent_id, (silent, lost) in self.silence_before.items():
+            self.agents[agent_id].silent, self.agents[agent_id].lost = silent, lost
+        self.silence_before.clear()
 
     def apply(self, changes: Changes) -> None:
         """Take over what has been committed."""

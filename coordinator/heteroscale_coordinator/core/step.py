@@ -40,6 +40,7 @@ def step(state: State, events: Sequence[Event], now: float, mint: Mint) -> Chang
 
     The caller commits the changes, gives them to ``state.apply``, and only then dispatches.
     """
+    state.silence_before.clear()
     silence.excuse_own_absence(state, now)
     draft = Draft(state, now, mint)
     ticked = False

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 import structlog
 
 from heteroscale_coordinator.core.events import Changes, RemoveFromRouters, RenewLeases
-from heteroscale_coordinator.core.model import Command, CommandState
+from heteroscale_coordinator.core.model import Action, Command, CommandState
 from heteroscale_coordinator.core.state import State
 from heteroscale_coordinator.edge import orders
 from heteroscale_coordinator.edge.routers import Routers
@@ -39,6 +39,16 @@ class Dispatcher:
 
     def dispatch(self, changes: Changes, state: State, epoch: int) -> None:
         """Send what is new and open, and carry out the effects; answers are the loop's."""
+        for decision in changes.decisions:
+            if decision.action is not Action.HOLD:
+                log.info(
+                    "decision",
+                    cause=decision.decision_id,
+                    service=decision.service,
+                    action=decision.action.value,
+                    reason=decision.reason,
+                    advisory=decision.advisory,
+                )
         for command_id, command in changes.commands.items():
             if command is None or command.state is not CommandState.OPEN:
                 self._close(command_id, command)
@@ -83,6 +93,8 @@ class Dispatcher:
             session.send(message)
 
     def _close(self, command_id: str, command: Command | None) -> None:
+        if command is not None:
+            self._log(command)
         owners = [command.agent_id] if command is not None else list(self._open)
         for agent_id in owners:
             waiting = self._open.get(agent_id)
@@ -95,11 +107,12 @@ class Dispatcher:
     @staticmethod
     def _log(command: Command) -> None:
         log.info(
-            "command",
+            "command" if command.state is CommandState.OPEN else f"command {command.state.value}",
             verb=command.verb.value,
             command=command.command_id,
             cause=command.cause,
             agent=command.agent_id,
             instance=command.instance_id,
             service=command.service,
+            **({"message": command.message} if command.message else {}),
         )
