@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 MAX_ID = 128
+_STARTS = "starts.txt"
 _UNFIT = re.compile(r"[^\x21-\x7e]")
 
 
@@ -37,6 +38,21 @@ class SeenWriter:
     def close(self) -> None:
         """Close the file."""
         os.close(self._file)
+
+
+def note_start(folder: Path) -> None:
+    """Append this process to the folder's list of engines started, under its instance id."""
+    folder.mkdir(parents=True, exist_ok=True)
+    instance = os.environ.get("HETEROSCALE_INSTANCE_ID", "-")
+    with (folder / _STARTS).open("a", encoding="ascii") as file:
+        file.write(f"{clean_id(instance)} {os.getpid()}\n")
+
+
+def starts(folder: Path) -> Counter[str]:
+    """Return how many engine processes were ever started for each instance id."""
+    path = folder / _STARTS
+    lines = path.read_text("ascii").splitlines() if path.exists() else []
+    return Counter(line.split()[0] for line in lines)
 
 
 class SeenReader:

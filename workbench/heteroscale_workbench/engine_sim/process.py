@@ -18,7 +18,7 @@ from heteroscale_workbench.engine_sim.faults import Faults, ProcessFault
 from heteroscale_workbench.engine_sim.kv import LINE_LIMIT
 from heteroscale_workbench.engine_sim.server import EngineServer
 from heteroscale_workbench.engine_sim.settings import Mode, Settings
-from heteroscale_workbench.seen import SeenWriter
+from heteroscale_workbench.seen import SeenWriter, note_start
 
 GPU_STATE_INTERVAL = 0.5
 BACKLOG = 1024
@@ -32,6 +32,8 @@ async def serve(settings: Settings, faults: Faults) -> int:
 
     """
     stop = _signals(ignore=faults.process is ProcessFault.IGNORE_TERM)
+    if settings.seen_dir is not None:
+        note_start(settings.seen_dir)
     with contextlib.ExitStack() as stack:
         # Bound but not listening: connections are refused, as while a real engine loads its weights.
         port = stack.enter_context(_bind(settings.host, settings.port))
