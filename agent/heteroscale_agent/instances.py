@@ -9,6 +9,7 @@ and starts anew only with the kernel, when no engine is left either.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -46,6 +47,7 @@ EDGES: dict[tuple[InstanceState, InstanceState], str] = {
 
 ENDED = frozenset({_S.TERMINATED, _S.FAILED})
 HISTORY_LINES = 16
+_NUMBERS = re.compile(r"\d+(\.\d+)?")
 
 
 class IllegalChangeError(RuntimeError):
@@ -193,6 +195,8 @@ class Instance:
     probe_due_at: float = 0.0
     lease_until_at: float | None = None
     progress: Progress = field(default_factory=Progress)
+    shown_message: str = ""
+    """The message last said aloud, without its numbers."""
     term_sent_at: float | None = None
     killed: bool = False
 
@@ -240,7 +244,7 @@ class Instance:
             pid=record.pid,
             lease_remaining=max(0.0, ends_at - now) if leased and ends_at is not None else None,
             state_age=max(0.0, now - record.since_at),
-            message=self._message(),
+            message=self.message,
             terminating=record.terminating,
             adopted=record.adopted,
             exit_code=record.exit_code,
@@ -249,10 +253,17 @@ class Instance:
             origin=record.origin,
         )
 
-    def _message(self) -> str:
+    @property
+    def message(self) -> str:
+        """What there is to say of it: the record, its routers, and what a drain waits for."""
         said: Sequence[str] = (
             self.record.message,
             self.view.message if self.view is not None and self.record.has_gate else "",
             self.progress.message if self.record.state is _S.DRAINING else "",
         )
         return "; ".join(part for part in said if part)
+
+    @property
+    def message_without_numbers(self) -> str:
+        """Return the message as it is compared: a count that goes down is no news."""
+        return _NUMBERS.sub("", self.message)

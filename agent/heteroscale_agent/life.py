@@ -148,6 +148,7 @@ class Life:
                     gate_closed=self._gatekeeper.closed(instance, now),
                     engine=self._eyes.engine(record.instance_id),
                 )
+                self._tell_progress(instance)
             if why := _may_stop(instance, drain, now):
                 after = replace(
                     record,
@@ -172,6 +173,11 @@ class Life:
                 instance.killed = True
                 why = f"{record.message}; still there {record.grace:g} s after TERM, so KILL"
                 await self._registry.observe(instance, replace(record, message=why))
+
+    def _tell_progress(self, instance: Instance) -> None:
+        """Say aloud what a drain waits for, when it is something else now, not another number."""
+        if instance.message_without_numbers != instance.shown_message:
+            self._registry.publish(instance)
 
     def _send_term(self, instance: Instance, now: float) -> None:
         self._processes.terminate(ident(instance.record))

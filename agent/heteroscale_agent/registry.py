@@ -74,6 +74,7 @@ class Registry:
     def publish(self, instance: Instance) -> None:
         """Say aloud what an instance is now."""
         instance.shown_gate = instance.gate_state
+        instance.shown_message = instance.message_without_numbers
         if self.speaking:
             self._outbox(InstanceEvent(instance.status(self.clock()), instance.record.cause))
 
@@ -101,6 +102,8 @@ class Registry:
             instance.progress = Progress()
         if record.wanted_in != before.wanted_in or record.has_gate != before.has_gate:
             instance.gate_due_at, instance.gate_tries = now, 0
+            # Even where the wish is one of long ago again: a router may have heard others since.
+            instance.view_wanted = None
         if record.generation != before.generation or record.message != before.message:
             _log.info(
                 "instance",

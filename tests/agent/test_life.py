@@ -14,7 +14,14 @@ from heteroscale_agent.hands.gates.port import Member, View
 from heteroscale_agent.hands.process import Ident, Order, SpawnError
 from heteroscale_agent.journal import Journal
 from heteroscale_agent.ledger import instance_entry
-from heteroscale_agent.model import Command, EngineScrape, Reinstate, Terminate, Withdraw
+from heteroscale_agent.model import (
+    Command,
+    EngineScrape,
+    InstanceEvent,
+    Reinstate,
+    Terminate,
+    Withdraw,
+)
 from tests.agent.body_twins import IDLE, FakeGate, World, drain, launch
 
 SOFT = Withdraw(WithdrawReason.SOFT_SCALE_IN, lease=20.0)
@@ -261,6 +268,38 @@ async def test_a_router_that_does_not_confirm_holds_the_drain(world: World) -> N
     world.gate.silent = set()
     await world.passes(10)
     assert world.status().state is InstanceState.TERMINATED
+
+
+async def test_a_drain_says_aloud_what_it_waits_for(world: World) -> None:
+    await world.serving()
+    world.gate.silent = {"r1"}
+    await world.do(drain(lease=60.0))
+    world.said.clear()
+    await world.passes(10)
+    waiting = [item.status.message for item in world.said if isinstance(item, InstanceEvent)]
+    assert len(waiting) == 2
+    assert "router is silent; waiting for every router to confirm the removal" in waiting[1]
+    world.said.clear()
+    world.gate.silent = set()
+    world.eyes.scrape = replace(IDLE, running=3.0)
+    await world.passes(10)
+    waiting = [item.status.message for item in world.said if isinstance(item, InstanceEvent)]
+    assert any("settling" in message for message in waiting)
+    assert "3 requests in flight" in waiting[-1]
+    world.said.clear()
+    world.eyes.scrape = replace(IDLE, running=2.0)
+    await world.passes(2)
+    assert not world.said
+
+
+async def test_a_view_from_before_it_was_in_service_confirms_no_drain(world: World) -> None:
+    await world.serving()
+    await world.do(SOFT)
+    await world.passes(3)
+    assert world.status().gate_state is GateState.CLOSED
+    await world.do(Reinstate())
+    await world.do(drain())
+    assert world.status().gate_state is GateState.CLOSING
 
 
 async def test_a_router_that_takes_it_back_in_the_midst_starts_the_wait_anew(world: World) -> None:

@@ -193,7 +193,7 @@ class Fetcher:
         try:
             return await self._fetch(bootstrap.room, reader, writer)
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-            raise EngineError(f"KV transfer failed: {error or 'timed out'}") from error
+            raise EngineError(f"KV transfer failed: {str(error) or 'timed out'}") from error
         finally:
             writer.close()
 
