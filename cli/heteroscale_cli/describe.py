@@ -90,30 +90,11 @@ def node(item: pb.Node, instances: Iterable[pb.Instance], now: float) -> list[st
     ]
 
 
-def explanation(answer: pb.ExplainServiceResponse, now: float) -> list[str]:
-    """Return the decision's sentence, its inputs and arithmetic, and what the coordinator adds."""
-    name, decision = answer.service.name, answer.decision
-    if not decision.action:
-        return [f"{name}: nothing has been decided yet", *map(text.clean, answer.lines)]
-    facts = [("Step", text.step(decision)), ("Bound by", decision.bound_by or text.NONE)]
-    facts.append(("Decided", _times(decision, now)))
-    if decision.advisory:
-        facts.append(("Acted on", f"no: the service is {text.mode(answer.service)}"))
-    inputs = fields(sorted(decision.inputs.items())) or [text.NONE]
-    return [
-        f"{name}: {decision.action}: {text.clean(decision.reason)}",
-        *fields(facts, _INDENT),
-        *_section("Inputs and arithmetic", inputs),
-        *(_section("In words", map(text.clean, answer.lines)) if answer.lines else ()),
-    ]
-
-
-def _times(decision: pb.Decision, now: float) -> str:
-    first = f"{text.since(decision.time, now)} ago"
-    if decision.repeat_count <= 1:
-        return first
-    last = text.since(decision.last_time, now)
-    return f"first {first}, {decision.repeat_count} times, last {last} ago"
+def explanation(answer: pb.ExplainServiceResponse) -> list[str]:
+    """Return the coordinator's own explanation, line by line."""
+    if not answer.lines:
+        return [f"{answer.service.name}: nothing has been decided yet"]
+    return [text.clean(line) for line in answer.lines]
 
 
 def _section(title: str, lines: Iterable[str]) -> list[str]:

@@ -156,4 +156,4 @@ def explain(connection: Connection, service: str, output: Output) -> None:
     if output in (Output.JSON, Output.YAML):
         print_message(answer, output)
     else:
-        print_text("\n".join(described.explanation(answer, time.time())))
+        print_text("\n".join(described.explanation(answer)))
