@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -151,15 +150,11 @@ class Fleet:
         found = self.cluster.engine_processes()
         return {name: (p.pid, p.create_time()) for name, p in found.items()}
 
-    def seen_by(self, role: Role, pid: int) -> frozenset[str]:
-        """Return the ids of the requests that one engine was sent."""
-        files = list(self.cluster.seen_dir.glob(f"{role}-{pid}-*.ids"))
-        return frozenset(name for file in files for name in file.read_text().split())
-
-    def seen_by_all(self, role: Role) -> frozenset[str]:
-        """Return the ids of the requests that any engine of a role was sent."""
-        files = list(self.cluster.seen_dir.glob(f"{role}-*.ids"))
-        return frozenset(name for file in files for name in file.read_text().split())
+    def seen_by(self, role: Role, pid: int | None, load: LoadRun) -> frozenset[str]:
+        """Return the ids of a load's requests that one engine of a role was sent; None: any."""
+        files = self.cluster.seen_dir.glob(f"{role}-{pid or '*'}-*.ids")
+        ids = (name for file in files for name in file.read_text("ascii").split())
+        return frozenset(name for name in ids if name.startswith(f"{load.run_id}-"))
 
     async def ready(self) -> bool:
         """Whether the coordinator says it is ready."""
@@ -210,7 +205,6 @@ def document(
     body["ratio"] = {"min": 0.1, "max": 10.0}
     _merge(body, spec)
     return yaml.safe_dump(plain, sort_keys=False)
-
 
 
 def _merge(into: dict[str, Any], changes: Mapping[str, Any]) -> None:
