@@ -20,13 +20,13 @@ from typing import Any
 import structlog
 from pydantic import ValidationError
 
+from heteroscale import logs
 from heteroscale.channel import ChannelError, is_loopback
 from heteroscale.documents import DocumentError
 from heteroscale_coordinator.clock import SteadyClock
 from heteroscale_coordinator.config import CoordinatorSpec, load
 from heteroscale_coordinator.core.state import State
 from heteroscale_coordinator.core.step import renewals, step
-from heteroscale_coordinator.edge import logs
 from heteroscale_coordinator.edge.admission import Admission
 from heteroscale_coordinator.edge.dispatch import Dispatcher
 from heteroscale_coordinator.edge.http import HttpFace
