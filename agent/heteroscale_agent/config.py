@@ -24,7 +24,9 @@ class PortRange(DocumentModel):
     """Ports that templates draw from, both ends included. Ports in use are skipped."""
 
     first: Port = 20000
+    """The lowest port."""
     last: Port = 29999
+    """The highest port."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -37,8 +39,11 @@ class Readiness(DocumentModel):
     """When a started engine counts as ready: HTTP 200 from this path."""
 
     path: str = "/health"
+    """On the instance's first port."""
     period: Duration = 1.0
+    """From one probe to the next."""
     timeout: Duration = 2.0
+    """An answer that takes longer is none."""
 
 
 class Template(DocumentModel):
@@ -50,16 +55,22 @@ class Template(DocumentModel):
     """
 
     command: Annotated[tuple[str, ...], Field(min_length=1)]
+    """The program and its arguments."""
     role: Role
+    """`prefill`, `decode`, `aggregated`, `attention` or `ffn`; a command for another is refused."""
     engine: EngineKind = "vllm"
+    """Whose metric names it shows."""
     gpus: PositiveInt = 1
+    """GPUs of one instance; the chosen ones stand in CUDA_VISIBLE_DEVICES."""
     env: dict[str, str] = {}
+    """Added to the agent's own environment."""
     parameters: dict[str, str] = {}
     """Parameters a command may set, each with a regular expression its whole value must match."""
     ports: PositiveInt = 2
     """How many ports one instance draws: the first is {port}, the second {bootstrap_port}."""
     readiness: Readiness = Readiness()
     metrics_path: str = "/metrics"
+    """Where its metrics are, on its first port."""
     user: str = ""
     """The user to run as; empty: the agent's own."""
     stop_waits_for_requests: bool = False
@@ -73,15 +84,20 @@ class Hook(DocumentModel):
     """
 
     open: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Lets traffic in; exit code 0 means it was done."""
     close: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Keeps traffic out; no drain goes on before it was done."""
     check: tuple[str, ...] = ()
+    """Asked every `reconcileInterval`. Without it `open` and `close` are believed."""
     timeout: Duration = 10.0
+    """A command that takes longer is killed."""
 
 
 class GpuSettings(DocumentModel):
     """Where GPU readings come from."""
 
     source: Literal["nvml", "none"] = "nvml"
+    """`none`: this host's GPUs are not watched, and GPU indices of commands are taken on trust."""
     library: Path | None = None
     """An NVML library to load instead of the system's libnvidia-ml.so.1."""
     types: dict[str, str] = {}
@@ -92,27 +108,39 @@ class RdmaSettings(DocumentModel):
     """Where RDMA readings come from."""
 
     root: Path = Path("/sys/class/infiniband")
+    """Where the kernel lists RDMA devices."""
 
 
 class StaticEngine(DocumentModel):
     """An engine that somebody else started here and the agent should watch."""
 
     instance_id: Name
+    """A name that lasts, unlike any other in the cluster."""
     service: Name
+    """The service it works for."""
     role: Role
+    """What it does there."""
     endpoint: str
+    """Where it serves, `http://host:port`."""
     engine: EngineKind = "vllm"
+    """Whose metric names it shows."""
     gpus: tuple[NonNegativeInt, ...] = ()
+    """Indices of the GPUs it holds; nothing else is launched on them."""
     metrics_path: str = "/metrics"
+    """Where its metrics are."""
 
 
 class TlsSettings(DocumentModel):
     """PEM files of the link. The server is always checked against `ca`."""
 
     ca: Path | None = None
+    """The authority that signed the coordinator's certificate."""
     certificate: Path | None = None
+    """This agent's own certificate, for mutual TLS."""
     key: Path | None = None
+    """The certificate's private key."""
     server_name: str = ""
+    """The name in the coordinator's certificate, where it is another than the one dialled."""
 
     def files(self) -> TlsFiles:
         """Return them as the channel wants them."""
@@ -144,15 +172,20 @@ class AgentSpec(DocumentModel):
     ] = {}
     """Network domains of this host. HETEROSCALE_TOPOLOGY="s1=minipod-3,s2=pod-0" overrides."""
     labels: dict[str, str] = {}
+    """Words of your own about this host; they travel with its inventory."""
     sample_interval: Duration = 1.0
     """How often probes run. Reports leave as often as the coordinator asks for."""
     scrape_timeout: Duration = 2.0
+    """An engine that takes longer to show its metrics is stale."""
     reconcile_interval: Duration = 2.0
     """How often each gate is held against what its routers say."""
     ports: PortRange = PortRange()
     templates: dict[Name, Template] = {}
+    """What this agent may start, by name. Nothing else is ever started."""
     hooks: dict[Name, Hook] = {}
+    """Commands that `hook` gates may run, by name."""
     engines: tuple[StaticEngine, ...] = ()
+    """Engines that somebody else started: watched, never commanded."""
     gpu: GpuSettings = GpuSettings()
     rdma: RdmaSettings = RdmaSettings()
 

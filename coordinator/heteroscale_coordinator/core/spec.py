@@ -29,7 +29,9 @@ class RoleSpec(DocumentModel):
     ranks: PositiveInt = 1
     """Processes of one instance, each on an agent of its own when above 1."""
     min: PositiveInt = 1
+    """Fewest instances; what is missing is launched whatever the signals say."""
     max: PositiveInt = 1
+    """Most instances in service, starting or silent. Withdrawn ones still hold GPUs: see `maxGpus`."""
     target: PositiveFloat | dict[str, PositiveFloat] = 1000.0
     """Tokens per second one instance should carry at the measured mean context: decode tokens for
     decode and aggregated, cache-missed prompt tokens for prefill. One number, or one for each GPU
@@ -76,7 +78,9 @@ class RatioSpec(DocumentModel):
     """Prefill instances per decode instance. `min` = `max` is the paper's fixed ratio."""
 
     min: PositiveFloat
+    """Fewest prefill instances per decode instance."""
     max: PositiveFloat
+    """Most of them; prefill follows its own demand between the two."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -111,9 +115,13 @@ class GateSpec(DocumentModel):
     """How traffic reaches instances and is kept from them. An instance's agent owns its gate."""
 
     kind: Literal["sglang-router", "hook", "file", "none"] = "none"
+    """`sglang-router`: workers added and removed over its API. `hook`: commands of the agent's own
+    configuration. `file`: endpoints in a file that a router reads. `none`: traffic is not steered."""
     routers: tuple[str, ...] = ()
     """`sglang-router`: base URL of every router; each is reconciled on its own."""
     options: dict[str, str] = {}
+    """`hook`: `hook` (or `open` and `close`) name hooks of the agent. `file`: `path` below the agent's
+    gate folder, and `format` (`json` or `lines`)."""
 
     @model_validator(mode="after")
     def _routers(self) -> Self:
@@ -180,7 +188,10 @@ class PolicySpec(DocumentModel):
     window_in: Duration = 60.0
     """Window that scale-in reads; its highest demand counts."""
     cooldown_out: Duration = 180.0
+    """From one scale-out to the next. The latency guard has its own pace."""
     cooldown_in: Duration = 600.0
+    """From the last change, out or in, to the next withdrawal; doubled, up to 8 times, by each
+    withdrawal that turned out wrong."""
     dampening_in: Fraction = 0.5
     """Share of the surplus one scale-in takes; at least one instance of the sizing role."""
     max_step_out: PositiveFloat = 1.0

@@ -1,0 +1,159 @@
+"""Tables, examples, links and folders: what is written down is held against the code."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from heteroscale.documents import read_documents, read_file
+from heteroscale.words import InstanceState, WithdrawReason
+from heteroscale_agent.config import AgentDocument, AgentSpec
+from heteroscale_agent.leases import complaint
+from heteroscale_coordinator.config import CoordinatorDocument
+from heteroscale_coordinator.core.model import Verb
+from heteroscale_coordinator.core.spec import GateSpec, ServiceDocument
+from tests.docs import reference
+
+ROOT = reference.DOCS.parent
+KINDS: dict[str, type[BaseModel]] = {
+    "Agent": AgentDocument,
+    "Service": ServiceDocument,
+    "Coordinator": CoordinatorDocument,
+}
+FOLDERS = (
+    *("proto", "agent", "coordinator", "scheduler_adapters", "workbench", "cli"),
+    *("tests", "examples"),
+)
+
+
+def pages() -> list[Path]:
+    """Return every Markdown file of ours."""
+    tops = [ROOT / name for name in (*FOLDERS, "benchmarks", "docs", "deploy")]
+    nested = [path for top in tops for path in top.rglob("*.md")]
+    return sorted([*ROOT.glob("*.md"), *nested])
+
+
+@pytest.mark.parametrize("page", reference.PAGES)
+def test_the_tables_stand_as_the_models_draw_them(page: str) -> None:
+    assert reference.standing(page) == reference.drawn(page), "run: python -m tests.docs.reference"
+
+
+@pytest.mark.parametrize("page", reference.PAGES)
+def test_every_field_is_explained(page: str) -> None:
+    rows = [line for line in reference.drawn(page).splitlines() if line.startswith("| `")]
+    assert len(rows) > 20
+    assert [row for row in rows if row.endswith("|  |")] == []
+
+
+def blocks(page: Path) -> Iterator[str]:
+    yield from re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL)
+
+
+def test_documents_in_the_text_are_right() -> None:
+    seen = set()
+    for page in pages():
+        for text in blocks(page):
+            for document in read_documents(text, str(page)):
+                kind = document.data.get("kind")
+                if kind in KINDS:
+                    document.parse(KINDS[kind])
+                    seen.add(kind)
+    assert seen == set(KINDS)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda p: p.name)
+def test_examples_are_right(path: Path) -> None:
+    (document,) = read_file(path)
+    document.parse(KINDS[document.data["kind"]])
+    assert path.name in (ROOT / "examples" / "README.md").read_text() or "*" in path.name
+
+
+def field_names(model: type[BaseModel]) -> set[str]:
+    schema = model.model_json_schema(by_alias=True)
+    parts = [schema, *schema.get("$defs", {}).values()]
+    return {name for part in parts for name in part.get("properties", {})}
+
+
+def test_the_agents_example_shows_every_field() -> None:
+    text = (ROOT / "examples" / "agent.yaml").read_text()
+    assert {name for name in field_names(AgentSpec) if f"{name}:" not in text} == set()
+
+
+def table(page: Path, heading: str) -> dict[str, str]:
+    """Return the first two columns of the table below a heading."""
+    section = page.read_text().partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1:3] for line in section.splitlines() if line.startswith("| ")]
+    return {first.strip(" `"): second.strip() for first, second in rows[1:]}
+
+
+CONCEPTS = reference.DOCS / "concepts.md"
+
+
+def test_the_states_are_those_of_the_code() -> None:
+    assert list(table(CONCEPTS, "States of an instance")) == [s.name for s in InstanceState]
+
+
+def test_the_commands_are_those_of_the_code() -> None:
+    known = {verb.value for verb in Verb} | {"switch_role"}
+    assert set(table(CONCEPTS, "Commands")) == known
+
+
+def test_the_table_of_withdrawals_is_that_of_the_code() -> None:
+    rows = table(CONCEPTS, "Why an instance is out of service")
+    assert list(rows)[:-1] == [reason.value for reason in WithdrawReason]
+    for reason in WithdrawReason:
+        leased = complaint(reason, None) != ""
+        assert leased == ("goes back" in rows[reason.value])
+
+
+def test_the_gates_are_those_of_the_code() -> None:
+    kinds = GateSpec.model_json_schema()["properties"]["kind"]["enum"]
+    assert list(table(CONCEPTS, "Gates")) == kinds
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if "://" in target:
+            continue
+        name, _, anchor = target.partition("#")
+        place = page.parent / name if name else page
+        assert place.exists(), f"{page}: {target}"
+        if anchor:
+            text = place.read_text()
+            headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+            slugs = {re.sub(r"[^\w\- ]", "", h).strip().lower().replace(" ", "-") for h in headings}
+            assert anchor in slugs | set(re.findall(r'id="([^"]+)"', text)), f"{page}: {target}"
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_each_folder_has_a_short_readme_with_a_drawing(folder: str) -> None:
+    text = (ROOT / folder / "README.md").read_text()
+    assert len(text.splitlines()) < 200
+    if folder != "scheduler_adapters":  # nothing to draw yet
+        assert "```" in text
+
+
+@pytest.mark.parametrize(
+    ("folder", "package"),
+    [
+        ("agent", "heteroscale_agent"),
+        ("coordinator", "heteroscale_coordinator"),
+        ("proto", "heteroscale"),
+        ("cli", "heteroscale_cli"),
+        ("workbench", "heteroscale_workbench"),
+    ],
+)
+def test_a_readme_names_rooms_that_exist(folder: str, package: str) -> None:
+    text = (ROOT / folder / "README.md").read_text()
+    cells = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+    names = [name for cell in cells for name in re.findall(r"`([\w/]+?)/?`", cell)]
+    assert names
+    home = ROOT / folder / package
+    for name in names:
+        places = (home / name, home / f"{name}.py", home / "core" / f"{name}.py")
+        assert any(place.exists() for place in places), name
