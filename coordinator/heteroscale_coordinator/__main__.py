@@ -64,7 +64,7 @@ async def serve(spec: CoordinatorSpec, stop: asyncio.Event) -> None:
         stack.callback(decisions.close)
         snapshot, metrics = store.load(), Metrics()
         state = State(
-            rules=spec.rules.rules(),
+            rules=spec.rules,
             services=snapshot.services,
             instances=snapshot.instances,
             commands=snapshot.commands,

@@ -19,7 +19,7 @@ from heteroscale.documents import (
     Violation,
     read_file,
 )
-from heteroscale_coordinator.core.events import Rules
+from heteroscale_coordinator.core.rules import Rules
 from heteroscale_coordinator.edge.session import Limits
 from heteroscale_coordinator.edge.trust import ServerTls
 
@@ -31,7 +31,9 @@ class TlsSettings(DocumentModel):
     """PEM files of the listener for agents and operators."""
 
     certificate: Path | None = None
+    """The coordinator's certificate; with it the listener speaks TLS."""
     key: Path | None = None
+    """Its private key."""
     client_ca: Path | None = None
     """Agents and operators must show a certificate of this CA; its organisational unit says the role:
     heteroscale-agent (its common name is the agent id, or a pattern for it) or heteroscale-operator.
@@ -62,6 +64,7 @@ class AdmissionSettings(DocumentModel):
     hellos_per_second: PositiveFloat = 400.0
     """The rest wait in line. Each hello costs a few milliseconds; too high starves reports."""
     burst: PositiveInt = 100
+    """So many are let in at once before the line begins."""
     hello_deadline: Positive = 10.0
     """From admission to a whole hello."""
     idle: Positive = 60.0
@@ -71,44 +74,11 @@ class AdmissionSettings(DocumentModel):
     intervals, at least 3s. Shorter lets two agents of one id push each other out."""
 
 
-class RulesSettings(DocumentModel):
-    """The fleet's own pace, the same for all services."""
-
-    tick: Positive = 5.0
-    """Every service is evaluated once a tick."""
-    report_interval: Positive = 5.0
-    silent_after: Positive = 15.0
-    """An agent unheard this long: its instances are UNKNOWN, still counted."""
-    lost_after: Positive = 120.0
-    """Unheard this long: LOST, and replaced. Shorter replaces what only paused."""
-    partition_share: Annotated[float, Field(gt=0, le=1)] = 0.2
-    """More than this share of agents silent at once is a partition: nothing is replaced."""
-    cover_for: Duration = 60.0
-    """A new coordinator waits so long to hear a service's instances; then it only launches."""
-    command_deadline: Positive = 60.0
-    """A command that reaches its agent later is refused."""
-    launch_backoff: Positive = 10.0
-    """After a failed launch the next waits so long, doubling with each in a row, to 30 times it."""
-    forget_after: Positive = 3600.0
-    """Ended instances and commands are kept so long."""
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.silent_after <= self.report_interval:
-            raise ValueError("silentAfter must be longer than reportInterval")
-        if self.lost_after < self.silent_after:
-            raise ValueError("lostAfter is shorter than silentAfter")
-        return self
-
-    def rules(self) -> Rules:
-        """Return them as the core wants them."""
-        return Rules(**dict(self))
-
-
 class LogSettings(DocumentModel):
     """Logs go to stderr."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
+    """What is less important is not written."""
     format: Literal["auto", "json", "console"] = "auto"
     """`auto`: lines on a terminal, JSON elsewhere."""
 
@@ -127,7 +97,7 @@ class CoordinatorSpec(DocumentModel):
     tls: TlsSettings = TlsSettings()
     http: HttpSettings = HttpSettings()
     admission: AdmissionSettings = AdmissionSettings()
-    rules: RulesSettings = RulesSettings()
+    rules: Rules = Rules()
     log: LogSettings = LogSettings()
 
     def check_trust(self) -> None:

@@ -12,7 +12,8 @@ import grpc
 import grpc.aio
 
 from heteroscale.v1 import agent_pb2
-from heteroscale_coordinator.core.events import Changes, Event, RenewLeases, Rules, Tick
+from heteroscale_coordinator.core.events import Changes, Event, RenewLeases, Tick
+from heteroscale_coordinator.core.rules import Rules
 from heteroscale_coordinator.core.state import State
 from heteroscale_coordinator.edge.admission import Admission
 from heteroscale_coordinator.edge.dispatch import Dispatcher

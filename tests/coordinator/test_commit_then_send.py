@@ -392,7 +392,7 @@ async def test_leases_are_renewed_also_while_the_store_fails() -> None:
 async def test_a_hanging_store_makes_the_loop_unready_and_leases_go_on() -> None:
     store = SlowStore()
     leases = [RenewLeases("a1", {"i-1": 30.0})]
-    rules = replace(State().rules, tick=0.02)
+    rules = State().rules.model_copy(update={"tick": 0.02})
     async with (
         face(Script(store_each_fact), store=store, rules=rules, renewals=lambda *_: leases) as it,
         it.agent(hello()) as agent,

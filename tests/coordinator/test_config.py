@@ -13,7 +13,7 @@ from heteroscale.channel import ChannelError
 from heteroscale.documents import DocumentError
 from heteroscale_coordinator.__main__ import parser, run, settings_of
 from heteroscale_coordinator.config import CoordinatorSpec, load
-from heteroscale_coordinator.core.events import Rules
+from heteroscale_coordinator.core.rules import Rules
 
 WHOLE = """\
 apiVersion: heteroscale/v1
@@ -44,13 +44,13 @@ def written(tmp_path: Path, text: str) -> Path:
 
 
 def test_defaults_are_the_cores_own() -> None:
-    assert CoordinatorSpec().rules.rules() == Rules()
+    assert CoordinatorSpec().rules == Rules()
     assert CoordinatorSpec().takeover_after == 10.0
 
 
 def test_a_document_is_read(tmp_path: Path) -> None:
     spec = load(written(tmp_path, WHOLE))
-    assert spec.rules.rules() == Rules(
+    assert spec.rules == Rules(
         tick=1.0, report_interval=0.5, silent_after=3.0, lost_after=20.0
     )
     assert (spec.cluster_id, spec.http.listen, spec.takeover_after) == ("lab", "", 4.0)

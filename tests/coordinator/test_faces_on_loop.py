@@ -18,7 +18,7 @@ from heteroscale.v1.operator_pb2_grpc import (
     add_OperatorServiceServicer_to_server,
 )
 from heteroscale_coordinator.clock import SteadyClock
-from heteroscale_coordinator.core.events import Rules
+from heteroscale_coordinator.core.rules import Rules
 from heteroscale_coordinator.core.state import State
 from heteroscale_coordinator.core.step import renewals, step
 from heteroscale_coordinator.edge.http import HttpFace

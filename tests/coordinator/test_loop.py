@@ -19,10 +19,10 @@ from heteroscale_coordinator.core.events import (
     InventoryLearned,
     PauseService,
     ReportReceived,
-    Rules,
     Tick,
 )
 from heteroscale_coordinator.core.model import RankFact
+from heteroscale_coordinator.core.rules import Rules
 from heteroscale_coordinator.core.state import State
 from heteroscale_coordinator.core.step import step
 from heteroscale_coordinator.edge.answers import LoopUnavailableError

@@ -19,7 +19,6 @@ from heteroscale_coordinator.core.events import (
     InventoryLearned,
     RankChanged,
     ReportReceived,
-    Rules,
     Tick,
 )
 from heteroscale_coordinator.core.model import (
@@ -33,6 +32,7 @@ from heteroscale_coordinator.core.model import (
     TemplateFact,
     Verb,
 )
+from heteroscale_coordinator.core.rules import Rules
 from heteroscale_coordinator.core.state import State
 from heteroscale_coordinator.core.step import renewals, step
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import yaml
 from heteroscale.convert import from_wire
 from heteroscale.v1 import operator_pb2
 from heteroscale.words import InstanceState, Role
-from heteroscale_coordinator.core.events import Rules
+from heteroscale_coordinator.core.rules import Rules
 from heteroscale_workbench.cluster.local import Host, Layout, LocalCluster, until
 from heteroscale_workbench.cluster.operator import Operator
 from heteroscale_workbench.demo.profile import SERVICE, DemoProfile
@@ -26,11 +26,6 @@ PATIENCE = 30.0
 KV_LEASE = 4.0
 """A dead decode leaves its clients hanging for so long."""
 LIVE = (InstanceState.PENDING, InstanceState.LAUNCHING, InstanceState.WARMING)
-
-
-def rules(**changes: Any) -> Rules:
-    """Return the demo's rules, with changes."""
-    return replace(DemoProfile().rules(), **changes)
 
 
 def hosts(*gpu_types: str, gpus: int = 2, **more: Any) -> list[Host]:
@@ -44,7 +39,7 @@ def layout(folder: Path, *, options: tuple[str, ...] = (), **changes: Any) -> La
     """Return a layout of two agents with two GPUs each unless told otherwise."""
     base: dict[str, Any] = {
         "hosts": hosts("L20", "H20"),
-        "rules": rules(),
+        "rules": DemoProfile().rules(),
         "engine_startup": 0.3,
         "reconcile_interval": 0.5,
         "engine_options": ("--kv-lease", str(KV_LEASE), *options),

@@ -17,7 +17,7 @@ import httpx
 from heteroscale.convert import from_wire
 from heteroscale.v1 import operator_pb2
 from heteroscale.words import InstanceState, Role
-from heteroscale_coordinator.core.events import Rules
+from heteroscale_coordinator.core.rules import Rules
 from heteroscale_workbench.cluster.local import LocalCluster, until
 from heteroscale_workbench.cluster.operator import Error, Operator
 from heteroscale_workbench.demo.profile import SERVICE

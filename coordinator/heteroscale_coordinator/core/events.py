@@ -227,26 +227,3 @@ class Changes:
     def __bool__(self) -> bool:
         """Return whether anything durable changes."""
         return bool(self.services or self.instances or self.commands)
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """The fleet's own settings, seconds; one for all services."""
-
-    tick: float = 5.0
-    """Every service is evaluated once a tick."""
-    report_interval: float = 5.0
-    silent_after: float = 15.0
-    """An agent unheard this long: its instances are UNKNOWN (still counted, GPUs still held)."""
-    lost_after: float = 120.0
-    """UNKNOWN this long: LOST, replaced. Never during a partition."""
-    partition_share: float = 0.2
-    """More than this share of agents silent within one window is a partition, not deaths."""
-    cover_for: float = 60.0
-    """A new coordinator waits so long for coverage of a service; then it launches only."""
-    command_deadline: float = 60.0
-    """A command that reaches its agent later than this is refused."""
-    launch_backoff: float = 10.0
-    """After a failed launch the next waits so long, doubling with each failure in a row, to 30×."""
-    forget_after: float = 3600.0
-    """Ended instances and commands are kept so long, for those who ask."""

@@ -64,7 +64,12 @@ def disconnected(draft: Draft, event: AgentDisconnected) -> None:
 
 def inventory_learned(draft: Draft, event: InventoryLearned) -> None:
     """The slow facts of a host came, or were read back from the store."""
-    draft.state.agent(event.agent_id, draft.now).inventory = event.inventory
+    agent = draft.state.agent(event.agent_id, draft.now)
+    agent.inventory = event.inventory
+    for instance in draft.instances_on(event.agent_id):
+        if not instance.gpu_type and instance.agent_id == event.agent_id:
+            gpu_type = _type_of(agent, instance.ranks[0].gpu_indices)
+            draft.put_instance(replace(instance, gpu_type=gpu_type))
 
 
 def reported(draft: Draft, event: ReportReceived) -> None:
@@ -106,7 +111,7 @@ def told(draft: Draft, agent_id: str, fact: RankFact, cause: str = "") -> None:
     if before is None:
         if fact.state in life.ENDED:
             return
-        gpu_type = _gpu_type(draft.state.agent(agent_id, draft.now), fact)
+        gpu_type = _type_of(draft.state.agent(agent_id, draft.now), fact.gpu_indices)
         draft.put_instance(life.adopt(fact, agent_id, gpu_type, draft.now))
         return
     after = life.fold(before, fact, agent_id, draft.now, cause)
@@ -215,8 +220,6 @@ def _spacing(draft: Draft, instance: Instance) -> float:
     return max(longest / (SLOTS - 6), 0.0)
 
 
-def _gpu_type(agent: Agent, fact: RankFact) -> str:
-    if not fact.gpu_indices:
-        return ""
+def _type_of(agent: Agent, gpu_indices: tuple[int, ...]) -> str:
     types = {gpu.index: gpu.type for gpu in agent.inventory.gpus}
-    return types.get(fact.gpu_indices[0], "")
+    return types.get(gpu_indices[0], "") if gpu_indices else ""

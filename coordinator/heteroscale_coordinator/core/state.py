@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from heteroscale_coordinator.core.events import NO_GPUS, Changes, Rules
+from heteroscale_coordinator.core.events import NO_GPUS, Changes
 from heteroscale_coordinator.core.model import Command, GpuColumns, Instance, Inventory, Service
+from heteroscale_coordinator.core.rules import Rules
 from heteroscale_coordinator.core.track import Track
 
 _T = TypeVar("_T")

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Protocol, Self
 
 from heteroscale_coordinator.core.events import Answer, Changes, Event, RenewLeases, Wish
-from heteroscale_coordinator.core.model import Decision
+from heteroscale_coordinator.core.model import Decision, Inventory
 from heteroscale_coordinator.core.state import State
+from heteroscale_coordinator.edge.mailbox import Mailbox
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,23 @@ class Loop(Protocol):
 
     def status(self) -> LoopStatus:
         """Return how the loop is, at once."""
+        ...
+
+
+class Leader(Protocol):
+    """The one writer, as agents' streams see it."""
+
+    state: State
+    mailbox: Mailbox
+    inventories: dict[str, Inventory]
+    """The slow facts that are stored, by agent id."""
+
+    def now(self) -> float:
+        """Return the coordinator's time."""
+        ...
+
+    async def lead(self, heard: int, *, ours: bool = False) -> int:
+        """Return the epoch to lead an agent with that has heard ``heard``; raise it if needed."""
         ...
 
 

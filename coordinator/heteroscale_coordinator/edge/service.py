@@ -26,11 +26,11 @@ from heteroscale_coordinator.core.events import (
 from heteroscale_coordinator.edge import orders, wire
 from heteroscale_coordinator.edge.admission import Admission
 from heteroscale_coordinator.edge.dispatch import Dispatcher
+from heteroscale_coordinator.edge.ports import Leader
 from heteroscale_coordinator.edge.session import Limits, Peer, Refusal, Session
 from heteroscale_coordinator.edge.sessions import Sessions
 from heteroscale_coordinator.edge.store.port import StoreError
 from heteroscale_coordinator.edge.trust import CallerRole, Gatekeeper
-from heteroscale_coordinator.loop import Loop
 
 log = structlog.get_logger("heteroscale.agents")
 
@@ -60,7 +60,7 @@ class AgentService:
     def __init__(
         self,
         *,
-        loop: Loop,
+        loop: Leader,
         sessions: Sessions,
         dispatcher: Dispatcher,
         admission: Admission,

@@ -16,17 +16,16 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
 import yaml
-from pydantic.alias_generators import to_camel
 
 from heteroscale.documents import format_duration
-from heteroscale_coordinator.core.events import Rules
+from heteroscale_coordinator.core.rules import Rules
 from heteroscale_workbench import nvml_stub
 from heteroscale_workbench.cluster import operator
 from heteroscale_workbench.cluster.processes import Part, ProcessError
@@ -47,6 +46,8 @@ class Host:
     s2: str = "bigpod-0"
     engine_options: tuple[str, ...] = ()
     """More arguments for the engines of this host, after the layout's."""
+    static_engines: tuple[Mapping[str, Any], ...] = ()
+    """Engines that somebody else starts there, as the agent's configuration names them."""
 
 
 def two_minipods(agents: int = 8, gpus: int = 2) -> list[Host]:
@@ -201,10 +202,6 @@ class LocalCluster:
         return Part(host.name, command, folder / "agent.log", environ)
 
     def _write_coordinator(self) -> None:
-        rules = {
-            to_camel(name): value if name == "partition_share" else format_duration(value)
-            for name, value in asdict(self.layout.rules).items()
-        }
         document = {
             "apiVersion": "heteroscale/v1",
             "kind": "Coordinator",
@@ -213,7 +210,7 @@ class LocalCluster:
                 "http": {"listen": f"127.0.0.1:{self.http_port}"},
                 "clusterId": "local",
                 "dataDir": str(self.directory / "coordinator"),
-                "rules": rules,
+                "rules": self.layout.rules.document(),
             },
         }
         path = self.directory / "coordinator.yaml"
@@ -241,6 +238,7 @@ class LocalCluster:
                 "ports": {"first": first, "last": first + PORTS_PER_AGENT - 1},
                 "gpu": {"library": str(library)},
                 "rdma": {"root": str(folder / "no-rdma")},
+                "engines": [dict(engine) for engine in host.static_engines],
                 "templates": {
                     role: self._template(role, host, folder) for role in ("prefill", "decode")
                 },

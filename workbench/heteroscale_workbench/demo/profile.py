@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pydantic.alias_generators import to_camel
 
 from heteroscale.documents import format_duration
-from heteroscale_coordinator.core.events import Rules
+from heteroscale_coordinator.core.rules import Rules
 from heteroscale_coordinator.core.spec import DrainSpec, GuardSpec, PolicySpec
 
 SERVICE = "chat"

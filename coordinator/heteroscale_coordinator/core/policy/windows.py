@@ -7,12 +7,12 @@ cuts off everything before (agents remove resets; one that slips through must no
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from heteroscale_coordinator.core.policy.view import Member
 from heteroscale_coordinator.core.spec import PolicySpec, ServiceSpec
-from heteroscale_coordinator.core.track import COUNTERS, SLOTS, Point
+from heteroscale_coordinator.core.track import SLOTS, Point
 
 Counter = Literal[
     "generation_tokens",
@@ -56,11 +56,16 @@ class Span(NamedTuple):
         return [value for value in values if value is not None]
 
     def _ends(self, counter: Counter) -> tuple[float, float, float] | None:
-        first = next((p for p in self.points if getattr(p, counter) is not None), None)
-        last = next((p for p in reversed(self.points) if getattr(p, counter) is not None), None)
-        if first is None or last is None or last.at <= first.at:
-            return None
-        return getattr(first, counter), getattr(last, counter), last.at - first.at
+        told = getattr
+        first, last = self.points[0], self.points[-1]
+        low, high = told(first, counter), told(last, counter)
+        if low is None or high is None:
+            known = [point for point in self.points if told(point, counter) is not None]
+            if len(known) < 2:  # noqa: PLR2004 - two samples make a rate
+                return None
+            first, last = known[0], known[-1]
+            low, high = told(first, counter), told(last, counter)
+        return low, high, last.at - first.at
 
 
 def gauge_of(point: Point, gauge: Gauge) -> float | None:
@@ -82,6 +87,10 @@ class Engine:
     fresh: bool
     target: float
     spacing: float = 5.0
+    _spans: dict[tuple[float, float], Span | None] = field(
+        default_factory=dict, compare=False, repr=False
+    )
+    """Spans already cut: every law asks for the same few."""
 
     @property
     def carrying(self) -> bool:
@@ -93,6 +102,12 @@ class Engine:
 
         None when fewer than two are known. A younger track gives what there is.
         """
+        key = (length, offset)
+        if key not in self._spans:
+            self._spans[key] = self._cut(length, offset)
+        return self._spans[key]
+
+    def _cut(self, length: float, offset: float) -> Span | None:
         if len(self.points) < 2:  # noqa: PLR2004 - two samples make a rate
             return None
         end = self.points[-1].at - offset + 1e-6
@@ -155,17 +170,13 @@ def engine_of(member: Member, spec: ServiceSpec, now: float) -> Engine:
 
 
 def usable(points: Sequence[Point]) -> tuple[Point, ...]:
-    """Return the samples since any counter last fell."""
+    """Return the samples since any counter last fell; ``COUNTERS`` are a point's fields 1 to 4."""
     start = 0
     for i in range(1, len(points)):
-        if any(_fell(points[i - 1], points[i], counter) for counter in COUNTERS):
-            start = i
+        for old, new in zip(points[i - 1][1:5], points[i][1:5], strict=True):
+            if old is not None and new is not None and new < old:
+                start = i
     return tuple(points[start:])
-
-
-def _fell(older: Point, newer: Point, counter: str) -> bool:
-    before, after = getattr(older, counter), getattr(newer, counter)
-    return before is not None and after is not None and after < before
 
 
 def track_spacing(policy: PolicySpec) -> float:
