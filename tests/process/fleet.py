@@ -15,7 +15,6 @@ import yaml
 from heteroscale.convert import from_wire
 from heteroscale.v1 import operator_pb2
 from heteroscale.words import InstanceState, Role
-from heteroscale_coordinator.core.rules import Rules
 from heteroscale_workbench.cluster.local import Host, Layout, LocalCluster, until
 from heteroscale_workbench.cluster.operator import Operator
 from heteroscale_workbench.demo.profile import SERVICE, DemoProfile
