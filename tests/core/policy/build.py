@@ -142,13 +142,14 @@ def member(
     now: float = NOW,
     heard_for: float = 120.0,
     silent_for: float = 0.0,
+    each: float = 60.0,
     **changes: Any,
 ) -> Member:
-    """Return a member; without a phase it was never heard."""
+    """Return a member; without a phase it was never heard. Each phase but the first lasts ``each`` s."""
     instance = instance_of(role, state, **changes)
     if not phases:
         return Member(instance, None)
-    track = track_of(*phases, now=now, heard_for=heard_for, silent_for=silent_for)
+    track = track_of(*phases, now=now, heard_for=heard_for, silent_for=silent_for, each=each)
     return Member(instance, track)
 
 

@@ -76,8 +76,9 @@ def test_prefill_alone_shrinks_inside_its_band() -> None:
 def test_prefills_own_demand_keeps_decode_where_the_band_demands_it() -> None:
     """Four prefill are needed, the band allows one for each decode: decode stays at four."""
     spec = spec_of(ratio={"min": 0.25, "max": 1.0})
-    members = (*many(4, P, prefilling(4400)), *many(4, D, decoding(300)))
-    assert decide(view_of(spec, *members)).action is Action.HOLD
+    members = (*many(4, P, prefilling(4400)), *many(4, D, decoding(300, output=68.2)))
+    found = decide(view_of(spec, *members))
+    assert (found.action, found.bound_by) == (Action.HOLD, "demand")
 
 
 def test_prefill_beyond_the_ratio_is_withdrawn() -> None:
@@ -106,6 +107,16 @@ def test_the_cooldown_counts_from_the_last_change_either_way(last: str) -> None:
     assert decide(quiet(memory=past)).action is Action.SCALE_IN
     penalised = replace(past, cooldown_in_factor=2.0)
     assert decide(quiet(memory=penalised)).bound_by == "cooldown"
+
+
+def test_who_is_not_heard_counts_at_full_target() -> None:
+    """Ten at 35 %, all heard: six to spare, three go. One of them silent: two go."""
+    calm = many(5, P, EASY)
+    heard = decide(view_of(spec_of(), *calm, *many(10, D, decoding(350))))
+    assert heard.delta[D] == 3
+    silent = decide(view_of(spec_of(), *calm, *many(9, D, decoding(350)), member(D)))
+    assert silent.delta[D] == 2
+    assert "1 not heard all the time, at full target 1000.0" in silent.inputs["Q_in_decode"]
 
 
 def test_low_for_less_than_the_long_window_is_not_low() -> None:

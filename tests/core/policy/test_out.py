@@ -63,6 +63,21 @@ def test_the_papers_own_signal_is_blind_to_them() -> None:
     assert verdict(*many(4, D, flow), spec=spec).action is Action.HOLD
 
 
+def test_a_rise_is_sized_by_its_newest_third() -> None:
+    """The last 5 s ask for twice as much; the window of 15 s still holds the calm before."""
+    calm, surge = decoding(1000), decoding(2000)
+    found = verdict(*(member(D, calm, surge, each=5) for _ in range(4)))
+    assert found.delta[D] == 4
+
+
+def test_chance_is_no_rise() -> None:
+    """Nine requests in a window where eight were expected: √9 is as likely."""
+    flow = replace(decoding(1000, output=1667.0), waiting=0.6, waiting_growth=0.04, running=5.0)
+    found = decide(view_of(spec_of(slo={}), *many(2, P, IDLE), *many(4, D, flow)))
+    arrivals = float(found.inputs["Q"].split("arrivals ")[1].split("/s")[0])
+    assert arrivals == pytest.approx(2.56 * (1 - 1 / (2.56 * 15) ** 0.5), abs=0.02)
+
+
 def test_a_standing_backlog_is_demand() -> None:
     found = verdict(*many(4, D, decoding(1000, waiting=30.0)))
     assert found.action is Action.SCALE_OUT
@@ -126,6 +141,13 @@ def test_the_worst_gpu_type_asks_for_itself() -> None:
     pending = (starting(D, gpu_type="L20"), starting(D, gpu_type="L20"), starting(P))
     relieved = verdict(*mixed, *pending, spec=spec)
     assert relieved.action is not Action.SCALE_OUT
+
+
+def test_a_moments_spike_of_one_type_is_noise() -> None:
+    spec = spec_of(target={"H20": 2000.0, "L20": 1000.0})
+    spike = member(D, decoding(800), decoding(1400), each=15, gpu_type="L20")
+    found = verdict(*many(3, D, decoding(1400), gpu_type="H20"), spike, spec=spec)
+    assert found.action is not Action.SCALE_OUT
 
 
 def test_only_the_fresh_are_read_for_the_ratio() -> None:

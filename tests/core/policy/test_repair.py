@@ -150,6 +150,13 @@ def test_after_a_partition_those_who_came_back_leave_softly() -> None:
     assert (found.action, found.delta, found.bound_by) == (Action.SCALE_IN, {D: 2}, "wanted")
 
 
+def test_held_back_for_the_ratio_is_on_its_way() -> None:
+    held = member(D, IDLE, state=InstanceState.WITHDRAWN, reason=WithdrawReason.RATIO_HOLD)
+    view = view_of(spec_of(), *many(2, P, EASY), *many(3, D, FINE), held)
+    assert (view.present()[D], view.pending()[D], view.withdrawn()[D]) == (4, 1, 0)
+    assert decide(view).action is Action.HOLD
+
+
 def test_before_anything_serves_it_says_so() -> None:
     members = (starting(P), starting(D), starting(D))
     found = decide(view_of(spec_of(), *members))

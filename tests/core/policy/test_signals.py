@@ -78,6 +78,12 @@ def test_an_engine_that_has_not_told_its_counters_yet_is_idle_when_it_holds_noth
     assert told(view_of(SPEC, *many(2, D, busy), *many(1, P, young)), "decode_tps")[0] is None
 
 
+def test_an_engine_that_was_busy_and_tells_no_tokens_is_unknown() -> None:
+    mute = replace(IDLE, tokens=None, prompt=None)
+    flow = member(D, replace(mute, running=3.0), mute, each=5)
+    assert told(view_of(SPEC, flow, member(P, IDLE)), "decode_tps")[0] is None
+
+
 def test_one_idle_engine_among_the_unheard_makes_no_idle_role() -> None:
     view = view_of(SPEC, member(D, IDLE), member(D), *many(1, P, IDLE))
     assert observe_signals(view).roles[D].quality == "partial"

@@ -116,6 +116,14 @@ def test_once_nothing_is_withdrawn_any_more_it_is_over() -> None:
     assert decide(view_of(spec_of(), *members, memory=done)).memory.soft is None
 
 
+def test_it_is_over_at_once_even_when_the_observation_was_short() -> None:
+    spec = spec_of(observation=20)
+    soft = SoftScaleIn("dec-1", NOW - 20, NOW, 2000.0, 2000.0)
+    done = watched(*many(3, D, decoding(700)), memory=memory_at(20, soft=soft), spec=spec).done
+    members = (*many(2, P, EASY), *many(3, D, decoding(700)))
+    assert decide(view_of(spec, *members, memory=done)).memory.soft is None
+
+
 def test_a_withdrawal_under_way_is_waited_for_then_given_up() -> None:
     members = (*many(2, P, EASY), *many(4, D, decoding(500)))
     fresh = decide(view_of(spec_of(), *members, memory=memory_at(10)))
@@ -172,6 +180,7 @@ def test_until_it_is_back_it_is_asked_for_again_and_nothing_is_launched() -> Non
     again = watched(*many(3, D, decoding(1150)), memory=done)
     assert (again.action, again.delta) == (Action.REINSTATE, {D: 1})
     assert again.done.wanted == {P: 2, D: 4}
+    assert again.memory.soft is None
 
 
 def test_what_dies_meanwhile_is_replaced_by_what_was_withdrawn() -> None:

@@ -76,9 +76,8 @@ def _soft(scene: Scene, memory: PolicyMemory) -> SoftScaleIn | None:
     if soft is not None and any(withdrawn.values()):
         return replace(soft, peak=max(soft.peak, asked or 0.0))
     if soft is not None:
-        finished = soft.until > soft.at + scene.policy.observation + 1e-6
         landing = min(LANDING, max(scene.policy.observation, LEAST_LANDING))
-        return None if finished or scene.now - soft.at >= landing else soft
+        return None if scene.now - soft.at >= landing else soft
     missing = any(scene.present[role] < n for role, n in memory.wanted.items())
     if not any(withdrawn.values()) or missing:
         return None
