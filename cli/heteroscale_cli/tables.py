@@ -24,6 +24,7 @@ STATE_COLOURS = {
     "draining": "yellow",
     "deleting": "yellow",
     "unknown": "magenta",
+    "partition": "red",
     "silent": "red",
     "failed": "red",
     "lost": "red",

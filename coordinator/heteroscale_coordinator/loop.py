@@ -25,12 +25,18 @@ from heteroscale_coordinator.core.events import (
     Wish,
 )
 from heteroscale_coordinator.core.model import Inventory
+from heteroscale_coordinator.core.resume import resume
 from heteroscale_coordinator.core.state import State
 from heteroscale_coordinator.edge.answers import Answers, LoopUnavailableError
 from heteroscale_coordinator.edge.feed import Feed, Subscription
 from heteroscale_coordinator.edge.mailbox import Letter, Mailbox
 from heteroscale_coordinator.edge.ports import LoopStatus, Observer, Outlet, Step
-from heteroscale_coordinator.edge.store.port import Snapshot, Store, StoreConflictError
+from heteroscale_coordinator.edge.store.port import (
+    Snapshot,
+    Store,
+    StoreConflictError,
+    StoreError,
+)
 from heteroscale_coordinator.edge.writer import Writer
 
 log = structlog.get_logger("heteroscale.loop")
@@ -94,6 +100,8 @@ class Loop:
         self._step_trouble = self._stuck = ""
         self._ticked_at = self._renewed_at = float("-inf")
         state.begin(self.now())
+        self._away = self.now() - snapshot.last_now if snapshot.last_now else 0.0
+        self._partition = ""
 
     # ---- for others ------------------------------------------------------------------------------
 
@@ -154,13 +162,19 @@ class Loop:
     # ---- life ------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Commit an epoch above the stored one; nothing is accepted or sent before.
+        """Commit an epoch above the stored one, and what follows from our absence.
+
+        Nothing is accepted or sent before.
 
         Raises:
             StoreError: it could not be committed.
 
         """
         await self.lead(self.epoch)
+        changes = resume(self.state, self._away)
+        if changes and not await self._writer.commit(changes, {}, self.now()):
+            raise StoreError(self._writer.trouble)
+        self.state.apply(changes)
 
     async def run(self) -> None:
         """Take turns until ``stop``.
@@ -239,6 +253,7 @@ class Loop:
             )
         if any(isinstance(letter.event, Tick) for letter in letters):
             self._step_trouble = ""
+        self._tell_partition()
         learned = self._learned(letters)
         if not await self._writer.commit(changes, learned, now):
             self.state.take_back()
@@ -304,6 +319,14 @@ class Loop:
             self._feed.publish(changes, now)
         if self._observer:
             self._observer.committed(changes)
+
+    def _tell_partition(self) -> None:
+        """Say a partition aloud when it begins, changes and ends."""
+        before, self._partition = self._partition, self.state.partition
+        if self._partition and self._partition != before:
+            log.warning("partition", why=self._partition)
+        elif before and not self._partition:
+            log.info("partition over")
 
     def _renew(self) -> None:
         """Renew leases from the committed state, whatever became of the last turn."""

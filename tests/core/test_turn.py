@@ -65,6 +65,12 @@ def answer_to(world: World, wish: Event) -> Answer:
     return next(effect for effect in changes.effects if isinstance(effect, Answer))
 
 
+def removals(world: World) -> list[RemoveFromRouters]:
+    """Return the removals that the next turn asks for."""
+    changes = turn.step(world.state, [Tick()], world.now + 5, lambda kind: f"{kind}-x")
+    return [effect for effect in changes.effects if isinstance(effect, RemoveFromRouters)]
+
+
 class TestFacts:
     def test_an_unknown_instance_is_adopted_as_a_fact(self, world: World) -> None:
         fact = RankFact("i-stranger", "chat", Role.DECODE, S.IN_SERVICE, 7, gpu_indices=(3,))
@@ -148,14 +154,17 @@ class TestSilence:
         world.run(60)
         assert world.serving(Role.DECODE) == 2, "others were launched for it"
 
-    def test_a_lost_worker_is_taken_out_of_the_routers(self, world: World) -> None:
-        victim = world.instances(Role.DECODE)[0]
-        instance = world.state.instances[victim]
+    def test_a_lost_worker_is_taken_out_of_the_routers_when_another_serves(
+        self, world: World
+    ) -> None:
+        victims = world.instances(Role.DECODE)
+        instance = world.state.instances[victims[0]]
         world.agents[instance.agent_id].silent = True
         world.run(140)
-        changes = turn.step(world.state, [Tick()], world.now + 5, lambda kind: f"{kind}-x")
-        removals = [e for e in changes.effects if isinstance(e, RemoveFromRouters)]
-        assert RemoveFromRouters(("http://router:1",), instance.endpoint) in removals
+        assert world.instances(Role.DECODE, S.LOST) == victims, "every decode stood there"
+        assert removals(world) == [], "and may serve on, until another does"
+        world.run(40)
+        assert RemoveFromRouters(("http://router:1",), instance.endpoint) in removals(world)
 
     def test_half_the_agents_silent_is_a_partition(self, world: World) -> None:
         for name in ("n0", "n1"):

@@ -116,14 +116,24 @@ async def test_coordinator_away_longer_than_a_lease(stage: Stage) -> None:
     async with stage.traffic():
         await stage.want(1, 2)
         out = await stage.until_any(_S.WITHDRAWN)
-        endpoint = (await stage.by_id())[out].endpoint
-        await stage.cluster.coordinator.kill()
+        known = (await stage.by_id())[out]
+        endpoint = known.endpoint
 
-        async def back() -> bool:
+        async def listed() -> bool:
             return endpoint in await stage.workers()
 
-        await stage.until(back, f"{out} back in the router without a coordinator")
+        async def gone() -> bool:
+            return not await listed()
+
+        await stage.until(gone, f"{out} out of the router")
+        await stage.cluster.coordinator.kill()
+        await stage.until(listed, f"{out} back in the router without a coordinator")
         await stage.cluster.coordinator.start()
+
+        async def told() -> bool:
+            return (await stage.by_id())[out].generation > known.generation
+
+        await stage.until(told, f"the new coordinator to hear that {out} came back")
         await stage.until_any(_S.WITHDRAWN)
     assert stage.started() == before
     assert stage.starts() == dict.fromkeys(before, 1)

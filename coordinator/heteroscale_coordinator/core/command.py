@@ -87,9 +87,20 @@ def expire(draft: Draft) -> list[Command]:
             command = draft.command(command_id)
             if command is None or command.state is not CommandState.OPEN:
                 continue
-            # The agent refuses it from expires_at on; a moment more lets its last word arrive.
-            if draft.now > command.expires_at + draft.state.rules.silent_after:
+            if draft.now > _given_up_at(draft, command):
                 gone.append(command)
     for command in gone:
         end(draft, command, CommandState.EXPIRED, "no answer before its deadline")
     return gone
+
+
+def _given_up_at(draft: Draft, command: Command) -> float:
+    """Return until when the agent's word on an open command is waited for.
+
+    The agent refuses it from ``expires_at`` on; a moment more lets its last word arrive. A new
+    coordinator first lets the agent connect and say what became of it: it may have been carried out.
+    """
+    state, rules = draft.state, draft.state.rules
+    agent = state.agents.get(command.agent_id)
+    connecting = rules.silent_after if agent is not None and agent.heard else rules.cover_for
+    return max(command.expires_at + rules.silent_after, state.started_at + connecting)

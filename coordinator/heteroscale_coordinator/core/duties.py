@@ -21,14 +21,23 @@ _STOPPABLE = frozenset({InstanceState.IN_SERVICE, InstanceState.WARMING, Instanc
 
 def attend(draft: Draft, service: Service) -> None:
     """Do one service's duties."""
-    for instance in draft.instances_of(service.name):
+    instances = draft.instances_of(service.name)
+    serving = {one.role for one in instances if one.state is InstanceState.IN_SERVICE}
+    for instance in instances:
         if is_stray(service, instance) and not busy(draft, instance):
             issue(draft, Verb.REINSTATE, instance, "not under observation")
         _stop_other_ranks(draft, instance)
-        if instance.state is InstanceState.LOST and instance.endpoint and service.spec.gate.routers:
-            draft.emit(RemoveFromRouters(service.spec.gate.routers, instance.endpoint))
+        # Lost may mean cut off from us alone: the last of a role goes on serving until it is replaced.
+        if instance.state is InstanceState.LOST and instance.role in serving:
+            _take_out(draft, service, instance)
     if service.deleting:
         _delete(draft, service)
+
+
+def _take_out(draft: Draft, service: Service, instance: Instance) -> None:
+    """Ask for a lost instance's worker to be taken out of the routers: its agent no longer can."""
+    if instance.endpoint and service.spec.gate.routers:
+        draft.emit(RemoveFromRouters(service.spec.gate.routers, instance.endpoint))
 
 
 def is_stray(service: Service, instance: Instance) -> bool:

@@ -4,6 +4,9 @@ Rules (design §5): one silent agent's instances are UNKNOWN, still counted and 
 later LOST, and replaced. When more than a fifth of the agents, or of a domain, fall silent in one
 window it is a partition, not deaths: all stay UNKNOWN, nothing is replaced, and it is said aloud.
 One agent alone is never a partition, however small the fleet.
+
+An agent that this coordinator has never heard may still be waiting for its next try to connect: it
+is not LOST before ``cover_for`` has passed, however short ``lost_after`` is.
 """
 
 from __future__ import annotations
@@ -40,7 +43,8 @@ def age(draft: Draft) -> None:
         if not agent.silent:
             state.set_silence(agent, silent=True, lost=False)
             _fall_silent(draft, agent)
-        if not state.partition and draft.now - agent.heard_at > rules.lost_after:
+        patience = rules.lost_after if agent.heard else max(rules.lost_after, rules.cover_for)
+        if not state.partition and draft.now - agent.heard_at > patience:
             state.set_silence(agent, silent=True, lost=True)
             for instance in draft.instances_on(agent.agent_id):
                 message = f"agent {agent.agent_id} silent for {draft.now - agent.heard_at:.0f} s"

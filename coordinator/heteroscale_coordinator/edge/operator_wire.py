@@ -64,9 +64,15 @@ def _column(state: InstanceState) -> str:
 
 
 def condition(service: Service, state: State) -> str:
-    """Return ``deleting``, ``covering`` (some agent of its instances is unheard yet) or ``ready``."""
+    """Return what stands in the way of deciding, or ``ready``.
+
+    ``deleting``; ``partition`` (many agents are silent at once, nothing is replaced or withdrawn);
+    ``covering`` (some agent of its instances is unheard yet).
+    """
     if service.deleting:
         return "deleting"
+    if state.partition:
+        return "partition"
     homes = {
         rank.agent_id
         for instance in state.of_service(service.name)
