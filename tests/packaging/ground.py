@@ -12,10 +12,11 @@ import subprocess
 import sys
 import tomllib
 import venv
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import cache
-from importlib.metadata import Distribution, distribution
-from pathlib import Path
+from importlib.metadata import Distribution, distribution, distributions
+from pathlib import Path, PurePath
 from typing import Any
 
 from packaging.requirements import Requirement
@@ -133,13 +134,24 @@ class Environment:
 
 
 def _lend(library: Distribution, place: Path) -> None:
-    """Link the files of a library; folders that several share (google/) are made, not linked."""
+    """Link what a library has; of a folder that several share (google/) only its own files."""
+    shared = _shared()
     for file in library.files or ():
         if ".." in file.parts or "__pycache__" in file.parts:
             continue
-        link = place / file
-        link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(Path(str(file.locate())))
+        # Whole folders bring their compiled code along, which is most of the time of an import.
+        name = file if file.parts[0] in shared else PurePath(file.parts[0])
+        link = place / name
+        if not link.is_symlink():
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(Path(str(library.locate_file(name))))
+
+
+@cache
+def _shared() -> frozenset[str]:
+    """Return the folders of site-packages that more than one library puts files into."""
+    seen = Counter(top for one in distributions() for top in {f.parts[0] for f in one.files or ()})
+    return frozenset(top for top, count in seen.items() if count > 1)
 
 
 @cache
