@@ -302,6 +302,15 @@ class TestSoftScaleIn:
         assert all(world.state.instances[i].state is S.IN_SERVICE for i in out)
         assert any(d.action is Action.REINSTATE for d in world.decisions)
 
+    def test_what_an_operator_takes_back_stays(self, withdrawn: World) -> None:
+        world = withdrawn
+        mine = world.instances(Role.DECODE, S.WITHDRAWN)[0]
+        before = world.state.services["chat"].memory.wanted[Role.DECODE]
+        assert not answer_to(world, ReinstateInstance("r", mine)).error
+        assert world.state.services["chat"].memory.wanted[Role.DECODE] == before + 1
+        world.run(30)
+        assert world.state.instances[mine].state is S.IN_SERVICE
+
     def test_without_a_coordinator_it_returns_by_itself(self, withdrawn: World) -> None:
         world = withdrawn
         out = world.instances(Role.DECODE, S.WITHDRAWN)

@@ -237,7 +237,8 @@ def _reinstate(draft: Draft, service: Service, verdict: Verdict, decision: Decis
     left = dict(verdict.delta)
     back: list[str] = []
     for instance in observed(draft, service):
-        if left.get(instance.role, 0) > 0:
+        # The policy asks again until they move; an order under way is not given twice.
+        if left.get(instance.role, 0) > 0 and not busy(draft, instance):
             left[instance.role] -= 1
             back.append(instance.instance_id)
             issue(draft, Verb.REINSTATE, instance, decision.decision_id)
@@ -246,7 +247,7 @@ def _reinstate(draft: Draft, service: Service, verdict: Verdict, decision: Decis
 
 
 def _finish(draft: Draft, service: Service, verdict: Verdict, decision: Decision) -> None:
-    gone = observed(draft, service)
+    gone = [instance for instance in observed(draft, service) if not busy(draft, instance)]
     for instance in gone:
         issue(draft, Verb.DRAIN, instance, decision.decision_id)
     draft.put_service(replace(service, memory=verdict.done))

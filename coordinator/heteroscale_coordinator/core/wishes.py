@@ -140,3 +140,15 @@ def _reinstate(draft: Draft, wish: ReinstateInstance) -> None:
     if busy(draft, instance):
         raise _NoError(f"{wish.instance_id} has an order under way; try again in a moment")
     issue(draft, Verb.REINSTATE, instance, "operator")
+    _want_one_more(draft, instance)
+
+
+def _want_one_more(draft: Draft, instance: Instance) -> None:
+    """What an operator takes back is wanted again; else it would leave once more as surplus."""
+    service = draft.service(instance.service)
+    if service is None or instance.role not in service.spec.roles:
+        return
+    wanted = {**_standing(draft, service), **service.memory.wanted}
+    most = service.spec.roles[instance.role].max
+    wanted[instance.role] = min(most, wanted[instance.role] + 1)
+    draft.put_service(replace(service, memory=replace(service.memory, wanted=wanted)))
