@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from heteroscale.words import InstanceState, WithdrawReason
+from heteroscale.words import InstanceState, Role, WithdrawReason
 from heteroscale_coordinator.core.model import Action, Breach, PolicyMemory
 from heteroscale_coordinator.core.policy import ServiceView, decide
 from tests.core.policy.build import (
@@ -16,6 +16,7 @@ from tests.core.policy.build import (
     NOW,
     A,
     D,
+    Flow,
     P,
     aggregated_spec,
     decoding,
@@ -29,6 +30,10 @@ from tests.core.policy.build import (
 
 LOW = decoding(300)
 EASY = prefilling(2000)
+GARBLED = Flow(
+    tokens=None, requests=None, prompt=None, aborted=None, running=None, waiting=None,
+    kv_usage=None, ttft=None, tbt=None,
+)  # fmt: skip
 
 
 def quiet(decode: Any = LOW, prefill: Any = EASY, **changes: Any) -> ServiceView:
@@ -119,6 +124,18 @@ def test_who_is_not_heard_counts_at_full_target() -> None:
     assert "1 not heard all the time, at full target 1000.0" in silent.inputs["Q_in_decode"]
 
 
+@pytest.mark.parametrize("role", [P, D])
+def test_scrapes_that_say_nothing_are_not_heard(role: Role) -> None:
+    """A metrics page of NaNs is fresh, and tells nothing: its engine may be full."""
+    prefill, decode = [EASY] * 4, [LOW] * 4
+    (prefill if role is P else decode)[0] = GARBLED
+    spec = spec_of(slo={})
+    members = (*(member(P, flow) for flow in prefill), *(member(D, flow) for flow in decode))
+    found = decide(view_of(spec, *members))
+    assert (found.action, found.bound_by) == (Action.HOLD, "consent")
+    assert f"coverage.{role.value} (3 of 4 heard all through 60 s)" in found.reason
+
+
 def test_low_for_less_than_the_long_window_is_not_low() -> None:
     memory = PolicyMemory(wanted={P: 2, D: 4}, low_since=NOW - 30)
     found = decide(quiet(memory=memory))
@@ -180,9 +197,9 @@ REFUSALS: list[tuple[str, Callable[[], ServiceView]]] = [
     ("queues.decode", lambda: quiet(replace(LOW, waiting=2.0))),
     ("queues.prefill", lambda: quiet(prefill=replace(EASY, waiting=2.0))),
     ("queues.decode", lambda: quiet(replace(LOW, transferring=3.0))),
-    ("queues.decode", lambda: quiet(replace(LOW, waiting=None))),
+    ("queues.prefill", lambda: quiet(prefill=replace(EASY, waiting=None))),
     ("arrivals.decode", lambda: quiet(replace(LOW, waiting=9.0, waiting_growth=0.15))),
-    ("arrivals.decode", lambda: quiet(replace(LOW, running=None))),
+    ("arrivals.prefill", lambda: quiet(prefill=replace(EASY, running=None))),
     ("aborts.decode", quiet_with_aborts),
     ("kv_usage", lambda: quiet(replace(LOW, kv_usage=0.85))),
     ("kv_usage", some_without_kv),

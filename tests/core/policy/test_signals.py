@@ -133,10 +133,22 @@ def test_a_counter_that_fell_cuts_off_what_came_before() -> None:
 def test_a_hole_in_the_long_window_is_not_covered() -> None:
     track = Track(5.0)
     for at in (*range(0, 65, 5), *range(100, 125, 5)):
-        track.add(EngineSample("", ScrapeQuality.OK, NOW - 120 + at, generation_tokens=at * 10.0))
+        track.add(EngineSample("", ScrapeQuality.OK, NOW - 120 + at, running=1.0, waiting=0.0))
     engine = engine_of(Member(instance_of(D), track), SPEC, NOW)
     assert engine.reaches(15, 15)
     assert not engine.reaches(60, 15)
+
+
+def test_fresh_samples_that_do_not_say_what_is_in_flight_cover_nothing() -> None:
+    track = Track(5.0)
+    for at in range(0, 125, 5):
+        told = 0.0 if at < 80 else None
+        sample = EngineSample("", ScrapeQuality.OK, NOW - 120 + at, running=told, waiting=told)
+        track.add(sample)
+    engine = engine_of(Member(instance_of(D), track), SPEC, NOW)
+    assert engine.fresh
+    assert not engine.reaches(60, 15)
+    assert engine_of(Member(instance_of(D), track), SPEC, NOW).reaches(60, 50)
 
 
 def test_a_window_longer_than_a_track_is_covered_as_far_as_it_goes() -> None:

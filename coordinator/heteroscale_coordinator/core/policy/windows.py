@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 from heteroscale_coordinator.core.policy.view import Member
@@ -123,17 +124,19 @@ class Engine:
         """Return whether its samples cover ``length`` seconds without a hole.
 
         A window longer than a track can hold is covered as far as the track goes; ``low_since`` in
-        the policy's memory stands for the rest.
+        the policy's memory stands for the rest. A sample that does not say what is in flight (a
+        page of NaNs) covers nothing, however fresh it is.
         """
         if not self.fresh or not self.points:
             return False
         length = min(length, (SLOTS - 2) * self.spacing)
         hole = max(freshness, 2 * self.spacing)
-        begin = self.points[-1].at - length
-        for older, newer in zip(self.points, self.points[1:], strict=False):
-            if newer.at > begin and newer.at - older.at > hole:
-                return False
-        return self.points[0].at <= begin + 1e-6
+        end = self.points[-1].at
+        begin = end - length
+        telling = [point.at for point in self.points if gauge_of(point, "in_flight") is not None]
+        if not telling or telling[0] > begin + 1e-6 or end - telling[-1] > hole:
+            return False
+        return not any(newer > begin and newer - older > hole for older, newer in pairwise(telling))
 
     def idle(self, length: float) -> bool:
         """Return whether it is known to do nothing: fresh, nothing held, no new token."""
