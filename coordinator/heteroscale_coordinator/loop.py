@@ -256,7 +256,6 @@ class Loop:
         self._tell_partition()
         learned = self._learned(letters)
         if not await self._writer.commit(changes, learned, now):
-            self.state.take_back()
             self._hold(letters)
             return False
         self.inventories.update(learned)

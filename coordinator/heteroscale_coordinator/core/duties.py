@@ -10,34 +10,53 @@ from collections import defaultdict
 
 from heteroscale.words import InstanceState, Role, WithdrawReason
 from heteroscale_coordinator.core import instance as life
-from heteroscale_coordinator.core.command import busy, draining, issue
+from heteroscale_coordinator.core.command import busy, draining, end, issue
 from heteroscale_coordinator.core.draft import Draft
 from heteroscale_coordinator.core.events import RemoveFromRouters, RenewLeases
-from heteroscale_coordinator.core.model import Instance, Service, Verb
+from heteroscale_coordinator.core.model import (
+    LIVE_STATES,
+    CommandState,
+    Instance,
+    Service,
+    Verb,
+)
 from heteroscale_coordinator.core.state import State
 
+OURS = ("", "found")
+"""Origins of instances that agents may stop: launched by us, or found running with our tag."""
 _STOPPABLE = frozenset({InstanceState.IN_SERVICE, InstanceState.WARMING, InstanceState.WITHDRAWN})
 
 
 def attend(draft: Draft, service: Service) -> None:
-    """Do one service's duties."""
+    """Do one service's duties. For an advisory one that is none, unless it is being deleted."""
+    if service.deleting:
+        _delete(draft, service)
+    if service.spec.advisory:
+        return
     instances = draft.instances_of(service.name)
-    serving = {one.role for one in instances if one.state is InstanceState.IN_SERVICE}
     for instance in instances:
         if is_stray(service, instance) and not busy(draft, instance):
             issue(draft, Verb.REINSTATE, instance, "not under observation")
         _stop_other_ranks(draft, instance)
-        # Lost may mean cut off from us alone: the last of a role goes on serving until it is replaced.
-        if instance.state is InstanceState.LOST and instance.role in serving:
-            _take_out(draft, service, instance)
-    if service.deleting:
-        _delete(draft, service)
+    _clear_routers(draft, service, instances)
 
 
-def _take_out(draft: Draft, service: Service, instance: Instance) -> None:
-    """Ask for a lost instance's worker to be taken out of the routers: its agent no longer can."""
-    if instance.endpoint and service.spec.gate.routers:
-        draft.emit(RemoveFromRouters(service.spec.gate.routers, instance.endpoint))
+def _clear_routers(draft: Draft, service: Service, instances: list[Instance]) -> None:
+    """Ask for lost instances' workers to be taken out: their agents no longer can.
+
+    Lost may mean cut off from us alone, so the last of a role goes on serving until it is replaced;
+    and where a live instance stands on the same endpoint by now, nothing is taken.
+    """
+    serving = {one.role for one in instances if one.state is InstanceState.IN_SERVICE}
+    dead = {
+        one.endpoint
+        for one in instances
+        if one.state is InstanceState.LOST and one.role in serving and one.endpoint
+    }
+    if dead and service.spec.gate.routers:
+        alive = {i.endpoint for i in draft.state.instances.values() if i.state in LIVE_STATES}
+        for endpoint in sorted(dead - alive):
+            draft.emit(RemoveFromRouters(service.spec.gate.routers, endpoint))
 
 
 def is_stray(service: Service, instance: Instance) -> bool:
@@ -54,7 +73,10 @@ def leases(draft: Draft) -> list[RenewLeases]:
     """Return the renewals that the committed state asks for; also without a commit of its own."""
     due: dict[str, dict[str, float]] = defaultdict(dict)
     for service in draft.state.services.values():
+        blind = service.name in draft.state.unwatched
         for instance in draft.state.of_service(service.name):
+            if blind and instance.state is InstanceState.WITHDRAWN:
+                continue
             if _leased(draft, service, instance):
                 due[instance.agent_id][instance.instance_id] = service.spec.drain.lease
     return [RenewLeases(agent_id, due[agent_id]) for agent_id in sorted(due)]
@@ -62,6 +84,9 @@ def leases(draft: Draft) -> list[RenewLeases]:
 
 def _leased(draft: Draft, service: Service, instance: Instance) -> bool:
     if instance.state is InstanceState.WITHDRAWN:
+        # Whom nobody watches must come back: then the lease ends as if there were no coordinator.
+        if service.paused or service.spec.advisory or service.quarantine:
+            return False
         soft = instance.reason is WithdrawReason.SOFT_SCALE_IN
         # Between FINISH_SCALE_IN and the agent's word the drain is on its way: keep it out.
         observed = service.memory.soft is not None or draining(draft, instance)
@@ -74,12 +99,17 @@ def _leased(draft: Draft, service: Service, instance: Instance) -> bool:
 
 
 def _stop_other_ranks(draft: Draft, instance: Instance) -> None:
+    """Stop what is left of an instance of several ranks when one of them ended, or never came."""
     if len(instance.ranks) == 1:
         return
-    states = [rank.state for rank in instance.ranks]
+    if not instance.ranks[0].agent_id:
+        if draft.now - instance.created_at <= draft.state.rules.lost_after:
+            return
+        message = "its first rank was never heard of"
+        instance = life.end_rank(instance, 0, InstanceState.FAILED, draft.now, message)
+        draft.put_instance(instance)
     broken = instance.state is InstanceState.FAILED
-    finished = states[0] is InstanceState.TERMINATED
-    if not broken and not finished:
+    if not broken and instance.ranks[0].state is not InstanceState.TERMINATED:
         return
     stopping = {c.rank for c in draft.commands_of(instance.instance_id) if c.verb is Verb.TERMINATE}
     for number, rank in enumerate(instance.ranks):
@@ -88,11 +118,16 @@ def _stop_other_ranks(draft: Draft, instance: Instance) -> None:
 
 
 def _delete(draft: Draft, service: Service) -> None:
-    alive = [i for i in draft.instances_of(service.name) if i.state not in life.ENDED]
-    for instance in alive:
+    """Drain what is ours; what was found configured elsewhere is left to its owner."""
+    mine = [
+        instance
+        for instance in draft.instances_of(service.name)
+        if instance.state not in life.ENDED and instance.origin in OURS
+    ]
+    for instance in mine:
         if instance.state in _STOPPABLE and not draining(draft, instance):
             issue(draft, Verb.DRAIN, instance, "service deleted")
-    if not alive:
+    if not mine:
         draft.drop_service(service.name)
 
 
@@ -103,9 +138,14 @@ def clean_up(draft: Draft) -> None:
         over = instance.state in life.ENDED or instance.state is InstanceState.LOST
         if over and instance.changed_at < before:
             draft.drop_instance(instance.instance_id)
+            for command in draft.commands_of(instance.instance_id):
+                end(draft, command, CommandState.EXPIRED, "its instance was forgotten")
     for command in draft.state.commands.values():
         if command.ended and command.created_at < before:
             draft.drop_command(command.command_id)
+    for agent in tuple(draft.state.agents.values()):
+        if agent.heard_at < before and not draft.instances_on(agent.agent_id):
+            del draft.state.agents[agent.agent_id]
 
 
 def counted(state: State, name: str) -> dict[tuple[Role, InstanceState], int]:

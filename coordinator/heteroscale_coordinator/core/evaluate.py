@@ -18,7 +18,6 @@ from heteroscale_coordinator.core.model import (
     Counts,
     Decision,
     Instance,
-    Rank,
     Service,
     Verb,
     Verdict,
@@ -40,6 +39,9 @@ from heteroscale_coordinator.core.state import Agent
 def evaluate(draft: Draft, service: Service) -> None:
     """Decide for one service and write what follows into the draft."""
     verdict = decide(view_of(draft, service))
+    # Telemetry, so in place: while the policy is blind, leases of the withdrawn are left to end.
+    blind = verdict.bound_by == "coverage"
+    (draft.state.unwatched.add if blind else draft.state.unwatched.discard)(service.name)
     decision = _decision(draft, service, verdict)
     if service.paused or service.spec.advisory or service.deleting:
         draft.put_service(replace(service, memory=verdict.memory))
@@ -64,7 +66,8 @@ def view_of(draft: Draft, service: Service) -> ServiceView:
     """Return what the policy may see of a service."""
     state, name = draft.state, service.name
     instances = [i for i in draft.instances_of(name) if i.state not in life.ENDED]
-    homes = {rank.agent_id for i in instances for rank in i.ranks if rank.agent_id}
+    present = [i for i in instances if i.state is not InstanceState.LOST]
+    homes = {rank.agent_id for i in present for rank in i.ranks if rank.agent_id}
     unheard = [agent_id for agent_id in homes if not _heard(state.agents.get(agent_id))]
     waited = draft.now - state.started_at >= state.rules.cover_for
     return ServiceView(
@@ -73,7 +76,7 @@ def view_of(draft: Draft, service: Service) -> ServiceView:
         members=tuple(Member(i, state.tracks.get(i.instance_id)) for i in instances),
         memory=service.memory,
         now=draft.now,
-        partition=bool(state.partition),
+        partition=not homes.isdisjoint(state.cut_off),
         covered=not unheard,
         launch_only=bool(unheard) and waited,
     )
@@ -301,8 +304,10 @@ def _node(draft: Draft, agent: Agent, avoid: Mapping[str, float]) -> NodeView:
         why = "a launch failed there a short while ago"
     taken: set[int] = set()
     for instance in draft.instances_on(agent.agent_id):
-        if instance.state in LIVE_STATES or instance.state is InstanceState.LOST:
-            taken.update(*(r.gpu_indices for r in _ranks_on(instance, agent.agent_id)))
+        for rank in instance.ranks:
+            # By rank, not by instance: a failed instance's other ranks still hold their GPUs.
+            if rank.agent_id == agent.agent_id and rank.state not in life.ENDED:
+                taken.update(rank.gpu_indices)
     healthy = agent.gpus.healthy
     free = tuple(
         gpu.index
@@ -319,7 +324,3 @@ def _node(draft: Draft, agent: Agent, avoid: Mapping[str, float]) -> NodeView:
         usable=not why,
         why_not=why,
     )
-
-
-def _ranks_on(instance: Instance, agent_id: str) -> list[Rank]:
-    return [rank for rank in instance.ranks if rank.agent_id == agent_id]

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from heteroscale.words import InstanceState, Outcome
 from heteroscale_coordinator.core import instance as life
+from heteroscale_coordinator.core import silence
 from heteroscale_coordinator.core.command import answer, end
 from heteroscale_coordinator.core.draft import Draft
 from heteroscale_coordinator.core.events import (
@@ -21,6 +22,7 @@ from heteroscale_coordinator.core.events import (
     ReportReceived,
 )
 from heteroscale_coordinator.core.model import (
+    Command,
     CommandState,
     EngineSample,
     Instance,
@@ -79,8 +81,6 @@ def reported(draft: Draft, event: ReportReceived) -> None:
         return
     if event.sequence <= agent.sequence:
         return
-    if agent.silent:
-        _hear(draft, event.agent_id)
     agent.heard_at, agent.sequence, agent.gpus = draft.now, event.sequence, event.gpus
     _measure(draft, event.engines)
 
@@ -102,7 +102,7 @@ def answered(draft: Draft, event: CommandAnswered) -> None:
     answer(draft, command, event.outcome, event.message)
     failed = event.outcome in (Outcome.REFUSED, Outcome.FAILED, Outcome.UNKNOWN)
     if command.verb is Verb.LAUNCH and failed:
-        launch_failed(draft, command.instance_id, f"launch {event.outcome}: {event.message}")
+        launch_failed(draft, command, f"launch {event.outcome}: {event.message}")
 
 
 def told(draft: Draft, agent_id: str, fact: RankFact, cause: str = "") -> None:
@@ -115,19 +115,22 @@ def told(draft: Draft, agent_id: str, fact: RankFact, cause: str = "") -> None:
         draft.put_instance(life.adopt(fact, agent_id, gpu_type, draft.now))
         return
     after = life.fold(before, fact, agent_id, draft.now, cause)
+    if silence.hushed(draft.state, after):
+        after = life.hush(after, before)
     draft.put_instance(after)
     if after.state is not before.state:
         _changed(draft, before, after)
 
 
-def launch_failed(draft: Draft, instance_id: str, message: str) -> None:
-    """A launch came to nothing: the instance has failed, its agent is avoided for a while."""
-    instance = draft.instance(instance_id)
-    if instance is None or instance.state in life.ENDED:
+def launch_failed(draft: Draft, command: Command, message: str) -> None:
+    """A launch came to nothing: its rank has failed, and with it the instance."""
+    instance = draft.instance(command.instance_id)
+    if instance is None or instance.ranks[command.rank].state in life.ENDED:
         return
-    failed = life.become(instance, InstanceState.FAILED, draft.now, message)
+    failed = life.end_rank(instance, command.rank, InstanceState.FAILED, draft.now, message)
     draft.put_instance(failed)
-    _changed(draft, instance, failed)
+    if failed.state is not instance.state:
+        _changed(draft, instance, failed)
 
 
 def _changed(draft: Draft, before: Instance, after: Instance) -> None:
@@ -168,29 +171,32 @@ def _back_off(draft: Draft, service: Service, failed: Instance) -> None:
 
 
 def _missing(draft: Draft, instance: Instance, agent_id: str) -> None:
-    """A connected agent does not list an instance that we believe is there."""
+    """A connected agent does not list a rank that we believe is there."""
     waiting = any(
-        command.verb is Verb.LAUNCH and command.state is CommandState.OPEN
+        command.verb is Verb.LAUNCH
+        and command.state is CommandState.OPEN
+        and command.agent_id == agent_id
         for command in draft.commands_of(instance.instance_id)
     )
-    if waiting or instance.state in life.ENDED:
-        return  # its launch is still to be sent again, or it is over anyway
-    state = InstanceState.FAILED
-    if instance.state is InstanceState.DRAINING:
-        state = InstanceState.TERMINATED
-    gone = life.become(instance, state, draft.now, f"agent {agent_id} no longer has it")
-    draft.put_instance(replace(gone, silent_from=None))
-    _changed(draft, instance, gone)
+    if waiting:
+        return  # its launch is still to be sent again
+    leaving = instance.state is InstanceState.DRAINING
+    state = InstanceState.TERMINATED if leaving else InstanceState.FAILED
+    gone = instance
+    for number, rank in enumerate(instance.ranks):
+        if rank.agent_id == agent_id and rank.state not in life.ENDED:
+            message = f"agent {agent_id} no longer has it"
+            gone = life.end_rank(gone, number, state, draft.now, message)
+    if gone is not instance:
+        draft.put_instance(gone)
+        if gone.state is not instance.state:
+            _changed(draft, instance, gone)
 
 
 def _hear(draft: Draft, agent_id: str) -> Agent:
-    """Note that an agent is alive; what was UNKNOWN or LOST with it is there again."""
+    """Note that an agent is alive; the next tick takes back what was UNKNOWN or LOST with it."""
     agent = draft.state.agent(agent_id, draft.now)
-    agent.heard, agent.heard_at = True, draft.now
-    if agent.silent:
-        draft.state.set_silence(agent, silent=False, lost=False)
-        for instance in draft.instances_on(agent_id):
-            draft.put_instance(life.hear_again(instance, draft.now))
+    agent.heard, agent.heard_at, agent.silent = True, draft.now, False
     return agent
 
 

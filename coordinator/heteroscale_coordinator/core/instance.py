@@ -117,7 +117,8 @@ def fold(
         return instance
     told = Rank(agent_id, fact.gpu_indices or known.gpu_indices, fact.state, fact.generation)
     ranks = (*instance.ranks[: fact.rank], told, *instance.ranks[fact.rank + 1 :])
-    instance = replace(instance, ranks=ranks, silent_from=None)
+    back = instance.replaced or instance.state is S.LOST
+    instance = replace(instance, ranks=ranks, silent_from=None, replaced=back)
     if fact.rank == 0:
         instance = _speak(instance, fact, cause)
     return settle(instance, now, fact.message)
@@ -136,6 +137,20 @@ def _speak(instance: Instance, fact: RankFact, cause: str) -> Instance:
         startup_time=instance.startup_time or fact.startup_time,
         cause=cause or instance.cause,
     )
+
+
+def end_rank(instance: Instance, rank: int, state: S, now: float, message: str) -> Instance:
+    """Return ``instance`` with one rank ended by the coordinator's own conclusion."""
+    ended = replace(instance.ranks[rank], state=state)
+    ranks = (*instance.ranks[:rank], ended, *instance.ranks[rank + 1 :])
+    return settle(replace(instance, ranks=ranks, silent_from=None), now, message)
+
+
+def hush(after: Instance, before: Instance) -> Instance:
+    """Return ``after`` still as silent as ``before``: another rank's agent is unheard."""
+    if before.state not in (S.UNKNOWN, S.LOST) or after.state in ENDED:
+        return after
+    return replace(after, state=before.state, silent_from=after.state, changed_at=before.changed_at)
 
 
 def settle(instance: Instance, now: float, message: str = "") -> Instance:
@@ -176,4 +191,5 @@ def hear_again(instance: Instance, now: float) -> Instance:
     if instance.silent_from is None or instance.state not in (S.UNKNOWN, S.LOST):
         return instance
     back = become(instance, instance.silent_from, now, "heard again")
-    return replace(back, silent_from=None, replaced=instance.state is S.LOST)
+    replaced = instance.replaced or instance.state is S.LOST
+    return replace(back, silent_from=None, replaced=replaced)

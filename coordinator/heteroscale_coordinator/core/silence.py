@@ -2,19 +2,22 @@
 
 Rules (design §5): one silent agent's instances are UNKNOWN, still counted and occupying their GPUs;
 later LOST, and replaced. When more than a fifth of the agents, or of a domain, fall silent in one
-window it is a partition, not deaths: all stay UNKNOWN, nothing is replaced, and it is said aloud.
-One agent alone is never a partition, however small the fleet.
+window it is a partition, not deaths: theirs stay UNKNOWN, are not replaced, and it is said aloud. One
+agent alone is never a partition, however small the fleet (ADR 4).
 
-An agent that this coordinator has never heard may still be waiting for its next try to connect: it
-is not LOST before ``cover_for`` has passed, however short ``lost_after`` is.
+All of it is level-triggered: each tick looks at who is silent now and at what the instances are, so a
+commit that failed, or a fact that came in between, loses nothing.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
+from collections.abc import Iterable
 
 from heteroscale_coordinator.core import instance as life
 from heteroscale_coordinator.core.draft import Draft
+from heteroscale_coordinator.core.model import Instance
 from heteroscale_coordinator.core.state import Agent, State
 
 _LEAST = 2
@@ -31,49 +34,77 @@ def excuse_own_absence(state: State, now: float) -> None:
 
 
 def age(draft: Draft) -> None:
-    """Mark what has been silent too long, unless too many are silent at once."""
-    state, rules = draft.state, draft.state.rules
-    silent = [
-        agent
-        for agent in state.agents.values()
-        if not agent.lost and draft.now - agent.heard_at > rules.silent_after
-    ]
-    state.partition = partitioned(state, silent)
+    """Mark what has been silent too long, and take back what is heard again."""
+    state = draft.state
+    for agent in state.agents.values():
+        agent.silent = draft.now - agent.heard_at > state.rules.silent_after
+        agent.lost = agent.silent and draft.now - agent.heard_at > _patience(state, agent)
+    silent = [agent for agent in state.agents.values() if agent.silent]
+    state.cut_off = cut_off(state, silent)
+    for instance_id in tuple(state.hushed):
+        instance = draft.instance(instance_id)
+        if instance is not None and not hushed(state, instance):
+            draft.put_instance(life.hear_again(instance, draft.now))
     for agent in silent:
+        agent.lost = agent.lost and agent.agent_id not in state.cut_off
+        _mark(draft, agent)
+
+
+def hushed(state: State, instance: Instance) -> bool:
+    """Return whether any rank's agent is silent."""
+    agents = (state.agents.get(rank.agent_id) for rank in instance.ranks)
+    return any(agent is not None and agent.silent for agent in agents)
+
+
+def cut_off(state: State, silent: list[Agent]) -> dict[str, str]:
+    """Return the agents that are part of a partition, and the sentence that says which."""
+    found: dict[str, str] = {}
+    if len(silent) >= _LEAST:
+        for where, members in _domains(state.agents.values()).items():
+            for agent_id, number, total in _bursts(state, members):
+                text = f"partition: {number} of {total} agents{where} silent; nothing is replaced"
+                found.setdefault(agent_id, text)
+    return found
+
+
+def _bursts(state: State, members: list[Agent]) -> Iterable[tuple[str, int, int]]:
+    """Yield the silent whose window of silence holds more than the share, with both numbers.
+
+    The window is ``lost_after`` to either side. Who fell silent at another time is simply gone: it
+    counts neither as silent nor as present.
+    """
+    moments = sorted(agent.heard_at for agent in members if agent.silent)
+    heard, window = len(members) - len(moments), state.rules.lost_after
+    for agent in members:
         if not agent.silent:
-            state.set_silence(agent, silent=True, lost=False)
-            _fall_silent(draft, agent)
-        patience = rules.lost_after if agent.heard else max(rules.lost_after, rules.cover_for)
-        if not state.partition and draft.now - agent.heard_at > patience:
-            state.set_silence(agent, silent=True, lost=True)
-            for instance in draft.instances_on(agent.agent_id):
-                message = f"agent {agent.agent_id} silent for {draft.now - agent.heard_at:.0f} s"
-                draft.put_instance(life.give_up(instance, draft.now, message))
+            continue
+        first = bisect_left(moments, agent.heard_at - window)
+        number = bisect_right(moments, agent.heard_at + window) - first
+        total = heard + number
+        if number >= _LEAST and number > state.rules.partition_share * total:
+            yield agent.agent_id, number, total
 
 
-def partitioned(state: State, silent: list[Agent]) -> str:
-    """Return the sentence that says it is a partition; empty when it is none."""
-    if len(silent) < _LEAST:
-        return ""
-    share = state.rules.partition_share
-    present = [agent for agent in state.agents.values() if not agent.lost]
-    if len(silent) > share * len(present):
-        return f"partition: {len(silent)} of {len(present)} agents silent; nothing is replaced"
-    domains: dict[str, list[int]] = defaultdict(lambda: [0, 0])
-    quiet = {agent.agent_id for agent in silent}
-    for agent in present:
+def _domains(agents: Iterable[Agent]) -> dict[str, list[Agent]]:
+    groups: dict[str, list[Agent]] = defaultdict(list)
+    for agent in agents:
+        groups[""].append(agent)
         for level in ("s1", "s2"):
             if (name := agent.inventory.topology.get(level)) is not None:
-                counts = domains[f"{level}={name}"]
-                counts[0] += agent.agent_id in quiet
-                counts[1] += 1
-    for domain, (missing, total) in sorted(domains.items()):
-        if missing >= _LEAST and missing > share * total:
-            return f"partition: {missing} of {total} agents of {domain} silent; nothing is replaced"
-    return ""
+                groups[f" of {level}={name}"].append(agent)
+    return groups
 
 
-def _fall_silent(draft: Draft, agent: Agent) -> None:
-    message = f"agent {agent.agent_id} silent since {draft.now - agent.heard_at:.0f} s"
+def _patience(state: State, agent: Agent) -> float:
+    """Seconds until an agent is given up; one never heard may still be on its way to us."""
+    rules = state.rules
+    return rules.lost_after if agent.heard else max(rules.lost_after, rules.cover_for)
+
+
+def _mark(draft: Draft, agent: Agent) -> None:
+    message = f"agent {agent.agent_id} silent for {draft.now - agent.heard_at:.0f} s"
     for instance in draft.instances_on(agent.agent_id):
-        draft.put_instance(life.fall_silent(instance, draft.now, message))
+        marked = life.fall_silent(instance, draft.now, message)
+        if agent.lost:
+            marked = life.give_up(marked, draft.now, message)
+        draft.put_instance(marked)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from heteroscale.words import InstanceState
 from heteroscale_coordinator.core.events import NO_GPUS, Changes
 from heteroscale_coordinator.core.model import Command, GpuColumns, Instance, Inventory, Service
 from heteroscale_coordinator.core.rules import Rules
@@ -35,7 +36,9 @@ class Agent:
     heard_at: float = 0.0
     """Of any message, on the coordinator's clock."""
     silent: bool = False
+    """Unheard for ``rules.silent_after``; told anew each tick."""
     lost: bool = False
+    """Unheard so long that its instances were given up; told anew each tick."""
     inventory: Inventory = field(default_factory=Inventory)
     gpus: GpuColumns = NO_GPUS
     message: str = ""
@@ -56,10 +59,12 @@ class State:
     tracks: dict[str, Track] = field(default_factory=dict)
     evaluated_at: dict[str, float] = field(default_factory=dict)
     """When each service was last evaluated."""
-    partition: str = ""
-    """Said aloud while too many agents fell silent at once; empty otherwise."""
-    silence_before: dict[str, tuple[bool, bool]] = field(default_factory=dict)
-    """(silent, lost) of the agents whose silence this turn changed in place, as it was before."""
+    cut_off: dict[str, str] = field(default_factory=dict)
+    """Agents that fell silent together with too many others, and the sentence that says so."""
+    hushed: set[str] = field(default_factory=set)
+    """Ids of instances that are UNKNOWN or LOST."""
+    unwatched: set[str] = field(default_factory=set)
+    """Services whose policy could not look at them freely last time; see ``duties.leases``."""
     open_commands: dict[str, set[str]] = field(default_factory=dict)
     """Ids of commands that are not ended, by instance."""
     _of_service: dict[str, dict[str, None]] = field(default_factory=dict)
@@ -76,6 +81,11 @@ class State:
         for command in self.commands.values():
             self._index_command(command.command_id, command)
 
+    @property
+    def partition(self) -> str:
+        """What is said aloud while too many agents fell silent at once; empty otherwise."""
+        return "; ".join(sorted(set(self.cut_off.values())))
+
     def agent(self, agent_id: str, now: float) -> Agent:
         """Return the agent's record, made when it is new."""
         found = self.agents.get(agent_id)
@@ -90,21 +100,6 @@ class State:
     def of_agent(self, agent_id: str) -> Iterator[Instance]:
         """Return the committed instances with a rank on an agent."""
         return (self.instances[key] for key in self._of_agent.get(agent_id, ()))
-
-    def set_silence(self, agent: Agent, *, silent: bool, lost: bool) -> None:
-        """Note that an agent fell silent or was heard again; see ``take_back``."""
-        self.silence_before.setdefault(agent.agent_id, (agent.silent, agent.lost))
-        agent.silent, agent.lost = silent, lost
-
-    def take_back(self) -> None:
-        """Forget the silence this turn found: its changes could not be committed.
-
-        What follows from silence is durable in the instances. Were the flags kept without it, no
-        later turn would see the change again.
-        """
-        for agent_id, (silent, lost) in self.silence_before.items():
-            self.agents[agent_id].silent, self.agents[agent_id].lost = silent, lost
-        self.silence_before.clear()
 
     def apply(self, changes: Changes) -> None:
         """Take over what has been committed."""
@@ -125,6 +120,8 @@ class State:
                 self.evaluated_at.pop(name, None)
 
     def _index(self, instance: Instance) -> None:
+        if instance.state in (InstanceState.UNKNOWN, InstanceState.LOST):
+            self.hushed.add(instance.instance_id)
         self._of_service.setdefault(instance.service, {})[instance.instance_id] = None
         for rank in instance.ranks:
             self._of_agent.setdefault(rank.agent_id, {})[instance.instance_id] = None
@@ -141,6 +138,7 @@ class State:
                 del self.open_commands[known.instance_id]
 
     def _unindex(self, instance: Instance) -> None:
+        self.hushed.discard(instance.instance_id)
         self._of_service.get(instance.service, {}).pop(instance.instance_id, None)
         for rank in instance.ranks:
             self._of_agent.get(rank.agent_id, {}).pop(instance.instance_id, None)

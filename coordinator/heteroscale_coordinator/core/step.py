@@ -40,7 +40,6 @@ def step(state: State, events: Sequence[Event], now: float, mint: Mint) -> Chang
 
     The caller commits the changes, gives them to ``state.apply``, and only then dispatches.
     """
-    state.silence_before.clear()
     silence.excuse_own_absence(state, now)
     draft = Draft(state, now, mint)
     ticked = False
@@ -80,7 +79,7 @@ def _tell_time(draft: Draft) -> None:
     silence.age(draft)
     for command in expire(draft):
         if command.verb is Verb.LAUNCH:
-            fleet.launch_failed(draft, command.instance_id, "launch was never confirmed")
+            fleet.launch_failed(draft, command, "launch was never confirmed")
     duties.clean_up(draft)
 
 

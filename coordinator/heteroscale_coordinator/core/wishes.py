@@ -8,6 +8,7 @@ from heteroscale.words import InstanceState, Role
 from heteroscale_coordinator.core import instance as life
 from heteroscale_coordinator.core.command import busy, issue
 from heteroscale_coordinator.core.draft import Draft
+from heteroscale_coordinator.core.duties import OURS
 from heteroscale_coordinator.core.events import (
     Answer,
     ApplyService,
@@ -85,8 +86,21 @@ def _apply(draft: Draft, wish: ApplyService) -> None:
         service = Service(wish.name, wish.spec)
     elif service.deleting:
         raise _NoError(f"service {wish.name!r} is being deleted; wait until it is gone")
+    else:
+        _keep_roles(draft, wish)
     # A new specification is a new chance for a service that was quarantined.
     draft.put_service(replace(service, spec=wish.spec, document=wish.document, quarantine=""))
+
+
+def _keep_roles(draft: Draft, wish: ApplyService) -> None:
+    """Refuse to forget a role whose instances still run: nothing would count or stop them."""
+    for instance in draft.instances_of(wish.name):
+        if instance.state not in life.ENDED and instance.role not in wish.spec.roles:
+            raise _NoError(
+                f"service {wish.name!r} still has {instance.role} instances, and the new "
+                "specification has no such role; `heteroscale delete service --drain` it first, "
+                "or give the new one another name"
+            )
 
 
 def _delete(draft: Draft, wish: DeleteService) -> None:
@@ -109,7 +123,9 @@ def _scale(draft: Draft, wish: ScaleService) -> None:
     gpus = sum(wanted[role] * spec.gpus * spec.ranks for role, spec in service.spec.roles.items())
     if service.spec.max_gpus is not None and gpus > service.spec.max_gpus:
         raise _NoError(f"{gpus} GPUs are above maxGpus {service.spec.max_gpus}")
-    draft.put_service(replace(service, memory=replace(service.memory, wanted=wanted)))
+    # A change by hand is a change: the cooldowns run from it.
+    memory = replace(service.memory, wanted=wanted, last_out_at=draft.now, last_in_at=draft.now)
+    draft.put_service(replace(service, memory=memory))
 
 
 def _standing(draft: Draft, service: Service) -> dict[Role, int]:
@@ -124,7 +140,7 @@ def _drain(draft: Draft, wish: DrainInstance) -> None:
         raise _NoError(
             f"{wish.instance_id} is {instance.state}: only a running instance is drained"
         )
-    if instance.origin and instance.origin != "found":
+    if instance.origin not in OURS:
         raise _NoError(f"{wish.instance_id} belongs to {instance.origin}: it is stopped there")
     if busy(draft, instance):
         raise _NoError(f"{wish.instance_id} has an order under way; try again in a moment")

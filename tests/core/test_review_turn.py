@@ -1,0 +1,244 @@
+"""Stories that a review told: silence that never ends, ranks that disagree, endpoints used anew."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from heteroscale.words import InstanceState as S
+from heteroscale.words import Outcome, Role
+from heteroscale_coordinator.core import silence
+from heteroscale_coordinator.core.command import issue
+from heteroscale_coordinator.core.draft import Draft
+from heteroscale_coordinator.core.evaluate import nodes
+from heteroscale_coordinator.core.events import (
+    ApplyService,
+    CommandAnswered,
+    DeleteService,
+    InventoryLearned,
+    PauseService,
+    RankChanged,
+    RemoveFromRouters,
+    Tick,
+)
+from heteroscale_coordinator.core.model import Instance, Rank, RankFact, Verb
+from heteroscale_coordinator.core.spec import ServiceSpec
+from heteroscale_coordinator.core.step import renewals, step
+from tests.core.test_turn import SPEC, answer_to
+from tests.core.world import World
+
+
+@pytest.fixture
+def world() -> World:
+    """Ten agents in two domains, and a service that is up at its least."""
+    world = World()
+    for index in range(10):
+        world.join(f"n{index}", {"s1": f"pod-{index // 5}"}, ["H20"] * 4)
+    world.send(ApplyService("apply", "chat", SPEC, ""))
+    world.run(60)
+    assert world.serving(Role.DECODE) == 2
+    return world
+
+
+def empty_agents(world: World) -> list[str]:
+    return [name for name, agent in world.agents.items() if not agent.engines]
+
+
+class TestPartition:
+    def test_nodes_that_are_gone_do_not_freeze_the_others(self, world: World) -> None:
+        for name in empty_agents(world)[:3]:
+            world.agents[name].silent = True
+        world.run(600)
+        world.kill(world.instances(Role.DECODE, S.IN_SERVICE)[0])
+        world.run(60)
+        assert world.serving(Role.DECODE) == 2, "the engine that died elsewhere was replaced"
+
+    def test_deaths_far_apart_in_time_are_no_partition(self, world: World) -> None:
+        for name in empty_agents(world)[:3]:
+            world.agents[name].silent = True
+            world.run(2 * world.state.rules.lost_after + 60)
+            assert not world.state.partition
+
+    def test_a_domain_that_falls_silent_at_once_is_one(self, world: World) -> None:
+        agents = list(world.state.agents.values())
+        for agent in agents[:2]:
+            agent.silent = True
+        found = silence.cut_off(world.state, agents[:2])
+        assert set(found) == {"n0", "n1"}
+        assert "2 of 5 agents of s1=pod-0" in found["n0"]
+
+    def test_the_forgotten_leave_no_agent_behind(self, world: World) -> None:
+        gone = empty_agents(world)[0]
+        world.agents[gone].silent = True
+        world.run(world.state.rules.forget_after + 60)
+        assert gone not in world.state.agents
+
+
+class TestRestart:
+    def test_one_dead_node_does_not_keep_a_new_coordinator_blind(self, world: World) -> None:
+        victim = world.state.instances[world.instances(Role.DECODE)[0]]
+        world.agents[victim.agent_id].silent = True
+        world.run(300)
+        kept = (world.state.services, world.state.instances, world.state.commands)
+        fresh = World(start=world.now)
+        fresh._ids = world._ids
+        fresh.state.services, fresh.state.instances, fresh.state.commands = kept
+        fresh.state.begin(world.now)
+        fresh.agents = world.agents
+        for agent in fresh.agents.values():
+            if not agent.silent:
+                fresh.hello(agent)
+        fresh.traffic.arrivals = 40
+        fresh.run(200)
+        assert fresh.serving(Role.DECODE) > 2, "it grows with demand"
+
+    def test_a_replaced_instance_is_known_as_such_by_its_first_word(self) -> None:
+        world = World()
+        world.join("n0", {}, ["H20"])
+        world.turn()
+        rank = Rank("n0", (0,), S.IN_SERVICE, 3)
+        world.state.instances["i"] = Instance(
+            *("i", "chat", Role.DECODE, (rank,), S.LOST, 3, world.now, world.now),
+            silent_from=S.IN_SERVICE,
+        )
+        world.send(RankChanged("n0", RankFact("i", "chat", Role.DECODE, S.IN_SERVICE, 3)))
+        world.turn()
+        assert world.state.instances["i"].replaced
+
+
+class TestRanks:
+    def two(self, world: World, *states: S) -> Instance:
+        for number, state in enumerate(states):
+            fact = RankFact(*("i-two", "chat", Role.DECODE, state, 2, number, 2), gpu_indices=(3,))
+            world.send(RankChanged(f"n{number}", fact))
+        world.turn()
+        return world.state.instances["i-two"]
+
+    def test_a_refused_rank_fails_the_instance_for_good(self, world: World) -> None:
+        self.two(world, S.LAUNCHING, S.LAUNCHING)
+        instance = world.state.instances["i-two"]
+        ranks = (replace(instance.ranks[0], state=S.PENDING, generation=0), instance.ranks[1])
+        world.state.instances["i-two"] = replace(instance, ranks=ranks, state=S.PENDING)
+        draft = Draft(world.state, world.now, world._mint)
+        from_launch = _launch_of(draft, world.state.instances["i-two"])
+        world.state.apply(draft.changes)
+        world.send(CommandAnswered("n0", from_launch, Outcome.REFUSED, "no room"))
+        world.turn()
+        assert world.state.instances["i-two"].state is S.FAILED
+        fact = RankFact("i-two", "chat", Role.DECODE, S.LAUNCHING, 2, 1, 2, gpu_indices=(3,))
+        world.send(RankChanged("n1", fact))
+        world.turn()
+        assert world.state.instances["i-two"].state is S.FAILED, "one rank's word undoes nothing"
+
+    def test_a_live_rank_of_a_failed_instance_holds_its_gpus(self, world: World) -> None:
+        self.two(world, S.FAILED, S.IN_SERVICE)
+        draft = Draft(world.state, world.now, world._mint)
+        view = {node.agent_id: node for node in nodes(draft, {})}
+        assert 3 not in view["n1"].free
+        assert 3 in view["n0"].free
+
+    def test_one_rank_heard_does_not_hide_another_that_is_silent(self, world: World) -> None:
+        self.two(world, S.IN_SERVICE, S.IN_SERVICE)
+        world.agents["n1"].silent = True
+        world.run(30)
+        assert world.state.instances["i-two"].state is S.UNKNOWN
+        world.send(RankChanged("n0", RankFact("i-two", "chat", Role.DECODE, S.IN_SERVICE, 3, 0, 2)))
+        world.turn()
+        assert world.state.instances["i-two"].state is S.UNKNOWN
+        world.run(200)
+        assert world.instances(Role.DECODE, S.LOST) == ["i-two"]
+
+    def test_a_rank_without_its_first_is_stopped(self, world: World) -> None:
+        fact = RankFact("i-late", "chat", Role.DECODE, S.IN_SERVICE, 2, 1, 2, gpu_indices=(2,))
+        world.send(RankChanged("n4", fact))
+        world.run(200)
+        stops = [c for c in world.commands if c.verb is Verb.TERMINATE]
+        assert {(c.instance_id, c.rank, c.agent_id) for c in stops} == {("i-late", 1, "n4")}
+
+
+class TestEndpoints:
+    def test_a_live_instance_on_a_lost_ones_endpoint_is_left_alone(self, world: World) -> None:
+        victim = world.instances(Role.DECODE)[0]
+        lost = world.state.instances[victim]
+        world.agents[lost.agent_id].silent = True
+        world.run(400)
+        assert removals(world)
+        fact = RankFact("i-new", "chat", Role.DECODE, S.IN_SERVICE, 1, endpoint=lost.endpoint)
+        world.send(RankChanged("n9", fact))
+        world.turn()
+        assert lost.endpoint not in {removal.endpoint for removal in removals(world)}
+
+    def test_an_advisory_service_touches_no_router(self, world: World) -> None:
+        victim = world.instances(Role.DECODE)[0]
+        world.agents[world.state.instances[victim].agent_id].silent = True
+        world.run(400)
+        assert removals(world)
+        advisory = SPEC.model_copy(update={"advisory": True})
+        world.send(ApplyService("r", "chat", advisory, ""))
+        world.turn()
+        assert not removals(world)
+
+
+class TestUnwatched:
+    @pytest.fixture
+    def observed(self, world: World) -> World:
+        world.traffic.arrivals = 18
+        world.run(400)
+        world.traffic.arrivals = 1
+        for _ in range(200):
+            world.run(5)
+            if world.instances(Role.DECODE, S.WITHDRAWN):
+                return world
+        pytest.fail("nothing was withdrawn")
+
+    def test_a_paused_service_takes_back_what_it_watched(self, observed: World) -> None:
+        out = observed.instances(Role.DECODE, S.WITHDRAWN)
+        assert renewals(observed.state, observed.now)
+        answer_to(observed, PauseService("r", "chat", "lunch"))
+        assert not renewals(observed.state, observed.now)
+        observed.run(60)
+        assert all(observed.state.instances[i].state is S.IN_SERVICE for i in out)
+
+    def test_while_the_policy_is_blind_leases_end(self, observed: World) -> None:
+        for agent in observed.agents.values():
+            agent.blind = True
+        observed.run(90)
+        assert not observed.instances(Role.DECODE, S.WITHDRAWN)
+
+
+class TestDeleting:
+    def test_a_configured_engine_does_not_hold_up_the_end(self, world: World) -> None:
+        fact = RankFact("i-static", "chat", Role.DECODE, S.IN_SERVICE, 1, origin="config")
+        world.send(RankChanged("n9", fact))
+        world.turn()
+        answer_to(world, DeleteService("r", "chat", drain=True))
+        world.run(60)
+        assert "chat" not in world.state.services
+        assert not [c for c in world.commands if c.instance_id == "i-static"]
+
+    def test_a_role_with_instances_cannot_be_taken_out(self, world: World) -> None:
+        whole = ServiceSpec.model_validate({"roles": {"aggregated": {"template": "whole"}}})
+        answer = answer_to(world, ApplyService("r", "chat", whole, ""))
+        assert "still has" in answer.error
+
+
+def test_a_type_is_learned_with_the_inventory() -> None:
+    world = World()
+    fact = RankFact("i", "chat", Role.DECODE, S.IN_SERVICE, 1, gpu_indices=(0,))
+    world.send(RankChanged("n0", fact))
+    world.turn()
+    assert world.state.instances["i"].gpu_type == ""
+    agent = world.join("n1", {}, ["L20"])
+    world.send(InventoryLearned("n0", agent.inventory))
+    world.turn()
+    assert world.state.instances["i"].gpu_type == "L20"
+
+
+def removals(world: World) -> list[RemoveFromRouters]:
+    changes = step(world.state, [Tick()], world.now + 5, lambda kind: f"{kind}-x")
+    return [effect for effect in changes.effects if isinstance(effect, RemoveFromRouters)]
+
+
+def _launch_of(draft: Draft, instance: Instance) -> str:
+    return issue(draft, Verb.LAUNCH, instance, "test").command_id
