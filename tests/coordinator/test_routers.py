@@ -143,3 +143,15 @@ async def test_a_router_that_hangs_is_given_up_and_asked_once_meanwhile(
     never.set()
     await client.aclose()
     server.close()
+
+
+async def test_what_a_router_confirmed_is_not_asked_again() -> None:
+    async with running() as (router, client):
+        effect = RemoveFromRouters((router.url,), LOST)
+        client.remove(effect)
+        await client.settle()
+        assert router.deleted == ["w1", "w/3"]
+        router.workers["w5"] = LOST  # its agent is alive, cut off from us alone, and owns its gate
+        client.remove(effect)
+        await client.settle()
+        assert router.deleted == ["w1", "w/3"]

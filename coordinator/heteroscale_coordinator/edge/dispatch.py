@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 import structlog
 
 from heteroscale_coordinator.core.events import Changes, RemoveFromRouters, RenewLeases
-from heteroscale_coordinator.core.model import Action, Command, CommandState
+from heteroscale_coordinator.core.model import Action, Command, CommandState, Verb
 from heteroscale_coordinator.core.state import State
 from heteroscale_coordinator.edge import orders
 from heteroscale_coordinator.edge.routers import Routers
@@ -75,17 +75,34 @@ class Dispatcher:
         for command in self._open.get(session.peer.agent_id, {}).values():
             if command.expires_at > now:
                 self._send(session, command, state, epoch)
+        for command in self._waiting_for(session.peer.agent_id, state):
+            if (other := self._sessions.get(command.agent_id)) is not None:
+                self._send(other, command, state, epoch)
+
+    def _waiting_for(self, leader: str, state: State) -> list[Command]:
+        """Return open launches of other ranks whose first rank is on ``leader``."""
+        return [
+            command
+            for commands in self._open.values()
+            for command in commands.values()
+            if command.rank
+            and command.verb is Verb.LAUNCH
+            and (instance := state.instances.get(command.instance_id)) is not None
+            and instance.agent_id == leader
+        ]
 
     def _send(self, session: Session, command: Command, state: State, epoch: int) -> None:
         instance = state.instances.get(command.instance_id)
-        leader = state.agents.get(instance.agent_id) if instance and command.rank else None
+        leader = self._sessions.get(instance.agent_id) if instance and command.rank else None
+        if command.rank and command.verb is Verb.LAUNCH and leader is None:
+            return  # it needs rank 0's host, which rank 0's agent tells when it comes
         message = orders.command(
             command,
             instance,
             state.services.get(command.service),
             epoch=epoch,
             now=self._now(),
-            leader_host=leader.advertise_host if leader else "",
+            leader_host=leader.peer.advertise_host if leader else "",
         )
         if message is None:
             log.warning("launch has lost its service", command=command.command_id)

@@ -1,7 +1,8 @@
 """Takes the workers of lost nodes out of routers, because the agent that owned their gates is gone.
 
 List and delete only. It is asked again each tick while the instance is lost, so one try is enough;
-a failure is said once, until it is over.
+a failure is said once, until it is over. What a router has confirmed is not asked of it again: an agent
+that is cut off from us alone still owns its gate, and would only add its worker anew each time.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ log = structlog.get_logger("heteroscale.routers")
 MAX_ANSWER_BYTES = 1024 * 1024
 DEADLINE_S = 5.0
 PARALLEL = 8
+FORGET_S = 60.0
+"""Not asked for so long: the instance came back, and may be lost anew."""
 
 
 class RouterError(RuntimeError):
@@ -36,12 +39,17 @@ class Routers:
         self._places = asyncio.Semaphore(PARALLEL)
         self._busy: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._failing: dict[tuple[str, str], str] = {}
+        self._confirmed: dict[tuple[str, str], float] = {}
+        """Removals that a router confirmed, and when they were last asked for."""
 
     def remove(self, effect: RemoveFromRouters) -> None:
         """Begin to take an endpoint out of its routers; what is under way is not begun twice."""
+        now = asyncio.get_running_loop().time()
         for router in effect.routers:
             key = (router, effect.endpoint)
-            if key not in self._busy:
+            if now - self._confirmed.get(key, -FORGET_S) < FORGET_S:
+                self._confirmed[key] = now
+            elif key not in self._busy:
                 task = asyncio.get_running_loop().create_task(self._try(*key))
                 self._busy[key] = task
                 task.add_done_callback(partial(self._done, key))
@@ -72,6 +80,11 @@ class Routers:
             self._failing[key] = why
             return
         self._failing.pop(key, None)
+        now = asyncio.get_running_loop().time()
+        old = [known for known, at in self._confirmed.items() if now - at > FORGET_S]
+        for known in old:
+            del self._confirmed[known]
+        self._confirmed[key] = now
         if removed:
             log.info("worker of a lost node removed", router=router, endpoint=endpoint)
 

@@ -156,6 +156,7 @@ class AgentService:
             hello.process_token,
             wire.text(hello.hostname, wire.MAX_NAME),
             context.peer(),
+            wire.text(hello.advertise_host, wire.MAX_NAME),
         )
         loop, sessions = self._loop, self._sessions
         sessions.check(peer, loop.now())
@@ -170,7 +171,7 @@ class AgentService:
             raise RuntimeError("a stream is handled by a task")
         session = Session(peer, context.write, task, loop.now, sequence)
         sessions.join(session, loop.now())
-        sessions.tell(epoch)
+        sessions.tell(epoch, agent_id)
         session.send(
             orders.welcome(
                 cluster_id=self._cluster_id,

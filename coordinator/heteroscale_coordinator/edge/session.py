@@ -57,6 +57,8 @@ class Peer:
     token: str
     hostname: str
     address: str
+    advertise_host: str = ""
+    """Where its peers reach it: what rank 0's agent tells the other ranks."""
 
 
 class Session:

@@ -1,0 +1,70 @@
+"""Launches of several ranks: the others wait until the first one's host is known."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+from heteroscale.v1 import agent_pb2
+from heteroscale.words import InstanceState, Role
+from heteroscale_coordinator.core.events import Changes
+from heteroscale_coordinator.core.model import Command, Instance, Rank, Service, Verb
+from heteroscale_coordinator.core.spec import ServiceSpec
+from heteroscale_coordinator.core.state import State
+from heteroscale_coordinator.edge.dispatch import Dispatcher
+from heteroscale_coordinator.edge.session import Peer
+
+SPEC = ServiceSpec.model_validate({"roles": {"aggregated": {"template": "whole", "ranks": 2}}})
+
+
+class Stream:
+    """A session that keeps what is sent."""
+
+    def __init__(self, agent_id: str, host: str) -> None:
+        self.peer = Peer(agent_id, 1, "t", agent_id, "", host)
+        self.sent: list[agent_pb2.ConnectResponse] = []
+
+    def send(self, message: agent_pb2.ConnectResponse) -> None:
+        self.sent.append(message)
+
+
+def launches(stream: Stream) -> list[tuple[int, str]]:
+    found = (message.command.launch for message in stream.sent)
+    return [(launch.rank, launch.leader_host) for launch in found]
+
+
+def ordered() -> tuple[State, Changes]:
+    state = State()
+    ranks = (Rank("a0", (0,)), Rank("a1", (0,)))
+    pending = InstanceState.PENDING
+    instance = Instance("i", "chat", Role.AGGREGATED, ranks, pending, 0, 1.0, 1.0, "whole")
+    changes = Changes(services={"chat": Service("chat", SPEC)}, instances={"i": instance})
+    for number in range(2):
+        name = f"cmd-{number}"
+        changes.commands[name] = Command(
+            *(name, Verb.LAUNCH, f"a{number}", "i", "chat", "dec", 0, 1.0, 100.0), rank=number
+        )
+    state.apply(changes)
+    return state, changes
+
+
+def test_other_ranks_are_told_where_the_first_one_is() -> None:
+    state, changes = ordered()
+    streams = {"a0": Stream("a0", "host-0"), "a1": Stream("a1", "host-1")}
+    sessions = cast(Any, SimpleNamespace(get=streams.get))
+    Dispatcher(sessions, cast(Any, None), lambda: 2.0).dispatch(changes, state, 1)
+    assert launches(streams["a0"]) == [(0, "")]
+    assert launches(streams["a1"]) == [(1, "host-0")]
+
+
+def test_another_rank_waits_for_the_first_ones_agent() -> None:
+    state, changes = ordered()
+    streams = {"a1": Stream("a1", "host-1")}
+    sessions = cast(Any, SimpleNamespace(get=streams.get))
+    dispatcher = Dispatcher(sessions, cast(Any, None), lambda: 2.0)
+    dispatcher.dispatch(changes, state, 1)
+    assert launches(streams["a1"]) == []
+    streams["a0"] = Stream("a0", "host-0")
+    dispatcher.resend(cast(Any, streams["a0"]), state, 1)
+    assert launches(streams["a0"]) == [(0, "")]
+    assert launches(streams["a1"]) == [(1, "host-0")]
