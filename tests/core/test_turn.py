@@ -166,6 +166,19 @@ class TestSilence:
         world.run(40)
         assert RemoveFromRouters(("http://router:1",), instance.endpoint) in removals(world)
 
+    def test_the_last_to_come_back_from_a_partition_are_not_dead(self, world: World) -> None:
+        first, last = world.agents["n0"], world.agents["n1"]
+        first.silent = last.silent = True
+        world.run(600)
+        assert world.state.partition
+        first.silent = False
+        world.hello(first)
+        world.run(100)
+        assert not world.state.partition
+        assert not world.state.agents[last.agent_id].lost
+        world.run(60)
+        assert world.state.agents[last.agent_id].lost, "it did not come at all"
+
     def test_half_the_agents_silent_is_a_partition(self, world: World) -> None:
         for name in ("n0", "n1"):
             world.agents[name].silent = True

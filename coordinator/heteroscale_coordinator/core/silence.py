@@ -5,6 +5,9 @@ later LOST, and replaced. When more than a fifth of the agents, or of a domain, 
 window it is a partition, not deaths: theirs stay UNKNOWN, are not replaced, and it is said aloud. One
 agent alone is never a partition, however small the fleet (ADR 4).
 
+After a partition agents come back one by one. The last of them are few, but no more dead than before:
+time in a partition is no silence of theirs.
+
 All of it is level-triggered: each tick looks at who is silent now and at what the instances are, so a
 commit that failed, or a fact that came in between, loses nothing.
 """
@@ -30,6 +33,7 @@ def excuse_own_absence(state: State, now: float) -> None:
     if away > max(state.rules.tick, state.rules.silent_after / 2):
         for agent in state.agents.values():
             agent.heard_at += away
+            agent.excused_at += away
     state.turned_at = now
 
 
@@ -38,7 +42,7 @@ def age(draft: Draft) -> None:
     state = draft.state
     for agent in state.agents.values():
         agent.silent = draft.now - agent.heard_at > state.rules.silent_after
-        agent.lost = agent.silent and draft.now - agent.heard_at > _patience(state, agent)
+        agent.lost = agent.silent and _out_of_patience(draft, agent)
     silent = [agent for agent in state.agents.values() if agent.silent]
     state.cut_off = cut_off(state, silent)
     for instance_id in tuple(state.hushed):
@@ -46,7 +50,8 @@ def age(draft: Draft) -> None:
         if instance is not None and not hushed(state, instance):
             draft.put_instance(life.hear_again(instance, draft.now))
     for agent in silent:
-        agent.lost = agent.lost and agent.agent_id not in state.cut_off
+        if agent.agent_id in state.cut_off:
+            agent.excused_at, agent.lost = draft.now, False
         _mark(draft, agent)
 
 
@@ -95,10 +100,15 @@ def _domains(agents: Iterable[Agent]) -> dict[str, list[Agent]]:
     return groups
 
 
-def _patience(state: State, agent: Agent) -> float:
-    """Seconds until an agent is given up; one never heard may still be on its way to us."""
-    rules = state.rules
-    return rules.lost_after if agent.heard else max(rules.lost_after, rules.cover_for)
+def _out_of_patience(draft: Draft, agent: Agent) -> bool:
+    """Return whether an agent is to be given up.
+
+    One never heard, or cut off until now, may be on its way to us: it waits for its next try.
+    """
+    rules = draft.state.rules
+    on_its_way = not agent.heard or agent.excused_at > agent.heard_at
+    patience = max(rules.lost_after, rules.cover_for) if on_its_way else rules.lost_after
+    return draft.now - max(agent.heard_at, agent.excused_at) > patience
 
 
 def _mark(draft: Draft, agent: Agent) -> None:

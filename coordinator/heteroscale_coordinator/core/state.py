@@ -37,6 +37,8 @@ class Agent:
     """Of any message, on the coordinator's clock."""
     silent: bool = False
     """Unheard for ``rules.silent_after``; told anew each tick."""
+    excused_at: float = 0.0
+    """When its silence was last a partition's, not its own."""
     lost: bool = False
     """Unheard so long that its instances were given up; told anew each tick."""
     inventory: Inventory = field(default_factory=Inventory)

@@ -66,13 +66,11 @@ def _column(state: InstanceState) -> str:
 def condition(service: Service, state: State) -> str:
     """Return what stands in the way of deciding, or ``ready``.
 
-    ``deleting``; ``partition`` (many agents are silent at once, nothing is replaced or withdrawn);
-    ``covering`` (some agent of its instances is unheard yet).
+    ``deleting``; ``partition`` (some of its agents are silent with many others, nothing is replaced
+    or withdrawn); ``covering`` (some agent of its instances is unheard yet).
     """
     if service.deleting:
         return "deleting"
-    if state.partition:
-        return "partition"
     homes = {
         rank.agent_id
         for instance in state.of_service(service.name)
@@ -80,6 +78,8 @@ def condition(service: Service, state: State) -> str:
         for rank in instance.ranks
         if rank.agent_id
     }
+    if not homes.isdisjoint(state.cut_off):
+        return "partition"
     agents = (state.agents.get(home) for home in homes)
     heard = all(agent is not None and agent.heard for agent in agents)
     return "ready" if heard else "covering"
