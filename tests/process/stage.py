@@ -31,14 +31,14 @@ RULES = Rules(
     report_interval=0.3,
     silent_after=2.0,
     lost_after=6.0,
-    cover_for=10.0,
+    cover_for=35.0,
     command_deadline=20.0,
     launch_backoff=1.0,
 )
 OBSERVATION = 60.0
 """Longer than any test looks, so that only a test that shortens it sees a scale-in finish."""
 LEASE = 6.0
-PATIENCE = 40.0
+PATIENCE = 45.0
 """Seconds after which what a test waits for is not coming."""
 SPEC: dict[str, Any] = {
     "roles": {"prefill": {"target": 100_000.0}, "decode": {"target": 100_000.0}},
@@ -66,9 +66,15 @@ class Stage(Fleet):
     async def want(self, prefill: int, decode: int, **policy: Any) -> None:
         """Set the bounds, so that there shall be exactly these counts."""
         self._policy |= policy
+        await self._bound((prefill, prefill), (decode, decode))
+
+    async def allow_one_less(self, prefill: int, decode: int) -> None:
+        """Set the bounds, so that one decode may leave when demand is low, as it is."""
+        await self._bound((prefill, prefill), (decode - 1, decode))
+
+    async def _bound(self, prefill: tuple[int, int], decode: tuple[int, int]) -> None:
         spec = {**SPEC, "policy": {**SPEC["policy"], **self._policy}}
-        counts = (prefill, prefill), (decode, decode)
-        await self.operator.apply(document(self.cluster, *counts, **spec))
+        await self.operator.apply(document(self.cluster, prefill, decode, **spec))
 
     # ---- what is -----------------------------------------------------------------------------------
 
@@ -124,6 +130,24 @@ class Stage(Fleet):
     async def is_busy(self, instance_id: str) -> bool:
         """Whether an instance tells that it has requests running."""
         return ((await self.by_id())[instance_id].running or 0) > 0
+
+    async def are(self, ids: set[str], state: InstanceState) -> bool:
+        """Whether all of these instances are in a state."""
+        return ids <= await self.ids(state)
+
+    async def quality(self, signal: str, quality: str) -> bool:
+        """Whether the last decision saw a signal in this quality."""
+        told = (await self.operator.service(SERVICE)).signals
+        return any(one.name == signal and one.quality == quality for one in told)
+
+    async def condition(self) -> str:
+        """Return what the coordinator says of the service as a whole."""
+        return (await self.operator.service(SERVICE)).condition
+
+    async def last_hold(self) -> operator_pb2.Decision:
+        """Return the newest decision to do nothing."""
+        decisions = await self.operator.decisions(SERVICE)
+        return next(one for one in decisions if one.action == "hold")
 
     # ---- waiting -----------------------------------------------------------------------------------
 

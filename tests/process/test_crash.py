@@ -11,7 +11,6 @@ import pytest
 
 from heteroscale.words import InstanceState, Role
 from heteroscale_workbench.cluster.processes import Part
-from heteroscale_workbench.demo.profile import SERVICE
 from tests.process.stage import LEASE, LONG, Stage, state_of
 
 pytestmark = pytest.mark.process
@@ -62,7 +61,7 @@ async def test_coordinator_killed_while_a_withdrawal_is_observed(stage: Stage) -
         await crash(stage.cluster.coordinator)
 
         async def covered() -> bool:
-            return (await stage.operator.service(SERVICE)).condition == "ready"
+            return await stage.condition() == "ready"
 
         await stage.until(covered, "the new coordinator to have heard the fleet")
         # Longer than its lease: the new coordinator renews it.

@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.util
+import os
 import re
+import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
@@ -165,6 +167,11 @@ class Router:
         process, self._process = self._process, None
         if process is not None and process.returncode is None:
             await _kill(process)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to it and its children."""
+        if self.pid is not None:
+            os.killpg(self.pid, number)
 
     async def workers(self) -> list[Worker]:
         """Return the workers it lists."""

@@ -29,6 +29,7 @@ from heteroscale_coordinator.core.rules import Rules
 from heteroscale_workbench import nvml_stub
 from heteroscale_workbench.cluster import operator
 from heteroscale_workbench.cluster.processes import Part, ProcessError
+from heteroscale_workbench.cluster.wire import Wire
 from heteroscale_workbench.router import Router, free_port
 
 READY_TIMEOUT = 30.0
@@ -76,6 +77,8 @@ class Layout:
     """More arguments for every engine-sim."""
     reconcile_interval: float = 1.0
     sample_interval: float = 0.5
+    wires: bool = False
+    """Whether each agent reaches the coordinator over a link that a test can break."""
     coordinator: bool = True
     """False: somebody else listens at `LocalCluster.address`, and agents are not waited for."""
 
@@ -93,6 +96,8 @@ class LocalCluster:
             Router(log=self.directory / f"router-{i}.log", policy="round_robin")
             for i in range(layout.routers)
         ]
+        self.wires = {host.name: Wire(self.port) for host in layout.hosts if layout.wires}
+        """The agents' links, by agent, when the layout asks for them."""
         self.seen_dir = self.directory / "seen"
         self._gpus: dict[str, nvml_stub.StubState] = {}
         self._feeder: asyncio.Task[None] | None = None
@@ -125,6 +130,7 @@ class LocalCluster:
         for index, host in enumerate(self.layout.hosts):
             self._write_agent(index, host, library)
         self._write_coordinator()
+        await asyncio.gather(*(wire.start() for wire in self.wires.values()))
         await asyncio.gather(*(router.start() for router in self.routers))
         if self.layout.coordinator:
             await self.coordinator.start()
@@ -142,6 +148,7 @@ class LocalCluster:
         await asyncio.gather(*(agent.stop() for agent in self.agents.values()))
         await self.coordinator.stop()
         await asyncio.gather(*(router.stop() for router in self.routers))
+        await asyncio.gather(*(wire.close() for wire in self.wires.values()))
         await asyncio.to_thread(self._kill_engines)
 
     async def wait_for_agents(self, number: int) -> None:
@@ -225,11 +232,12 @@ class LocalCluster:
         state.write()
         self._gpus[host.name] = state
         first = _first_port() + index * PORTS_PER_AGENT
+        wire = self.wires.get(host.name)
         document = {
             "apiVersion": "heteroscale/v1",
             "kind": "Agent",
             "spec": {
-                "coordinator": self.address,
+                "coordinator": wire.address if wire else self.address,
                 "agentId": host.name,
                 "stateDir": str(folder / "state"),
                 "topology": {"s1": host.s1, "s2": host.s2},

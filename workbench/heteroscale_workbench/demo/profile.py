@@ -64,7 +64,7 @@ class DemoProfile:
             report_interval=0.5,
             silent_after=4.0,
             lost_after=12.0,
-            cover_for=8.0,
+            cover_for=35.0,
             command_deadline=20.0,
             launch_backoff=1.0,
         )
