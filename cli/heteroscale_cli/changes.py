@@ -20,7 +20,7 @@ from heteroscale_cli.output import print_message, print_note, print_text
 from heteroscale_cli.picture import Lost, follow
 from heteroscale_cli.resources import pick_instance
 from heteroscale_cli.sources import Source, read
-from heteroscale_cli.vocabulary import Output
+from heteroscale_cli.vocabulary import Kind, Output
 
 
 def apply(connection: Connection, names: Sequence[str], output: Output, *, dry_run: bool) -> None:
@@ -71,7 +71,7 @@ async def _send(client: Client, source: Source, *, validate_only: bool) -> pb.Ap
     return await client.call(client.stub.ApplyServices, request)
 
 
-def confirm_delete(name: str, *, drain: bool) -> None:
+def confirm_delete(kind: Kind, name: str, *, drain: bool) -> None:
     """Ask; without a terminal to ask on, refuse.
 
     Raises:
@@ -80,17 +80,29 @@ def confirm_delete(name: str, *, drain: bool) -> None:
     """
     if not sys.stdin.isatty():
         raise usage(f"deleting {name} needs a yes: say --yes")
-    fate = "its instances are drained" if drain else "its instances run on, unmanaged"
-    if not typer.confirm(f"Delete service {name} ({fate})?"):
+    if not typer.confirm(f"Delete {kind.value} {name} ({_fate(kind, drain=drain)})?"):
         raise CliError("not deleted")
 
 
-def delete(connection: Connection, name: str, *, drain: bool) -> None:
-    """Forget the service."""
-    request = pb.DeleteServiceRequest(name=name, drain=drain)
-    run(connection, lambda client: client.call(client.stub.DeleteService, request))
-    fate = "its instances are draining" if drain else "its instances run on, unmanaged"
-    print_text(f"service/{name} deleted; {fate}")
+def delete(connection: Connection, kind: Kind, name: str, *, drain: bool) -> None:
+    """Forget the service or the node."""
+
+    async def work(client: Client) -> None:
+        if kind is Kind.NODE:
+            request = pb.DeleteNodeRequest(agent_id=name)
+            await client.call(client.stub.DeleteNode, request)
+        else:
+            service = pb.DeleteServiceRequest(name=name, drain=drain)
+            await client.call(client.stub.DeleteService, service)
+
+    run(connection, work)
+    print_text(f"{kind.value}/{name} deleted; {_fate(kind, drain=drain)}")
+
+
+def _fate(kind: Kind, *, drain: bool) -> str:
+    if kind is Kind.NODE:
+        return "its instances are given up and replaced"
+    return "its instances are draining" if drain else "its instances run on, unmanaged"
 
 
 def pause(connection: Connection, name: str, reason: str) -> None:

@@ -109,7 +109,13 @@ def test_delete_with_drain(typed: Typed, twin: OperatorTwin) -> None:
     assert twin.requests == [pb.DeleteServiceRequest(name="chat", drain=True)]
 
 
-def test_only_services_are_deleted(typed: Typed, twin: OperatorTwin) -> None:
+def test_a_node_that_is_gone_is_deleted(typed: Typed, twin: OperatorTwin) -> None:
+    done = typed("delete", "node", "gpu-7", "--yes")
+    assert done.stdout == "node/gpu-7 deleted; its instances are given up and replaced\n"
+    assert typed("delete", "node", "gpu-7", "--drain", "--yes").exit_code == 2
+
+
+def test_instances_are_not_deleted(typed: Typed, twin: OperatorTwin) -> None:
     result = typed("delete", "instance", "aa11bb", "--yes")
     assert result.exit_code == 2
     assert twin.requests == []

@@ -97,6 +97,12 @@ class OperatorTwin(OperatorServiceServicer):
         del self.services[request.name]
         return pb.DeleteServiceResponse()
 
+    async def DeleteNode(
+        self, request: pb.DeleteNodeRequest, context: Context
+    ) -> pb.DeleteNodeResponse:
+        await self._enter(request, context)
+        return pb.DeleteNodeResponse()
+
     async def ListNodes(self, request: pb.ListNodesRequest, context: Context) -> Any:
         await self._enter(request, context)
         return pb.ListNodesResponse(nodes=self.nodes)

@@ -16,6 +16,7 @@ from heteroscale_coordinator.core.events import (
     ApplyService,
     CommandAnswered,
     DeleteService,
+    ForgetAgent,
     InventoryLearned,
     PauseService,
     RankChanged,
@@ -67,6 +68,22 @@ class TestPartition:
         found = silence.cut_off(world.state, agents[:2])
         assert set(found) == {"n0", "n1"}
         assert "2 of 5 agents of s1=pod-0" in found["n0"]
+
+    def test_an_operator_ends_a_partition_that_is_none(self, world: World) -> None:
+        instances = [world.state.instances[i] for i in world.instances(Role.DECODE)]
+        victims = {instance.agent_id for instance in instances}
+        others = set(list(world.agents)[:5]) - victims
+        for name in victims | others:
+            world.agents[name].silent = True
+        world.run(400)
+        assert world.state.partition
+        assert world.serving(Role.DECODE) == 0
+        heard = next(name for name in world.agents if not world.agents[name].silent)
+        assert "is heard" in answer_to(world, ForgetAgent("r", heard)).error
+        for name in victims:
+            assert not answer_to(world, ForgetAgent("r", name)).error
+        world.run(120)
+        assert world.serving(Role.DECODE) == 2
 
     def test_the_forgotten_leave_no_agent_behind(self, world: World) -> None:
         gone = empty_agents(world)[0]

@@ -56,7 +56,7 @@ def apply(
 @connected
 def delete(
     connection: Connection,
-    kind: Annotated[str, typer.Argument(metavar="service", help="Only services can be deleted.")],
+    kind: Annotated[str, typer.Argument(metavar="service|node", help="What NAME is.")],
     name: Annotated[str, typer.Argument(metavar="NAME", autocompletion=completion.services)],
     drain: Annotated[
         bool,
@@ -64,14 +64,17 @@ def delete(
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Forget a service."""
+    """Forget a service, or a silent node that is gone for good."""
     from heteroscale_cli import changes
 
-    if kind_of(kind) is not Kind.SERVICE:
-        raise usage(f"only services can be deleted, not {kind}; see drain for instances")
+    found = kind_of(kind)
+    if found not in (Kind.SERVICE, Kind.NODE):
+        raise usage(f"only services and nodes can be deleted, not {kind}; see drain for instances")
+    if found is Kind.NODE and drain:
+        raise usage("--drain is for services: a silent node's instances cannot be drained")
     if not yes:
-        changes.confirm_delete(name, drain=drain)
-    changes.delete(connection, name, drain=drain)
+        changes.confirm_delete(found, name, drain=drain)
+    changes.delete(connection, found, name, drain=drain)
 
 
 @connected

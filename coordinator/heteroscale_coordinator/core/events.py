@@ -161,6 +161,14 @@ class ReinstateInstance:
     instance_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class ForgetAgent:
+    """A silent agent's host is gone for good: give its instances up now."""
+
+    request_id: str
+    agent_id: str
+
+
 AgentEvent = (
     AgentConnected
     | AgentDisconnected
@@ -177,6 +185,7 @@ Wish = (
     | ScaleService
     | DrainInstance
     | ReinstateInstance
+    | ForgetAgent
 )
 Event = AgentEvent | Wish | Tick
 

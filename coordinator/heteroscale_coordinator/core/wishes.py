@@ -14,6 +14,7 @@ from heteroscale_coordinator.core.events import (
     ApplyService,
     DeleteService,
     DrainInstance,
+    ForgetAgent,
     PauseService,
     ReinstateInstance,
     ResumeService,
@@ -61,6 +62,8 @@ def _grant(draft: Draft, wish: Wish) -> None:
             _drain(draft, wish)
         case ReinstateInstance():
             _reinstate(draft, wish)
+        case ForgetAgent():
+            _forget(draft, wish)
 
 
 def _service(draft: Draft, name: str) -> Service:
@@ -168,3 +171,19 @@ def _want_one_more(draft: Draft, instance: Instance) -> None:
     most = service.spec.roles[instance.role].max
     wanted[instance.role] = min(most, wanted[instance.role] + 1)
     draft.put_service(replace(service, memory=replace(service.memory, wanted=wanted)))
+
+
+def _forget(draft: Draft, wish: ForgetAgent) -> None:
+    """An operator knows what silence cannot tell: this is no partition, the host is gone."""
+    agent = draft.state.agents.get(wish.agent_id)
+    if agent is None:
+        raise _NoError(
+            f"no node {wish.agent_id!r}; `heteroscale get nodes` lists them", not_found=True
+        )
+    if not agent.silent:
+        raise _NoError(f"{wish.agent_id} is heard: stop its agent first, or drain its instances")
+    message = f"node {wish.agent_id} is gone, an operator says"
+    for instance in draft.instances_on(wish.agent_id):
+        silent = life.fall_silent(instance, draft.now, message)
+        draft.put_instance(life.give_up(silent, draft.now, message))
+    del draft.state.agents[wish.agent_id]

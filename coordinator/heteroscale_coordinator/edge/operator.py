@@ -133,6 +133,14 @@ class OperatorFace(OperatorServiceServicer):
         return pb.DeleteServiceResponse()
 
     @guarded
+    async def DeleteNode(
+        self, request: pb.DeleteNodeRequest, context: Context
+    ) -> pb.DeleteNodeResponse:
+        """Give up a silent node."""
+        await self._wish(events.ForgetAgent(mint("req"), request.agent_id), context)
+        return pb.DeleteNodeResponse()
+
+    @guarded
     async def PauseService(self, request: pb.PauseServiceRequest, context: Context) -> pb.Service:
         """Let a service decide but not act."""
         reason = words(request.reason)
