@@ -80,7 +80,7 @@ def confirm_delete(kind: Kind, name: str, *, drain: bool) -> None:
     """
     if not sys.stdin.isatty():
         raise usage(f"deleting {name} needs a yes: say --yes")
-    if not typer.confirm(f"Delete {kind.value} {name} ({_fate(kind, drain=drain)})?"):
+    if not typer.confirm(f"Delete {_one(kind)} {name} ({_fate(kind, drain=drain)})?"):
         raise CliError("not deleted")
 
 
@@ -96,7 +96,11 @@ def delete(connection: Connection, kind: Kind, name: str, *, drain: bool) -> Non
             await client.call(client.stub.DeleteService, service)
 
     run(connection, work)
-    print_text(f"{kind.value}/{name} deleted; {_fate(kind, drain=drain)}")
+    print_text(f"{_one(kind)}/{name} deleted; {_fate(kind, drain=drain)}")
+
+
+def _one(kind: Kind) -> str:
+    return kind.value.removesuffix("s")
 
 
 def _fate(kind: Kind, *, drain: bool) -> str:
