@@ -219,6 +219,18 @@ async def test_until_its_agents_are_heard_a_service_is_covering(
     assert shown.condition == "covering"
 
 
+async def test_a_service_whose_agents_are_cut_off_says_so(
+    stub: OperatorServiceAsyncStub, loop: TwinLoop
+) -> None:
+    loop.populate()
+    loop.state.cut_off = {"agent-elsewhere": "partition: …"}
+    shown = await stub.GetService(pb.GetServiceRequest(name="chat"))
+    assert shown.condition == "ready"
+    loop.state.cut_off = {"agent-1": "partition: …"}
+    shown = await stub.GetService(pb.GetServiceRequest(name="chat"))
+    assert shown.condition == "partition"
+
+
 async def test_unknown_names_are_not_found(stub: OperatorServiceAsyncStub) -> None:
     calls = [
         stub.GetService(pb.GetServiceRequest(name="nope")),
