@@ -186,6 +186,9 @@ async def fleet(how: Layout) -> AsyncIterator[Fleet]:
         await operator.__aexit__(None, None, None)
         await cluster.stop()
         assert cluster.engine_processes() == {}, "an engine outlived its cluster"
+        parts = [cluster.coordinator, *cluster.agents.values()]
+        unruly = [part for part in parts if part.status not in (None, 0)]
+        assert not unruly, f"did not end in order: {[(p.name, p.status) for p in unruly]}"
 
 
 def document(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import itertools
 import math
-import random
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -20,6 +20,7 @@ from heteroscale.v1 import agent_pb2, types_pb2
 from heteroscale.words import GateState, InstanceState, Role, ScrapeQuality
 from heteroscale_workbench.cluster.local import until
 from heteroscale_workbench.cluster.processes import ProcessError
+from tests.coordinator import face
 from tests.coordinator.face import CONNECT, Client
 from tests.coordinator.http2 import data_frame, raw_call
 from tests.process.fleet import Fleet, fleet, hosts, layout
@@ -32,6 +33,7 @@ FIGURES = (
     *("generation_tokens", "prompt_tokens", "computed_prompt_tokens", "requests_finished"),
     *("requests_aborted", "running", "waiting", "transferring", "kv_usage"),
 )
+NOISE = b"".join(hashlib.sha256(bytes([i, j])).digest() for i in range(64) for j in range(32))
 NAN, ENDLESS = float("nan"), float("inf")
 
 
@@ -89,11 +91,11 @@ async def _pour(world: Fleet, data: bytes) -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        random.Random(1).randbytes(64 * 1024),
+        NOISE,
         bytes(64 * 1024),
         b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n",
         b"POST / HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\n" + b"x" * 65_536,
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + random.Random(2).randbytes(64 * 1024),
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + NOISE,
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(512),
     ],
     ids=["noise", "zeros", "http1", "http1-post", "http2-then-noise", "tls-hello"],
@@ -198,15 +200,14 @@ async def _tell(client: Client, value: float) -> None:
         quality=to_wire(ScrapeQuality.OK),  # type: ignore[arg-type]
         time_to_first_token=latency,
         time_between_tokens=latency,
-        **dict.fromkeys(FIGURES, value),
     )
+    for name in FIGURES:
+        setattr(reading, name, value)
     await client.send(report=agent_pb2.Report(engines=[reading]))
 
 
 def _hello(name: str = "stranger", *, instance: str = "") -> agent_pb2.Hello:
-    hello = agent_pb2.Hello(
-        agent_id=name, incarnation=1, process_token="t", cluster_id="local", hostname=name
-    )
+    hello = face.hello(name, cluster_id="local")
     if instance:
         hello.instances.append(
             types_pb2.InstanceStatus(

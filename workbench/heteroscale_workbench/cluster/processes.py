@@ -29,7 +29,7 @@ class Part:
         self.name = name
         self.command = tuple(command)
         self.log = log
-        self._environ = dict(environ or {})
+        self.environ = dict(environ or {})
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -42,6 +42,11 @@ class Part:
         """Whether the process has not ended."""
         return self.pid != 0
 
+    @property
+    def status(self) -> int | None:
+        """The exit status of the process that ended last; None while it runs."""
+        return self._process.returncode if self._process else None
+
     async def start(self) -> None:
         """Start it; its log is appended to."""
         if self.running:
@@ -53,7 +58,7 @@ class Part:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env={**os.environ, **self._environ},
+                env={**os.environ, **self.environ},
             )
 
     def signal(self, number: signal.Signals) -> None:
@@ -93,5 +98,4 @@ class Part:
     def require(self) -> None:
         """Raise ProcessError when it has ended."""
         if not self.running:
-            status = self._process.returncode if self._process else None
-            raise ProcessError(f"{self.name} ended with status {status}:\n{self.tail()}")
+            raise ProcessError(f"{self.name} ended with status {self.status}:\n{self.tail()}")
