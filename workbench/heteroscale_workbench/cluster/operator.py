@@ -41,6 +41,11 @@ class Operator:
         request = operator_pb2.GetServiceRequest(name=name)
         return await self._stub.GetService(request, timeout=DEADLINE)
 
+    async def services(self) -> list[operator_pb2.Service]:
+        """Return every service."""
+        request = operator_pb2.ListServicesRequest()
+        return list((await self._stub.ListServices(request, timeout=DEADLINE)).services)
+
     async def instances(self, service: str = "") -> list[operator_pb2.Instance]:
         """Return the instances, of one service or of all."""
         request = operator_pb2.ListInstancesRequest(service=service)
