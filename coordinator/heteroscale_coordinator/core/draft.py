@@ -6,6 +6,7 @@ service's part fail without the rest: it is merged into its parent only when it 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 
 from heteroscale_coordinator.core.events import Changes, Effect
@@ -14,6 +15,34 @@ from heteroscale_coordinator.core.state import State
 
 Mint = Callable[[str], str]
 """Given a kind ("i", "cmd", "dec") it returns a new id; randomness enters the core here only."""
+
+_NONE: frozenset[str] = frozenset()
+
+
+class _Written:
+    """Ids that one layer writes, by owner: a turn in which a fleet connects writes thousands."""
+
+    def __init__(self) -> None:
+        self.of_service: defaultdict[str, set[str]] = defaultdict(set)
+        self.of_agent: defaultdict[str, set[str]] = defaultdict(set)
+        self.of_instance: defaultdict[str, set[str]] = defaultdict(set)
+
+    def note_instance(self, instance: Instance) -> None:
+        self.of_service[instance.service].add(instance.instance_id)
+        for rank in instance.ranks:
+            self.of_agent[rank.agent_id].add(instance.instance_id)
+
+    def note_command(self, command: Command) -> None:
+        self.of_instance[command.instance_id].add(command.command_id)
+
+    def take(self, other: _Written) -> None:
+        for mine, theirs in (
+            (self.of_service, other.of_service),
+            (self.of_agent, other.of_agent),
+            (self.of_instance, other.of_instance),
+        ):
+            for owner, ids in theirs.items():
+                mine[owner] |= ids
 
 
 class Draft:
@@ -25,6 +54,7 @@ class Draft:
         self.mint = mint
         self.changes = Changes()
         self._parent = parent
+        self.written = _Written()
 
     def nested(self) -> Draft:
         """Return a draft over this one."""
@@ -40,6 +70,7 @@ class Draft:
         into.commands.update(mine.commands)
         into.decisions.extend(mine.decisions)
         into.effects.extend(mine.effects)
+        self._parent.written.take(self.written)
 
     # ---- read --------------------------------------------------------------------------------
 
@@ -68,29 +99,28 @@ class Draft:
     def instances_of(self, name: str) -> list[Instance]:
         """Return a service's instances as this turn left them, in order of id."""
         ids = {instance.instance_id for instance in self.state.of_service(name)}
+        for layer in self._layers():
+            ids |= layer.written.of_service.get(name, _NONE)
         return self._current(ids, lambda instance: instance.service == name)
 
     def instances_on(self, agent_id: str) -> list[Instance]:
         """Return the instances with a rank on an agent as this turn left them, in order of id."""
         ids = {instance.instance_id for instance in self.state.of_agent(agent_id)}
+        for layer in self._layers():
+            ids |= layer.written.of_agent.get(agent_id, _NONE)
         return self._current(
             ids, lambda instance: any(rank.agent_id == agent_id for rank in instance.ranks)
         )
 
     def commands_of(self, instance_id: str) -> list[Command]:
         """Return the commands of an instance that are not ended, as this turn left them."""
-        ids = self.state.open_commands.get(instance_id, set()) | {
-            key
-            for layer in self._layers()
-            for key, command in layer.changes.commands.items()
-            if command is not None and command.instance_id == instance_id
-        }
+        ids = set(self.state.open_commands.get(instance_id, _NONE))
+        for layer in self._layers():
+            ids |= layer.written.of_instance.get(instance_id, _NONE)
         found = (self.command(key) for key in sorted(ids))
         return [command for command in found if command is not None and not command.ended]
 
     def _current(self, ids: set[str], belongs: Callable[[Instance], bool]) -> list[Instance]:
-        for layer in self._layers():
-            ids |= layer.changes.instances.keys()
         found = (self.instance(key) for key in sorted(ids))
         return [instance for instance in found if instance is not None and belongs(instance)]
 
@@ -111,11 +141,13 @@ class Draft:
         """Write an instance, when it differs."""
         if self.instance(instance.instance_id) != instance:
             self.changes.instances[instance.instance_id] = instance
+            self.written.note_instance(instance)
 
     def put_command(self, command: Command) -> None:
         """Write a command, when it differs."""
         if self.command(command.command_id) != command:
             self.changes.commands[command.command_id] = command
+            self.written.note_command(command)
 
     def drop_service(self, name: str) -> None:
         """Delete a service."""

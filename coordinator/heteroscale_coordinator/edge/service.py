@@ -96,6 +96,7 @@ class AgentService:
             hello, sequence = await self._hello(context)
             session = await self._join(hello, sequence, context)
             await self._announce(session, hello, sequence)
+            del hello  # with its history it is large, and this frame lives as long as the stream
             await self._read(session, context)
         except Refusal as error:
             refusal = error
@@ -212,21 +213,30 @@ class AgentService:
             await mailbox.put(answer, done)
 
     async def _read(self, session: Session, context: _Context) -> None:
-        agent_id, incarnation = session.peer.agent_id, session.peer.incarnation
-        mailbox, now, read, counts = self._loop.mailbox, self._loop.now, context.read, self.counts
-        while (raw := await read()) is not grpc.aio.EOF:
-            message = _parse(raw)
-            session.heard_at = heard = now()
-            sequence = message.sequence
-            if message.WhichOneof("body") != "report":
-                await self._take(session, message)
-                continue
-            if len(raw) > MAX_REPORT_BYTES:
-                text = f"a report of {len(raw)} bytes: at most {MAX_REPORT_BYTES} are taken"
-                raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, text)
-            mailbox.report(wire.report(agent_id, incarnation, sequence, message.report, heard))
-            session.received(sequence)
-            counts.reports += 1
+        # No name here holds a report while the next is awaited: ten thousand streams wait at a time.
+        read = context.read
+        while (other := self._report(session, await read())) is not grpc.aio.EOF:
+            if other is not None:
+                await self._take(session, other)
+
+    def _report(self, session: Session, raw: Any) -> Any:
+        """Take in a report; what is none is returned: another message, or the stream's end."""
+        if raw is grpc.aio.EOF:
+            return raw
+        message = _parse(raw)
+        session.heard_at = heard = self._loop.now()
+        if message.WhichOneof("body") != "report":
+            return message
+        if len(raw) > MAX_REPORT_BYTES:
+            text = f"a report of {len(raw)} bytes: at most {MAX_REPORT_BYTES} are taken"
+            raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, text)
+        peer, sequence = session.peer, message.sequence
+        self._loop.mailbox.report(
+            wire.report(peer.agent_id, peer.incarnation, sequence, message.report, heard)
+        )
+        session.received(sequence)
+        self.counts.reports += 1
+        return None
 
     async def _take(self, session: Session, message: agent_pb2.ConnectRequest) -> None:
         agent_id = session.peer.agent_id

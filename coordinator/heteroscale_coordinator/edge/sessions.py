@@ -84,11 +84,11 @@ class Sessions:
         self._past[agent_id] = _Past(session.peer.incarnation, now)
         return True
 
-    def tell(self, epoch: int) -> None:
-        """Note that every live agent hears ``epoch`` from us, now or with its next command."""
+    def tell(self, epoch: int, agent_id: str) -> None:
+        """Note that ``agent_id`` hears ``epoch`` from us, and every live agent with its next command."""
         if self._epoch != epoch:
-            self._epoch, self._told = epoch, set()
-        self._told.update(self._live)
+            self._epoch, self._told = epoch, set(self._live)
+        self._told.add(agent_id)
 
     def told(self, agent_id: str, epoch: int) -> bool:
         """Return whether we ourselves told the agent this epoch."""
