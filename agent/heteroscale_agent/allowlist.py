@@ -72,6 +72,8 @@ def _check_names(launch: Launch) -> None:
         raise RefusedError(f"group {launch.group[:80]!r} has letters it may not have")
     if not 0 <= launch.rank < launch.rank_count <= MAX_RANKS:
         raise RefusedError(f"rank {launch.rank} of {launch.rank_count} does not exist")
+    if launch.rank and not launch.leader_host:
+        raise RefusedError(f"rank {launch.rank} must be told the host of rank 0 (leader_host)")
     if launch.startup_timeout <= 0:
         raise RefusedError("the start-up timeout must be longer than 0 s")
 

@@ -8,9 +8,10 @@ overlap, so an answer that was overtaken by a new wish confirms nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from heteroscale_agent.hands.gates.port import GateKind, View
-from heteroscale_agent.instances import Instance
+from heteroscale_agent.instances import Instance, Record
 from heteroscale_agent.registry import Registry
 
 FIRST_RETRY = 0.25
@@ -37,15 +38,20 @@ class Gatekeeper:
         record = instance.record
         if not record.has_gate or now < instance.gate_due_at:
             return False
-        return not record.ended or not self.finished(instance, now)
+        if not record.ended:
+            return True
+        return not self.finished(instance, now) and not self._has_heir(record)
 
     def finished(self, instance: Instance, now: float) -> bool:
         """Return whether an ended instance is out of all routers, or they are asked no more."""
         record = instance.record
-        return (
-            not record.has_gate
-            or instance.confirmed(wanted_in=False)
-            or now - record.since_at > GIVE_UP
+        return not record.has_gate or record.gate_out or now - record.since_at > GIVE_UP
+
+    def _has_heir(self, record: Record) -> bool:
+        """Return whether a live instance serves where this one did: routers know both as one."""
+        return any(
+            other.record.endpoint == record.endpoint and not other.record.ended
+            for other in self._registry.instances.values()
         )
 
     async def check(self, instance: Instance) -> None:
@@ -67,6 +73,9 @@ class Gatekeeper:
         instance.gate_tries = 0 if agreed else instance.gate_tries + 1
         pause = self._interval if agreed else FIRST_RETRY * 2 ** min(instance.gate_tries - 1, 8)
         instance.gate_due_at = self._registry.clock() + min(self._interval, pause)
+        if agreed and instance.record.ended:
+            async with instance.lock:
+                await self._registry.observe(instance, replace(instance.record, gate_out=True))
         if instance.gate_state is not instance.shown_gate:
             self._registry.publish(instance)
 

@@ -38,6 +38,10 @@ EDGES: dict[tuple[InstanceState, InstanceState], str] = {
     (_S.WITHDRAWN, _S.WITHDRAWN): "withdrawn again: another reason, or a new lease",
     (_S.WITHDRAWN, _S.DRAINING): "drain or terminate",
     (_S.WITHDRAWN, _S.FAILED): "it exited",
+    **{
+        (state, _S.TERMINATED): "a rank above 0 exited with code 0: its leader has ended"
+        for state in (_S.WARMING, _S.IN_SERVICE, _S.WITHDRAWN)
+    },
     (_S.DRAINING, _S.IN_SERVICE): "reinstate, or its lease ended, before TERM",
     (_S.DRAINING, _S.DRAINING): "drain with other terms, or terminate in the midst of a drain",
     (_S.DRAINING, _S.TERMINATED): "its process ended after TERM",
@@ -103,6 +107,9 @@ class Record:
     message: str = ""
     adopted: bool = False
     exit_code: int | None = None
+    gate_out: bool = False
+    """After its end every router was seen to have it no more: they are never asked about it again,
+    for the next engine may have its port."""
     history: tuple[str, ...] = ()
 
     @property

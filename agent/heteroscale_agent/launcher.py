@@ -10,6 +10,8 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 
+import structlog
+
 from heteroscale.words import InstanceState, Outcome
 from heteroscale_agent.allowlist import (
     RefusedError,
@@ -23,13 +25,14 @@ from heteroscale_agent.config import AgentSpec, Template
 from heteroscale_agent.gatekeeper import Gatekeeper
 from heteroscale_agent.hands.port import Hands
 from heteroscale_agent.hands.portpool import NoPortsError, draw
-from heteroscale_agent.hands.process import Order, SpawnError
+from heteroscale_agent.hands.process import Ident, Order, Processes, SpawnError
 from heteroscale_agent.instances import Instance, Record, dump_record, moved
 from heteroscale_agent.journal import JournalError
 from heteroscale_agent.ledger import Entry, Intent, instance_entry, intent_entry, result_entry
 from heteroscale_agent.model import Command, CommandResult, Launch
 from heteroscale_agent.registry import Registry
 
+_log = structlog.get_logger(__name__)
 _S = InstanceState
 
 
@@ -77,13 +80,10 @@ class Launcher:
         self, command: Command, instance: Instance, ready: Order, keep: float
     ) -> CommandResult:
         record = instance.record
-        try:
-            process = await asyncio.to_thread(self._hands.processes.spawn, ready)
-        except SpawnError as error:
-            result = CommandResult(command.command_id, Outcome.FAILED, str(error))
-            after = moved(
-                record, _S.FAILED, self._registry.clock(), str(error), cause=command.command_id
-            )
+        process, why = await asyncio.to_thread(_start, self._hands.processes, ready)
+        if process is None:
+            result = CommandResult(command.command_id, Outcome.FAILED, why)
+            after = moved(record, _S.FAILED, self._registry.clock(), why, cause=command.command_id)
         else:
             said = f"started as pid {process.pid}"
             result = CommandResult(command.command_id, Outcome.DONE, said)
@@ -110,14 +110,12 @@ class Launcher:
 
     def _record(self, command: Command, launch: Launch, template: Template) -> Record:
         now = self._registry.clock()
-        taken = {
-            port
-            for other in self._registry.instances.values()
-            if not other.record.ended or not self._gatekeeper.finished(other, now)
-            for port in other.record.ports
-        }
+        taken, last = set[int](), set[int]()
+        for other in self._registry.instances.values():
+            over = other.record.ended and self._gatekeeper.finished(other, now)
+            (last if over else taken).update(other.record.ports)
         try:
-            ports = draw(self._spec.ports, template.ports, taken, rng=self._rng)
+            ports = draw(self._spec.ports, template.ports, taken, rng=self._rng, last=last)
         except NoPortsError as error:
             raise RefusedError(str(error)) from error
         at = endpoint(self._spec.advertise_host, ports[0]) if launch.rank == 0 else ""
@@ -143,6 +141,19 @@ class Launcher:
             for gpu in instance.record.launch.gpu_indices
         }
         return Standing(self._gpu_count(), owners)
+
+
+def _start(processes: Processes, ready: Order) -> tuple[Ident | None, str]:
+    """Return the engine's process, or None and why there is none."""
+    try:
+        return processes.spawn(ready), ""
+    except SpawnError as error:
+        return None, str(error)
+    except Exception as error:  # noqa: BLE001 - whatever it was, the GPU is free or it is not
+        # A fault of ours, before or after the start: its tag tells. Without a process its GPUs are
+        # free; where even the search fails nobody knows, and the instance keeps them.
+        _log.exception("launch.fault", instance=ready.instance_id)
+        return processes.find(ready.instance_id), f"agent fault: {error!r}; nothing was started"
 
 
 def _intent(command: Command, keep: float) -> Entry:

@@ -63,10 +63,7 @@ class Life:
     async def ended(self, instance: Instance, end: Exit) -> None:
         """Record that the process is gone, and answer the commands that waited for it."""
         record = instance.record
-        expected = record.terminating and not record.doomed
-        # Ranks above 0 end with their leader: nobody can drain them one by one.
-        follows = record.state is _S.DRAINING and record.launch.rank > 0
-        state = _S.TERMINATED if expected or follows else _S.FAILED
+        state = _S.TERMINATED if _ended_well(record, end) else _S.FAILED
         why = "; ".join(part for part in (record.doomed or self._said(record), str(end)) if part)
         if state is _S.FAILED:
             tail = await asyncio.to_thread(self._processes.log_tail, record.instance_id)
@@ -190,6 +187,17 @@ class Life:
     @staticmethod
     def _said(record: Record) -> str:
         return record.message if record.terminating else ""
+
+
+def _ended_well(record: Record, end: Exit) -> bool:
+    """Return whether an end was wanted.
+
+    Ranks above 0 end with their leader: nobody drains them one by one, and the leader's end may be
+    felt here before the coordinator's word of it comes.
+    """
+    if record.launch.rank == 0 or record.doomed or record.state is _S.LAUNCHING:
+        return record.terminating and not record.doomed
+    return record.terminating or record.state is _S.DRAINING or end.code == 0
 
 
 def is_ours(record: Record) -> bool:

@@ -32,6 +32,9 @@ from heteroscale_agent.serverclock import LinkError, ServerClock
 
 log = structlog.get_logger("link")
 
+HELLO_RESULTS = 500
+"""The oldest results that wait go into a hello; a coordinator takes no more than 1,000 from one. The
+rest follow the welcome, in their order."""
 
 Stream = grpc.aio.StreamStreamCall[agent_pb2.ConnectRequest, agent_pb2.ConnectResponse]
 
@@ -141,7 +144,10 @@ class Session:
     async def _say_hello(self) -> None:
         wiring = self._wiring
         wiring.outbox.clear()
-        results = wiring.body.unacknowledged()
+        waiting = wiring.body.unacknowledged()
+        results, rest = waiting[:HELLO_RESULTS], waiting[HELLO_RESULTS:]
+        for result in rest:
+            wiring.outbox.put(result)
         hello = wire.hello(
             wiring.identity,
             inventory=wiring.eyes.inventory(),

@@ -113,6 +113,7 @@ async def test_a_stale_generation_is_refused_with_the_true_one(world: World) -> 
         ({"gate": Gate("carrier-pigeon")}, "no gate of kind"),
         ({"gate": Gate("none", options={"complaint": "bad gate"})}, "bad gate"),
         ({"rank": 2, "rank_count": 2}, "rank 2 of 2"),
+        ({"rank": 1, "rank_count": 2}, "rank 1 must be told the host of rank 0"),
         ({"leader_host": "--config=/etc/passwd"}, "is no host"),
         ({"service": "../x"}, "is no name"),
         ({"startup_timeout": 0.0}, "longer than 0 s"),
@@ -184,16 +185,48 @@ async def test_of_two_commands_for_one_generation_one_wins(world: World) -> None
     assert world.status().generation == 4
 
 
-async def test_a_fault_of_our_own_is_answered_with_unknown(world: World) -> None:
-    await world.serving()
+async def test_a_fault_in_a_start_that_started_nothing_has_failed_and_frees_the_gpu(
+    world: World,
+) -> None:
+    real = world.processes.spawn
 
     def fails(order: Order) -> Ident:
         raise ZeroDivisionError(order.instance_id)
 
     world.processes.spawn = fails  # type: ignore[method-assign]
-    command = world.command(launch(gpu_indices=(1,)), "i2")
+    result = await world.do(launch())
+    assert result.outcome is Outcome.FAILED
+    assert "ZeroDivisionError" in result.message
+    assert world.status().state is InstanceState.FAILED
+    world.processes.spawn = real  # type: ignore[method-assign]
+    assert (await world.do(launch(), "i2")).outcome is Outcome.DONE
+
+
+async def test_a_fault_after_a_start_loses_no_engine(world: World) -> None:
+    real = world.processes.spawn
+
+    def fails(order: Order) -> Ident:
+        real(order)
+        raise ZeroDivisionError(order.instance_id)
+
+    world.processes.spawn = fails  # type: ignore[method-assign]
+    assert (await world.do(launch())).outcome is Outcome.DONE
+    assert world.status().pid == world.processes.only.pid
+    await world.passes(2)
+    assert world.status().state is InstanceState.IN_SERVICE
+
+
+async def test_a_fault_of_our_own_is_answered_with_unknown(world: World) -> None:
+    def fails(order: object) -> Ident:
+        raise ZeroDivisionError(order)
+
+    world.processes.spawn = fails  # type: ignore[method-assign]
+    world.processes.find = fails  # type: ignore[assignment,method-assign]
+    command = world.command(launch())
     assert (await world.body.execute(command)).outcome is Outcome.UNKNOWN
     assert (await world.body.execute(command)).outcome is Outcome.UNKNOWN
+    # Nobody knows whether it runs: so its GPU is held.
+    assert "GPU 0 is held by i1" in (await world.do(launch(), "i2")).message
 
 
 async def test_leased_reasons_need_a_lease(world: World) -> None:

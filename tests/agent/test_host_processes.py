@@ -199,6 +199,11 @@ def test_ports_are_drawn_from_the_range_and_never_twice() -> None:
     assert not {22001, 22005} & set(drawn)
     everything = draw(ports, 8, {22001}, rng=rng, free=lambda port: port != 22005)
     assert len(everything) == 8
+    last = {22000, 22002, 22003, 22004, 22006}
+    for count, used in ((3, set[int]()), (4, last)):
+        fresh = draw(ports, count, {22001}, rng=rng, last=last, free=lambda port: port != 22005)
+        assert {22007, 22008, 22009} <= set(fresh)
+        assert bool(set(fresh) & last) is bool(used)
     with pytest.raises(NoPortsError, match="no 9 free ports in 22000-22009"):
         draw(ports, 9, {22001}, rng=rng, free=lambda port: port != 22005)
 

@@ -11,6 +11,7 @@ from heteroscale.convert import duration, seconds, timestamp
 from heteroscale.v1 import agent_pb2
 from heteroscale.words import Outcome, ScrapeQuality
 from heteroscale_agent import wire
+from heteroscale_agent.link import HELLO_RESULTS
 from heteroscale_agent.model import (
     CommandResult,
     EngineReport,
@@ -59,6 +60,27 @@ async def test_a_hello_says_everything(coordinator: Coordinator) -> None:
     assert [one.command_id for one in hello.unacknowledged_results] == ["c-0"]
     assert [seconds(one.sampled_ago) for one in hello.history] == [10.0, 2.0]
     assert not hello.history[0].HasField("gpus")
+
+
+async def test_results_beyond_what_a_hello_takes_follow_the_welcome(
+    coordinator: Coordinator,
+) -> None:
+    agent = Agent(coordinator)
+    ids = [f"c-{n}" for n in range(HELLO_RESULTS + 3)]
+    agent.body.owed = [CommandResult(one, Outcome.DONE) for one in ids]
+    async with agent.linked():
+        talk = await coordinator.talk()
+        hello = await talk.hear("hello")
+        told = [one.command_id for one in hello.hello.unacknowledged_results]
+        assert told == ids[:HELLO_RESULTS]
+        talk.welcome()
+        talk.say(ack=agent_pb2.Ack(sequence=hello.sequence))
+        rest = [await talk.hear("command_result") for _ in range(3)]
+        assert [one.command_result.command_id for one in rest] == ids[HELLO_RESULTS:]
+        talk.say(ack=agent_pb2.Ack(sequence=rest[1].sequence))
+        talk.say(command=command())
+        await talk.hear("command_result")
+    assert agent.body.acknowledged == ids[:-1]
 
 
 async def test_the_inventory_is_sent_when_its_hash_is_not_known(coordinator: Coordinator) -> None:
@@ -246,6 +268,24 @@ def test_the_servers_clock_is_the_best_of_what_was_heard() -> None:
     clock.stamp(1001.0, 11.0)
     clock.stamp(1002.0, 19.0)
     assert clock.local(1005.0) == 15.0
+
+
+def test_a_clock_that_drifts_is_followed_over_a_whole_session() -> None:
+    clock, drift = ServerClock(), 50e-6
+    week = 7 * 86_400
+    for server in range(0, week, 30):
+        clock.stamp(float(server), server * (1 + drift))
+        # Every other message is late, and none of them may count.
+        clock.stamp(float(server), server * (1 + drift) + 5.0)
+    now = (week - 30) * (1 + drift)
+    assert clock.local(float(week - 30)) == pytest.approx(now, abs=0.01)
+
+
+def test_what_was_heard_before_a_long_silence_says_nothing_of_the_clock_now() -> None:
+    clock = ServerClock()
+    clock.stamp(1000.0, 0.0)
+    clock.stamp(87_400.0 - 4.0, 86_400.0)
+    assert clock.local(87_400.0) == 86_404.0
 
 
 # ---- what is told -----------------------------------------------------------------------------

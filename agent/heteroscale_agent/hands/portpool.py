@@ -30,12 +30,13 @@ def draw(
     taken: AbstractSet[int],
     *,
     rng: random.Random,
+    last: AbstractSet[int] = frozenset(),
     free: Callable[[int], bool] = is_free,
 ) -> tuple[int, ...]:
     """Return ``count`` free ports of the range, counting on from a random one.
 
-    Random, because several agents of one host may share a range, and because a port that was just
-    given up may still stand in a router's list.
+    Random, because several agents of one host may share a range. Ports of ``last`` only where there
+    are no others: a port that was just given up may still stand in a router's list.
 
     Raises:
         NoPortsError: there are not enough.
@@ -44,8 +45,8 @@ def draw(
     size = ports.last - ports.first + 1
     start = rng.randrange(size)
     found: list[int] = []
-    for step in range(size):
-        port = ports.first + (start + step) % size
+    inorder = (ports.first + (start + step) % size for step in range(size))
+    for port in sorted(inorder, key=lambda port: port in last):
         if port not in taken and free(port):
             found.append(port)
             if len(found) == count:
