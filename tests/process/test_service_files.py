@@ -62,27 +62,27 @@ def _line(text: str, words: str) -> int:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "where", "words"),
+    ("change", "where", "words"),
     [
-        ("      max: 4", "      maxx: 4", "spec.roles.decode.maxx", "did you mean `max`"),
-        ("  advisory:", "  advisry:", "spec.advisry", "did you mean `advisory`"),
-        ('ratio: "1:2"', "ratio: 0", "spec.ratio", "greater than 0"),
-        ('ratio: "1:2"', 'ratio: "0:2"', "spec.ratio", "greater than 0"),
-        ('ratio: "1:2"', 'ratio: "1:0"', "spec.ratio", "is no ratio"),
-        ("      max: 4", "      max: 1", "spec.roles.decode", "min 2 is above max 1"),
-        ("      min: 2", "      min: two", "spec.roles.decode.min", "integer"),
-        ("      min: 2", "      min: -2", "spec.roles.decode.min", "greater than 0"),
-        ("      max: 4", "      max: 4\n      max: 5", "spec.roles.decode.max", "twice"),
-        ("kind: Service", "kind: Servce", "kind", "Service"),
-        ("kind: Service", "kind: Agent", "kind", "Service"),
-        ("  name: good", "  name: Not A Name", "metadata.name", "pattern"),
-        ("      max: 4", "      max: [4", "", "expected ',' or ']'"),
+        (("      max: 4", "      maxx: 4"), "spec.roles.decode.maxx", "did you mean `max`"),
+        (("  advisory:", "  advisry:"), "spec.advisry", "did you mean `advisory`"),
+        (('ratio: "1:2"', "ratio: 0"), "spec.ratio", "greater than 0"),
+        (('ratio: "1:2"', 'ratio: "0:2"'), "spec.ratio", "greater than 0"),
+        (('ratio: "1:2"', 'ratio: "1:0"'), "spec.ratio", "is no ratio"),
+        (("      max: 4", "      max: 1"), "spec.roles.decode", "min 2 is above max 1"),
+        (("      min: 2", "      min: two"), "spec.roles.decode.min", "integer"),
+        (("      min: 2", "      min: -2"), "spec.roles.decode.min", "greater than 0"),
+        (("      max: 4", "      max: 4\n      max: 5"), "spec.roles.decode.max", "twice"),
+        (("kind: Service", "kind: Servce"), "kind", "Service"),
+        (("kind: Service", "kind: Agent"), "kind", "Service"),
+        (("  name: good", "  name: Not A Name"), "metadata.name", "pattern"),
+        (("      max: 4", "      max: [4"), "", "expected ',' or ']'"),
     ],
 )
 async def test_a_wrong_field_is_named_and_nothing_changes(
-    world: Fleet, tmp_path: Path, old: str, new: str, where: str, words: str
+    world: Fleet, tmp_path: Path, change: tuple[str, str], where: str, words: str
 ) -> None:
-    text = GOOD.replace(old, new).replace("name: good", "name: bad")
+    text = GOOD.replace(*change).replace("name: good", "name: bad")
     file = tmp_path / "service.yaml"
     file.write_text(text, "utf-8")
     before = await _known(world)

@@ -24,6 +24,7 @@ from typing import Any
 import psutil
 import yaml
 
+from heteroscale.channel import TlsFiles
 from heteroscale.documents import format_duration
 from heteroscale_coordinator.core.rules import Rules
 from heteroscale_workbench import nvml_stub
@@ -79,6 +80,11 @@ class Layout:
     sample_interval: float = 0.5
     wires: bool = False
     """Whether each agent reaches the coordinator over a link that a test can break."""
+    coordinator_spec: Mapping[str, Any] = field(default_factory=dict)
+    agent_spec: Mapping[str, Any] = field(default_factory=dict)
+    """More of the coordinator's and of every agent's configuration, over what the cluster writes."""
+    operator_tls: TlsFiles = field(default_factory=TlsFiles)
+    """What the cluster's own operator shows."""
     coordinator: bool = True
     """False: somebody else listens at `LocalCluster.address`, and agents are not waited for."""
 
@@ -114,7 +120,7 @@ class LocalCluster:
 
     def operator(self) -> operator.Operator:
         """Return a client; use it as an async context."""
-        return operator.Operator(self.address)
+        return operator.Operator(self.address, self.layout.operator_tls)
 
     # ---- life ----------------------------------------------------------------------------------
 
@@ -218,6 +224,7 @@ class LocalCluster:
                 "clusterId": "local",
                 "dataDir": str(self.directory / "coordinator"),
                 "rules": self.layout.rules.document(),
+                **self.layout.coordinator_spec,
             },
         }
         path = self.directory / "coordinator.yaml"
@@ -250,6 +257,7 @@ class LocalCluster:
                 "templates": {
                     role: self._template(role, host, folder) for role in ("prefill", "decode")
                 },
+                **self.layout.agent_spec,
             },
         }
         path = folder / "agent.yaml"

@@ -16,8 +16,8 @@ DEADLINE = 5.0
 class Operator:
     """Asks a coordinator. Use as an async context."""
 
-    def __init__(self, address: str) -> None:
-        self._channel = open_channel(address, TlsFiles())
+    def __init__(self, address: str, tls: TlsFiles | None = None) -> None:
+        self._channel = open_channel(address, tls or TlsFiles())
         self._stub = operator_pb2_grpc.OperatorServiceStub(self._channel)
 
     async def __aenter__(self) -> Self:
