@@ -2,7 +2,8 @@
 
 An engine is known again by pid and start time. One whose launch was cut short by the agent's death
 has no pid in the journal; it is looked for by its tag. Found: adopted, and the launch is done. Not
-found: the answer is UNKNOWN, because it may have run and ended; nobody guesses.
+found: the answer is UNKNOWN, because it may have run and ended; nobody guesses. Last, the host is
+searched for engines that the journal should know and does not (`strays`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from heteroscale_agent.leases import until
 from heteroscale_agent.life import Life, ident
 from heteroscale_agent.model import CommandResult, Launch
 from heteroscale_agent.registry import Registry
+from heteroscale_agent.strays import record_of
 
 _log = structlog.get_logger(__name__)
 CONFIG_ORIGIN = "config"
@@ -33,12 +35,13 @@ async def adopt(registry: Registry, life: Life, hands: Hands) -> None:
         try:
             record = load_record(data)
         except ValidationError as error:
-            # Its engine runs on and is left alone; a person must look.
+            # Its engine, if it runs, is among the strays.
             _log.error("journal.record_unreadable", instance=instance_id, error=str(error)[:500])
             continue
         instance = Instance(record)
         registry.instances[instance_id] = instance
         await _find(registry, life, hands, instance)
+    await _take_in_strays(registry, hands)
     for intent in registry.journal.interrupted():
         found = registry.instances.get(intent.instance_id)
         if found is not None and not found.record.ended and intent.verb == "launch":
@@ -48,6 +51,21 @@ async def adopt(registry: Registry, life: Life, hands: Hands) -> None:
             said = f"the agent died in the midst of this {intent.verb}, and finds no trace of it"
             result = CommandResult(intent.command_id, Outcome.UNKNOWN, said)
         await registry.note([registry.result_entry(result)])
+
+
+async def _take_in_strays(registry: Registry, hands: Hands) -> None:
+    for found in await asyncio.to_thread(hands.processes.scan):
+        known = registry.instances.get(found.instance_id)
+        if known is None:
+            record = record_of(found, registry.clock(), hands.boot_id)
+            _log.error("journal.engine_missing", instance=found.instance_id, why=record.message)
+            instance = registry.instances[found.instance_id] = Instance(record)
+            if not record.origin:
+                await registry.observe(instance, record)
+        elif known.record.ended:
+            # Nobody counts it any more, but it would hold its GPUs.
+            _log.error("process.outlived_its_instance", instance=found.instance_id)
+            await asyncio.to_thread(hands.processes.kill, found.ident)
 
 
 async def _find(registry: Registry, life: Life, hands: Hands, instance: Instance) -> None:

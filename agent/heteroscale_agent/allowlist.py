@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from heteroscale_agent.config import AgentSpec, Template
-from heteroscale_agent.hands.process import Order
+from heteroscale_agent.hands.process import INSTANCE_ID, Order
 from heteroscale_agent.instances import EngineFacts, Record
 from heteroscale_agent.model import Command, Launch
+from heteroscale_agent.strays import GPUS, carried
 
-INSTANCE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
 _HOST = re.compile(r"[A-Za-z0-9\[]([A-Za-z0-9.:_\]-]{0,252})")
 _GROUP = re.compile(r"[A-Za-z0-9@._=/:-]{0,128}")
@@ -34,6 +34,9 @@ class Standing:
     gpu_count: int
     """GPUs the driver listed; 0 where none are watched: then indices are taken on trust."""
     gpu_owners: Mapping[int, str]
+    """Who holds a GPU, in words."""
+    somewhere: str = ""
+    """Who holds GPUs of which nobody knows which they are, in words."""
 
 
 def check_launch(spec: AgentSpec, command: Command, launch: Launch, standing: Standing) -> Template:
@@ -97,6 +100,8 @@ def _check_gpus(launch: Launch, template: Template, standing: Standing) -> None:
         raise RefusedError(
             f"template {launch.template!r} takes {template.gpus} GPUs, the command gives {gpus}"
         )
+    if standing.somewhere:
+        raise RefusedError(f"any GPU here may be held by {standing.somewhere}")
     for gpu in gpus:
         if gpu < 0 or (standing.gpu_count and gpu >= standing.gpu_count):
             raise RefusedError(f"no GPU {gpu} on this host: it has {standing.gpu_count}")
@@ -128,7 +133,7 @@ def order(template: Template, record: Record, host: str) -> Order:
         RefusedError: the template uses a name that nobody gives.
 
     """
-    launch = record.launch
+    launch, carries = record.launch, carried(record)
     values = {
         **launch.parameters,
         "host": host,
@@ -138,7 +143,7 @@ def order(template: Template, record: Record, host: str) -> Order:
         "rank": str(launch.rank),
         "rank_count": str(launch.rank_count),
         "leader_host": launch.leader_host or host,
-        "gpus": ",".join(str(gpu) for gpu in launch.gpu_indices),
+        "gpus": carries[GPUS],
         "port": str(record.ports[0]),
         **{f"port_{n}": str(port) for n, port in enumerate(record.ports, start=1)},
     }
@@ -149,7 +154,7 @@ def order(template: Template, record: Record, host: str) -> Order:
         instance_id=record.instance_id,
         command=[_fill(word, values) for word in template.command],
         # By PCI address, as NVML counts them; CUDA's own order is by speed.
-        env={**env, "CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": values["gpus"]},
+        env={**env, "CUDA_DEVICE_ORDER": "PCI_BUS_ID", **carries},
         user=template.user,
     )
 

@@ -274,5 +274,5 @@ class AgentBody:
 def _scraped(instance: Instance) -> bool:
     record = instance.record
     # Before it is ready there is nothing to read, and a refused connection is no news.
-    ready = record.origin or record.startup_time is not None
-    return bool(ready) and record.launch.rank == 0 and not record.ended
+    ready = bool(record.origin) or record.was_ready
+    return ready and bool(record.endpoint) and not record.ended

@@ -99,8 +99,8 @@ class Executor:
             raise RefusedError(f"no instance {command.instance_id[:140]!r} on this host")
         if instance.record.origin:
             raise RefusedError(
-                f"{command.instance_id} was not started by this agent "
-                f"(origin {instance.record.origin}): it has no process of its own to act on"
+                f"{command.instance_id} is not for this agent to command "
+                f"(origin {instance.record.origin}): {instance.record.message}"
             )
         async with instance.lock:
             self._check_deadline(command)
@@ -139,7 +139,7 @@ class Executor:
         self, command: Command, instance: Instance, action: Withdraw
     ) -> CommandResult:
         record, now = instance.record, self._registry.clock()
-        if record.state not in (_S.WARMING, _S.IN_SERVICE, _S.WITHDRAWN):
+        if record.state not in (_S.WARMING, _S.IN_SERVICE, _S.WITHDRAWN) or record.terminating:
             raise RefusedError(f"cannot withdraw an instance that is {_standing_of(record)}")
         if wrong := complaint(action.reason, action.lease):
             raise RefusedError(wrong)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from heteroscale.words import InstanceState
 from heteroscale_agent.hands.gates.port import GateKind, View
 from heteroscale_agent.instances import Instance, Record
 from heteroscale_agent.registry import Registry
@@ -37,6 +38,9 @@ class Gatekeeper:
         """Return whether a pass should begin."""
         record = instance.record
         if not record.has_gate or now < instance.gate_due_at:
+            return False
+        if record.state is InstanceState.LAUNCHING and not record.terminating:
+            # Recovered, and not seen ready yet: where it is in, it may serve; it is left alone.
             return False
         if not record.ended:
             return True

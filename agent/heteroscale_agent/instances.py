@@ -46,6 +46,7 @@ EDGES: dict[tuple[InstanceState, InstanceState], str] = {
     (_S.DRAINING, _S.DRAINING): "drain with other terms, or terminate in the midst of a drain",
     (_S.DRAINING, _S.TERMINATED): "its process ended after TERM",
     (_S.DRAINING, _S.FAILED): "it exited before TERM was sent",
+    (_S.UNKNOWN, _S.FAILED): "a process that could not be adopted ended",
 }
 """Every change of state, with when it happens. What is not here raises."""
 
@@ -88,7 +89,9 @@ class Record:
     start_ticks: int = 0
     boot_id: str = ""
     startup_time: float | None = None
-    """Seconds from start to first readiness; None: not ready yet, so no gate was ever opened."""
+    """Seconds from start to first readiness; None: not ready yet, or nobody knows any more."""
+    recovered: bool = False
+    """Its journal was lost. It may have been ready, and routers may know it."""
     withdraw_reason: WithdrawReason | None = None
     lease: float | None = None
     """Length of the lease of a soft scale-in or of a drain, seconds."""
@@ -120,7 +123,12 @@ class Record:
     @property
     def has_gate(self) -> bool:
         """Whether routers can know it: rank 0, ours, and once ready."""
-        return self.launch.rank == 0 and not self.origin and self.startup_time is not None
+        return self.launch.rank == 0 and not self.origin and self.was_ready
+
+    @property
+    def was_ready(self) -> bool:
+        """Whether it was ready once, or may have been."""
+        return self.startup_time is not None or self.recovered
 
     @property
     def wanted_in(self) -> bool:
@@ -215,7 +223,7 @@ class Instance:
     def confirmed(self, *, wanted_in: bool) -> bool:
         """Return whether every router was seen to agree with ``wanted_in``."""
         if not self.record.has_gate:
-            return self.record.startup_time is not None or not wanted_in
+            return self.record.was_ready or not wanted_in
         if self.view is None or self.view_wanted != wanted_in:
             return False
         return self.view.all_in if wanted_in else self.view.all_out

@@ -134,13 +134,15 @@ class Launcher:
         )
 
     def _standing(self) -> Standing:
-        owners = {
-            gpu: instance.instance_id
-            for instance in self._registry.instances.values()
-            if not instance.record.ended
-            for gpu in instance.record.launch.gpu_indices
-        }
-        return Standing(self._gpu_count(), owners)
+        owners: dict[int, str] = {}
+        somewhere = ""
+        for record in (i.record for i in self._registry.instances.values() if not i.record.ended):
+            stray = record.state is _S.UNKNOWN
+            owner = f"{record.instance_id}: {record.message}" if stray else record.instance_id
+            owners.update(dict.fromkeys(record.launch.gpu_indices, owner))
+            if stray and not record.launch.gpu_indices:
+                somewhere = owner
+        return Standing(self._gpu_count(), owners, somewhere)
 
 
 def _start(processes: Processes, ready: Order) -> tuple[Ident | None, str]:

@@ -97,8 +97,9 @@ class Life:
         ready_at = now if record.launch.rank > 0 else instance.ready_at
         if ready_at is not None:
             took = max(0.0, ready_at - record.launched_at)
-            why = f"ready after {took:.1f} s"
-            after = moved(record, _S.WARMING, now, why, startup_time=took)
+            why = "it answers" if record.recovered else f"ready after {took:.1f} s"
+            known = None if record.recovered else took
+            after = moved(record, _S.WARMING, now, why, startup_time=known)
             await self._registry.observe(instance, after)
         elif now - record.launched_at > record.launch.startup_timeout:
             doomed = f"not ready after {record.launch.startup_timeout:g} s"
@@ -202,7 +203,7 @@ def _ended_well(record: Record, end: Exit) -> bool:
 
 def is_ours(record: Record) -> bool:
     """Return whether there is a process of ours to look after."""
-    return not record.ended and not record.origin and record.pid != 0
+    return not record.ended and record.pid != 0
 
 
 def ident(record: Record) -> Ident:

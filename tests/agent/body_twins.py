@@ -14,7 +14,7 @@ from heteroscale_agent.body import AgentBody
 from heteroscale_agent.config import AgentSpec
 from heteroscale_agent.hands.gates.port import GateKind, Member, View
 from heteroscale_agent.hands.port import Hands
-from heteroscale_agent.hands.process import Exit, Ident, Order, SpawnError
+from heteroscale_agent.hands.process import Exit, Found, Ident, Order, SpawnError
 from heteroscale_agent.journal import Journal
 from heteroscale_agent.model import (
     Action,
@@ -74,6 +74,13 @@ class FakeProcesses:
 
     def find(self, instance_id: str) -> Ident | None:
         return next((i for i, o in self.running.items() if o.instance_id == instance_id), None)
+
+    def scan(self) -> list[Found]:
+        return [
+            Found(order.instance_id, ident, order.env)
+            for ident, order in self.running.items()
+            if order.env
+        ]
 
     def terminate(self, ident: Ident) -> None:
         self.terminated.append(ident)

@@ -152,6 +152,23 @@ async def test_a_body_that_goes_leaves_its_engines_and_a_new_one_adopts_them(
     assert ended.exit_code is None
 
 
+async def test_a_lost_journal_loses_no_engine(tmp_path: Path, start: StartHost, name: str) -> None:
+    host = await start()
+    await host.do(launch_of(), name)
+    before = await host.until(InstanceState.IN_SERVICE, name)
+    await host.stop()
+    (tmp_path / "state" / "journal.jsonl").unlink()
+    again = await start()
+    after = await again.until(InstanceState.IN_SERVICE, name)
+    assert (after.pid, after.endpoint) == (before.pid, before.endpoint)
+    assert after.generation > before.generation
+    refused = await again.do(launch_of(), f"{name}-2")
+    assert refused.message == f"GPU 0 is held by {name}"
+    await again.do(drain(settle_time=0.1, quiet_scrapes=2, grace=10.0), name)
+    await again.until(InstanceState.TERMINATED, name)
+    assert list(procfs.tagged(name)) == []
+
+
 async def test_kill_9_of_the_agents_whole_group_does_not_reach_engines(
     tmp_path: Path, start: StartHost, name: str
 ) -> None:

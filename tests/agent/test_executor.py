@@ -276,7 +276,7 @@ async def test_engines_of_others_are_facts_not_subjects(tmp_path: Path) -> None:
     for action in (drain(), Terminate(1.0), SOFT, Reinstate()):
         result = await world.do(action, "s1")
         assert result.outcome is Outcome.REFUSED
-        assert "was not started by this agent" in result.message
+        assert "is not for this agent to command (origin config)" in result.message
     taken: Launch = launch(gpu_indices=(3,))
     assert "GPU 3 is held by s1" in (await world.do(taken)).message
     await world.passes(1)

@@ -47,7 +47,7 @@ def bell() -> Iterator[Doorbell]:
 
 @pytest.fixture
 def processes(tmp_path: Path) -> Iterator[HostProcesses]:
-    made = HostProcesses(tmp_path)
+    made = HostProcesses(tmp_path, home=tmp_path)
     yield made
     for ident, child in list(made._children.items()):
         made.kill(ident)
@@ -146,7 +146,7 @@ def test_another_agent_process_finds_it_by_pid_or_tag(
 ) -> None:
     ident = processes.spawn(engine(bell, name="i-found"))
     bell.wait()
-    other = HostProcesses(tmp_path)
+    other = HostProcesses(tmp_path, home=tmp_path)
     assert other.find("i-found") == ident
     assert other.find("i-foun") is None
     assert other.poll(ident) is None
@@ -155,6 +155,42 @@ def test_another_agent_process_finds_it_by_pid_or_tag(
     # A zombie has ended, whoever its parent is.
     assert other.poll(ident) == Exit(None)
     assert other.find("i-found") is None
+
+
+def test_an_agent_finds_its_own_engines_and_no_others(
+    processes: HostProcesses, bell: Doorbell, tmp_path: Path
+) -> None:
+    ident = processes.spawn(engine(bell, "--worker", name="i-stray"))
+    bell.wait()
+    (found,) = processes.scan()
+    assert (found.instance_id, found.ident) == ("i-stray", ident)
+    assert found.environ["TINY_CALL"] == bell.env["TINY_CALL"]
+    (tmp_path / "same").symlink_to(tmp_path)
+    (again,) = HostProcesses(tmp_path, home=tmp_path / "same").scan()
+    assert again == found
+    assert HostProcesses(tmp_path, home=tmp_path / "other").scan() == []
+
+
+def test_what_outlived_its_leader_is_found_by_its_session(
+    processes: HostProcesses, bell: Doorbell
+) -> None:
+    ident = processes.spawn(engine(bell, "--worker", name="i-stray"))
+    bell.wait()
+    (worker,) = psutil.Process(ident.pid).children()
+    os.kill(ident.pid, signal.SIGKILL)
+    ended(ident.pid)
+    assert processes.poll(ident) == Exit(-9)
+    (found,) = processes.scan()
+    assert (found.instance_id, found.ident.pid) == ("i-stray", ident.pid)
+    processes.kill(found.ident)
+    psutil.wait_procs([worker], timeout=30)
+    assert processes.scan() == []
+
+
+def test_an_engine_that_sets_its_title_keeps_its_tags(processes: HostProcesses) -> None:
+    ident = processes.spawn(script("import os; print(os.environ['SPT_NOENV'])"))
+    ended(ident.pid)
+    assert processes.log_tail("i1") == "1"
 
 
 @pytest.mark.parametrize(

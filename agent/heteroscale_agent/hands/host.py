@@ -43,7 +43,7 @@ def host_hands(spec: AgentSpec, clock: Callable[[], float]) -> Hands:
     # One client for all: each brings a TLS context of its own, which is more than a megabyte.
     http = client()
     return Hands(
-        processes=HostProcesses(log_dir),
+        processes=HostProcesses(log_dir, home=spec.state_dir),
         gates=gates.kinds(clock, spec.hooks, gate_dir, http),
         probe=HttpProbe(http),
         boot_id=procfs.boot_id(),

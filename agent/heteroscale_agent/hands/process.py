@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import re
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,8 @@ from typing import Protocol
 
 from heteroscale_agent.hands import procfs
 
+INSTANCE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+"""What an instance's id may be: it names its log file."""
 LOG_TAIL_BYTES = 4096
 LOG_TAIL_LINES = 5
 LOG_TAIL_CHARACTERS = 600
@@ -65,6 +68,15 @@ class Order:
     user: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A running engine of this agent, by what it carries in its environment."""
+
+    instance_id: str
+    ident: Ident
+    environ: Mapping[str, str]
+
+
 class Processes(Protocol):
     """Starts and stops engines. All calls may block for some milliseconds, `spawn` for longer."""
 
@@ -78,6 +90,10 @@ class Processes(Protocol):
 
     def find(self, instance_id: str) -> Ident | None:
         """Return the running engine that carries this id as its tag, or None."""
+        ...
+
+    def scan(self) -> list[Found]:
+        """Return what runs of all engines that this agent ever started; one id may stand twice."""
         ...
 
     def terminate(self, ident: Ident) -> None:
@@ -98,10 +114,15 @@ class Processes(Protocol):
 
 
 class HostProcesses:
-    """`Processes` on this host. ``log_dir`` takes one file for each instance."""
+    """`Processes` on this host. ``log_dir`` takes one file for each instance.
 
-    def __init__(self, log_dir: Path) -> None:
+    Engines are tagged with ``home``, the agent's state directory: it is locked, so several agents of
+    one host have one each and do not take each other's engines.
+    """
+
+    def __init__(self, log_dir: Path, *, home: Path) -> None:
         self._log_dir = log_dir
+        self._home = str(home.resolve())
         self._children: dict[Ident, subprocess.Popen[bytes]] = {}
 
     def spawn(self, order: Order) -> Ident:
@@ -123,7 +144,7 @@ class HostProcesses:
 
     def _start(self, order: Order) -> subprocess.Popen[bytes]:
         account = pwd.getpwnam(order.user) if order.user else None
-        env = _environment(order, account)
+        env = {**_environment(order, account), procfs.HOME_TAG: self._home}
         self._log_dir.mkdir(parents=True, exist_ok=True)
         with self._log_path(order.instance_id).open("ab") as log:
             if account is None:
@@ -163,6 +184,23 @@ class HostProcesses:
         for stat in procfs.tagged(instance_id):
             return Ident(stat.pid, stat.start_ticks)
         return None
+
+    def scan(self) -> list[Found]:
+        """Scan /proc for tags of this agent: one for each session, the oldest first.
+
+        Sessions whose leader runs come before what only outlived one.
+        """
+        found: dict[int, Found] = {}
+        by_age = sorted(procfs.carriers(), key=lambda one: (not one[0].leads, one[0].start_ticks))
+        for stat, environ in by_age:
+            if not stat.leads and _runs(stat.session):
+                continue  # its leader speaks for it, or a person's shell does
+            instance_id = environ[procfs.TAG]
+            ours = environ.get(procfs.HOME_TAG) == self._home
+            if ours and INSTANCE_ID.fullmatch(instance_id):
+                ident = Ident(stat.session, stat.start_ticks)
+                found.setdefault(stat.session, Found(instance_id, ident, environ))
+        return list(found.values())
 
     def terminate(self, ident: Ident) -> None:
         """Send TERM to the leader, if it is still that process."""
@@ -213,9 +251,16 @@ def _environment(order: Order, account: pwd.struct_passwd | None) -> dict[str, s
     return {
         **inherited,
         "GRPC_ENABLE_FORK_SUPPORT": "0",
+        # Engines set their process titles with setproctitle, which would write over the tags.
+        "SPT_NOENV": "1",
         **order.env,
         procfs.TAG: order.instance_id,
     }
+
+
+def _runs(pid: int) -> bool:
+    stat = procfs.read_stat(pid)
+    return stat is not None and stat.alive
 
 
 def _current(ident: Ident) -> bool:

@@ -6,13 +6,14 @@ process for ever, whatever is done to the wall clock; so that pair is what the a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 TAG = "HETEROSCALE_INSTANCE_ID"
+HOME_TAG = "HETEROSCALE_STATE_DIR"
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -24,6 +25,11 @@ class Stat:
     state: str
     session: int
     start_ticks: int
+
+    @property
+    def leads(self) -> bool:
+        """Whether it leads its session."""
+        return self.session == self.pid
 
     @property
     def alive(self) -> bool:
@@ -68,13 +74,19 @@ def session_members(session: int, started_after: int) -> Iterator[Stat]:
 
 def tagged(instance_id: str) -> Iterator[Stat]:
     """Yield live session leaders that carry our tag for ``instance_id`` in their environment."""
+    for stat, environ in carriers():
+        if stat.leads and environ[TAG] == instance_id:
+            yield stat
+
+
+def carriers() -> Iterator[tuple[Stat, Mapping[str, str]]]:
+    """Yield every live process that carries our tag, with its environment, by pid."""
     for pid in psutil.pids():
-        stat = read_stat(pid)
-        if stat is None or not stat.alive or stat.session != pid:
-            continue
         try:
-            if psutil.Process(pid).environ().get(TAG) == instance_id:
-                yield stat
+            environ = psutil.Process(pid).environ()
         except (psutil.Error, OSError):
             # Gone meanwhile, or of another user: then it is none of ours.
             continue
+        stat = read_stat(pid) if TAG in environ else None
+        if stat is not None and stat.alive:
+            yield stat, environ
