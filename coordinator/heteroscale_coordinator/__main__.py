@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -47,6 +48,9 @@ log = structlog.get_logger("heteroscale.coordinator")
 
 FAILED, USAGE = 1, 2
 GRACE_S = 2.0
+GC_THRESHOLDS = (50_000, 20, 20)
+"""A turn makes tens of thousands of tuples that die with it, none in a cycle; looking through a large
+fleet's objects for cycles every 700 of them took half of the time of reading reports."""
 
 
 async def serve(spec: CoordinatorSpec, stop: asyncio.Event) -> None:
@@ -256,6 +260,7 @@ def run(argv: list[str]) -> int:
             print("valid")
             return 0
         logs.configure(spec.log.level, spec.log.format)
+        gc.set_threshold(*GC_THRESHOLDS)
         asyncio.run(_until_signalled(spec))
     except (DocumentError, ChannelError, StoreError, OSError) as error:
         print(f"heteroscale coordinator: {error}", file=sys.stderr)
