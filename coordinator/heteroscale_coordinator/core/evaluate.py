@@ -73,7 +73,9 @@ def view_of(draft: Draft, service: Service) -> ServiceView:
     return ServiceView(
         name=name,
         spec=service.spec,
-        members=tuple(Member(i, state.tracks.get(i.instance_id)) for i in instances),
+        members=tuple(
+            Member(i, state.tracks.get(i.instance_id), _recallable(draft, i)) for i in instances
+        ),
         memory=service.memory,
         now=draft.now,
         partition=not homes.isdisjoint(state.cut_off),
@@ -221,7 +223,7 @@ def _withdrawable(draft: Draft, instance_id: str) -> bool:
         instance is not None
         and instance.state is InstanceState.IN_SERVICE
         and not busy(draft, instance)
-        and instance.origin in ("", "found")
+        and instance.ours
     )
 
 
@@ -236,10 +238,24 @@ def observed(draft: Draft, service: Service) -> list[Instance]:
     return sorted(found, key=lambda instance: (instance.changed_at, instance.instance_id))
 
 
+def _recallable(draft: Draft, instance: Instance) -> bool:
+    """Return whether it drains for a finished scale-in alone, not for an operator, and may return."""
+    if instance.state is not InstanceState.DRAINING or instance.terminating:
+        return False
+    drains = [c for c in draft.commands_of(instance.instance_id) if c.verb is Verb.DRAIN]
+    return bool(drains) and all(c.reason is WithdrawReason.SOFT_SCALE_IN for c in drains)
+
+
+def _recalled(draft: Draft, service: Service) -> list[Instance]:
+    """Return the instances whose drain may be called off, the youngest drain first."""
+    found = [i for i in draft.instances_of(service.name) if _recallable(draft, i)]
+    return sorted(found, key=lambda instance: (-instance.changed_at, instance.instance_id))
+
+
 def _reinstate(draft: Draft, service: Service, verdict: Verdict, decision: Decision) -> None:
     left = dict(verdict.delta)
     back: list[str] = []
-    for instance in observed(draft, service):
+    for instance in (*observed(draft, service), *_recalled(draft, service)):
         # The policy asks again until they move; an order under way is not given twice.
         if left.get(instance.role, 0) > 0 and not busy(draft, instance):
             left[instance.role] -= 1
@@ -252,7 +268,9 @@ def _reinstate(draft: Draft, service: Service, verdict: Verdict, decision: Decis
 def _finish(draft: Draft, service: Service, verdict: Verdict, decision: Decision) -> None:
     gone = [instance for instance in observed(draft, service) if not busy(draft, instance)]
     for instance in gone:
-        issue(draft, Verb.DRAIN, instance, decision.decision_id)
+        # The reason tells this drain from an operator's: it may be called off.
+        why = WithdrawReason.SOFT_SCALE_IN
+        issue(draft, Verb.DRAIN, instance, decision.decision_id, reason=why)
     draft.put_service(replace(service, memory=verdict.done))
     draft.record(replace(decision, instance_ids=tuple(i.instance_id for i in gone)))
 

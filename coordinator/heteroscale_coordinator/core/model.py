@@ -168,6 +168,11 @@ class Instance:
         """The agent of rank 0."""
         return self.ranks[0].agent_id
 
+    @property
+    def ours(self) -> bool:
+        """Whether its agent may withdraw and stop it: launched by us, or found with our tag."""
+        return self.origin in ("", "found")
+
 
 LIVE_STATES = frozenset(
     {

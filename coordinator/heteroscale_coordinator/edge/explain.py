@@ -24,6 +24,7 @@ _BOUND = {
     "cooldown": "a change was due, but the last one is too young",
     "coverage": "too few of its instances have been heard",
     "placement": "a change was due, but it has no place",
+    "starting": "a scale-in was due, but what serves now is still needed",
     "observation": "a soft scale-in is under observation",
     "wanted": "instances are missing of the wanted counts",
     "partition": "too many agents are silent at once: nothing is replaced",

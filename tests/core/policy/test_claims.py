@@ -56,11 +56,14 @@ def members(draw: st.DrawFn) -> Member:
     reason = None
     if draw(st.integers(0, 7)) == 0:
         state, reason = InstanceState.WITHDRAWN, draw(st.sampled_from(list(WithdrawReason)))
-    instance = instance_of(role, state, reason=reason)
+    origin = draw(st.sampled_from(["", "", "found", "config"]))
+    instance = instance_of(role, state, reason=reason, origin=origin)
+    recallable = state is InstanceState.DRAINING and draw(st.booleans())
     if draw(st.integers(0, 5)) == 0:
-        return Member(instance, None)
+        return Member(instance, None, recallable)
     silent = draw(st.sampled_from([0.0, 0.0, 0.0, 10.0, 100.0]))
-    return Member(instance, track_of(draw(flows()), heard_for=90, silent_for=silent, interval=10))
+    track = track_of(draw(flows()), heard_for=90, silent_for=silent, interval=10)
+    return Member(instance, track, recallable)
 
 
 @st.composite
@@ -127,11 +130,15 @@ def test_bounds_always_win(view: ServiceView) -> None:
     found = decide(view)
     spec, end = view.spec, after(view, found)
     for role, n in found.delta.items():
-        if found.action in (Action.SCALE_OUT, Action.REPAIR, Action.REINSTATE):
+        if found.action in (Action.SCALE_OUT, Action.REPAIR):
             assert end[role] <= spec.roles[role].max
+        if found.action is Action.REINSTATE:
+            # Where nothing serves, what is still starting takes no place of what is taken back.
+            some = view.present() if view.serving()[role] else view.in_service()
+            assert some[role] + n <= spec.roles[role].max
         if found.action is Action.SCALE_IN:
             assert end[role] >= spec.roles[role].min
-        assert n <= spec.roles[role].max + view.present()[role] + view.withdrawn()[role]
+        assert n <= spec.roles[role].max + view.present()[role] + view.returnable()[role]
     if spec.max_gpus is not None and found.action in (Action.SCALE_OUT, Action.REPAIR):
         held = [
             m
@@ -200,7 +207,7 @@ def test_nothing_is_withdrawn_or_replaced_in_a_partition_or_before_coverage(
     split = decide(replace(view, covered=True, partition=True))
     assert split.action in (Action.HOLD, Action.SCALE_OUT, Action.REINSTATE)
     late = decide(replace(view, covered=False, launch_only=True, partition=False))
-    assert late.action in (Action.HOLD, Action.REPAIR, Action.REINSTATE)
+    assert late.action not in (Action.SCALE_IN, Action.FINISH_SCALE_IN)
 
 
 @quick
@@ -227,4 +234,28 @@ def test_cooldown_and_backoff_hold(view: ServiceView) -> None:
 def test_nobody_is_asked_to_come_back_who_is_not_there(view: ServiceView) -> None:
     found = decide(view)
     if found.action in (Action.REINSTATE, Action.FINISH_SCALE_IN):
-        assert all(n <= view.withdrawn()[role] for role, n in found.delta.items())
+        there = view.returnable() if found.action is Action.REINSTATE else view.withdrawn()
+        assert all(n <= there[role] for role, n in found.delta.items())
+
+
+@quick
+@given(view=views())
+def test_as_many_go_on_serving_as_are_to_remain(view: ServiceView) -> None:
+    """Whatever is still starting or silent: a withdrawal leaves what it names in service."""
+    found = decide(view)
+    if found.action is Action.SCALE_IN:
+        for role, n in found.delta.items():
+            assert view.movable()[role] >= n
+            assert view.serving()[role] - n >= view.spec.roles[role].min
+            if found.bound_by == "wanted":
+                assert view.serving()[role] - n >= found.done.wanted[role]
+
+
+@quick
+@given(view=views())
+def test_a_role_that_serves_nothing_takes_back_what_it_has(view: ServiceView) -> None:
+    found = decide(replace(view, covered=True))
+    for role, n in view.returnable().items():
+        if n and not view.in_service()[role]:
+            assert found.action is Action.REINSTATE
+            assert found.delta[role] >= 1

@@ -197,11 +197,12 @@ def test_above_a_maximum_nothing_comes_back() -> None:
     assert over.action is Action.FINISH_SCALE_IN
 
 
-def test_withdrawn_instances_that_nobody_watches_are_watched_from_now_on() -> None:
+def test_withdrawn_instances_that_nobody_watches_are_no_observation() -> None:
+    """The turn takes strays back into service; an observation of ours would keep them out."""
     memory = PolicyMemory(wanted={P: 2, D: 3})
     found = watched(*many(3, D, decoding(700)), memory=memory)
-    assert found.memory.soft is not None
-    assert found.memory.soft.until == NOW + 300
+    assert found.memory.soft is None
+    assert found.action is Action.HOLD
 
 
 def test_nothing_else_is_withdrawn_meanwhile() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from heteroscale.words import Role
-from heteroscale_coordinator.core.model import Counts
+from heteroscale_coordinator.core.model import Counts, Instance
 from heteroscale_coordinator.core.policy import ratio
 from heteroscale_coordinator.core.spec import ServiceSpec
 
@@ -11,6 +11,14 @@ from heteroscale_coordinator.core.spec import ServiceSpec
 def gpus(counts: Counts, spec: ServiceSpec) -> int:
     """Return the GPUs that these counts hold."""
     return sum(n * spec.roles[role].gpus * spec.roles[role].ranks for role, n in counts.items())
+
+
+def gpus_of(instance: Instance, spec: ServiceSpec) -> int:
+    """Return the GPUs that one instance holds, also when its role is no longer in the spec."""
+    if instance.role in spec.roles:
+        return gpus({instance.role: 1}, spec)
+    # A rank that never told its GPUs has some: every role has at least one for each rank.
+    return sum(len(rank.gpu_indices) or 1 for rank in instance.ranks)
 
 
 def within(counts: Counts, spec: ServiceSpec) -> bool:

@@ -99,6 +99,9 @@ def grow(scene: Scene) -> Verdict | Held | None:
     need = need_of(scene)
     if need is None:
         return None
+    back = call_off(scene, need.counts, need.why, bound_by=need.bound_by)
+    if back:
+        return back
     blocked = backoff(scene) or _cooling(scene)
     if blocked:
         return replace(blocked, reason=f"{need.why}. {blocked.reason}")
@@ -132,6 +135,9 @@ def launch(
 
     ``done`` is remembered with the new wanted counts; without it the scale-out starts a cooldown.
     """
+    back = call_off(scene, wish, why, bound_by=bound_by, done=done)
+    if back:
+        return back
     after = bounds.fit_out(scene.present, wish, scene.spec, scene.held)
     delta = difference(after, scene.present)
     if not delta:
@@ -140,9 +146,47 @@ def launch(
     scene.inputs["step"] = f"{written(wish)} wished, {written(after)} inside bounds and ratio"
     reason = f"{why}. Adding {written(delta)}, to {written(after)}."
     done = done or replace(scene.memory, last_out_at=scene.now)
-    done = replace(done, wanted=after, low_since=None)
+    done = replace(done, wanted=bounds.clamp(after, scene.spec), low_since=None)
     bound = "bounds" if short else bound_by
     return act(scene, Action.SCALE_OUT, delta, bound_by=bound, reason=reason, done=done)
+
+
+def call_off(
+    scene: Scene, wish: Counts, why: str, *, bound_by: str, done: PolicyMemory | None = None
+) -> Verdict | None:
+    """Return the reinstatement of what drains, before anything is launched toward ``wish``.
+
+    It serves at once, so no cooldown applies and none is started. None when nothing can come back.
+    """
+    short = difference(wish, scene.present)
+    recallable = scene.view.recallable()
+    back = room_for(scene, {r: min(n, recallable[r]) for r, n in short.items() if n > 0})
+    if not back:
+        return None
+    done = replace(done or scene.memory, wanted=wanted_with(scene, back), low_since=None)
+    reason = f"{why}. {written(back)} taken back: the drain is called off."
+    return act(scene, Action.REINSTATE, back, bound_by=bound_by, reason=reason, done=done)
+
+
+def room_for(scene: Scene, leaving: Counts) -> dict[Role, int]:
+    """Return how many of those on their way out may come back under every maximum and the budget."""
+    present = scene.present
+    back = {
+        role: min(n, scene.spec.roles[role].max - present[role])
+        for role, n in leaving.items()
+        if n > 0 and scene.spec.roles[role].max > present[role]
+    }
+    others = scene.held - bounds.gpus(leaving, scene.spec)
+    return bounds.afford(present, back, scene.spec, others)
+
+
+def wanted_with(scene: Scene, back: Counts) -> dict[Role, int]:
+    """Return the wanted counts with ``back`` taken back; what is asked for twice counts once."""
+    raised = {
+        role: max(n, min(n, scene.present.get(role, 0)) + back.get(role, 0))
+        for role, n in scene.memory.wanted.items()
+    }
+    return bounds.clamp(raised, scene.spec)
 
 
 def backoff(scene: Scene) -> Held | None:

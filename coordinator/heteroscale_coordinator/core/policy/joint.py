@@ -1,12 +1,13 @@
 """The joint law: which stage is asked when. The first that acts is the verdict.
 
-    coverage → repair → partition, coverage → observation → bounds → scale-out → guard → ratio →
-    surplus → scale-in → hold
+    covering → rescue → repair → partition, coverage → observation → bounds → scale-out → guard →
+    ratio → surplus → scale-in → hold
 
-Repair comes before demand, because wanted counts are decided already; what adds comes before what
-withdraws; the observation of a soft scale-in comes before a scale-out, because withdrawn instances
-are the first thing it takes back. A stage that would act and may not says why, and the first such
-word is the reason of a hold.
+A role that serves nothing takes back what is on its way out, whatever is heard. Repair comes before
+demand, because wanted counts are decided already; what adds comes before what withdraws; the
+observation of a soft scale-in comes before a scale-out, because withdrawn instances are the first
+thing it takes back. A stage that would act and may not says why, and the first such word is the
+reason of a hold.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ from heteroscale_coordinator.core.policy.shrink import (
     keep_ratio,
     shrink,
 )
-from heteroscale_coordinator.core.policy.soft import watch
+from heteroscale_coordinator.core.policy.soft import rescue, watch
 from heteroscale_coordinator.core.policy.view import ServiceView
 
 Stage = Callable[[Scene], Verdict | Held | None]
 
 ADDING: tuple[Stage, ...] = (watch, grow, guard)
-"""What may be done on fresh evidence even while many agents are silent."""
+"""What may be done on fresh evidence even while agents are silent, or have not been heard yet."""
 ALL: tuple[Stage, ...] = (
     *(watch, enforce_bounds, grow, guard, mend_ratio, keep_ratio, drop_surplus, shrink),
 )
@@ -44,13 +45,17 @@ def decide(view: ServiceView) -> Verdict:
     if not view.covered and not view.launch_only:
         return hold(scene, Held("coverage", "Covering: this coordinator has not heard enough yet."))
     scene = replace(scene, memory=remember(scene))
+    if (back := rescue(scene)) is not None:
+        return back
+    heard = enough_heard(scene)
+    adding = ADDING if heard else ()
     if view.partition:
         why = "Many agents are silent at once: a partition, not deaths. Nothing is replaced or withdrawn."
-        return _first(scene, ADDING if enough_heard(scene) else (), Held("partition", why))
+        return _first(scene, adding, Held("partition", why))
     if view.launch_only:
-        why = "Coverage did not come in time: only missing instances are launched."
-        return _first(scene, (repair,), Held("coverage", why))
-    if not enough_heard(scene):
+        why = "Coverage did not come in time: instances may be added, none is withdrawn."
+        return _first(scene, (repair, *adding), Held("coverage", why))
+    if not heard:
         return _first(scene, (repair, enforce_bounds), _unheard(scene))
     return _first(scene, (repair, *ALL), None)
 

@@ -68,18 +68,12 @@ def _soft(scene: Scene, memory: PolicyMemory) -> SoftScaleIn | None:
     """Return the soft scale-in to watch.
 
     One of which nothing is withdrawn is over once its commands have had time to land. Withdrawn
-    instances that nobody watches (a memory lost, an instance back after a partition) are watched
-    from now on, unless they are missing and on their way back already.
+    instances that nobody watches are none of it: the turn takes them back into service.
     """
-    soft, withdrawn = memory.soft, scene.view.withdrawn()
-    asked = scene.sizing.demand.value
-    if soft is not None and any(withdrawn.values()):
-        return replace(soft, peak=max(soft.peak, asked or 0.0))
-    if soft is not None:
-        landing = min(LANDING, max(scene.policy.observation, LEAST_LANDING))
-        return None if scene.now - soft.at >= landing else soft
-    missing = any(scene.present[role] < n for role, n in memory.wanted.items())
-    if not any(withdrawn.values()) or missing:
+    soft = memory.soft
+    if soft is None:
         return None
-    until = scene.now + scene.policy.observation
-    return SoftScaleIn("", scene.now, until, asked or 0.0, asked or 0.0)
+    if any(scene.view.withdrawn().values()):
+        return replace(soft, peak=max(soft.peak, scene.sizing.demand.value or 0.0))
+    landing = min(LANDING, max(scene.policy.observation, LEAST_LANDING))
+    return None if scene.now - soft.at >= landing else soft

@@ -10,14 +10,14 @@ from heteroscale_coordinator.core.policy.view import written
 
 
 def repair(scene: Scene) -> Verdict | Held | None:
-    """Bring back what is missing: first what a soft scale-in withdrew, then by launching."""
+    """Bring back what is missing: first what a soft scale-in took out, then by launching."""
     wanted, present = scene.memory.wanted, scene.present
     missing = {role: n - present[role] for role, n in wanted.items() if n > present[role]}
     if not missing:
         return None
     scene.inputs["missing"] = f"wanted {written(wanted)}, present {written(present)}"
-    withdrawn = scene.view.withdrawn()
-    back = {role: min(n, withdrawn[role]) for role, n in missing.items() if withdrawn[role]}
+    returnable = scene.view.returnable()
+    back = {role: min(n, returnable[role]) for role, n in missing.items() if returnable[role]}
     if back:
         reason = f"{written(missing)} missing of the wanted counts: {written(back)} taken back."
         return act(scene, Action.REINSTATE, back, bound_by="wanted", reason=reason)

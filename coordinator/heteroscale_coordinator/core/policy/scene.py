@@ -101,13 +101,13 @@ class Scene:
 
     @property
     def held(self) -> int:
-        """GPUs of instances that are no supply any more, and still hold them."""
-        leaving = [
-            member.instance.role
+        """GPUs of instances that are no supply (any more), and hold them: leaving, or of no role."""
+        return sum(
+            bounds.gpus_of(member.instance, self.spec)
             for member in self.view.members
-            if member.instance.state in LIVE_STATES and not counts_as_supply(member.instance)
-        ]
-        return sum(bounds.gpus({role: 1}, self.spec) for role in leaving if role in self.loads)
+            if member.instance.state in LIVE_STATES
+            and not (counts_as_supply(member.instance) and member.instance.role in self.loads)
+        )
 
 
 def look(view: ServiceView) -> Scene:

@@ -5,6 +5,9 @@ or instances that came back after a partition); more than the bounds allow. The 
 consent. The second needs every one but low demand, and that what remains would carry the highest
 demand of the window (else it would be taken back at once). The third needs none: bounds always win;
 it is soft all the same, so nothing in flight is lost.
+
+Only what serves can be withdrawn, and what is too many may be what is still starting: never so much
+is taken that fewer go on serving than are to remain.
 """
 
 from __future__ import annotations
@@ -27,8 +30,8 @@ def enforce_bounds(scene: Scene) -> Verdict | Held | None:
     if scene.memory.soft is not None or bounds.within(present, scene.spec):
         return None
     after = {r: min(n, present[r]) for r, n in bounds.clamp(present, scene.spec).items()}
-    reason = f"More than the bounds allow: {written(present)} present, {written(after)} allowed."
-    return withdraw(scene, after, bound_by="bounds", reason=reason)
+    doing = f"More than the bounds allow ({written(present)} present, {written(after)} allowed)"
+    return withdraw(scene, after, doing, bound_by="bounds")
 
 
 def drop_surplus(scene: Scene) -> Verdict | Held | None:
@@ -42,7 +45,7 @@ def drop_surplus(scene: Scene) -> Verdict | Held | None:
     held = consent.refusal(scene, consents, doing)
     if held:
         return held
-    return withdraw(scene, after, bound_by="wanted", reason=f"{doing}: withdrawn and watched.")
+    return withdraw(scene, after, doing, bound_by="wanted")
 
 
 def _carried_after(scene: Scene, after: Counts) -> list[consent.Consent]:
@@ -78,9 +81,7 @@ def keep_ratio(scene: Scene) -> Verdict | Held | None:
     )
     if blocked:
         return _explained(blocked, doing)
-    reason = f"{doing}: {present[Role.PREFILL] - prefill} withdrawn and watched."
-    keep = {**wanted, Role.PREFILL: prefill}
-    return withdraw(scene, after, bound_by="ratio", reason=reason, wanted=keep)
+    return withdraw(scene, after, doing, bound_by="ratio", wanted={**wanted, Role.PREFILL: prefill})
 
 
 def shrink(scene: Scene) -> Verdict | Held | None:
@@ -100,10 +101,9 @@ def shrink(scene: Scene) -> Verdict | Held | None:
     held = held or consent.refusal(scene, consent.safety(scene), doing)
     if held:
         return held
-    taken = written(difference(scene.present, after))
-    reason = f"{doing} and low for {scene.policy.window_in:g} s: {taken} withdrawn and watched."
+    doing = f"{doing} and low for {scene.policy.window_in:g} s"
     bound = "demand" if after == wish else "bounds"
-    return withdraw(scene, after, bound_by=bound, reason=reason, wanted=after)
+    return withdraw(scene, after, doing, bound_by=bound, wanted=after)
 
 
 def _nothing_left(scene: Scene, wish: Counts | None, after: Counts, doing: str) -> Held | None:
@@ -203,13 +203,50 @@ def _explained(held: Held, doing: str) -> Held:
 
 
 def withdraw(
-    scene: Scene, after: Counts, *, bound_by: str, reason: str, wanted: Counts | None = None
-) -> Verdict:
-    """Return the soft scale-in to ``after``, to be observed from now on."""
-    now = scene.now
+    scene: Scene, wish: Counts, doing: str, *, bound_by: str, wanted: Counts | None = None
+) -> Verdict | Held:
+    """Return the soft scale-in toward ``wish``, to be observed from now on, or why it must wait.
+
+    ``wanted`` is remembered as far as it is reached; without it the wanted counts stay.
+    """
+    now, after = scene.now, _within_reach(scene, wish)
+    delta = difference(scene.present, after)
+    if not delta:
+        return _out_of_reach(scene, wish, doing, bound_by)
+    if wanted is not None and not _ratio_permits(scene, after):
+        return Held("ratio", f"{doing}, but not all of a step in the ratio serves yet.")
     asked = scene.sizing.demand.value or 0.0
     soft = SoftScaleIn("", now, now + scene.policy.observation, asked, asked)
-    keep = scene.memory.wanted if wanted is None else wanted
-    done = replace(scene.memory, wanted=dict(keep), last_in_at=now, soft=soft, low_since=None)
-    delta = difference(scene.present, after)
+    done = replace(scene.memory, last_in_at=now, soft=soft, low_since=None)
+    if wanted is not None:
+        shrinking = [role for role, n in scene.present.items() if wish[role] < n]
+        reached = {role: max(wanted[role], after[role]) for role in shrinking}
+        done = replace(done, wanted=bounds.clamp({**wanted, **reached}, scene.spec))
+    reason = f"{doing}: {written(delta)} withdrawn and watched."
     return act(scene, Action.SCALE_IN, delta, bound_by=bound_by, reason=reason, done=done)
+
+
+def _within_reach(scene: Scene, wish: Counts) -> dict[Role, int]:
+    """Return the counts that can be left now.
+
+    Only what serves and is ours leaves, and as many as ``wish`` names go on serving.
+    """
+    serving, movable = scene.view.serving(), scene.view.movable()
+    return {
+        role: n - max(0, min(n - wish[role], serving[role] - wish[role], movable[role]))
+        for role, n in scene.present.items()
+    }
+
+
+def _out_of_reach(scene: Scene, wish: Counts, doing: str, bound_by: str) -> Held:
+    serving = scene.view.serving()
+    if any(wish[role] < min(n, serving[role]) for role, n in scene.present.items()):
+        return Held(bound_by, f"{doing}, but what serves is not ours to withdraw.")
+    return Held("starting", f"{doing}, but what is too many is still starting, or silent.")
+
+
+def _ratio_permits(scene: Scene, after: Counts) -> bool:
+    if Role.PREFILL not in after:
+        return True
+    before, then = ((c[Role.PREFILL], c[Role.DECODE]) for c in (scene.present, after))
+    return ratio.permitted(before, then, scene.spec.ratio)

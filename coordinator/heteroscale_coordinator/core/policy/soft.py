@@ -13,14 +13,34 @@ from dataclasses import replace
 
 from heteroscale.words import Role
 from heteroscale_coordinator.core.model import Action, PolicyMemory, SoftScaleIn, Verdict
-from heteroscale_coordinator.core.policy import bounds, latency
-from heteroscale_coordinator.core.policy.grow import need_of
+from heteroscale_coordinator.core.policy import latency
+from heteroscale_coordinator.core.policy.grow import need_of, room_for, wanted_with
 from heteroscale_coordinator.core.policy.scene import Held, Scene, act
 from heteroscale_coordinator.core.policy.stability import MAX_COOLDOWN_FACTOR
 from heteroscale_coordinator.core.policy.view import written
 
 LANDING = 60.0
 """Seconds given to the commands of a step to arrive, before it is asked for again or given up."""
+
+
+def rescue(scene: Scene) -> Verdict | None:
+    """Take back what is on its way out of a role of which nothing is known to be in service.
+
+    Nothing need be heard for that. What is still starting takes no place of it: who comes too late
+    leaves again. Those who are silent may be serving, and count against the maximum.
+    """
+    view, wanted = scene.view, scene.memory.wanted
+    serving, carrying = view.serving(), view.in_service()
+    back = {}
+    for role, n in view.returnable().items():
+        room = scene.spec.roles[role].max - carrying[role]
+        if n and room > 0 and not serving[role]:
+            back[role] = min(n, room, max(1, wanted.get(role, 1)))
+    if not back:
+        return None
+    names = " and ".join(role.value for role in back)
+    reason = f"nothing of {names} is known to be in service: {written(back)} taken back."
+    return act(scene, Action.REINSTATE, back, bound_by="wanted", reason=reason)
 
 
 def watch(scene: Scene) -> Verdict | Held | None:
@@ -31,7 +51,7 @@ def watch(scene: Scene) -> Verdict | Held | None:
     back = _take_back(scene, soft, withdrawn)
     if isinstance(back, Verdict):
         return back
-    if scene.now >= soft.until and not scene.view.partition:
+    if scene.now >= soft.until and not (scene.view.partition or scene.view.launch_only):
         return _conclude(scene, soft, withdrawn, back)
     left = max(0.0, soft.until - scene.now)
     scene.inputs["observation"] = f"{left:.0f} s left, since {scene.now - soft.at:.0f} s"
@@ -63,15 +83,14 @@ def _rising(scene: Scene, soft: SoftScaleIn) -> bool:
 def _reinstate(
     scene: Scene, withdrawn: Mapping[Role, int], why: str, *, penalty: bool
 ) -> Verdict | Held:
-    back = _room_for(scene, withdrawn)
+    back = room_for(scene, withdrawn)
     if not back:
         return Held("bounds", f"{why}: the bounds leave no room to take anything back.")
     memory = scene.memory
     factor = memory.cooldown_in_factor * (2 if penalty else 1)
-    wanted = {role: n + back.get(role, 0) for role, n in memory.wanted.items()}
     done = replace(
         memory,
-        wanted=bounds.clamp(wanted, scene.spec),
+        wanted=wanted_with(scene, back),
         soft=memory.soft if back != {r: n for r, n in withdrawn.items() if n} else None,
         cooldown_in_factor=min(MAX_COOLDOWN_FACTOR, factor),
         low_since=None,
@@ -80,18 +99,6 @@ def _reinstate(
     bound = "observation" if penalty else "demand"
     reason = f"{why}: {written(back)} taken back into service."
     return act(scene, Action.REINSTATE, back, bound_by=bound, reason=reason, done=done)
-
-
-def _room_for(scene: Scene, withdrawn: Mapping[Role, int]) -> dict[Role, int]:
-    """Return how many of the withdrawn may come back under every maximum and the budget."""
-    present = scene.present
-    back = {
-        role: min(n, scene.spec.roles[role].max - present[role])
-        for role, n in withdrawn.items()
-        if n and scene.spec.roles[role].max > present[role]
-    }
-    others = scene.held - bounds.gpus(withdrawn, scene.spec)
-    return bounds.afford(present, back, scene.spec, others)
 
 
 def _conclude(

@@ -31,6 +31,8 @@ class Member:
 
     instance: Instance
     track: Track | None
+    recallable: bool = False
+    """Whether it drains because a soft scale-in was finished, and TERM has not been sent."""
 
     @property
     def carrying(self) -> bool:
@@ -69,7 +71,7 @@ class ServiceView:
     covered: bool = True
     """False until this coordinator has heard enough of the service since it started."""
     launch_only: bool = False
-    """Coverage did not come in time: only what is missing may be launched."""
+    """Coverage did not come in time: instances may be launched or taken back, never withdrawn."""
 
     def present(self) -> dict[Role, int]:
         """Return the counts that supply counts: in service, starting, or silent but not given up."""
@@ -86,6 +88,26 @@ class ServiceView:
     def withdrawn(self) -> dict[Role, int]:
         """Return the counts that a soft scale-in took out and that may come back."""
         return self._count(m for m in self.members if m.softly_withdrawn)
+
+    def serving(self) -> dict[Role, int]:
+        """Return the counts known to be in service: their agents are heard."""
+        return self._count(m for m in self.members if m.instance.state is InstanceState.IN_SERVICE)
+
+    def movable(self) -> dict[Role, int]:
+        """Return the counts in service that their agents may withdraw."""
+        return self._count(
+            m
+            for m in self.members
+            if m.instance.state is InstanceState.IN_SERVICE and m.instance.ours
+        )
+
+    def recallable(self) -> dict[Role, int]:
+        """Return the counts whose drain ends a soft scale-in and may still be called off."""
+        return self._count(m for m in self.members if m.recallable)
+
+    def returnable(self) -> dict[Role, int]:
+        """Return the counts that may be taken back: withdrawn by a soft scale-in, or recallable."""
+        return self._count(m for m in self.members if m.softly_withdrawn or m.recallable)
 
     def _count(self, members: Iterable[Member]) -> dict[Role, int]:
         counts = Counter(m.instance.role for m in members)
