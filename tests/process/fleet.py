@@ -20,7 +20,7 @@ from heteroscale_workbench.cluster.operator import Operator
 from heteroscale_workbench.demo.profile import SERVICE, DemoProfile
 from heteroscale_workbench.load import Arrival, LoadOptions, LoadRun
 
-PATIENCE = 30.0
+PATIENCE = 50.0
 """Seconds any one thing may take on a machine with two busy cores."""
 KV_LEASE = 4.0
 """A dead decode leaves its clients hanging for so long."""

@@ -140,6 +140,8 @@ class LocalCluster:
         await asyncio.gather(*(router.start() for router in self.routers))
         if self.layout.coordinator:
             await self.coordinator.start()
+            # Agents that find nobody come again later and later.
+            await self.wait_for_agents(0)
         for agent in self.agents.values():
             await agent.start()
         self._feeder = asyncio.create_task(self._feed())

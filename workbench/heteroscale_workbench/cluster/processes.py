@@ -13,7 +13,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-END_TIMEOUT = 10.0
+END_TIMEOUT = 30.0
 
 
 class ProcessError(RuntimeError):
