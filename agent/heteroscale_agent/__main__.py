@@ -29,6 +29,7 @@ from heteroscale_agent.identity import Identity, IdentityError, StateDirectory
 from heteroscale_agent.journal import JournalError
 from heteroscale_agent.link import Link, LinkSettings, Wiring
 from heteroscale_agent.outbox import Outbox
+from heteroscale_agent.patience import Patience
 from heteroscale_agent.probes.topology import TopologyError
 
 log = structlog.get_logger("agent")
@@ -89,7 +90,8 @@ async def serve(spec: AgentSpec, identity: Identity) -> None:
         spec.advertise_host,
         version(),
     )
-    link = Link(Wiring(settings, identity, eyes, body, outbox, time.monotonic, pace.wanted))
+    wiring = Wiring(settings, identity, eyes, body, outbox, time.monotonic, pace.wanted)
+    link = Link(wiring, Patience(max_backoff=spec.reconnect_within))
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -156,6 +156,9 @@ class AgentSpec(DocumentModel):
     """Agent id, incarnation, journal. One agent per directory: it is locked."""
     log_dir: Path | None = None
     """Engines' log files; default `engines/` below the state directory."""
+    keep_logs: NonNegativeInt = 20
+    """Log files of this many ended instances are kept, the newest. Those of live ones always are, and
+    those of the last hour's ended ones, 64 at most."""
     gate_dir: Path | None = None
     """Where `file` gates may write; default `gates/` below the state directory."""
     agent_id: str = ""
@@ -173,6 +176,10 @@ class AgentSpec(DocumentModel):
     """Network domains of this host. HETEROSCALE_TOPOLOGY="s1=minipod-3,s2=pod-0" overrides."""
     labels: dict[str, str] = {}
     """Words of your own about this host; they travel with its inventory."""
+    reconnect_within: Duration = 30.0
+    """A lost coordinator is tried again later and later, at most so long apart; a fleet spreads over
+    it. Shorter finds a restarted coordinator sooner, before the leases of what is withdrawn end; ten
+    thousand agents need the 30s."""
     sample_interval: Duration = 1.0
     """How often probes run. Reports leave as often as the coordinator asks for."""
     scrape_timeout: Duration = 2.0

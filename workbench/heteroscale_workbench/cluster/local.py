@@ -250,6 +250,7 @@ class LocalCluster:
                 "agentId": host.name,
                 "stateDir": str(folder / "state"),
                 "topology": {"s1": host.s1, "s2": host.s2},
+                "reconnectWithin": "2s",
                 "sampleInterval": format_duration(self.layout.sample_interval),
                 "reconcileInterval": format_duration(self.layout.reconcile_interval),
                 "ports": {"first": first, "last": first + PORTS_PER_AGENT - 1},
