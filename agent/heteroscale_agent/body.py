@@ -29,7 +29,12 @@ from heteroscale_agent.instances import Instance
 from heteroscale_agent.journal import Journal
 from heteroscale_agent.launcher import Launcher
 from heteroscale_agent.leases import renewable
-from heteroscale_agent.ledger import acknowledged_entry, epoch_entry, forgotten_entry
+from heteroscale_agent.ledger import (
+    acknowledged_entry,
+    epoch_entry,
+    forgotten_entry,
+    pruned_entry,
+)
 from heteroscale_agent.life import Life, is_ours
 from heteroscale_agent.model import Command, CommandResult, InstanceStatus
 from heteroscale_agent.ports import Clock, Eyes, Outbox, ScrapeTarget
@@ -249,6 +254,16 @@ class AgentBody:
             if old and self._gatekeeper.finished(instance, now):
                 del self._registry.instances[instance.instance_id]
                 await self._registry.note([forgotten_entry(instance.instance_id)])
+        await self._prune_logs()
+
+    async def _prune_logs(self) -> None:
+        """Remove log files of forgotten instances; those still told of keep theirs."""
+        logs = self._registry.journal.logs()
+        told = sum(instance.record.ended for instance in self._registry.instances.values())
+        surplus = logs[: max(0, len(logs) + told - self._spec.keep_logs)]
+        if surplus:
+            await asyncio.to_thread(self._hands.processes.drop_logs, surplus)
+            await self._registry.note([pruned_entry(surplus)])
 
     def _note_acks(self) -> None:
         if self._acks:

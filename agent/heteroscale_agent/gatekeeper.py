@@ -69,6 +69,9 @@ class Gatekeeper:
             view = View({"gate": None}, f"no gate of kind {record.launch.gate.kind!r} here")
         else:
             view = await kind.reconcile(record.member, wanted_in=wanted_in)
+        if wanted_in and view.kept_out_by and instance.view_wanted:
+            # Not over a gap: a router that is silent, or an agent that slept, keeps nobody out.
+            instance.kept_out += min(began_at - instance.view_at, 2 * self._interval)
         instance.view, instance.view_at, instance.view_wanted = view, began_at, wanted_in
         if instance.record.wanted_in is not wanted_in:
             instance.gate_due_at = began_at

@@ -30,7 +30,7 @@ EDGES: dict[tuple[InstanceState, InstanceState], str] = {
     (_S.WARMING, _S.IN_SERVICE): "at least one router confirmed that it is in",
     (_S.WARMING, _S.WITHDRAWN): "it is held for the ratio, or withdrawn before any router had it",
     (_S.WARMING, _S.DRAINING): "drain or terminate",
-    (_S.WARMING, _S.FAILED): "it exited",
+    (_S.WARMING, _S.FAILED): "it exited, or no router took it in in time",
     (_S.IN_SERVICE, _S.WITHDRAWN): "withdraw",
     (_S.IN_SERVICE, _S.DRAINING): "drain or terminate",
     (_S.IN_SERVICE, _S.FAILED): "it exited",
@@ -133,6 +133,8 @@ class Record:
     @property
     def wanted_in(self) -> bool:
         """Whether traffic should reach it."""
+        if self.terminating:
+            return False
         if self.state is _S.WARMING:
             return self.launch.ratio_hold is None
         return self.state is _S.IN_SERVICE
@@ -203,6 +205,8 @@ class Instance:
     view_at: float = 0.0
     view_wanted: bool | None = None
     """What was wanted when the view was taken; a view of another wish confirms nothing."""
+    kept_out: float = 0.0
+    """Seconds that routers answered and none had it in, though it was wanted in."""
     gate_due_at: float = 0.0
     gate_tries: int = 0
     shown_gate: GateState = GateState.CLOSED

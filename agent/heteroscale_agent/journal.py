@@ -100,6 +100,11 @@ class Journal:
         with self._state:
             return dict(self._ledger.records)
 
+    def logs(self) -> list[str]:
+        """Return forgotten instances whose log files are still there, oldest first."""
+        with self._state:
+            return list(self._ledger.logs)
+
     # ---- writing ----
 
     def append(self, entries: Iterable[Entry]) -> None:

@@ -68,8 +68,13 @@ def instance_entry(instance_id: str, record: dict[str, Any]) -> Entry:
 
 
 def forgotten_entry(instance_id: str) -> Entry:
-    """Return the entry that drops an ended instance."""
+    """Return the entry that drops an ended instance; its log file may still be there."""
     return {"k": "forgotten", "id": instance_id}
+
+
+def pruned_entry(instance_ids: list[str]) -> Entry:
+    """Return the entry that says that log files of forgotten instances are gone."""
+    return {"k": "pruned", "ids": instance_ids}
 
 
 @dataclass(slots=True)
@@ -83,6 +88,8 @@ class Ledger:
     keep: dict[str, float] = field(default_factory=dict)
     pending: list[CommandResult] = field(default_factory=list)
     records: dict[str, dict[str, Any]] = field(default_factory=dict)
+    logs: dict[str, None] = field(default_factory=dict)
+    """Forgotten instances that left a log file, oldest first."""
 
     def apply(self, entry: Entry) -> None:
         """Fold one entry in; kinds of a newer version are passed over."""
@@ -93,6 +100,7 @@ class Ledger:
             "acked": self._acked,
             "instance": self._instance,
             "forgotten": self._forgotten,
+            "pruned": self._pruned,
             "answer": self._answer,
         }
         handler = handlers.get(entry["k"])
@@ -112,6 +120,8 @@ class Ledger:
             yield result_entry(result, self.keep.get(result.command_id, 0.0))
         for instance_id, record in self.records.items():
             yield instance_entry(instance_id, record)
+        for instance_id in self.logs:
+            yield forgotten_entry(instance_id)
 
     def prune(self, wall: float) -> None:
         """Drop answers that are acknowledged and past their time."""
@@ -150,6 +160,12 @@ class Ledger:
 
     def _instance(self, entry: Entry) -> None:
         self.records[str(entry["id"])] = dict(entry["record"])
+        self.logs.pop(str(entry["id"]), None)
 
     def _forgotten(self, entry: Entry) -> None:
         self.records.pop(str(entry["id"]), None)
+        self.logs[str(entry["id"])] = None
+
+    def _pruned(self, entry: Entry) -> None:
+        for instance_id in entry["ids"]:
+            self.logs.pop(instance_id, None)

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from heteroscale.words import InstanceState, Outcome, WithdrawReason
 from heteroscale_agent.gatekeeper import Gatekeeper
+from heteroscale_agent.hands.gates.port import View
 from heteroscale_agent.hands.process import Exit, Ident, Processes
 from heteroscale_agent.instances import Instance, Record, moved
 from heteroscale_agent.leases import why_back
@@ -102,12 +103,15 @@ class Life:
             after = moved(record, _S.WARMING, now, why, startup_time=known)
             await self._registry.observe(instance, after)
         elif now - record.launched_at > record.launch.startup_timeout:
-            doomed = f"not ready after {record.launch.startup_timeout:g} s"
-            after = replace(
-                record, terminating=True, terminate_at=now, doomed=doomed, message=doomed
-            )
-            if await self._registry.try_decide(instance, after):
-                await self._stop(instance, now)
+            await self._doom(instance, now, f"not ready after {record.launch.startup_timeout:g} s")
+
+    async def _doom(self, instance: Instance, now: float, why: str) -> None:
+        """Stop what never came into service; it counts as failed."""
+        after = replace(
+            instance.record, terminating=True, terminate_at=now, doomed=why, message=why
+        )
+        if await self._registry.try_decide(instance, after):
+            await self._stop(instance, now)
 
     async def _warming(self, instance: Instance, now: float) -> None:
         record = instance.record
@@ -128,6 +132,8 @@ class Life:
             await self._registry.observe(
                 instance, moved(record, _S.IN_SERVICE, now, "traffic reaches it")
             )
+        elif instance.kept_out > record.launch.startup_timeout and instance.view is not None:
+            await self._doom(instance, now, _kept_out(record, instance.view))
 
     async def _withdrawn(self, instance: Instance, now: float) -> None:
         if why := why_back(instance.record, instance.lease_until_at, now):
@@ -223,6 +229,16 @@ def _may_stop(instance: Instance, drain: Drain, now: float) -> str:
     if instance.record.facts.waits_for_requests:
         more = " (it finishes what is in flight by itself)"
     return f"FORCED: TERM sent after {drain.force_after:g} s though {left}{more}"
+
+
+def _kept_out(record: Record, view: View) -> str:
+    """Return why it is given up, with what a person must look at."""
+    routers = ", ".join(view.kept_out_by) or "the routers"
+    said = f" ({view.message})" if view.message else ""
+    return (
+        f"ready, but {routers} did not take {record.endpoint} in for "
+        f"{record.launch.startup_timeout:g} s{said}: can they reach this advertiseHost?"
+    )
 
 
 def _final(command_id: str, state: InstanceState, end: str) -> CommandResult:

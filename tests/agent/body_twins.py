@@ -56,6 +56,8 @@ class FakeProcesses:
     killed: list[Ident] = field(default_factory=list)
     spawn_error: str = ""
     obeys_term: bool = True
+    obeys_kill: bool = True
+    dropped: list[str] = field(default_factory=list)
     spawned: int = 0
     log: str = "last words"
 
@@ -89,10 +91,14 @@ class FakeProcesses:
 
     def kill(self, ident: Ident) -> None:
         self.killed.append(ident)
-        self.end(ident, -9)
+        if self.obeys_kill:
+            self.end(ident, -9)
 
     def log_tail(self, instance_id: str) -> str:
         return self.log
+
+    def drop_logs(self, instance_ids: Iterable[str]) -> None:
+        self.dropped.extend(instance_ids)
 
     def release(self) -> None:
         pass

@@ -268,6 +268,24 @@ async def test_an_addition_without_an_answer_is_pending_for_a_while(router: Smal
     await rig.gate.close()
 
 
+async def test_a_router_that_refuses_an_addition_is_not_silent(router: SmallRouter) -> None:
+    rig = _router_rig(router)
+
+    async def refuses(request: Any) -> Any:
+        if request.method == "POST":
+            return await says("no worker of this kind", 422)(request)
+        return router._list(request)
+
+    router.fault = refuses
+    for _ in range(3):
+        view = await rig.gate.reconcile(rig.member, wanted_in=True)
+        assert view.kept_out_by == (router.url,)
+        assert "HTTP 422 to an addition: no worker of this kind" in view.message
+    router.fault = None
+    await rig.until(wanted_in=True)
+    await rig.gate.close()
+
+
 async def test_an_older_worker_on_the_same_port_is_replaced(router: SmallRouter) -> None:
     rig = _router_rig(router)
     router.put(ENDPOINT + "/", worker_type="prefill", bootstrap_port=1)

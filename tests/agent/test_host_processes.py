@@ -227,6 +227,16 @@ def test_the_tail_of_a_log_is_short_and_printable(processes: HostProcesses, tmp_
     assert tail.isprintable()
 
 
+def test_logs_are_removed_by_name_and_nothing_else_is(
+    processes: HostProcesses, tmp_path: Path
+) -> None:
+    for name in ("i1.log", "i2.log", "system.log"):
+        (tmp_path / name).write_text("x")
+    (tmp_path / "i3.log").mkdir()
+    processes.drop_logs(["i1", "gone", "i3"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["i2.log", "i3.log", "system.log"]
+
+
 def test_ports_are_drawn_from_the_range_and_never_twice() -> None:
     ports = PortRange(first=22000, last=22009)
     rng = random.Random(1)  # noqa: S311

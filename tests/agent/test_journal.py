@@ -20,6 +20,7 @@ from heteroscale_agent.ledger import (
     forgotten_entry,
     instance_entry,
     intent_entry,
+    pruned_entry,
     result_entry,
 )
 from heteroscale_agent.model import CommandResult
@@ -72,6 +73,25 @@ def test_what_was_written_is_there_after_a_restart(tmp_path: Path) -> None:
     assert again.records() == {"i1": {"a": 1}}
     assert [result.command_id for result in again.pending()] == ["c2"]
     again.close()
+
+
+def test_forgotten_instances_with_logs_outlive_restarts_and_compaction(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = open_journal(tmp_path)
+    for name in ("i1", "i2", "i3", "i4"):
+        journal.append([instance_entry(name, {})])
+        journal.append([forgotten_entry(name)])
+    journal.append([pruned_entry(["i1", "nobody"]), instance_entry("i3", {})])
+    monkeypatch.setattr(journal_module, "COMPACT_AFTER_LINES", 1)
+    for _ in range(2):
+        # A new instance of an old name writes to the same file: it is not forgotten.
+        assert journal.logs() == ["i2", "i4"]
+        assert journal.records() == {"i3": {}}
+        journal.append([epoch_entry(1)])
+        journal.close()
+        journal = open_journal(tmp_path)
+    journal.close()
 
 
 def test_every_way_of_being_torn_leaves_the_whole_lines_before(tmp_path: Path) -> None:

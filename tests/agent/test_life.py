@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,6 +24,24 @@ from heteroscale_agent.model import (
     Withdraw,
 )
 from tests.agent.body_twins import IDLE, SPEC, FakeGate, World, drain, launch
+
+
+class DeafGate(FakeGate):
+    """Routers that answer, and do nothing of what they are asked."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self.deaf = True
+        self.wishes: list[bool] = []
+
+    async def reconcile(self, member: Member, *, wanted_in: bool) -> View:
+        self.wishes.append(wanted_in)
+        view = await super().reconcile(member, wanted_in=wanted_in)
+        if self.deaf:
+            for ids in self.places.values():
+                ids.clear()
+        return view
+
 
 SOFT = Withdraw(WithdrawReason.SOFT_SCALE_IN, lease=20.0)
 
@@ -71,6 +90,60 @@ async def test_without_any_router_it_stays_warming(world: World) -> None:
     await world.serving()
     await world.passes(30)
     assert world.status().state is InstanceState.WARMING
+
+
+async def test_an_engine_that_no_router_takes_in_fails_and_says_where_to_look(
+    tmp_path: Path,
+) -> None:
+    world = World(tmp_path)
+    world.gates["sglang-router"] = gate = DeafGate(places={"r1": set(), "r2": set()}, silent={"r2"})
+    await world.body.start()
+    await world.do(launch())
+    await world.passes(58)
+    assert world.status().state is InstanceState.WARMING
+    await world.passes(15)
+    status = world.status()
+    assert status.state is InstanceState.FAILED
+    assert f"ready, but r1 did not take {status.endpoint} in for 60 s" in status.message
+    assert "advertiseHost" in status.message
+    assert not world.processes.running
+    assert gate.wishes[-1] is False
+    assert (await world.do(launch(), "i2")).outcome is Outcome.DONE
+    await world.body.close()
+
+
+async def test_silent_routers_are_waited_for_and_then_given_their_time(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.gates["sglang-router"] = gate = DeafGate()
+    await world.body.start()
+    await world.do(launch())
+    await world.passes(30)
+    gate.silent = {"r1"}
+    await world.passes(600, step=5)
+    gate.silent = set()
+    await world.passes(20)
+    assert world.status().state is InstanceState.WARMING
+    gate.deaf = False
+    await world.passes(5)
+    assert world.status().state is InstanceState.IN_SERVICE
+    await world.body.close()
+
+
+async def test_what_is_given_up_takes_no_orders_but_to_end(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.gates["sglang-router"] = DeafGate()
+    await world.body.start()
+    world.processes.obeys_term = world.processes.obeys_kill = False
+    await world.do(launch())
+    await world.passes(75)
+    assert world.status().terminating
+    for action in (SOFT, drain(), Reinstate()):
+        assert (await world.do(action)).outcome is Outcome.REFUSED
+    assert (await world.do(Terminate(1.0))).outcome is Outcome.ACCEPTED
+    world.processes.end(world.processes.only, 0)
+    await world.passes(1)
+    assert world.status().state is InstanceState.FAILED
+    await world.body.close()
 
 
 async def test_never_ready_is_killed_and_failed(world: World) -> None:
@@ -676,6 +749,25 @@ async def test_ended_instances_are_forgotten_after_an_hour(world: World) -> None
     assert world.body.statuses() == []
     await world.restart()
     assert world.body.statuses() == []
+
+
+async def test_logs_of_the_newest_ended_are_kept_and_older_ones_removed(tmp_path: Path) -> None:
+    world = World(tmp_path, keep_logs=2)
+    await world.body.start()
+    for number in range(5):
+        await world.serving(f"i{number}")
+        world.processes.end(world.processes.only, 1)
+        await world.passes(5)
+    # Those still told of keep theirs.
+    assert world.processes.dropped == []
+    await world.serving("alive")
+    await world.passes(4000, step=60)
+    assert world.processes.dropped == ["i0", "i1", "i2"]
+    await world.restart()
+    world.processes.end(world.processes.only, 1)
+    await world.passes(5)
+    assert world.processes.dropped == ["i0", "i1", "i2", "i3"]
+    await world.body.close()
 
 
 async def test_trouble_with_one_instance_is_its_own(world: World) -> None:

@@ -15,18 +15,16 @@ import pwd
 import re
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from heteroscale_agent.hands import procfs
+from heteroscale_agent.hands.logfiles import LogFiles
 
 INSTANCE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 """What an instance's id may be: it names its log file."""
-LOG_TAIL_BYTES = 4096
-LOG_TAIL_LINES = 5
-LOG_TAIL_CHARACTERS = 600
 
 
 class SpawnError(RuntimeError):
@@ -108,6 +106,10 @@ class Processes(Protocol):
         """Return the last lines of its log as one short line; empty when there is none."""
         ...
 
+    def drop_logs(self, instance_ids: Iterable[str]) -> None:
+        """Remove the log files of instances; one that cannot be removed stays."""
+        ...
+
     def release(self) -> None:
         """Forget all children without touching them."""
         ...
@@ -121,7 +123,7 @@ class HostProcesses:
     """
 
     def __init__(self, log_dir: Path, *, home: Path) -> None:
-        self._log_dir = log_dir
+        self._logs = LogFiles(log_dir)
         self._home = str(home.resolve())
         self._children: dict[Ident, subprocess.Popen[bytes]] = {}
 
@@ -145,8 +147,8 @@ class HostProcesses:
     def _start(self, order: Order) -> subprocess.Popen[bytes]:
         account = pwd.getpwnam(order.user) if order.user else None
         env = {**_environment(order, account), procfs.HOME_TAG: self._home}
-        self._log_dir.mkdir(parents=True, exist_ok=True)
-        with self._log_path(order.instance_id).open("ab") as log:
+        self._logs.folder.mkdir(parents=True, exist_ok=True)
+        with self._logs.path(order.instance_id).open("ab") as log:
             if account is None:
                 return subprocess.Popen(
                     list(order.command),
@@ -216,17 +218,12 @@ class HostProcesses:
             _signal(Ident(stat.pid, stat.start_ticks), signal.SIGKILL)
 
     def log_tail(self, instance_id: str) -> str:
-        """Return the last few lines of the log, printable and short."""
-        try:
-            with self._log_path(instance_id).open("rb") as log:
-                size = log.seek(0, os.SEEK_END)
-                log.seek(max(0, size - LOG_TAIL_BYTES))
-                text = log.read(LOG_TAIL_BYTES).decode("utf-8", errors="replace")
-        except OSError:
-            return ""
-        shown = ("".join(c if c.isprintable() else " " for c in line) for line in text.splitlines())
-        lines = [line.strip() for line in shown if line.strip()]
-        return " | ".join(lines[-LOG_TAIL_LINES:])[-LOG_TAIL_CHARACTERS:]
+        """Return the last few lines of its log, printable and short."""
+        return self._logs.tail(instance_id)
+
+    def drop_logs(self, instance_ids: Iterable[str]) -> None:
+        """Remove the log files of instances."""
+        self._logs.drop(instance_ids)
 
     def release(self) -> None:
         """Forget all children; they run on."""
@@ -234,9 +231,6 @@ class HostProcesses:
             # Popen complains of a child left running; leaving them running is what we are for.
             child.returncode = 0
         self._children.clear()
-
-    def _log_path(self, instance_id: str) -> Path:
-        return self._log_dir / f"{instance_id}.log"
 
 
 def _environment(order: Order, account: pwd.struct_passwd | None) -> dict[str, str]:

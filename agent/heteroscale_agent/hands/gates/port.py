@@ -44,6 +44,13 @@ class View:
         return not self.places or any(seen is True for seen in self.places.values())
 
     @property
+    def kept_out_by(self) -> tuple[str, ...]:
+        """The places that answered when none was seen to let traffic in; silent ones say nothing."""
+        if self.some_in:
+            return ()
+        return tuple(place for place, seen in self.places.items() if seen is False)
+
+    @property
     def all_out(self) -> bool:
         """Every place was seen to keep traffic out."""
         return all(seen is False for seen in self.places.values())

@@ -54,6 +54,10 @@ class _Contact:
     error: str = ""
 
 
+class _AdditionRefusedError(HttpError):
+    """The router answers, but takes no such worker: it is known to be out."""
+
+
 class SglangRouterGate:
     """Keeps workers in or out of every router listed in their gate."""
 
@@ -113,6 +117,9 @@ class SglangRouterGate:
             return None
         try:
             seen = await self._compare(router, member, wanted_in=wanted_in)
+        except _AdditionRefusedError as error:
+            contact.failures, contact.next_try_at, contact.error = 0, 0.0, str(error)[:120]
+            return False
         except HttpError as error:
             contact.failures += 1
             contact.next_try_at = self._clock() + min(MAX_BACKOFF, 0.25 * 2**contact.failures)
@@ -181,7 +188,9 @@ class SglangRouterGate:
         status, data = await self._ask("POST", f"{router}/workers", body)
         if not httpx.codes.is_success(status):
             self._jobs.pop((router, member.endpoint), None)
-            raise HttpError(f"HTTP {status} to an addition: {_excerpt(data)}")
+            refused = httpx.codes.is_client_error(status)
+            kind = _AdditionRefusedError if refused else HttpError
+            raise kind(f"HTTP {status} to an addition: {_excerpt(data)}")
         job.worker_id = str(parse_object(data).get("worker_id", ""))
 
     async def _remove(self, router: str, member: Member, worker_id: str) -> None:
