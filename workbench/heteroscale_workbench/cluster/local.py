@@ -16,77 +16,25 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import psutil
 import yaml
 
-from heteroscale.channel import TlsFiles
-from heteroscale.documents import format_duration
-from heteroscale_coordinator.core.rules import Rules
 from heteroscale_workbench import nvml_stub
-from heteroscale_workbench.cluster import operator
+from heteroscale_workbench.cluster import documents, operator
+from heteroscale_workbench.cluster.layout import Host, Layout, two_minipods
 from heteroscale_workbench.cluster.processes import Part, ProcessError
 from heteroscale_workbench.cluster.wire import Wire
 from heteroscale_workbench.router import Router, free_port
 
+__all__ = ["Host", "Layout", "LocalCluster", "running", "two_minipods", "until"]
+
 READY_TIMEOUT = 30.0
 FEED_INTERVAL = 0.5
 PORTS_PER_AGENT = 40
-
-
-@dataclass(frozen=True, slots=True)
-class Host:
-    """One agent's simulated host."""
-
-    name: str
-    gpu_types: tuple[str, ...]
-    s1: str
-    s2: str = "bigpod-0"
-    engine_options: tuple[str, ...] = ()
-    """More arguments for the engines of this host, after the layout's."""
-    static_engines: tuple[Mapping[str, Any], ...] = ()
-    """Engines that somebody else starts there, as the agent's configuration names them."""
-
-
-def two_minipods(agents: int = 8, gpus: int = 2) -> list[Host]:
-    """Return hosts in two S1 domains, each with both GPU types."""
-    return [
-        Host(
-            f"agent-{index}",
-            ("H20" if index % 2 else "L20",) * gpus,
-            f"minipod-{index * 2 // agents}",
-        )
-        for index in range(agents)
-    ]
-
-
-@dataclass(slots=True)
-class Layout:
-    """What to build."""
-
-    directory: Path
-    hosts: Sequence[Host] = field(default_factory=two_minipods)
-    rules: Rules = field(default_factory=Rules)
-    engine_startup: float = 1.0
-    routers: int = 1
-    flavour: str = "sglang"
-    engine_options: Sequence[str] = ()
-    """More arguments for every engine-sim."""
-    reconcile_interval: float = 1.0
-    sample_interval: float = 0.5
-    wires: bool = False
-    """Whether each agent reaches the coordinator over a link that a test can break."""
-    coordinator_spec: Mapping[str, Any] = field(default_factory=dict)
-    agent_spec: Mapping[str, Any] = field(default_factory=dict)
-    """More of the coordinator's and of every agent's configuration, over what the cluster writes."""
-    operator_tls: TlsFiles = field(default_factory=TlsFiles)
-    """What the cluster's own operator shows."""
-    coordinator: bool = True
-    """False: somebody else listens at `LocalCluster.address`, and agents are not waited for."""
 
 
 class LocalCluster:
@@ -217,20 +165,9 @@ class LocalCluster:
         return Part(host.name, command, folder / "agent.log", environ)
 
     def _write_coordinator(self) -> None:
-        document = {
-            "apiVersion": "heteroscale/v1",
-            "kind": "Coordinator",
-            "spec": {
-                "listen": self.address,
-                "http": {"listen": f"127.0.0.1:{self.http_port}"},
-                "clusterId": "local",
-                "dataDir": str(self.directory / "coordinator"),
-                "rules": self.layout.rules.document(),
-                **self.layout.coordinator_spec,
-            },
-        }
-        path = self.directory / "coordinator.yaml"
-        path.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+        http_address = f"127.0.0.1:{self.http_port}"
+        document = documents.coordinator(self.layout, self.address, http_address)
+        _write(self.directory / "coordinator.yaml", document)
 
     def _write_agent(self, index: int, host: Host, library: Path) -> None:
         folder = self.directory / host.name
@@ -242,49 +179,14 @@ class LocalCluster:
         self._gpus[host.name] = state
         first = _first_port() + index * PORTS_PER_AGENT
         wire = self.wires.get(host.name)
-        document = {
-            "apiVersion": "heteroscale/v1",
-            "kind": "Agent",
-            "spec": {
-                "coordinator": wire.address if wire else self.address,
-                "agentId": host.name,
-                "stateDir": str(folder / "state"),
-                "topology": {"s1": host.s1, "s2": host.s2},
-                "reconnectWithin": "2s",
-                "sampleInterval": format_duration(self.layout.sample_interval),
-                "reconcileInterval": format_duration(self.layout.reconcile_interval),
-                "ports": {"first": first, "last": first + PORTS_PER_AGENT - 1},
-                "gpu": {"library": str(library)},
-                "rdma": {"root": str(folder / "no-rdma")},
-                "engines": [dict(engine) for engine in host.static_engines],
-                "templates": {
-                    role: self._template(role, host, folder) for role in ("prefill", "decode")
-                },
-                **self.layout.agent_spec,
-            },
-        }
-        path = folder / "agent.yaml"
-        path.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
-
-    def _template(self, role: str, host: Host, folder: Path) -> dict[str, Any]:
-        command = [
-            *(sys.executable, "-m", "heteroscale_workbench.engine_sim"),
-            *("--port", "{port}", "--bootstrap-port", "{bootstrap_port}", "--mode", role),
-            *("--metrics", self.layout.flavour, "--gpu", host.gpu_types[0]),
-            *("--startup", str(self.layout.engine_startup)),
-            *("--domain", f"s0={host.name},s1={host.s1},s2={host.s2}"),
-            *("--gpu-state", f"{folder}/busy-{{gpus}}.json"),
-            *self.layout.engine_options,
-            *host.engine_options,
-        ]
-        return {
-            "command": command,
-            "role": role,
-            "engine": self.layout.flavour,
-            # Agents hand nothing on that is called HETEROSCALE_…, so engines are told here.
-            "env": {"HETEROSCALE_SEEN_DIR": str(self.seen_dir)},
-            "readiness": {"period": "0.3s", "timeout": "2s"},
-        }
+        place = documents.Place(
+            coordinator=wire.address if wire else self.address,
+            folder=folder,
+            ports=range(first, first + PORTS_PER_AGENT),
+            library=library,
+            seen_dir=self.seen_dir,
+        )
+        _write(folder / "agent.yaml", documents.agent(self.layout, host, place))
 
     # ---- simulated GPUs --------------------------------------------------------------------------
 
@@ -311,6 +213,10 @@ class LocalCluster:
 
 
 _ENVIRON = {"PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+
+
+def _write(path: Path, document: Mapping[str, Any]) -> None:
+    path.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
 
 
 def _busy(path: Path) -> dict[str, float]:
