@@ -8,6 +8,7 @@ are dropped. Reading a report is the coordinator's hot path; it is written flat 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -192,7 +193,7 @@ def rank_fact(message: types_pb2.InstanceStatus) -> RankFact | None:
     startup = age_of(message.startup_time, YEAR) if message.HasField("startup_time") else None
     return RankFact(
         instance_id=message.instance_id,
-        service=text(message.service, MAX_NAME),
+        service=_shared(message.service),
         role=role,
         state=state,
         generation=min(message.generation, MAX_GENERATION),
@@ -201,8 +202,8 @@ def rank_fact(message: types_pb2.InstanceStatus) -> RankFact | None:
         reason=from_wire(WithdrawReason, message.withdraw_reason),
         gate_state=from_wire(GateState, message.gate_state) or GateState.CLOSING,
         endpoint=text(message.endpoint, MAX_NAME),
-        group=text(message.group, MAX_NAME),
-        template=text(message.template, MAX_NAME),
+        group=_shared(message.group),
+        template=_shared(message.template),
         gpu_indices=tuple(i for i in message.gpu_indices[:MAX_GPUS] if i < MAX_GPUS),
         message=text(message.message),
         terminating=message.terminating,
@@ -237,7 +238,7 @@ def inventory(message: agent_pb2.Inventory) -> Inventory:
     gpus = {
         gpu.index: GpuFact(
             gpu.index,
-            text(gpu.type or gpu.name, MAX_NAME),
+            _shared(gpu.type or gpu.name),
             min(gpu.memory_bytes, MAX_GENERATION),
             text(gpu.uuid, MAX_NAME),
         )
@@ -260,16 +261,21 @@ def _template(message: agent_pb2.LaunchTemplate) -> TemplateFact | None:
     if role is None or not message.name:
         return None
     return TemplateFact(
-        text(message.name, MAX_NAME),
+        _shared(message.name),
         role,
         min(message.gpus, MAX_GPUS),
-        text(message.engine, MAX_NAME),
+        _shared(message.engine),
     )
 
 
 def _strings(values: Mapping[str, str]) -> dict[str, str]:
     kept = sorted(values.items())[:MAX_ENTRIES]
-    return {text(key, MAX_NAME): text(value, MAX_NAME) for key, value in kept}
+    return {_shared(key): _shared(value) for key, value in kept}
+
+
+def _shared(value: str) -> str:
+    """Return a name that many hosts say, cut, and kept once for all of them."""
+    return sys.intern(text(value, MAX_NAME))
 
 
 def text(value: str, limit: int = MAX_TEXT) -> str:
