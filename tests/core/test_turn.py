@@ -315,6 +315,17 @@ class TestSoftScaleIn:
         assert all(world.state.instances[i].state is S.IN_SERVICE for i in out)
         assert any(d.action is Action.REINSTATE for d in world.decisions)
 
+    def test_what_is_on_its_way_back_is_not_taken_back_again(self, withdrawn: World) -> None:
+        world = withdrawn
+        world.send(ScaleService("r", "chat", {Role.DECODE: SPEC.roles[Role.DECODE].max}))
+        world._obey = lambda command: None  # type: ignore[method-assign]
+        seen = len(world.decisions)
+        world.run(10)
+        first, second = world.decisions[seen : seen + 2]
+        assert (first.action, second.action) == (Action.REINSTATE, Action.HOLD)
+        assert first.instance_ids
+        assert second.reason.startswith("hold: under way: ")
+
     def test_what_an_operator_takes_back_stays(self, withdrawn: World) -> None:
         world = withdrawn
         mine = world.instances(Role.DECODE, S.WITHDRAWN)[0]

@@ -261,8 +261,7 @@ def _reinstate(draft: Draft, service: Service, verdict: Verdict, decision: Decis
             left[instance.role] -= 1
             back.append(instance.instance_id)
             issue(draft, Verb.REINSTATE, instance, decision.decision_id)
-    draft.put_service(replace(service, memory=verdict.done))
-    draft.record(replace(decision, instance_ids=tuple(back)))
+    _ordered(draft, service, verdict, decision, back)
 
 
 def _finish(draft: Draft, service: Service, verdict: Verdict, decision: Decision) -> None:
@@ -271,8 +270,18 @@ def _finish(draft: Draft, service: Service, verdict: Verdict, decision: Decision
         # The reason tells this drain from an operator's: it may be called off.
         why = WithdrawReason.SOFT_SCALE_IN
         issue(draft, Verb.DRAIN, instance, decision.decision_id, reason=why)
+    _ordered(draft, service, verdict, decision, [instance.instance_id for instance in gone])
+
+
+def _ordered(
+    draft: Draft, service: Service, verdict: Verdict, decision: Decision, instance_ids: list[str]
+) -> None:
+    """Record what was ordered; nothing, for it is on its way already, is a hold."""
     draft.put_service(replace(service, memory=verdict.done))
-    draft.record(replace(decision, instance_ids=tuple(i.instance_id for i in gone)))
+    if not instance_ids:
+        reason = f"hold: under way: {verdict.reason}"
+        decision = replace(decision, action=Action.HOLD, delta={}, reason=reason)
+    draft.record(replace(decision, instance_ids=tuple(instance_ids)))
 
 
 # ---- what placement may see ----------------------------------------------------------------------
