@@ -37,7 +37,10 @@ RULES = Rules(
 )
 OBSERVATION = 60.0
 """Longer than any test looks, so that only a test that shortens it sees a scale-in finish."""
-LEASE = 6.0
+LEASE = 12.0
+"""Outlasts the restart of a coordinator on a busy machine."""
+SHORT_LEASE = 4.0
+"""For tests that wait until one ends."""
 PATIENCE = 45.0
 """Seconds after which what a test waits for is not coming."""
 SPEC: dict[str, Any] = {
@@ -49,7 +52,7 @@ SPEC: dict[str, Any] = {
         "freshness": "3s",
         "observation": f"{OBSERVATION:g}s",
     },
-    "drain": {"settle": "0.3s", "quietScrapes": 2, "forceAfter": None, "lease": f"{LEASE:g}s"},
+    "drain": {"settle": "0.3s", "quietScrapes": 2, "forceAfter": None},
 }
 LONG = 150
 """Output tokens of a request that takes some seconds."""
@@ -62,6 +65,7 @@ class Stage(Fleet):
     def __init__(self, cluster: LocalCluster, operator: Operator) -> None:
         super().__init__(cluster, operator)
         self._policy: dict[str, Any] = {}
+        self.lease = LEASE
 
     async def want(self, prefill: int, decode: int, **policy: Any) -> None:
         """Set the bounds, so that there shall be exactly these counts."""
@@ -73,7 +77,9 @@ class Stage(Fleet):
         await self._bound((prefill, prefill), (decode - 1, decode))
 
     async def _bound(self, prefill: tuple[int, int], decode: tuple[int, int]) -> None:
-        spec = {**SPEC, "policy": {**SPEC["policy"], **self._policy}}
+        policy = {**SPEC["policy"], **self._policy}
+        drain = {**SPEC["drain"], "lease": f"{self.lease:g}s"}
+        spec = {**SPEC, "policy": policy, "drain": drain}
         await self.operator.apply(document(self.cluster, prefill, decode, **spec))
 
     # ---- what is -----------------------------------------------------------------------------------
@@ -211,6 +217,21 @@ class Stage(Fleet):
                     with contextlib.suppress(Error, httpx.HTTPError):
                         assert not await condition(), what
                     await asyncio.sleep(0.1)
+
+    async def outlasts_its_lease(self, instance_id: str, withdrawn_at: float) -> None:
+        """Look until the lease of a withdrawal has long ended, and fail if it comes back."""
+
+        async def left() -> bool:
+            return await self.ids(_S.WITHDRAWN) != {instance_id}
+
+        now = asyncio.get_running_loop().time()
+        rest = max(2.0, withdrawn_at + 1.2 * self.lease - now)
+        await self.never(left, f"{instance_id} left its withdrawal", rest)
+
+    async def until_withdrawn(self) -> tuple[str, float]:
+        """Wait until an instance is withdrawn; return it and the time, in the event loop's seconds."""
+        found = await self.until_any(_S.WITHDRAWN)
+        return found, asyncio.get_running_loop().time()
 
     # ---- traffic -----------------------------------------------------------------------------------
 

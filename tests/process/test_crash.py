@@ -11,7 +11,7 @@ import pytest
 
 from heteroscale.words import InstanceState, Role
 from heteroscale_workbench.cluster.processes import Part
-from tests.process.stage import LEASE, LONG, Stage, state_of
+from tests.process.stage import LONG, SHORT_LEASE, Stage, state_of
 
 pytestmark = pytest.mark.process
 _S = InstanceState
@@ -57,15 +57,14 @@ async def test_coordinator_killed_while_a_withdrawal_is_observed(stage: Stage) -
     before = await stage.until_serving(1, 3)
     async with stage.traffic():
         await stage.want(1, 2)
-        out = await stage.until_any(_S.WITHDRAWN)
+        out, since = await stage.until_withdrawn()
         await crash(stage.cluster.coordinator)
 
         async def covered() -> bool:
             return await stage.condition() == "ready"
 
         await stage.until(covered, "the new coordinator to have heard the fleet")
-        # Longer than its lease: the new coordinator renews it.
-        await stage.never(not_withdrawn(stage, out), f"{out} left its withdrawal", 1.2 * LEASE)
+        await stage.outlasts_its_lease(out, since)
         await stage.want(1, 3)
         assert await stage.until_serving(1, 3) == before
     assert await stage.actions() == ["repair", "scale_in", "reinstate"]
@@ -110,6 +109,7 @@ async def test_killed_while_an_instance_drains(stage: Stage, who: str) -> None:
 
 async def test_coordinator_away_longer_than_a_lease(stage: Stage) -> None:
     """What is withdrawn comes back by itself; the next coordinator withdraws it again."""
+    stage.lease = SHORT_LEASE
     await stage.want(1, 3, observation="10s")
     before = await stage.until_serving(1, 3)
     async with stage.traffic():

@@ -21,7 +21,7 @@ from heteroscale.words import InstanceState
 from heteroscale_workbench.cluster.local import Layout
 from heteroscale_workbench.cluster.operator import Error
 from tests.process import fleet
-from tests.process.stage import LEASE, Stage
+from tests.process.stage import SHORT_LEASE, Stage
 
 pytestmark = pytest.mark.process
 _S = InstanceState
@@ -90,6 +90,7 @@ async def stage(layout: Layout, kind: type[Mounted | Limited]) -> AsyncIterator[
 async def test_a_full_disk_freezes_decisions_and_renews_leases(
     stage: Stage, kind: type[Mounted | Limited]
 ) -> None:
+    stage.lease = SHORT_LEASE
     await stage.want(1, 3)
     before = await stage.until_serving(1, 3)
     disk = kind(stage)
@@ -118,7 +119,7 @@ async def test_a_full_disk_freezes_decisions_and_renews_leases(
             return moved or not await red() or await stage.actions() != actions
 
         # Longer than the lease: what is withdrawn stays so, for its lease is renewed all the same.
-        await stage.never(changed, "something changed on a full disk", 1.3 * LEASE)
+        await stage.never(changed, "something changed on a full disk", 1.5 * stage.lease)
         assert (await stage.page("/healthz")).status_code == 200
         disk.free()
 
