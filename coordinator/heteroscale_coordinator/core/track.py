@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from operator import lt
 from typing import NamedTuple
 
 from heteroscale.words import ScrapeQuality
@@ -38,28 +40,108 @@ class Point(NamedTuple):
     tbt_sum: float | None
     tbt_count: float | None
 
-    @property
-    def arrived(self) -> float | None:
-        """Requests that ever came: finished + aborted + running + waiting + transferring."""
-        if self.requests_finished is None or self.running is None or self.waiting is None:
-            return None
-        aborted, moving = self.requests_aborted or 0.0, self.transferring or 0.0
-        return self.requests_finished + aborted + self.running + self.waiting + moving
-
-    @property
-    def queued(self) -> float | None:
-        """Waiting + transferring."""
-        if self.waiting is None:
-            return None
-        return self.waiting + (self.transferring or 0.0)
-
 
 WIDTH = len(Point._fields)
 COUNTERS = ("generation_tokens", "prompt_tokens", "computed_prompt_tokens", "requests_finished")
+"""What may never fall: the fields of a point after its time."""
+_PLACES = {name: place for place, name in enumerate(Point._fields)}
+
+
+class Samples:
+    """Kept samples in a row, oldest first: whole points, or (cheaper) single values and columns.
+
+    Columns are the fields of a point and three sums: ``queued`` (waiting + transferring),
+    ``in_flight`` (that + running) and ``arrived`` (requests that ever came: finished + aborted +
+    in flight). Unknown is None in a point and NaN elsewhere; in a sum, what is not told of
+    transferring and aborted adds nothing.
+    """
+
+    __slots__ = ("_data", "times")
+
+    def __init__(self, data: array[float]) -> None:
+        self._data = data
+        self.times = data[::WIDTH]
+        """When the values were true."""
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def __iter__(self) -> Iterator[Point]:
+        return (self.point(index) for index in range(len(self)))
+
+    def point(self, index: int) -> Point:
+        """Return the sample at ``index``, from 0."""
+        at, *values = self._data[index * WIDTH : (index + 1) * WIDTH]
+        return Point(at, *(None if math.isnan(value) else value for value in values))
+
+    def value(self, column: str, index: int) -> float:
+        """Return one value of the sample at ``index``; -1 is the newest."""
+        place = _PLACES.get(column)
+        if place is not None:
+            return self._data[index * WIDTH + place]
+        return _SUMS[column](self._data, index * WIDTH)
+
+    def ends(self, column: str, first: int, last: int) -> tuple[float, float, float] | None:
+        """Return the first and the last known value between two samples, and the seconds between.
+
+        None when fewer than two are known.
+        """
+        low, high = self.value(column, first), self.value(column, last)
+        if math.isnan(low) or math.isnan(high):
+            values = self.column(column, first, last + 1)
+            known = [index for index, value in enumerate(values) if not math.isnan(value)]
+            if len(known) < 2:  # noqa: PLR2004 - two samples make a rise
+                return None
+            low, high = values[known[0]], values[known[-1]]
+            first, last = first + known[0], first + known[-1]
+        return low, high, self.times[last] - self.times[first]
+
+    def column(self, column: str, first: int, end: int) -> Sequence[float]:
+        """Return the values of the samples from ``first`` to before ``end``."""
+        place = _PLACES.get(column)
+        if place is not None:
+            return self._data[first * WIDTH + place : end * WIDTH : WIDTH]
+        reckon = _SUMS[column]
+        return [reckon(self._data, start) for start in range(first * WIDTH, end * WIDTH, WIDTH)]
+
+    def tells(self, column: str) -> bool:
+        """Return whether any sample knows ``column``."""
+        if not self.times:
+            return False
+        newest_tells = not math.isnan(self.value(column, -1))
+        return newest_tells or not all(map(math.isnan, self.column(column, 0, len(self))))
+
+
+def _or_zero(value: float) -> float:
+    return 0.0 if math.isnan(value) else value
+
+
+def _queued(row: array[float], start: int) -> float:
+    return row[start + _WAITING] + _or_zero(row[start + _MOVING])
+
+
+def _in_flight(row: array[float], start: int) -> float:
+    return _queued(row, start) + row[start + _RUNNING]
+
+
+def _arrived(row: array[float], start: int) -> float:
+    aborted, moving = _or_zero(row[start + _ABORTED]), _or_zero(row[start + _MOVING])
+    return row[start + _FINISHED] + aborted + row[start + _RUNNING] + row[start + _WAITING] + moving
+
+
+_FINISHED, _ABORTED, _RUNNING, _WAITING, _MOVING = (
+    _PLACES[name]
+    for name in ("requests_finished", "requests_aborted", "running", "waiting", "transferring")
+)
+_SUMS = {"queued": _queued, "in_flight": _in_flight, "arrived": _arrived}
 
 
 class Track:
-    """Samples of one engine, oldest first. Only scrapes of quality OK become points."""
+    """Samples of one engine, oldest first. Only scrapes of quality OK become points.
+
+    A counter that falls cuts off all that came before: agents remove resets, and one that slips
+    through must not become a rate.
+    """
 
     __slots__ = ("_data", "quality", "spacing")
 
@@ -75,6 +157,8 @@ class Track:
         if sample.quality is not ScrapeQuality.OK or (data and sample.at <= data[-WIDTH]):
             return
         row = _row(sample)
+        if data and any(map(lt, row[1 : 1 + len(COUNTERS)], data[1 - WIDTH :])):
+            del data[:]
         crowded = len(data) >= 2 * WIDTH and data[-WIDTH] - data[-2 * WIDTH] < self.spacing
         if crowded:
             data[-WIDTH:] = row
@@ -86,7 +170,7 @@ class Track:
     @property
     def newest(self) -> Point | None:
         """The newest point, or None when there is none."""
-        return self._point(len(self._data) - WIDTH) if self._data else None
+        return Samples(self._data[-WIDTH:]).point(0) if self._data else None
 
     def age(self, now: float) -> float | None:
         """Seconds since the newest point's values were true; None when there is none."""
@@ -97,25 +181,16 @@ class Track:
         age = self.age(now)
         return age is not None and age <= freshness
 
-    def window(self, now: float, length: float) -> list[Point]:
-        """Return the points of the last ``length`` seconds and the one before them, oldest first."""
-        data = self._data
-        first = len(data)
-        while first > 0:
-            first -= WIDTH
-            if data[first] <= now - length:
-                break
-        return [self._point(start) for start in range(first, len(data), WIDTH)]
+    def window(self, now: float, length: float) -> Samples:
+        """Return the samples of the last ``length`` seconds and the one before them."""
+        before = bisect_right(self._data[::WIDTH], now - length)
+        return Samples(self._data[max(0, before - 1) * WIDTH :])
 
     def __len__(self) -> int:
         return len(self._data) // WIDTH
 
     def __iter__(self) -> Iterator[Point]:
-        return (self._point(start) for start in range(0, len(self._data), WIDTH))
-
-    def _point(self, start: int) -> Point:
-        values = self._data[start : start + WIDTH]
-        return Point(values[0], *(None if value != value else value for value in values[1:]))  # noqa: PLR0124
+        return iter(Samples(self._data))
 
 
 def _row(sample: EngineSample) -> array[float]:

@@ -148,8 +148,9 @@ def forgotten_instance(instance_id: str) -> pb.Instance:
 
 def _tokens_per_second(role: Role, track: Track | None, now: float) -> float | None:
     """Return generated tokens/s; for prefill computed prompt tokens/s, the work it is there for."""
-    points = track.window(now, RATE_WINDOW_S) if track else []
-    prefill = role is Role.PREFILL
+    if track is None:
+        return None
+    points, prefill = track.window(now, RATE_WINDOW_S), role is Role.PREFILL
     counted = ((p.at, p.computed_prompt_tokens if prefill else p.generation_tokens) for p in points)
     known = [(at, value) for at, value in counted if value is not None]
     if len(known) < 2 or known[-1][0] <= known[0][0]:  # noqa: PLR2004 - a rate takes two points

@@ -10,7 +10,7 @@ import pytest
 from heteroscale.words import InstanceState, ScrapeQuality
 from heteroscale_coordinator.core.model import EngineSample
 from heteroscale_coordinator.core.policy import Member, ServiceView, observe_signals, track_spacing
-from heteroscale_coordinator.core.policy.windows import engine_of, usable
+from heteroscale_coordinator.core.policy.windows import engine_of
 from heteroscale_coordinator.core.spec import PolicySpec
 from heteroscale_coordinator.core.track import SLOTS, Track
 from tests.core.policy.build import (
@@ -125,7 +125,7 @@ def test_a_counter_that_fell_cuts_off_what_came_before() -> None:
     track = track_of(decoding(1000), heard_for=60)
     sample = EngineSample("", ScrapeQuality.OK, NOW + 5, generation_tokens=10.0, running=1.0)
     track.add(sample)
-    assert [point.at for point in usable(tuple(track))] == [NOW + 5]
+    assert [point.at for point in track] == [NOW + 5]
     engine = engine_of(Member(instance_of(D), track), SPEC, NOW + 5)
     assert engine.rate("generation_tokens", 15) is None
 

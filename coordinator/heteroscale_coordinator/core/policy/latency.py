@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isnan
 from typing import Literal
 
 from heteroscale.words import Role
@@ -15,7 +16,7 @@ from heteroscale_coordinator.core.model import Breach, PolicyMemory
 from heteroscale_coordinator.core.policy import signals
 from heteroscale_coordinator.core.policy.signals import Signals
 from heteroscale_coordinator.core.policy.view import ServiceView
-from heteroscale_coordinator.core.policy.windows import Engine
+from heteroscale_coordinator.core.policy.windows import Counter, Engine
 from heteroscale_coordinator.core.spec import ServiceSpec
 
 Kind = Literal["ttft", "tbt"]
@@ -79,8 +80,9 @@ def _mean(
 
 
 def _tells(engines: Sequence[Engine], kind: Kind) -> bool:
-    newest = [engine.points[-1] for engine in engines if engine.points]
-    return any(getattr(point, f"{kind}_count") is not None for point in newest)
+    column: Counter = "ttft_count" if kind == "ttft" else "tbt_count"
+    heard = (engine.samples for engine in engines if len(engine.samples))
+    return any(not isnan(samples.value(column, -1)) for samples in heard)
 
 
 def worst_breach(seen: Sequence[Latency], spec: ServiceSpec) -> Latency | None:

@@ -18,7 +18,6 @@ from heteroscale_coordinator.core.policy.windows import (
     Engine,
     Gauge,
     engine_of,
-    gauge_of,
 )
 
 Measure = Callable[[Engine], float | None]
@@ -93,7 +92,7 @@ def _quality(carrying: Sequence[Engine], heard: Sequence[Engine], idle: bool) ->
         return "ok"
     if heard:
         return "partial"
-    return "stale" if any(engine.points for engine in carrying) else "missing"
+    return "stale" if any(len(engine.samples) for engine in carrying) else "missing"
 
 
 def busy_counter(role: Role, engine: Engine) -> Counter:
@@ -104,7 +103,7 @@ def busy_counter(role: Role, engine: Engine) -> Counter:
     """
     if role is not Role.PREFILL:
         return "generation_tokens"
-    told = any(point.computed_prompt_tokens is not None for point in engine.points)
+    told = engine.samples.tells("computed_prompt_tokens")
     return "computed_prompt_tokens" if told else "prompt_tokens"
 
 
@@ -225,9 +224,7 @@ def _values(seen: RoleSignals, view: ServiceView) -> list[SignalValue]:
     short, long = policy.window_out, policy.window_in
     ttft, _ = mean_latency(engines, "ttft", short, long)
     tbt, _ = mean_latency(engines, "tbt", short, long)
-    usages = [
-        u for e in engines if e.fresh and (u := gauge_of(e.points[-1], "kv_usage")) is not None
-    ]
+    usages = [usage for e in engines if (usage := e.newest("kv_usage")) is not None]
     rows: list[tuple[str, float | None, str]] = [
         ("tps", total(engines, busy_rate(seen.role, short)), "tok/s"),
         ("arrival_rate", total(engines, rate_of("arrived", short)), "req/s"),
@@ -245,7 +242,7 @@ def _values(seen: RoleSignals, view: ServiceView) -> list[SignalValue]:
 
 
 def _newest(gauge: Gauge) -> Measure:
-    return lambda engine: gauge_of(engine.points[-1], gauge) if engine.fresh else None
+    return lambda engine: engine.newest(gauge)
 
 
 def _told(value: float | None, seen: RoleSignals) -> str:
