@@ -15,13 +15,14 @@ pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="module")]
 OBSERVED = 3.0
 """Seconds that a drain is watched not going on: twelve looks of the agent, a settle time passed six
 times over."""
+POLICY = {"windowIn": "2s", "windowOut": "1s", "cooldownIn": "1s", "observation": "120s"}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fleet]:
     how = layout(tmp_path_factory.mktemp("routers"), routers=2)
     async with fleet(how) as made:
-        await made.serve(prefill=(1, 1), decode=(1, 3), policy={"observation": "120s"})
+        await made.serve(prefill=(1, 1), decode=(1, 3), policy=POLICY)
         yield made
 
 
