@@ -148,6 +148,9 @@ class TestRanks:
         world.turn()
         assert world.state.instances["i-two"].state is S.FAILED, "one rank's word undoes nothing"
 
+    def test_a_rank_that_left_by_itself_fails_the_instance(self, world: World) -> None:
+        assert self.two(world, S.IN_SERVICE, S.TERMINATED).state is S.FAILED
+
     def test_a_live_rank_of_a_failed_instance_holds_its_gpus(self, world: World) -> None:
         self.two(world, S.FAILED, S.IN_SERVICE)
         draft = Draft(world.state, world.now, world._mint)

@@ -157,7 +157,8 @@ def settle(instance: Instance, now: float, message: str = "") -> Instance:
     """Return ``instance`` in the state that its ranks make together."""
     states = [rank.state for rank in instance.ranks]
     state = states[0]
-    if S.FAILED in states:
+    leaving = state in (S.DRAINING, S.TERMINATED)
+    if S.FAILED in states or (S.TERMINATED in states and not leaving):
         state = S.FAILED  # a lost rank fails the instance
     elif state is S.TERMINATED and any(s is not S.TERMINATED for s in states):
         state = S.DRAINING  # the other ranks are still being stopped

@@ -1,0 +1,1 @@
+"""How many agents' reports one coordinator takes in, beside a bare gRPC server."""
