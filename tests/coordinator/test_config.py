@@ -50,9 +50,7 @@ def test_defaults_are_the_cores_own() -> None:
 
 def test_a_document_is_read(tmp_path: Path) -> None:
     spec = load(written(tmp_path, WHOLE))
-    assert spec.rules == Rules(
-        tick=1.0, report_interval=0.5, silent_after=3.0, lost_after=20.0
-    )
+    assert spec.rules == Rules(tick=1.0, report_interval=0.5, silent_after=3.0, lost_after=20.0)
     assert (spec.cluster_id, spec.http.listen, spec.takeover_after) == ("lab", "", 4.0)
 
 

@@ -318,7 +318,7 @@ class TestSoftScaleIn:
     def test_what_is_on_its_way_back_is_not_taken_back_again(self, withdrawn: World) -> None:
         world = withdrawn
         world.send(ScaleService("r", "chat", {Role.DECODE: SPEC.roles[Role.DECODE].max}))
-        world._obey = lambda _: None  # type: ignore[method-assign]
+        world._obey = lambda command: None  # type: ignore[method-assign]  # noqa: ARG005
         seen = len(world.decisions)
         world.run(10)
         first, second = world.decisions[seen : seen + 2]
