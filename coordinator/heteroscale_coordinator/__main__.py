@@ -51,9 +51,6 @@ GRACE_S = 2.0
 GC_THRESHOLDS = (50_000, 20, 20)
 """A turn makes tens of thousands of tuples that die with it, none in a cycle; looking through a large
 fleet's objects for cycles every 700 of them took half of the time of reading reports."""
-SWITCH_S = 0.000_5
-"""SQLite gives the interpreter back at each row and gets it again after this long when reports flood
-in; with Python's 5 ms a commit of 250 rows took longer than a second, and the turn waited for it."""
 
 
 async def serve(spec: CoordinatorSpec, stop: asyncio.Event) -> None:
@@ -264,7 +261,6 @@ def run(argv: list[str]) -> int:
             return 0
         logs.configure(spec.log.level, spec.log.format)
         gc.set_threshold(*GC_THRESHOLDS)
-        sys.setswitchinterval(SWITCH_S)
         asyncio.run(_until_signalled(spec))
     except (DocumentError, ChannelError, StoreError, OSError) as error:
         print(f"heteroscale coordinator: {error}", file=sys.stderr)
