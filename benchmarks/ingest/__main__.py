@@ -56,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
 def plans_of(arguments: argparse.Namespace) -> Plans:
     """Return what the command line asks for."""
     if arguments.quick:
-        flat_out = Plan(streams=50, interval=0, warm=0.5, seconds=1.0, loads=1)
+        flat_out = Plan(streams=50, interval=0, warm=0.5, seconds=2.0, loads=1)
         small = Plan(streams=50, interval=0.5, warm=1.0, seconds=2.0, loads=1, probe_every=5)
         return Plans(flat_out, (small,), pairs=1, steady_pairs=1)
     sizes = [int(size) for size in arguments.streams.split(",")]

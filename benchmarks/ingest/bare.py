@@ -47,8 +47,10 @@ class BareService:
         context: grpc.aio.ServicerContext[Any, Any],
     ) -> None:
         read, write, count = context.read, context.write, self._reports.inc
-        await read()
+        hello = await read()
         await write(agent_pb2.ConnectResponse(welcome=agent_pb2.Welcome(epoch=1)))
+        await write(agent_pb2.ConnectResponse(ack=agent_pb2.Ack(sequence=hello.sequence)))
+        del hello
         while (message := await read()) is not grpc.aio.EOF:
             if message.WhichOneof("body") == "report":
                 read_out(message.report)

@@ -95,7 +95,12 @@ class AgentStream:
         self._call = self._connect()
 
     async def open(self) -> None:
-        """Greet, on a new call if this one has ended; return when welcomed. Raises when refused."""
+        """Greet, on a new call if this one has ended; return when hello and inventory are taken in.
+
+        Raises:
+            AioRpcError, StreamEndedError: refused, or ended.
+
+        """
         if self._call.done():
             self._call = self._connect()
         self._sequence = 1
@@ -105,6 +110,8 @@ class AgentStream:
             raise StreamEndedError("no welcome came first")
         if message.welcome.inventory_wanted:
             await self._call.write(self._voice.inventory(self._next()))
+        while (await self._read()).ack.sequence < self._sequence:
+            pass
         self._tally.connected += 1
 
     async def report(self) -> None:
