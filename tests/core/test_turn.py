@@ -315,10 +315,12 @@ class TestSoftScaleIn:
         assert all(world.state.instances[i].state is S.IN_SERVICE for i in out)
         assert any(d.action is Action.REINSTATE for d in world.decisions)
 
-    def test_what_is_on_its_way_back_is_not_taken_back_again(self, withdrawn: World) -> None:
+    def test_what_is_on_its_way_back_is_not_taken_back_again(
+        self, withdrawn: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         world = withdrawn
         world.send(ScaleService("r", "chat", {Role.DECODE: SPEC.roles[Role.DECODE].max}))
-        world._obey = lambda command: None  # type: ignore[method-assign]  # noqa: ARG005
+        monkeypatch.setattr(world, "_obey", lambda _: None)
         seen = len(world.decisions)
         world.run(10)
         first, second = world.decisions[seen : seen + 2]
