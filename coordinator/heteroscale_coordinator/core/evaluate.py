@@ -38,9 +38,12 @@ from heteroscale_coordinator.core.state import Agent
 
 def evaluate(draft: Draft, service: Service) -> None:
     """Decide for one service and write what follows into the draft."""
-    verdict = decide(view_of(draft, service))
+    view = view_of(draft, service)
+    verdict = decide(view)
     # Telemetry, so in place: while the policy is blind, leases of the withdrawn are left to end.
-    blind = verdict.bound_by == "coverage"
+    # A new coordinator that still waits for its fleet is not blind yet.
+    waiting = not (view.covered or view.launch_only)
+    blind = verdict.bound_by == "coverage" and not waiting
     (draft.state.unwatched.add if blind else draft.state.unwatched.discard)(service.name)
     decision = _decision(draft, service, verdict)
     if service.paused or service.spec.advisory or service.deleting:
