@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.ingest import table
-from benchmarks.ingest.figures import Figures, per_cpu_second, per_second
+from benchmarks.ingest.figures import Figures, Ratio, per_cpu_second, per_second
 from benchmarks.ingest.run import Plan, Say, measure
 from benchmarks.ingest.servers import Cores
 
@@ -43,8 +43,8 @@ def parser() -> argparse.ArgumentParser:
     add = result.add_argument
     add("--streams", default="1000,10000", help="steady sizes; the first is used flat out too")
     add("--seconds", type=float, default=20.0, help="window of a steady run; flat out a half of it")
-    add("--pairs", type=int, default=5, help="pairs flat out")
-    add("--steady-pairs", type=int, default=1, help="pairs of each steady size")
+    add("--pairs", type=int, default=5, help="pairs flat out; 0: none")
+    add("--steady-pairs", type=int, default=1, help="pairs of each steady size; 0: none")
     add("--interval", type=float, default=INTERVAL_S, help="seconds between a stream's reports")
     add("--loads", type=int, default=2, help="load processes")
     add("--per-connection", type=int, default=1, help="streams that share a connection")
@@ -91,11 +91,11 @@ async def bench(plans: Plans, cores: Cores, say: Say) -> dict[str, Any]:
     steady = [
         pair for p in plans.steady for pair in await _pairs(p, plans.steady_pairs, cores, say)
     ]
-    ratios = {
-        "received": per_second(flat_out),
-        "folded": per_second(flat_out, folded=True),
-        "per_cpu_second": per_cpu_second(flat_out),
-    }
+    ratios: dict[str, Ratio] = {}
+    if flat_out:
+        ratios["reports/s received"] = per_second(flat_out)
+        ratios["reports/s folded singly"] = per_second(flat_out, folded=True)
+        ratios["reports per CPU second"] = per_cpu_second(flat_out)
     print(table.text(flat_out, steady, ratios), flush=True)
     return {
         "cores": {"server": sorted(cores.server), "load": sorted(cores.load)},
@@ -103,7 +103,7 @@ async def bench(plans: Plans, cores: Cores, say: Say) -> dict[str, Any]:
         "flat_out": [[one.as_dict() for one in pair] for pair in flat_out],
         "steady": [[one.as_dict() for one in pair] for pair in steady],
         "ratios": {name: ratio.as_dict() for name, ratio in ratios.items()},
-        "goals": table.goals(steady, ratios["received"]),
+        "goals": [asdict(goal) for goal in table.goals(flat_out, steady)],
         "troubles": _troubles([*flat_out, *steady]),
     }
 
