@@ -69,10 +69,11 @@ async def test_window_deltas_of_a_replaced_report_are_added_to_the_newer() -> No
         return EngineSample("i-1", ScrapeQuality.OK, 1.0, ttft=latency, tbt=None)
 
     mailbox = Mailbox()
-    mailbox.report(ReportReceived("a", 1, 1, (engine((1, 2, 3), 6.0),)))
-    mailbox.report(ReportReceived("a", 1, 2, (engine((4,), 10.0),)))
+    mailbox.report(ReportReceived("a", 1, 1, (engine((1, 2, 3), 6.0),), received_at=7.0))
+    mailbox.report(ReportReceived("a", 1, 2, (engine((4,), 10.0),), received_at=8.0))
     (only,) = await events(mailbox)
     assert isinstance(only, ReportReceived)
+    assert (only.sequence, only.received_at) == (2, 7.0), "the first has waited longest"
     assert only.engines[0].ttft == LatencySample(10.0, 10.0, (5, 2, 3))
 
 
