@@ -22,8 +22,6 @@ from heteroscale_coordinator.core.model import (
 )
 from heteroscale_coordinator.core.state import State
 
-OURS = ("", "found")
-"""Origins of instances that agents may stop: launched by us, or found running with our tag."""
 _STOPPABLE = frozenset({InstanceState.IN_SERVICE, InstanceState.WARMING, InstanceState.WITHDRAWN})
 
 
@@ -122,7 +120,7 @@ def _delete(draft: Draft, service: Service) -> None:
     mine = [
         instance
         for instance in draft.instances_of(service.name)
-        if instance.state not in life.ENDED and instance.origin in OURS
+        if instance.state not in life.ENDED and instance.ours
     ]
     for instance in mine:
         if instance.state in _STOPPABLE and not draining(draft, instance):

@@ -8,7 +8,6 @@ from heteroscale.words import InstanceState, Role
 from heteroscale_coordinator.core import instance as life
 from heteroscale_coordinator.core.command import busy, issue
 from heteroscale_coordinator.core.draft import Draft
-from heteroscale_coordinator.core.duties import OURS
 from heteroscale_coordinator.core.events import (
     Answer,
     ApplyService,
@@ -143,7 +142,7 @@ def _drain(draft: Draft, wish: DrainInstance) -> None:
         raise _NoError(
             f"{wish.instance_id} is {instance.state}: only a running instance is drained"
         )
-    if instance.origin not in OURS:
+    if not instance.ours:
         raise _NoError(f"{wish.instance_id} belongs to {instance.origin}: it is stopped there")
     if busy(draft, instance):
         raise _NoError(f"{wish.instance_id} has an order under way; try again in a moment")
