@@ -76,6 +76,7 @@ class TestVerdict:
         [
             ({"failures": ["cut: broke off"]}, "1 requests failed"),
             ({"retried": 2}, "2 requests were retried"),
+            ({"unseen": 7}, "retries were not watched"),
             ({"withdrawn": 0}, "nothing was withdrawn"),
             ({"reinstated": 0}, "nothing was reinstated"),
             ({"requests": 0}, "no request was sent"),

@@ -58,6 +58,8 @@ class Recording:
     requests: int = 0
     failures: list[str] = field(default_factory=list)
     retried: int = 0
+    unseen: int = 0
+    """Passed requests that no engine noted: above zero, nobody watched for retries."""
     withdrawn: int = 0
     reinstated: int = 0
 
@@ -106,6 +108,8 @@ class Recording:
             found.append(f"{len(self.failures)} requests failed; the first: {self.failures[0]}")
         if self.retried:
             found.append(f"{self.retried} requests were retried")
+        if self.unseen:
+            found.append(f"retries were not watched: no engine noted {self.unseen} requests")
         if with_load and not self.requests:
             found.append("no request was sent")
         return found

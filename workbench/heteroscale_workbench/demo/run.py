@@ -159,6 +159,7 @@ class Demo:
         self.recording.requests = report.requests
         self.recording.failures = [f"{f.kind.value}: {f.reason}" for f in report.failures]
         self.recording.retried = report.retried_requests or 0
+        self.recording.unseen = report.unseen or 0
         unanswered = report.requests - report.passed - len(report.failures)
         self.recording.failures += ["never answered"] * unanswered
 
