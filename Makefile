@@ -37,10 +37,7 @@ test-fast: $(READY) ## Pure, contract and loopback tests
 	$(BIN)/python -m pytest -q -m "not process" -n 2 --dist loadfile $(ARGS)
 
 test-process: $(READY) ## Tests with real processes: outage, kill, stop, partition
-	@# Real processes on a shared machine: what fails must fail again, alone, to count.
-	$(BIN)/python -m pytest -q -m process $(ARGS) || { \
-	  echo "once more, only what failed:"; \
-	  $(BIN)/python -m pytest -q -m process --last-failed --last-failed-no-failures none $(ARGS); }
+	$(BIN)/python -m pytest -q -m process $(ARGS)
 
 check: $(READY) ## Everything that needs no run: ruff, mypy, import rules, protos
 	$(BIN)/ruff check $(SOURCES)

@@ -83,7 +83,7 @@ class AgentBody:
             self._gatekeeper,
             hands,
             gpu_count=lambda: len(eyes.inventory().gpus),
-            rng=rng if rng is not None else random.Random(),  # noqa: S311
+            rng=rng if rng is not None else random.Random(),  # noqa: S311 - draws ports
         )
         self._executor = Executor(self._registry, launcher, wall)
         self._epoch = journal.epoch

@@ -12,7 +12,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from heteroscale.channel import TlsFiles
-from heteroscale.documents import DocumentError, DocumentModel, Duration, Violation, read_file
+from heteroscale.documents import DocumentModel, Duration, read_one
 from heteroscale.words import Role
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$")]
@@ -213,8 +213,4 @@ def load(path: Path) -> AgentSpec:
         OSError: the file cannot be read.
 
     """
-    documents = read_file(path)
-    if len(documents) != 1:
-        text = f"one document of kind Agent is wanted, {len(documents)} are here"
-        raise DocumentError([Violation(str(path), 1, "", text)])
-    return documents[0].parse(AgentDocument).spec
+    return read_one(path, "Agent").parse(AgentDocument).spec

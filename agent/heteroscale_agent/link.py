@@ -84,7 +84,7 @@ class Link:
             connected = asyncio.Event()
             try:
                 await until(connected, self._patience)(self._one_session, connected)
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:  # noqa: BLE001 - one fault must not end the link
                 log.warning("stream lost; engines go on as they are", **said(error))
             await asyncio.sleep(random.uniform(pause / 10, pause))  # noqa: S311 - no secret
 

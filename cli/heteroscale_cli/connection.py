@@ -42,7 +42,7 @@ def seconds(text: str, option: str) -> float:
         value = float(plain)
     else:
         # pydantic comes with it: loaded only for what a plain number cannot say.
-        from heteroscale.documents.fields import parse_duration  # noqa: PLC0415
+        from heteroscale.documents.fields import parse_duration  # noqa: PLC0415 - only when needed: start-up is short
 
         try:
             value = parse_duration(text)

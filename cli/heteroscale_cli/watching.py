@@ -48,9 +48,9 @@ async def _lines(client: Client, service: str) -> None:
 
 async def _live(client: Client, service: str) -> None:
     from rich.console import Console  # noqa: PLC0415  (only a terminal needs rich)
-    from rich.live import Live  # noqa: PLC0415
+    from rich.live import Live  # noqa: PLC0415 - only when needed: start-up is short
 
-    from heteroscale_cli.screen import render  # noqa: PLC0415
+    from heteroscale_cli.screen import render  # noqa: PLC0415 - only when needed: start-up is short
 
     console, picture = Console(), Picture()
     with Live(

@@ -13,11 +13,9 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from heteroscale.channel import ChannelError, require_trust
 from heteroscale.documents import (
-    DocumentError,
     DocumentModel,
     Duration,
-    Violation,
-    read_file,
+    read_one,
 )
 from heteroscale_coordinator.core.rules import Rules
 from heteroscale_coordinator.edge.session import Limits
@@ -144,8 +142,4 @@ def load(path: Path) -> CoordinatorSpec:
         OSError: the file cannot be read.
 
     """
-    documents = read_file(path)
-    if len(documents) != 1:
-        text = f"one document of kind Coordinator is wanted, {len(documents)} are here"
-        raise DocumentError([Violation(str(path), 1, "", text)])
-    return documents[0].parse(CoordinatorDocument).spec
+    return read_one(path, "Coordinator").parse(CoordinatorDocument).spec

@@ -26,7 +26,7 @@ from heteroscale_coordinator.core.events import (
 from heteroscale_coordinator.core.model import Instance, Rank, RankFact, Verb
 from heteroscale_coordinator.core.spec import ServiceSpec
 from heteroscale_coordinator.core.step import renewals, step
-from tests.core.test_turn import SPEC, answer_to
+from tests.core.test_turn import SPEC, answer_to, until_withdrawn
 from tests.core.world import World
 
 
@@ -203,14 +203,7 @@ class TestEndpoints:
 class TestUnwatched:
     @pytest.fixture
     def observed(self, world: World) -> World:
-        world.traffic.arrivals = 18
-        world.run(400)
-        world.traffic.arrivals = 1
-        for _ in range(200):
-            world.run(5)
-            if world.instances(Role.DECODE, S.WITHDRAWN):
-                return world
-        pytest.fail("nothing was withdrawn")
+        return until_withdrawn(world)
 
     def test_a_paused_service_takes_back_what_it_watched(self, observed: World) -> None:
         out = observed.instances(Role.DECODE, S.WITHDRAWN)

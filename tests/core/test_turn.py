@@ -71,6 +71,18 @@ def removals(world: World) -> list[RemoveFromRouters]:
     return [effect for effect in changes.effects if isinstance(effect, RemoveFromRouters)]
 
 
+def until_withdrawn(world: World) -> World:
+    """Let a load come and go, until the soft scale-in that follows."""
+    world.traffic.arrivals = 18
+    world.run(400)
+    world.traffic.arrivals = 1
+    for _ in range(200):
+        world.run(5)
+        if world.instances(Role.DECODE, S.WITHDRAWN):
+            return world
+    pytest.fail("nothing was withdrawn")
+
+
 class TestFacts:
     def test_an_unknown_instance_is_adopted_as_a_fact(self, world: World) -> None:
         fact = RankFact("i-stranger", "chat", Role.DECODE, S.IN_SERVICE, 7, gpu_indices=(3,))
@@ -288,14 +300,7 @@ class TestWishes:
 class TestSoftScaleIn:
     @pytest.fixture
     def withdrawn(self, world: World) -> World:
-        world.traffic.arrivals = 18
-        world.run(400)
-        world.traffic.arrivals = 1
-        for _ in range(200):
-            world.run(5)
-            if world.instances(Role.DECODE, S.WITHDRAWN):
-                return world
-        pytest.fail("nothing was withdrawn")
+        return until_withdrawn(world)
 
     def test_it_is_observed_leased_and_then_drained(self, withdrawn: World) -> None:
         world = withdrawn

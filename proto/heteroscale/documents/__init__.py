@@ -11,6 +11,7 @@ from heteroscale.documents.reader import (
     Violation,
     read_documents,
     read_file,
+    read_one,
 )
 
 __all__ = [
@@ -23,4 +24,5 @@ __all__ = [
     "parse_duration",
     "read_documents",
     "read_file",
+    "read_one",
 ]

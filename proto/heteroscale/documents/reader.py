@@ -167,6 +167,21 @@ def read_file(path: FilePath) -> list[Document]:
     return read_documents(text, str(path))
 
 
+def read_one(path: FilePath, kind: str) -> Document:
+    """Read the one document of a file, of kind ``kind``: a process's own settings.
+
+    Raises:
+        DocumentError: as `read_file`, or there is not exactly one document.
+        OSError: the file cannot be read.
+
+    """
+    documents = read_file(path)
+    if len(documents) != 1:
+        text = f"one document of kind {kind} is wanted, {len(documents)} are here"
+        raise DocumentError([Violation(str(path), 1, "", text)])
+    return documents[0]
+
+
 def read_documents(text: str, file: str = "<input>") -> list[Document]:
     """Read every non-empty YAML document of ``text``.
 

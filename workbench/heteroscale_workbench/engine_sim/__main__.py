@@ -51,8 +51,13 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--bootstrap-port", type=int, default=8998, help="where a prefill hands out KV")
     add("--served-model-name", help="default: the profile's model")
-    profile = result.add_argument_group("what it imitates")
-    add = profile.add_argument
+    _imitation(result.add_argument_group("what it imitates"))
+    _watching(result.add_argument_group("end, watching, faults"))
+    return result
+
+
+def _imitation(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
     add("--profile", default="demo", help="name, YAML file or folder of tables (default: demo)")
     add("--gpu", help="GPU type of the profile (default: its first)")
     add("--model", default="Llama-3.1-8B", help="rows to read from a folder of tables")
@@ -80,8 +85,10 @@ def parser() -> argparse.ArgumentParser:
         default=300.0,
         help="seconds a prefill keeps KV that nobody fetches (default: 300)",
     )
-    rest = result.add_argument_group("end, watching, faults")
-    add = rest.add_argument
+
+
+def _watching(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
     add(
         "--shutdown-timeout",
         type=_not_negative,
@@ -104,7 +111,6 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help='let POST /_fault {"metrics": "hang"|…|null, "unhealthy": bool} switch faults',
     )
-    return result
 
 
 def settings_of(options: argparse.Namespace, profile: EngineProfile) -> Settings:

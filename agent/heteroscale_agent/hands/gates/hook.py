@@ -66,8 +66,8 @@ def _said(code: int | None) -> str:
     return "took too long, or could not be started" if code is None else f"exit code {code}"
 
 
-async def _run(command: tuple[str, ...], member: Member, timeout: float) -> int | None:  # noqa: ASYNC109
-    """Return the exit code, or None when it could not be started or took longer than ``timeout``."""
+async def _run(command: tuple[str, ...], member: Member, limit: float) -> int | None:
+    """Return the exit code, or None when it could not be started or took longer than ``limit``."""
     values = {
         "{instance_id}": member.instance_id,
         "{endpoint}": member.endpoint,
@@ -88,7 +88,7 @@ async def _run(command: tuple[str, ...], member: Member, timeout: float) -> int 
     except OSError:
         return None
     try:
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(limit):
             return await process.wait()
     except TimeoutError:
         return None
