@@ -14,6 +14,8 @@ from typing import Any
 
 from aiohttp import web
 
+BODY = web.RequestKey("body", dict[str, Any])
+
 
 @dataclass
 class SmallRouter:
@@ -82,7 +84,7 @@ class SmallRouter:
             if self.fault is not None:
                 return await self.fault(request)
             if request.can_read_body:
-                request["body"] = await request.json()
+                request[BODY] = await request.json()
             response = handler(request)
             if self.prompt:
                 self.work()
@@ -96,7 +98,7 @@ class SmallRouter:
         )
 
     def _add(self, request: web.Request) -> web.Response:
-        body = request["body"]
+        body = request[BODY]
         worker_id = self.ids.setdefault(body["url"], str(uuid.uuid4()))
         self.jobs[worker_id] = ("AddWorker", body)
         answer = {"status": "accepted", "worker_id": worker_id, "url": body["url"]}
