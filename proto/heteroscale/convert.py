@@ -16,6 +16,7 @@ from heteroscale.words import (
     GateState,
     GpuHealth,
     InstanceState,
+    NicDistance,
     Outcome,
     Role,
     ScrapeQuality,
@@ -31,6 +32,7 @@ _ENUMS = {
     GateState: (types_pb2.GateState, "GATE_STATE_"),
     ScrapeQuality: (agent_pb2.ScrapeQuality, "SCRAPE_QUALITY_"),
     GpuHealth: (agent_pb2.GpuHealth, "GPU_HEALTH_"),
+    NicDistance: (agent_pb2.NicDistance, "NIC_DISTANCE_"),
     Outcome: (agent_pb2.CommandResult.Outcome, "OUTCOME_"),
 }
 # Kinds keep tables of their own: words of two kinds may share a text ("unknown"), and so a hash.

@@ -79,6 +79,16 @@ class GpuHealth(StrEnum):
     ERROR = "error"
 
 
+class NicDistance(StrEnum):
+    """What lies between a GPU and a NIC, nearest first, in the words of ``nvidia-smi topo -m``."""
+
+    PIX = "pix"
+    PXB = "pxb"
+    PHB = "phb"
+    NODE = "node"
+    SYS = "sys"
+
+
 LATENCY_BOUNDS_MS: tuple[int, ...] = (
     *(1, 2, 5, 10, 20, 30, 40, 50, 75, 100, 150, 200, 300, 500, 750),
     *(1000, 1500, 2000, 3000, 5000, 10000, 20000, 60000),

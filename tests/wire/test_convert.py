@@ -22,6 +22,7 @@ ENUMS: list[tuple[type[StrEnum], object]] = [
     (words.GateState, types_pb2.GateState),
     (words.ScrapeQuality, agent_pb2.ScrapeQuality),
     (words.GpuHealth, agent_pb2.GpuHealth),
+    (words.NicDistance, agent_pb2.NicDistance),
     (words.Outcome, agent_pb2.CommandResult.Outcome),
 ]
 

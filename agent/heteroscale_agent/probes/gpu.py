@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import pynvml
 
 from heteroscale.words import GpuHealth
-from heteroscale_agent.model import Gpu, GpuReading
+from heteroscale_agent.model import Gpu, GpuProcess, GpuReading
 
 PCI_DEVICES = Path("/sys/bus/pci/devices")
 UNKNOWN_TYPE = "unknown"
@@ -164,7 +164,7 @@ def _read(handle: Any) -> GpuReading:
         temperature_celsius=_within(celsius, _MAX_CELSIUS),
         ecc_uncorrected=_within(ecc, _MAX_ECC),
         process_count=None if processes is None else len(processes),
-        pids=tuple(process.pid for process in processes or ()),
+        processes=tuple(GpuProcess(process.pid) for process in processes or ()),
     )
 
 

@@ -1,0 +1,102 @@
+"""The agent's settings: one YAML document of kind Agent, units in the names or written out.
+
+Everything has a sane default but the coordinator's address. What the agent may start is decided here
+and nowhere else: a command names a template, never a program.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import NonNegativeInt
+
+from heteroscale.documents import DocumentModel, Duration, read_one
+from heteroscale_agent.config.devices import GpuSettings, RdmaSettings
+from heteroscale_agent.config.engines import PortRange, Readiness, StaticEngine, Template
+from heteroscale_agent.config.fields import Name
+from heteroscale_agent.config.gates import Hook
+from heteroscale_agent.config.trust import TlsSettings
+
+__all__ = [
+    "AgentDocument",
+    "AgentSpec",
+    "GpuSettings",
+    "Hook",
+    "PortRange",
+    "RdmaSettings",
+    "Readiness",
+    "StaticEngine",
+    "Template",
+    "TlsSettings",
+    "load",
+]
+
+
+class AgentSpec(DocumentModel):
+    """What one agent sees, where it reports, and what it may do."""
+
+    coordinator: str
+    """host:port of the coordinator."""
+    state_dir: Path = Path("/var/lib/heteroscale-agent")
+    """Agent id, incarnation, journal. One agent per directory: it is locked."""
+    log_dir: Path | None = None
+    """Engines' log files; default `engines/` below the state directory."""
+    keep_logs: NonNegativeInt = 20
+    """Log files of this many ended instances are kept, the newest. Those of live ones always are, and
+    those of the last hour's ended ones, 64 at most."""
+    gate_dir: Path | None = None
+    """Where `file` gates may write; default `gates/` below the state directory."""
+    agent_id: str = ""
+    """Default: drawn once and kept in the state directory."""
+    cluster_id: str = ""
+    """Refuse coordinators of another cluster; empty accepts any."""
+    advertise_host: str = "127.0.0.1"
+    """Where routers and peers reach engines of this host."""
+    insecure: bool = False
+    """Dial beyond loopback without TLS."""
+    tls: TlsSettings = TlsSettings()
+    topology: dict[
+        Literal["s0", "s1", "s2", "logical_cluster", "physical_cluster", "vdc"], str
+    ] = {}
+    """Network domains of this host. HETEROSCALE_TOPOLOGY="s1=minipod-3,s2=pod-0" overrides."""
+    labels: dict[str, str] = {}
+    """Words of your own about this host; they travel with its inventory."""
+    reconnect_within: Duration = 30.0
+    """A lost coordinator is tried again later and later, at most so long apart; a fleet spreads over
+    it. Shorter finds a restarted coordinator sooner, before the leases of what is withdrawn end; ten
+    thousand agents need the 30s."""
+    sample_interval: Duration = 1.0
+    """How often probes run. Reports leave as often as the coordinator asks for."""
+    scrape_timeout: Duration = 2.0
+    """An engine that takes longer to show its metrics is stale."""
+    reconcile_interval: Duration = 2.0
+    """How often each gate is held against what its routers say."""
+    ports: PortRange = PortRange()
+    templates: dict[Name, Template] = {}
+    """What this agent may start, by name. Nothing else is ever started."""
+    hooks: dict[Name, Hook] = {}
+    """Commands that `hook` gates may run, by name."""
+    engines: tuple[StaticEngine, ...] = ()
+    """Engines that somebody else started: watched, never commanded."""
+    gpu: GpuSettings = GpuSettings()
+    rdma: RdmaSettings = RdmaSettings()
+
+
+class AgentDocument(DocumentModel):
+    """A whole YAML document of kind Agent."""
+
+    api_version: Literal["heteroscale/v1"]
+    kind: Literal["Agent"]
+    spec: AgentSpec
+
+
+def load(path: Path) -> AgentSpec:
+    """Read the one Agent document of ``path``.
+
+    Raises:
+        DocumentError: with file, line and field of everything that is wrong.
+        OSError: the file cannot be read.
+
+    """
+    return read_one(path, "Agent").parse(AgentDocument).spec

@@ -1,0 +1,87 @@
+"""Engines: what the agent may start, and what others started and it watches."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+
+from heteroscale.documents import DocumentModel, Duration
+from heteroscale.words import Role
+from heteroscale_agent.config.fields import EngineKind, Name, Port
+
+
+class PortRange(DocumentModel):
+    """Ports that templates draw from, both ends included. Ports in use are skipped."""
+
+    first: Port = 20000
+    """The lowest port."""
+    last: Port = 29999
+    """The highest port."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.first > self.last:
+            raise ValueError(f"first {self.first} is above last {self.last}")
+        return self
+
+
+class Readiness(DocumentModel):
+    """When a started engine counts as ready: HTTP 200 from this path."""
+
+    path: str = "/health"
+    """On the instance's first port."""
+    period: Duration = 1.0
+    """From one probe to the next."""
+    timeout: Duration = 2.0
+    """An answer that takes longer is none."""
+
+
+class Template(DocumentModel):
+    """One thing the agent may start.
+
+    `command` and `env` may use {port}, {bootstrap_port}, {port_3} … (drawn from `ports`), {host},
+    {instance_id}, {service}, {role}, {rank}, {rank_count}, {leader_host}, {gpus} (comma-separated
+    indices) and {parameter names listed in `parameters`}. There is no shell.
+    """
+
+    command: Annotated[tuple[str, ...], Field(min_length=1)]
+    """The program and its arguments."""
+    role: Role
+    """`prefill`, `decode`, `aggregated`, `attention` or `ffn`; a command for another is refused."""
+    engine: EngineKind = "vllm"
+    """Whose metric names it shows."""
+    gpus: PositiveInt = 1
+    """GPUs of one instance; the chosen ones stand in CUDA_VISIBLE_DEVICES."""
+    env: dict[str, str] = {}
+    """Added to the agent's own environment."""
+    parameters: dict[str, str] = {}
+    """Parameters a command may set, each with a regular expression its whole value must match."""
+    ports: PositiveInt = 2
+    """How many ports one instance draws: the first is {port}, the second {bootstrap_port}."""
+    readiness: Readiness = Readiness()
+    metrics_path: str = "/metrics"
+    """Where its metrics are, on its first port."""
+    user: str = ""
+    """The user to run as; empty: the agent's own."""
+    stop_waits_for_requests: bool = False
+    """The engine finishes what is in flight on TERM by itself."""
+
+
+class StaticEngine(DocumentModel):
+    """An engine that somebody else started here and the agent should watch."""
+
+    instance_id: Name
+    """A name that lasts, unlike any other in the cluster."""
+    service: Name
+    """The service it works for."""
+    role: Role
+    """What it does there."""
+    endpoint: str
+    """Where it serves, `http://host:port`."""
+    engine: EngineKind = "vllm"
+    """Whose metric names it shows."""
+    gpus: tuple[NonNegativeInt, ...] = ()
+    """Indices of the GPUs it holds; nothing else is launched on them."""
+    metrics_path: str = "/metrics"
+    """Where its metrics are."""
