@@ -98,9 +98,7 @@ def test_everything_a_healthy_gpu_says(nvml_library: Path, tmp_path: Path) -> No
         "temperature_celsius": 55,
         "ecc_uncorrected": 2,
         "process_count": 2,
-        "processes": [
-            {"pid": pid, "memory_bytes": None, "sm_percent": None} for pid in (101, 202)
-        ],
+        "processes": [{"pid": pid, "memory_bytes": None, "sm_percent": None} for pid in (101, 202)],
     }
 
 
