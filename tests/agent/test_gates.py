@@ -308,9 +308,9 @@ async def test_data_parallel_ranks_are_one_worker(router: SmallRouter) -> None:
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
-        (hangs, "no answer in 0.2 s"),
-        (drips, "no answer in 0.2 s"),
-        (floods, "longer than|no answer"),
+        (hangs, "no whole answer within 0.2 s"),
+        (drips, "no whole answer within 0.2 s"),
+        (floods, "bytes announced|more than|no whole answer"),
         (says("<html>"), "no JSON"),
         (says("[1]"), "no JSON object"),
         (says('{"workers": 5}'), "no list of workers"),

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-
-import httpx
+from http import HTTPStatus
 
 from heteroscale_agent.config import AgentSpec
 from heteroscale_agent.hands import gates, procfs
-from heteroscale_agent.hands.http import HttpError, client, exchange
+from heteroscale_agent.hands.http import Client, HttpError, client, exchange
 from heteroscale_agent.hands.port import Hands
 from heteroscale_agent.hands.process import HostProcesses
 
@@ -18,7 +17,7 @@ MAX_PROBE_BYTES = 64 * 1024
 class HttpProbe:
     """Ready is HTTP 200."""
 
-    def __init__(self, http: httpx.AsyncClient) -> None:
+    def __init__(self, http: Client) -> None:
         self._http = http
 
     async def ready(self, url: str, deadline: float) -> bool:
@@ -29,18 +28,16 @@ class HttpProbe:
             )
         except HttpError:
             return False
-        return status == httpx.codes.OK
+        return status == HTTPStatus.OK
 
     async def close(self) -> None:
-        """Close connections."""
-        await self._http.aclose()
+        """Do nothing: no connection is kept."""
 
 
 def host_hands(spec: AgentSpec, clock: Callable[[], float]) -> Hands:
     """Return the hands that ``spec`` describes."""
     log_dir = spec.log_dir or spec.state_dir / "engines"
     gate_dir = spec.gate_dir or spec.state_dir / "gates"
-    # One client for all: each brings a TLS context of its own, which is more than a megabyte.
     http = client()
     return Hands(
         processes=HostProcesses(log_dir, home=spec.state_dir),

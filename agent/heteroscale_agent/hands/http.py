@@ -1,4 +1,4 @@
-"""HTTP as the agent speaks it: a deadline over the whole exchange, and a limit on what is read."""
+"""HTTP as the agent's hands speak it: JSON out and in; see `heteroscale_agent.exchange`."""
 
 from __future__ import annotations
 
@@ -6,27 +6,33 @@ import asyncio
 import json
 from typing import Any
 
-import httpx
+from heteroscale_agent.exchange import ExchangeError
+from heteroscale_agent.exchange import exchange as exchange_bytes
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
 """A router's list of ten thousand workers is about 4 MB."""
+MAX_AT_ONCE = 64
+"""Exchanges under way at the same time; more wait for their turn, and that counts."""
 
 
 class HttpError(RuntimeError):
     """The exchange failed, or the answer is no use; the text says how, without the address."""
 
 
-def client() -> httpx.AsyncClient:
-    """Return a client for hosts of the cluster: no proxies, no redirects, few idle connections."""
-    return httpx.AsyncClient(
-        trust_env=False,
-        follow_redirects=False,
-        limits=httpx.Limits(max_connections=64, max_keepalive_connections=8),
-    )
+class Client:
+    """What all exchanges of the agent's hands share: how many may be under way at once."""
+
+    def __init__(self, at_once: int = MAX_AT_ONCE) -> None:
+        self.turn = asyncio.Semaphore(at_once)
+
+
+def client() -> Client:
+    """Return a client for hosts of the cluster."""
+    return Client()
 
 
 async def exchange(
-    http: httpx.AsyncClient,
+    http: Client,
     method: str,
     url: str,
     *,
@@ -40,29 +46,27 @@ async def exchange(
         HttpError: unreachable, too slow, or the body is longer than ``limit``.
 
     """
+    told = b"" if body is None else json.dumps(body).encode()
+    headers = [("Accept", "*/*"), *([("Content-Type", "application/json")] if told else [])]
     try:
-        async with asyncio.timeout(deadline):
-            request = http.build_request(
-                method, url, json=body if body is not None else None, timeout=deadline
+        async with asyncio.timeout(deadline), http.turn:
+            return await exchange_bytes(
+                method, url, deadline=deadline, limit=limit, headers=headers, body=told
             )
-            response = await http.send(request, stream=True)
-            try:
-                return response.status_code, await _read(response, limit)
-            finally:
-                await response.aclose()
     except TimeoutError:
-        raise HttpError(f"no answer in {deadline:g} s") from None
-    except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, ValueError) as error:
-        raise HttpError(str(error) or type(error).__name__) from error
+        raise HttpError(f"no whole answer within {deadline:g} s") from None
+    except ExchangeError as error:
+        raise HttpError(str(error)) from error
 
 
-async def _read(response: httpx.Response, limit: int) -> bytes:
-    parts = bytearray()
-    async for part in response.aiter_bytes():
-        parts += part
-        if len(parts) > limit:
-            raise HttpError(f"an answer longer than {limit} bytes")
-    return bytes(parts)
+def succeeded(status: int) -> bool:
+    """Return whether an HTTP status says that it was done."""
+    return status // 100 == 2  # noqa: PLR2004 - 2xx
+
+
+def refused(status: int) -> bool:
+    """Return whether an HTTP status says that the asker is wrong."""
+    return status // 100 == 4  # noqa: PLR2004 - 4xx
 
 
 def parse_object(data: bytes) -> dict[str, Any]:

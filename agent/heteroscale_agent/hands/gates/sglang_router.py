@@ -18,14 +18,22 @@ import asyncio
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
-import httpx
-
 from heteroscale.words import Role
+from heteroscale_agent.exchange import ExchangeError, split
 from heteroscale_agent.hands.gates.port import Member, View
-from heteroscale_agent.hands.http import HttpError, client, exchange, parse_object
+from heteroscale_agent.hands.http import (
+    Client,
+    HttpError,
+    client,
+    exchange,
+    parse_object,
+    refused,
+    succeeded,
+)
 
 DEADLINE = 3.0
 """Seconds for one request to a router."""
@@ -65,7 +73,7 @@ class SglangRouterGate:
         self,
         clock: Callable[[], float],
         *,
-        http: httpx.AsyncClient | None = None,
+        http: Client | None = None,
         deadline: float = DEADLINE,
     ) -> None:
         self._clock = clock
@@ -84,11 +92,9 @@ class SglangRouterGate:
             return f"gate sglang-router needs 1 to {MAX_ROUTERS} routers, not {len(routers)}"
         for router in routers:
             try:
-                url = httpx.URL(router)
-            except (httpx.InvalidURL, ValueError):
-                return f"router {router!r} is no URL"
-            if url.scheme not in ("http", "https") or not url.host:
-                return f"router {router!r} is no http:// or https:// URL"
+                split(router)
+            except ExchangeError as error:
+                return f"router {error}"
         return ""
 
     async def reconcile(self, member: Member, *, wanted_in: bool) -> View:
@@ -106,8 +112,7 @@ class SglangRouterGate:
         return View(places, "; ".join(silent)[:400])
 
     async def close(self) -> None:
-        """Close connections; workers stay where they are."""
-        await self._http.aclose()
+        """Do nothing: no connection is kept, and workers stay where they are."""
 
     async def _one(
         self, router: str, member: Member, *, wanted_in: bool, urgent: bool
@@ -152,12 +157,12 @@ class SglangRouterGate:
         if job.worker_id:
             url = f"{router}/workers/{quote(job.worker_id, safe='')}"
             status, data = await self._ask("GET", url)
-            if status == httpx.codes.OK:
+            if status == HTTPStatus.OK:
                 told = parse_object(data).get("job_status")
                 state = told.get("status") if isinstance(told, dict) else None
                 if state in ("pending", "processing"):
                     return False
-            elif status != httpx.codes.NOT_FOUND:
+            elif status != HTTPStatus.NOT_FOUND:
                 raise HttpError(f"HTTP {status} for a worker")
         elif self._clock() - job.asked_at < BLIND_PATIENCE:
             return False
@@ -166,7 +171,7 @@ class SglangRouterGate:
 
     async def _list(self, router: str) -> list[dict[str, Any]]:
         status, data = await self._ask("GET", f"{router}/workers")
-        if status != httpx.codes.OK:
+        if status != HTTPStatus.OK:
             raise HttpError(f"HTTP {status} for /workers")
         workers = parse_object(data).get("workers")
         if not isinstance(workers, list) or not all(isinstance(w, dict) for w in workers):
@@ -186,10 +191,9 @@ class SglangRouterGate:
         job = _Job("", self._clock())
         self._jobs[router, member.endpoint] = job
         status, data = await self._ask("POST", f"{router}/workers", body)
-        if not httpx.codes.is_success(status):
+        if not succeeded(status):
             self._jobs.pop((router, member.endpoint), None)
-            refused = httpx.codes.is_client_error(status)
-            kind = _AdditionRefusedError if refused else HttpError
+            kind = _AdditionRefusedError if refused(status) else HttpError
             raise kind(f"HTTP {status} to an addition: {_excerpt(data)}")
         job.worker_id = str(parse_object(data).get("worker_id", ""))
 
@@ -198,9 +202,9 @@ class SglangRouterGate:
             raise HttpError("/workers holds a worker without an id")
         url = f"{router}/workers/{quote(worker_id, safe='')}"
         status, data = await self._ask("DELETE", url)
-        if httpx.codes.is_success(status):
+        if succeeded(status):
             self._jobs[router, member.endpoint] = _Job(worker_id, self._clock())
-        elif status != httpx.codes.NOT_FOUND:
+        elif status != HTTPStatus.NOT_FOUND:
             raise HttpError(f"HTTP {status} to a removal: {_excerpt(data)}")
 
     async def _ask(self, method: str, url: str, body: object = None) -> tuple[int, bytes]:
