@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 SOURCES := agent coordinator scheduler_adapters workbench cli proto tests benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-process check format proto bench-ingest clean
+.PHONY: help setup demo test test-fast test-process check format proto bench-ingest bench-agent clean
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ proto: $(READY) ## Generate the wire code again after a .proto has changed
 
 bench-ingest: $(READY) ## 1,000 and 10,000 agent streams beside a bare gRPC server
 	$(BIN)/python -m benchmarks.ingest $(ARGS)
+
+bench-agent: $(READY) ## An agent's CPU and memory beside prometheus-node-exporter
+	$(BIN)/python -m benchmarks.agent $(ARGS)
 
 clean: ## Remove what make has made
 	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

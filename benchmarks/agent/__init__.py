@@ -1,0 +1,1 @@
+"""What an agent costs its host, beside prometheus-node-exporter."""
