@@ -1,23 +1,29 @@
 """Prometheus text, read cheaply: lines are chosen by family name, and each series is parsed once.
 
 An engine's answer is 50-85 KB, of which a tenth is of use, and from scrape to scrape nothing in it
-changes but the values. So only wanted lines are looked at, what stands before the value is parsed
-by prometheus_client when it is first seen, and is remembered.
+changes but the values. So only wanted lines are looked at, and what stands before the value is
+parsed when it is first seen, and is remembered. prometheus_client would parse it too, but brings an
+HTTP server, a registry and three megabytes into the process; tests hold us to what it says.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from sys import intern
 from typing import NamedTuple
-
-from prometheus_client.parser import text_string_to_metric_families
 
 MAX_CHOSEN_CHARS = 512 * 1024
 """More text than this about the wanted families is no engine's: it is refused, not parsed."""
 
-MAX_REMEMBERED = 20_000
-"""Series remembered per engine kind; an endpoint that invents new labels cannot fill the memory."""
+MAX_REMEMBERED = 4_000
+"""Series remembered per engine kind, and as many again that were not seen since those are full: so what
+is shown stays, and neither engines that are gone nor one that invents new labels fill the memory."""
+
+
+_LABEL = re.compile(r'[ \t]*([a-zA-Z_][a-zA-Z0-9_]*)[ \t]*=[ \t]*"((?:[^"\\]|\\.)*)"[ \t]*(,|$)')
+_ESCAPED = re.compile(r"\\(.)")
+_UNESCAPED = {"n": "\n", "\\": "\\", '"': '"'}
 
 
 class Sample(NamedTuple):
@@ -26,6 +32,9 @@ class Sample(NamedTuple):
     labels: Mapping[str, str]
     value: float
 
+
+_Series = tuple[str, Mapping[str, str]]
+"""A full name, and labels."""
 
 Samples = Mapping[str, Sequence[Sample]]
 """Samples by their full name, such as `vllm:inter_token_latency_seconds_bucket`."""
@@ -44,7 +53,8 @@ class FamilyFilter:
         family = rf"(?:{choice})(?:_total|_bucket|_sum|_count)?(?=[ {{\t])"
         # A series as far as its labels go, then the value; a timestamp may follow.
         self._line = re.compile(rf"^({family}[ \t]*(?:{{.*}})?)[ \t]*(.*)$", re.MULTILINE)
-        self._known: dict[str, tuple[str, Mapping[str, str]]] = {}
+        self._known: dict[str, _Series] = {}
+        self._earlier: dict[str, _Series] = {}
 
     def samples(self, text: str) -> Samples:
         """Return the wanted samples of `text`; empty when it has none.
@@ -58,7 +68,7 @@ class FamilyFilter:
             raise MetricsTextError(f"more than {MAX_CHOSEN_CHARS} characters of wanted series")
         found: dict[str, list[Sample]] = {}
         for head, tail in chosen:
-            name, labels = self._known.get(head) or self._parse(head)
+            name, labels = self._known.get(head) or self._remember(head)
             try:
                 value = float(tail.split(None, 1)[0])
             except (ValueError, IndexError):
@@ -66,13 +76,43 @@ class FamilyFilter:
             found.setdefault(name, []).append(Sample(labels, value))
         return found
 
-    def _parse(self, head: str) -> tuple[str, Mapping[str, str]]:
-        try:
-            (family,) = text_string_to_metric_families(f"{head} 0\n")
-            (sample,) = family.samples
-        except (ValueError, IndexError, KeyError, TypeError, AttributeError) as error:
-            raise MetricsTextError(f"malformed series {head[:200]!r}: {error}") from error
+    @property
+    def remembered(self) -> int:
+        """Return how many series are kept in mind."""
+        return len(self._known) + len(self._earlier)
+
+    def _remember(self, head: str) -> _Series:
+        series = self._earlier.get(head) or _parse(head)
         if len(self._known) >= MAX_REMEMBERED:
-            self._known.clear()
-        parsed = self._known[head] = (sample.name, sample.labels)
-        return parsed
+            self._earlier, self._known = self._known, {}
+        self._known[head] = series
+        return series
+
+
+def _parse(head: str) -> _Series:
+    name, brace, rest = head.partition("{")
+    labels = _labels(rest.removesuffix("}")) if brace else {}
+    if labels is None:
+        raise MetricsTextError(f"malformed series {head[:200]!r}")
+    return name.rstrip(), labels
+
+
+def _labels(text: str) -> dict[str, str] | None:
+    """Return the labels of what stands between the braces; None when it is malformed."""
+    text = text.rstrip(" \t")
+    labels: dict[str, str] = {}
+    place = 0
+    while place < len(text):
+        found = _LABEL.match(text, place)
+        if found is None or found[1] in labels:
+            return None
+        value = _ESCAPED.sub(_unescape, found[2]) if "\\" in found[2] else found[2]
+        # Hundreds of series share the same few words.
+        labels[intern(found[1])] = intern(value)
+        place = found.end()
+    return labels
+
+
+def _unescape(found: re.Match[str]) -> str:
+    # Any other character after a backslash stays as it is, backslash and all.
+    return _UNESCAPED.get(found[1], found[0])
