@@ -12,13 +12,11 @@ import os
 import signal
 import sys
 import time
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as installed_version
 from pathlib import Path
 
 import structlog
 
-from heteroscale import logs
+from heteroscale import __version__, logs
 from heteroscale.channel import ChannelError, require_trust
 from heteroscale.documents import DocumentError
 from heteroscale_agent.body import AgentBody
@@ -36,14 +34,6 @@ log = structlog.get_logger("agent")
 
 USAGE, FAILED = 2, 1
 _MISTAKES = (DocumentError, ChannelError, IdentityError, JournalError, TopologyError, OSError)
-
-
-def version() -> str:
-    """Return the installed version of heteroscale."""
-    try:
-        return installed_version("heteroscale")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 class Pace:
@@ -88,7 +78,7 @@ async def serve(spec: AgentSpec, identity: Identity) -> None:
         spec.insecure,
         spec.cluster_id,
         spec.advertise_host,
-        version(),
+        __version__,
     )
     wiring = Wiring(settings, identity, eyes, body, outbox, time.monotonic, pace.wanted)
     link = Link(wiring, Patience(max_backoff=spec.reconnect_within))

@@ -12,6 +12,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Generic, Self, TypeVar
 
 import structlog
@@ -169,13 +170,14 @@ class HostEyes:
         if sources:
             await asyncio.wait(sources, timeout=self._spec.sample_interval * _PATIENCE)
         report = self._report(self._clock())
-        self._history.append(report)
+        # A hello tells of engines and routers alone: two minutes of devices would be a megabyte.
+        self._history.append(replace(report, gpus=(), nics=()))
         while self._history[0].sampled_at < report.sampled_at - HISTORY_SECONDS:
             self._history.popleft()
         return report
 
     def history(self) -> list[Report]:
-        """Return the samples of the last 120 s, oldest first."""
+        """Return what engines and routers said in the last 120 s, oldest first."""
         return list(self._history)
 
     def _report(self, now: float) -> Report:

@@ -55,7 +55,7 @@ class Eyes(Protocol):
         ...
 
     def history(self) -> list[Report]:
-        """Return the samples of the last 120 s, oldest first."""
+        """Return the samples of the last 120 s, oldest first; GPUs and NICs are left out."""
         ...
 
 

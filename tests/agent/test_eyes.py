@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,7 @@ async def test_counters_gauges_and_intervals(
     assert engine.requests_finished is None
     assert second.nics[0].sent_octets == 100
     assert second.host.memory_used_bytes
-    assert eyes.history() == [first, second]
+    assert eyes.history() == [replace(one, gpus=(), nics=()) for one in (first, second)]
 
 
 async def test_a_hanging_engine_delays_nobody(
