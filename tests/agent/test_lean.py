@@ -8,7 +8,17 @@ from tests.agent.stub_process import run_script
 
 HEAVY = (
     *("typer", "click", "rich", "pygments", "attr", "numpy", "sqlalchemy", "alembic", "aiohttp"),
-    *("httpx", "requests", "urllib3", "prometheus_client", "heteroscale_coordinator"),
+    *(
+        "psutil",
+        "importlib.metadata",
+        "email",
+        "zipfile",
+        "httpx",
+        "requests",
+        "urllib3",
+        "prometheus_client",
+        "heteroscale_coordinator",
+    ),
     *("heteroscale_workbench", "heteroscale_cli", "http.server", "unittest", "sqlite3"),
 )
 
