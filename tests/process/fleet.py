@@ -17,6 +17,7 @@ from heteroscale.v1 import operator_pb2
 from heteroscale.words import InstanceState, Role
 from heteroscale_workbench.cluster.local import Host, Layout, LocalCluster, until
 from heteroscale_workbench.cluster.operator import Operator
+from heteroscale_workbench.cluster.processes import Part
 from heteroscale_workbench.demo.profile import SERVICE, DemoProfile
 from heteroscale_workbench.load import Arrival, LoadOptions, LoadRun
 
@@ -167,7 +168,9 @@ class Fleet:
     def tails(self) -> str:
         """Return the last log lines of every part, for a failing test's eyes."""
         parts = [self.cluster.coordinator, *self.cluster.agents.values()]
-        return "\n".join(f"--- {part.name}\n{part.tail(12)}" for part in parts)
+        logs = sorted(self.cluster.directory.glob("*/state/engines/*.log"))
+        engines = [Part(log.stem, (), log) for log in logs]
+        return "\n".join(f"--- {part.name}\n{part.tail(12)}" for part in [*parts, *engines])
 
 
 @contextlib.asynccontextmanager

@@ -1,8 +1,8 @@
 """Starts and stops a real sglang-router as a child process, for the demo and for tests.
 
-How it is set: prefill/decode mode with no worker at the start (gates add and remove them), retries
-off (a retry would hide a lost request), circuit breaker off and health checks patient (a slow worker
-is not a dead one). See the workbench's README for how that router behaves.
+How it is set: prefill/decode mode, or plain for aggregated engines, with no worker at the start (gates
+add and remove them), retries off (a retry would hide a lost request), circuit breaker off and health
+checks patient (a slow worker is not a dead one). See the workbench's README for how that router behaves.
 """
 
 from __future__ import annotations
@@ -71,6 +71,7 @@ class Router:
         log: file that its output is appended to; None throws it away.
         retries: False disables them; True is for tests that must see one.
         health_interval: seconds between its health checks; three failures take a worker out.
+        disaggregated: prefill and decode workers; False: workers that do both.
         extra: more arguments for its command line.
 
     """
@@ -85,6 +86,7 @@ class Router:
         log: Path | None = None,
         retries: bool = False,
         health_interval: int = 5,
+        disaggregated: bool = True,
         extra: Sequence[str] = (),
     ) -> None:
         self.host = host
@@ -94,6 +96,7 @@ class Router:
         self._log = log
         self._retries = retries
         self._health_interval = health_interval
+        self._disaggregated = disaggregated
         self._extra = tuple(extra)
         self._process: asyncio.subprocess.Process | None = None
 
@@ -111,7 +114,7 @@ class Router:
     def command(self) -> list[str]:
         """Return the command line it is started with."""
         flags = [
-            *("--host", self.host, "--port", str(self.port), "--pd-disaggregation"),
+            *("--host", self.host, "--port", str(self.port)),
             *_policy_flags(self._policy),
             "--disable-circuit-breaker",
             *("--prometheus-host", self.host, "--prometheus-port", str(self.metrics_port)),
@@ -120,6 +123,8 @@ class Router:
             *("--health-check-timeout-secs", "5", "--health-failure-threshold", "3"),
             *("--shutdown-grace-period-secs", "1", "--log-level", "warn"),
         ]
+        if self._disaggregated:
+            flags.append("--pd-disaggregation")
         if not self._retries:
             flags.append("--disable-retries")
         return [sys.executable, "-m", "sglang_router.launch_router", *flags, *self._extra]

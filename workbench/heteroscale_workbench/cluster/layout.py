@@ -46,6 +46,8 @@ class Layout:
     rules: Rules = field(default_factory=Rules)
     engine_startup: float = 1.0
     routers: int = 1
+    disaggregated: bool = True
+    """Whether the routers serve prefill and decode workers, or workers that do both."""
     flavour: str = "sglang"
     engine_options: Sequence[str] = ()
     """More arguments for every engine-sim."""

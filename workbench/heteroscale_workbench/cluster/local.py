@@ -47,7 +47,11 @@ class LocalCluster:
         self.coordinator = self._coordinator()
         self.agents = {host.name: self._agent(host) for host in layout.hosts}
         self.routers = [
-            Router(log=self.directory / f"router-{i}.log", policy="round_robin")
+            Router(
+                log=self.directory / f"router-{i}.log",
+                policy="round_robin",
+                disaggregated=layout.disaggregated,
+            )
             for i in range(layout.routers)
         ]
         self.wires = {host.name: Wire(self.port) for host in layout.hosts if layout.wires}
@@ -122,23 +126,31 @@ class LocalCluster:
         await until(there, READY_TIMEOUT, f"{number} agents connected")
 
     def engine_processes(self) -> dict[str, psutil.Process]:
-        """Return the engines' processes by instance id, whoever launched them."""
+        """Return the engines' processes by instance id, whoever launched them.
+
+        Of an engine of several processes it is the leader, where that still runs.
+        """
         found: dict[str, psutil.Process] = {}
         mark = str(self.directory)
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
                 environ = process.environ()
                 instance = environ.get("HETEROSCALE_INSTANCE_ID")
-                if instance and environ.get("HETEROSCALE_SEEN_DIR", "").startswith(mark):
+                if not instance or not environ.get("HETEROSCALE_SEEN_DIR", "").startswith(mark):
+                    continue
+                if instance not in found or os.getsid(process.pid) == process.pid:
                     found[instance] = process
         return found
 
     def _kill_engines(self) -> None:
-        engines = self.engine_processes().values()
-        for process in engines:
+        doomed: list[psutil.Process] = []
+        for leader in self.engine_processes().values():
+            with contextlib.suppress(psutil.Error):
+                doomed += [leader, *leader.children(recursive=True)]
+        for process in doomed:
             with contextlib.suppress(psutil.Error):
                 process.send_signal(signal.SIGKILL)
-        psutil.wait_procs(list(engines), timeout=5)
+        psutil.wait_procs(doomed, timeout=5)
 
     # ---- parts ---------------------------------------------------------------------------------
 
