@@ -70,6 +70,32 @@ def test_sglang_under_load() -> None:
     assert seen.time_to_first_token.counts[0] == 59
 
 
+def test_llamacpp_under_load() -> None:
+    seen = scrape("llamacpp", fixture("llamacpp-11434-loaded"))
+    assert (seen.running, seen.waiting, seen.in_flight) == (4, 2, 6)
+    assert seen.generation_tokens == 90
+    # Its own counter leaves the cached ones out.
+    assert (seen.prompt_tokens, seen.computed_prompt_tokens) == (23 + 9, 23)
+    # What it does not show is unknown.
+    assert (seen.requests_finished, seen.requests_aborted, seen.transferring) == (None, None, None)
+    assert (seen.kv_usage, seen.time_to_first_token, seen.time_between_tokens) == (None,) * 3
+
+
+def test_old_llamacpp_shows_kv_usage_and_no_cached_tokens() -> None:
+    seen = scrape(
+        "llamacpp",
+        """
+llamacpp:prompt_tokens_total 23
+llamacpp:tokens_predicted_total 90
+llamacpp:kv_cache_usage_ratio 0.25
+llamacpp:requests_processing 1
+llamacpp:requests_deferred 0
+""",
+    )
+    assert (seen.prompt_tokens, seen.computed_prompt_tokens) == (23, 23)
+    assert seen.kv_usage == 0.25
+
+
 def test_old_vllm_names() -> None:
     seen = scrape(
         "vllm",

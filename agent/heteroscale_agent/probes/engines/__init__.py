@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from heteroscale_agent.probes.engines.base import EngineMapping
+from heteroscale_agent.probes.engines.llamacpp import LLAMACPP
 from heteroscale_agent.probes.engines.sglang import SGLANG
 from heteroscale_agent.probes.engines.vllm import VLLM
 
-MAPPINGS: Mapping[str, EngineMapping] = MappingProxyType({m.name: m for m in (VLLM, SGLANG)})
+MAPPINGS: Mapping[str, EngineMapping] = MappingProxyType(
+    {m.name: m for m in (VLLM, SGLANG, LLAMACPP)}
+)
 """Every engine the agent can read, by the name that templates and configurations use."""

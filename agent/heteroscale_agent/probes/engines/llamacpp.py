@@ -1,0 +1,27 @@
+"""llama.cpp's server with `--metrics` (names of 2024 to build 11434, tools/server/README.md).
+
+It shows no histogram and counts no requests: latency and requests finished are unknown, and so is
+KV usage since 2025. Its token counters grow when a request ends, not token by token. Its prompt
+counter leaves out what came from the cache, which newer builds count beside it.
+"""
+
+from __future__ import annotations
+
+from heteroscale_agent.probes.engines.base import EngineMapping, Quantity, series
+
+_COMPUTED = series("llamacpp:prompt_tokens")
+
+LLAMACPP = EngineMapping(
+    name="llamacpp",
+    generation_tokens=(Quantity((series("llamacpp:tokens_predicted"),)),),
+    prompt_tokens=(Quantity((_COMPUTED,), optional=(series("llamacpp:prompt_tokens_cached"),)),),
+    computed_prompt_tokens=(Quantity((_COMPUTED,)),),
+    requests_finished=(),
+    requests_aborted=(),
+    running=(Quantity((series("llamacpp:requests_processing"),)),),
+    waiting=(Quantity((series("llamacpp:requests_deferred"),)),),
+    transferring=(),
+    kv_usage=series("llamacpp:kv_cache_usage_ratio"),
+    time_to_first_token=series(),
+    time_between_tokens=series(),
+)
