@@ -92,7 +92,7 @@ llamacpp:requests_processing 1
 llamacpp:requests_deferred 0
 """,
     )
-    assert (seen.prompt_tokens, seen.computed_prompt_tokens) == (23, 23)
+    assert (seen.prompt_tokens, seen.computed_prompt_tokens) == (None, 23)
     assert seen.kv_usage == 0.25
 
 

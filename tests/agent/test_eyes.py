@@ -236,14 +236,30 @@ async def test_an_unknown_engine_is_missing(
     clock: HandClock, tmp_path: Path, servers: tuple[MetricsServer, MetricsServer]
 ) -> None:
     async with opened(clock, tmp_path) as eyes:
-        eyes.set_targets([target("a", servers[0], "llamacpp")])
+        eyes.set_targets([target("a", servers[0], "teapot")])
         servers[0].says(engine_text(1))
         await eyes.sample()
         state = eyes.engine("a")
     assert state is not None
     assert (state.quality, state.message) == (
         ScrapeQuality.MISSING,
-        "no mapping for engine 'llamacpp'",
+        "no mapping for engine 'teapot'",
+    )
+
+
+async def test_an_engine_started_without_metrics_is_told_how(
+    clock: HandClock, tmp_path: Path, servers: tuple[MetricsServer, MetricsServer]
+) -> None:
+    body = '{"error":{"code":501,"message":"This server does not support metrics endpoint."}}'
+    servers[0].reply = answer(body, content_type="application/json", status="501 Not Implemented")
+    async with opened(clock, tmp_path) as eyes:
+        eyes.set_targets([target("a", servers[0], "llamacpp")])
+        await eyes.sample()
+        state = eyes.engine("a")
+    assert state is not None
+    assert state.quality is ScrapeQuality.MISSING
+    assert state.message == (
+        "HTTP status 501: llama-server shows its metrics only when it is started with --metrics"
     )
 
 

@@ -8,7 +8,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from heteroscale.documents import DocumentModel, Duration
 from heteroscale.words import Role
-from heteroscale_agent.config.fields import EngineKind, Name, Port
+from heteroscale_agent.config.fields import EngineKind, Name, Port, usual_metrics_path
 
 
 class PortRange(DocumentModel):
@@ -60,8 +60,9 @@ class Template(DocumentModel):
     ports: PositiveInt = 2
     """How many ports one instance draws: the first is {port}, the second {bootstrap_port}."""
     readiness: Readiness = Readiness()
-    metrics_path: str = "/metrics"
-    """Where its metrics are, on its first port."""
+    metrics_path: str = Field(default_factory=usual_metrics_path)
+    """Where its metrics are, on its first port. Default `/metrics`, with `tensorrt-llm`
+    `/prometheus/metrics`."""
     user: str = ""
     """The user to run as; empty: the agent's own."""
     stop_waits_for_requests: bool = False
@@ -83,5 +84,5 @@ class StaticEngine(DocumentModel):
     """Whose metric names it shows."""
     gpus: tuple[NonNegativeInt, ...] = ()
     """Indices of the GPUs it holds; nothing else is launched on them."""
-    metrics_path: str = "/metrics"
-    """Where its metrics are."""
+    metrics_path: str = Field(default_factory=usual_metrics_path)
+    """Where its metrics are. Default `/metrics`, with `tensorrt-llm` `/prometheus/metrics`."""

@@ -20,7 +20,11 @@ class FetchError(Exception):
 
 
 class ContentError(FetchError):
-    """There was an answer, and it is not what was asked for."""
+    """There was an answer, and it is not what was asked for; ``status`` when that is why."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 async def get_text(
@@ -61,7 +65,7 @@ def _check(response: h11.Response, content_types: tuple[str, ...]) -> None:
         bytes(name).decode("latin-1"): value.decode("latin-1") for name, value in response.headers
     }
     if response.status_code != _OK:
-        raise ContentError(f"HTTP status {response.status_code}")
+        raise ContentError(f"HTTP status {response.status_code}", response.status_code)
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind and kind not in content_types:
         raise ContentError(f"content type {kind[:80]!r}")

@@ -70,10 +70,11 @@ class EngineWatch:
             text = await get_text(target.url, deadline=self._timeout)
             scrape = read(_mapping(target.engine), text, target.model_name)
         except (ContentError, MetricsTextError, UnknownEngineError) as error:
-            self._failed(ScrapeQuality.MISSING, str(error))
+            self._failed(ScrapeQuality.MISSING, _explained(error, target.engine))
         except FetchError as error:
             known = self._good is not None
-            self._failed(ScrapeQuality.STALE if known else ScrapeQuality.MISSING, str(error))
+            quality = ScrapeQuality.STALE if known else ScrapeQuality.MISSING
+            self._failed(quality, str(error), unreachable=True)
         except Exception as error:  # noqa: BLE001 - no answer, however odd, may blind the agent
             self._failed(ScrapeQuality.MISSING, repr(error))
         else:
@@ -81,9 +82,11 @@ class EngineWatch:
             self._sampler.fold(scrape, began)
             self.state = EngineState(target.instance_id, ScrapeQuality.OK, began, scrape)
 
-    def _failed(self, quality: ScrapeQuality, message: str) -> None:
+    def _failed(self, quality: ScrapeQuality, message: str, *, unreachable: bool = False) -> None:
         before = self.state
-        if before.quality is ScrapeQuality.OK:
+        # An engine that is still starting does not answer; one that answers wrongly needs a person.
+        answered = quality is ScrapeQuality.MISSING and message != before.message
+        if before.quality is ScrapeQuality.OK or (answered and not unreachable):
             log.warning("scrape failed", instance_id=before.instance_id, error=message)
         values = self._good if quality is ScrapeQuality.STALE else None
         self.state = EngineState(
@@ -96,3 +99,10 @@ def _mapping(engine: str) -> EngineMapping:
     if mapping is None:
         raise UnknownEngineError(f"no mapping for engine {engine!r}")
     return mapping
+
+
+def _explained(error: Exception, engine: str) -> str:
+    """Return the error, with what the engine means by it where its mapping says."""
+    mapping, status = MAPPINGS.get(engine), getattr(error, "status", None)
+    meaning = mapping.refusals.get(status) if mapping and status else None
+    return f"{error}: {meaning}" if meaning else str(error)
