@@ -61,6 +61,11 @@ class BlockingSource(Generic[Value]):
         self._value_at = 0.0
         self._failed = False
 
+    @property
+    def busy(self) -> bool:
+        """Whether the last read is still under way."""
+        return self._reading is not None and not self._reading.done()
+
     def start(self) -> asyncio.Future[Value]:
         """Begin to read, unless the last read is still under way."""
         self._collect()
@@ -150,9 +155,7 @@ class HostEyes:
         for instance_id, target in wanted.items():
             watch = self._watches.get(instance_id)
             if watch is None:
-                self._watches[instance_id] = EngineWatch(
-                    target, self._clock, self._spec.scrape_timeout
-                )
+                self._watches[instance_id] = self._watch(target)
             else:
                 watch.target = target
 
@@ -163,18 +166,27 @@ class HostEyes:
 
     async def sample(self) -> Report:
         """Take one sample of everything within half an interval; what is late is left behind."""
-        sources: list[asyncio.Future[Any]] = [
-            source.start() for source in (self._gpus, self._nics) if source is not None
-        ]
-        sources += [watch.start() for watch in self._watches.values()]
-        if sources:
-            await asyncio.wait(sources, timeout=self._spec.sample_interval * _PATIENCE)
+        await self._look(self._spec.sample_interval * _PATIENCE)
         report = self._report(self._clock())
         # A hello tells of engines and routers alone: two minutes of devices would be a megabyte.
         self._history.append(replace(report, gpus=(), nics=()))
         while self._history[0].sampled_at < report.sampled_at - HISTORY_SECONDS:
             self._history.popleft()
         return report
+
+    async def _look(self, patience: float) -> None:
+        """Ask every source, and give those asked just now `patience` seconds to answer."""
+        devices = [source for source in (self._gpus, self._nics) if source is not None]
+        # What is still at the question before has had its time: it delays no sample but its first.
+        idle = [source for source in (*devices, *self._watches.values()) if not source.busy]
+        asked: list[asyncio.Future[Any]] = [source.start() for source in idle]
+        if asked:
+            await asyncio.wait(asked, timeout=patience)
+        else:
+            await asyncio.sleep(0)
+
+    def _watch(self, target: ScrapeTarget) -> EngineWatch:
+        return EngineWatch(target, self._clock, self._spec.scrape_timeout)
 
     def history(self) -> list[Report]:
         """Return what engines and routers said in the last 120 s, oldest first."""

@@ -39,6 +39,11 @@ class EngineWatch:
             target.instance_id, ScrapeQuality.MISSING, clock(), EngineScrape(), "not scraped yet"
         )
 
+    @property
+    def busy(self) -> bool:
+        """Whether a scrape is under way."""
+        return self._task is not None and not self._task.done()
+
     def start(self) -> asyncio.Task[None]:
         """Begin a scrape, unless one is under way."""
         if self._task is None or self._task.done():
@@ -67,7 +72,7 @@ class EngineWatch:
         began = self._clock()
         target = self.target
         try:
-            text = await get_text(target.url, deadline=self._timeout)
+            text = await self._text(target.url)
             scrape = read(_mapping(target.engine), text, target.model_name)
         except (ContentError, MetricsTextError, UnknownEngineError) as error:
             self._failed(ScrapeQuality.MISSING, _explained(error, target.engine))
@@ -81,6 +86,9 @@ class EngineWatch:
             self._good = scrape
             self._sampler.fold(scrape, began)
             self.state = EngineState(target.instance_id, ScrapeQuality.OK, began, scrape)
+
+    async def _text(self, url: str) -> str:
+        return await get_text(url, deadline=self._timeout)
 
     def _failed(self, quality: ScrapeQuality, message: str, *, unreachable: bool = False) -> None:
         before = self.state
