@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from itertools import compress
 from typing import Any, Generic, Self, TypeVar
 
 import structlog
@@ -60,6 +61,8 @@ class BlockingSource(Generic[Value]):
         self._value: Value | None = None
         self._value_at = 0.0
         self._failed = False
+        self.took = 0.0
+        """Seconds of the last read, failed or not."""
 
     @property
     def busy(self) -> bool:
@@ -72,12 +75,16 @@ class BlockingSource(Generic[Value]):
         if self._reading is None:
             self._began = self._clock()
             self._reading = self._worker.call(self._read)
+            self._reading.add_done_callback(self._note_end)
         return self._reading
 
     def latest(self, oldest: float) -> Value | None:
         """Return what was last read, if that was begun at or after `oldest`."""
         self._collect()
         return self._value if self._value is not None and self._value_at >= oldest else None
+
+    def _note_end(self, _: asyncio.Future[Value]) -> None:
+        self.took = self._clock() - self._began
 
     def _collect(self) -> None:
         if self._reading is None or not self._reading.done():
@@ -175,13 +182,15 @@ class HostEyes:
         return report
 
     async def _look(self, patience: float) -> None:
-        """Ask every source, and give those asked just now `patience` seconds to answer."""
+        """Ask every source that is not still at it; wait for those that answer within `patience` (s)."""
         devices = [source for source in (self._gpus, self._nics) if source is not None]
-        # What is still at the question before has had its time: it delays no sample but its first.
         idle = [source for source in (*devices, *self._watches.values()) if not source.busy]
+        # What was slow the last time is asked as well, but not waited for: it delays one sample, not
+        # each, and the next one has its answer.
+        prompt = [source.took <= patience for source in idle]
         asked: list[asyncio.Future[Any]] = [source.start() for source in idle]
-        if asked:
-            await asyncio.wait(asked, timeout=patience)
+        if awaited := list(compress(asked, prompt)):
+            await asyncio.wait(awaited, timeout=patience)
         else:
             await asyncio.sleep(0)
 

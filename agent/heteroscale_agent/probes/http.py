@@ -5,6 +5,7 @@ from __future__ import annotations
 import h11
 
 from heteroscale_agent.exchange import ExchangeError, TooLargeError, exchange
+from heteroscale_agent.names import NAMES, Names
 
 MAX_BYTES = 8 * 1024 * 1024
 """A hundred times what the largest engine says."""
@@ -33,6 +34,7 @@ async def get_text(
     deadline: float,
     max_bytes: int = MAX_BYTES,
     content_types: tuple[str, ...] = METRICS_TYPES,
+    names: Names = NAMES,
 ) -> str:
     """Return the body of `url` as text, read whole within `deadline` seconds.
 
@@ -49,6 +51,7 @@ async def get_text(
             limit=max_bytes,
             headers=_HEADERS,
             judge=lambda response: _check(response, content_types),
+            names=names,
         )
         return body.decode()
     except TooLargeError as error:

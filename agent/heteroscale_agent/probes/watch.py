@@ -35,6 +35,8 @@ class EngineWatch:
         self._sampler = EngineSampler()
         self._task: asyncio.Task[None] | None = None
         self._good: EngineScrape | None = None
+        self.took = 0.0
+        """Seconds of the last scrape, failed or not."""
         self.state = EngineState(
             target.instance_id, ScrapeQuality.MISSING, clock(), EngineScrape(), "not scraped yet"
         )
@@ -86,6 +88,7 @@ class EngineWatch:
             self._good = scrape
             self._sampler.fold(scrape, began)
             self.state = EngineState(target.instance_id, ScrapeQuality.OK, began, scrape)
+        self.took = self._clock() - began
 
     async def _text(self, url: str) -> str:
         return await get_text(url, deadline=self._timeout)
