@@ -13,7 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from heteroscale_agent.probes.engines.text import MAX_REMEMBERED, FamilyFilter, MetricsTextError
 
 FIXTURES = sorted((Path(__file__).parent / "fixtures").glob("*.txt"))
-KEYS = st.from_regex(r"[a-zA-Z_][a-zA-Z0-9_]{0,9}", fullmatch=True)
+# Names that begin with two underscores are Prometheus' own.
+KEYS = st.from_regex(r"_?[a-zA-Z][a-zA-Z0-9_]{0,9}", fullmatch=True)
 VALUES = st.text(st.characters(exclude_characters="\n\r", codec="utf-8") | st.just("\n"))
 
 
@@ -24,7 +25,7 @@ def escaped(value: str) -> str:
 def oracle(text: str) -> dict[str, list[tuple[dict[str, str], float]]]:
     found: dict[str, list[tuple[dict[str, str], float]]] = {}
     for sample in chain.from_iterable(f.samples for f in text_string_to_metric_families(text)):
-        found.setdefault(sample.name, []).append((sample.labels, sample.value))
+        found.setdefault(sample.name, []).append((sample.labels, float(sample.value)))
     return found
 
 
