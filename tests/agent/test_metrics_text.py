@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from itertools import chain
 from pathlib import Path
 
@@ -24,6 +25,8 @@ def escaped(value: str) -> str:
 
 def oracle(text: str) -> dict[str, list[tuple[dict[str, str], float]]]:
     found: dict[str, list[tuple[dict[str, str], float]]] = {}
+    # Without its comments: a declared counter would be called `…_total`, whatever the line says.
+    text = "".join(line for line in io.StringIO(text, newline="\n") if not line.startswith("#"))
     for sample in chain.from_iterable(f.samples for f in text_string_to_metric_families(text)):
         found.setdefault(sample.name, []).append((sample.labels, float(sample.value)))
     return found
