@@ -87,7 +87,12 @@ async def serve(spec: AgentSpec, identity: Identity) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     await body.start()
-    log.info("started", agent=identity.agent_id, incarnation=identity.incarnation)
+    log.info(
+        "started",
+        agent=identity.agent_id,
+        incarnation=identity.incarnation,
+        version=__version__,
+    )
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [
@@ -109,9 +114,11 @@ def parser() -> argparse.ArgumentParser:
         prog="heteroscale agent",
         description="The sidecar of a GPU host: it reports GPUs, RDMA ports and engines to the "
         "coordinator, and carries out its commands. It starts only what its configuration names.",
-        epilog="The configuration is a YAML document of kind Agent; see docs/agent.md.",
+        epilog="The configuration is a YAML document of kind Agent; see docs/agent.md. What of this "
+        "host can be read, reached and done: heteroscale-agent doctor.",
     )
     result.add_argument("verb", nargs="?", choices=("run", "check"), default="run")
+    result.add_argument("--version", action="version", version=f"heteroscale {__version__}")
     result.add_argument("-c", "--config", type=Path, required=True, help="the Agent document")
     result.add_argument("--coordinator", help="host:port; overrides the document")
     result.add_argument("--state-dir", type=Path, help="overrides the document")
@@ -144,6 +151,10 @@ def run(argv: list[str]) -> int:
     """Run ``heteroscale agent …`` and return the exit status."""
     # Engines are started by fork; gRPC's handlers for it would hang them (design: spawn, not fork).
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+    if argv[:1] == ["doctor"]:
+        from heteroscale_agent.doctor import command  # noqa: PLC0415  (an agent never needs it)
+
+        return command.run(argv[1:])
     arguments = parser().parse_args(argv)
     logs.configure(arguments.log_level, arguments.log_format)
     try:

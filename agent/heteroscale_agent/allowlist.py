@@ -22,6 +22,14 @@ _GROUP = re.compile(r"[A-Za-z0-9@._=/:-]{0,128}")
 _FIELD = re.compile(r"\{([a-z_][a-z0-9_]*)\}")
 MAX_RANKS = 1024
 
+FIELD_NAMES = frozenset(
+    {
+        *("host", "instance_id", "service", "role", "rank", "rank_count", "leader_host", "gpus"),
+        *("port", "bootstrap_port"),
+    }
+)
+"""What every template may use besides its parameters and {port_1} …; see `order`."""
+
 
 class RefusedError(Exception):
     """A command is not carried out and nothing has changed; the text says why."""
@@ -157,6 +165,11 @@ def order(template: Template, record: Record, host: str) -> Order:
         env={**env, "CUDA_DEVICE_ORDER": "PCI_BUS_ID", **carries},
         user=template.user,
     )
+
+
+def fields_of(text: str) -> frozenset[str]:
+    """Return the names that ``text`` wants filled in."""
+    return frozenset(_FIELD.findall(text))
 
 
 def _fill(text: str, values: Mapping[str, str]) -> str:

@@ -100,6 +100,15 @@ class StateDirectory:
         token = secrets.token_hex(8)
         return Identity(agent_id, incarnation, token, boot_id, socket.gethostname())
 
+    def kept_id(self) -> str:
+        """Return the id that was drawn or given before; empty when there was none.
+
+        Raises:
+            IdentityError: the file is damaged or cannot be read.
+
+        """
+        return self._read()[0]
+
     def _read(self) -> tuple[str, int]:
         """Return the kept id and the last incarnation; empty and 0 when this is the first start."""
         path = self.path / _FILE

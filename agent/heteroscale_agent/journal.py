@@ -14,22 +14,25 @@ import os
 import threading
 import zlib
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
-from heteroscale_agent.ledger import Entry, Intent, Ledger
+from heteroscale import __version__
+from heteroscale_agent.ledger import FORMAT, Entry, Intent, Ledger, format_entry
 from heteroscale_agent.model import CommandResult
 
 _log = structlog.get_logger(__name__)
 
+FILE = "journal.jsonl"
 COMPACT_AFTER_LINES = 2000
 Write = Callable[[int, bytes], int]
 Sync = Callable[[int], None]
 
 
 class JournalError(RuntimeError):
-    """The journal cannot be written or opened; nothing may be done that it should tell of."""
+    """The journal cannot be written, opened or read; nothing may be done that it should tell of."""
 
 
 class Journal:
@@ -48,7 +51,7 @@ class Journal:
         write: Write = os.write,
         sync: Sync = os.fsync,
     ) -> None:
-        self._path = folder / "journal.jsonl"
+        self._path = folder / FILE
         self._wall = wall
         self._write, self._sync = write, sync
         self._io = threading.Lock()
@@ -56,7 +59,7 @@ class Journal:
         self._ledger = Ledger()
         self._backlog: list[Entry] = []
         self._lines = 0
-        self._suspect = False
+        self._suspect = self._signed = False
         self.damaged_lines = 0
         """Lines in the middle of the file that could not be read and were left out."""
         try:
@@ -66,6 +69,9 @@ class Journal:
             self._replay()
         except OSError as error:
             raise JournalError(f"cannot open {self._path}: {error}") from error
+        except JournalError:
+            self.close()
+            raise
 
     # ---- reading ----
 
@@ -171,10 +177,14 @@ class Journal:
                 # The backlog was counted before: the file made from memory has it.
                 self._backlog.clear()
             entries = [*self._backlog, *fresh]
+            if entries and not self._signed:
+                # First, so that a release that cannot read the rest knows it before it tries.
+                entries.insert(0, format_entry())
             if entries:
                 _write_all(self._write, self._fd, _encode(entries))
                 self._sync(self._fd)
                 self._lines += 1
+                self._signed = True
         except OSError as error:
             self._suspect = True
             raise JournalError(f"{error.strerror or error} ({self._path})") from error
@@ -197,33 +207,81 @@ class Journal:
             raise
         os.close(self._fd)
         self._fd, self._lines, self._suspect = fd, 0, False
+        self._signed = True
 
     def _replay(self) -> None:
         data = self._path.read_bytes()
-        good = 0
-        for line in data.splitlines(keepends=True):
-            good += len(line)
-            entries = _decode(line)
-            if entries is None:
-                if good == len(data):
-                    # Torn by a crash in mid-write: nobody was told of it, so it never was.
-                    good -= len(line)
-                    break
-                self.damaged_lines += 1
-                continue
-            self._fold_checked(entries)
-            self._lines += 1
+        self._ledger, read = _fold_file(data)
+        if (too_new := _too_new(self._path, self._ledger)) is not None:
+            # Before anything is cut off: what cannot be read here may be whole to its own release.
+            raise too_new
+        self._lines, self.damaged_lines = read.lines, read.damaged
         if self.damaged_lines:
             _log.error("journal.damaged", path=str(self._path), lines=self.damaged_lines)
-        if good < len(data):
-            os.ftruncate(self._fd, good)
+        if read.good < len(data):
+            os.ftruncate(self._fd, read.good)
             self._sync(self._fd)
 
-    def _fold_checked(self, entries: list[Entry]) -> None:
-        try:
-            self._fold(entries)
-        except (KeyError, TypeError, ValueError):
-            self.damaged_lines += 1
+
+def peek(folder: Path) -> tuple[Ledger, int]:
+    """Return what the journal of a state directory says, and how many lines are damaged.
+
+    For those who only look: takes no lock, and mends nothing.
+
+    Raises:
+        OSError: it cannot be read.
+        JournalError: a newer release has written it.
+
+    """
+    path = folder / FILE
+    ledger, read = _fold_file(path.read_bytes())
+    if (too_new := _too_new(path, ledger)) is not None:
+        raise too_new
+    return ledger, read.damaged
+
+
+@dataclass(slots=True)
+class _Read:
+    """How a file was read: its whole lines, those that could not be read, and octets that are good."""
+
+    lines: int = 0
+    damaged: int = 0
+    good: int = 0
+
+
+def _fold_file(data: bytes) -> tuple[Ledger, _Read]:
+    ledger, read = Ledger(), _Read()
+    for line in data.splitlines(keepends=True):
+        entries = _decode(line)
+        if entries is None and read.good + len(line) == len(data):
+            # Torn by a crash in mid-write: nobody was told of it, so it never was.
+            break
+        read.good += len(line)
+        if entries is None:
+            read.damaged += 1
+            continue
+        read.damaged += not _fold_all(ledger, entries)
+        read.lines += 1
+    return ledger, read
+
+
+def _fold_all(ledger: Ledger, entries: list[Entry]) -> bool:
+    try:
+        for entry in entries:
+            ledger.apply(entry)
+    except (KeyError, TypeError, ValueError):
+        return False
+    return True
+
+
+def _too_new(path: Path, ledger: Ledger) -> JournalError | None:
+    if ledger.format <= FORMAT:
+        return None
+    return JournalError(
+        f"{path} was written by heteroscale {ledger.release or 'of a later release'} in format "
+        f"{ledger.format}; this is {__version__}, which reads up to {FORMAT}: install that release "
+        "again, or move the file away (running engines are then adopted from what they carry)"
+    )
 
 
 def _lock(path: Path) -> int:

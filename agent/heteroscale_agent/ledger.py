@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from heteroscale import __version__
 from heteroscale.words import Outcome
 from heteroscale_agent.model import CommandResult
 
@@ -28,6 +29,17 @@ class Intent:
     verb: str
     keep_until: float
     """Wall clock, seconds since 1970: an answer must be found at least until then."""
+
+
+FORMAT = 1
+"""What this release writes and the newest that it reads. It grows only when a release before could
+not do right by what is written; a new field or a new kind of entry, which older ones pass over, is no
+reason. A file that does not say has format 1."""
+
+
+def format_entry() -> Entry:
+    """Return the entry that says how the file is written, and by which release."""
+    return {"k": "format", "format": FORMAT, "release": __version__}
 
 
 def epoch_entry(epoch: int) -> Entry:
@@ -81,6 +93,10 @@ def pruned_entry(instance_ids: list[str]) -> Entry:
 class Ledger:
     """The state that entries add up to. Raises KeyError, TypeError or ValueError for nonsense."""
 
+    format: int = 0
+    """The newest format that an entry spoke of; 0: none did."""
+    release: str = ""
+    """Who wrote that, for a person."""
     epoch: int = 0
     intents: dict[str, Intent] = field(default_factory=dict)
     """Commands without any answer yet."""
@@ -94,6 +110,7 @@ class Ledger:
     def apply(self, entry: Entry) -> None:
         """Fold one entry in; kinds of a newer version are passed over."""
         handlers: dict[str, Callable[[Entry], None]] = {
+            "format": self._format,
             "epoch": self._epoch,
             "intent": self._intent,
             "result": self._result,
@@ -109,6 +126,7 @@ class Ledger:
 
     def snapshot(self, wall: float) -> Iterator[Entry]:
         """Yield entries that rebuild this state, without answers that nobody can ask for."""
+        yield format_entry()
         yield epoch_entry(self.epoch)
         for intent in self.intents.values():
             yield intent_entry(intent)
@@ -129,6 +147,11 @@ class Ledger:
         for command_id in [c for c, keep in self.keep.items() if keep <= wall and c not in waiting]:
             self.keep.pop(command_id, None)
             self.answers.pop(command_id, None)
+
+    def _format(self, entry: Entry) -> None:
+        number = int(entry["format"])
+        if number >= self.format:
+            self.format, self.release = number, str(entry.get("release", ""))
 
     def _epoch(self, entry: Entry) -> None:
         self.epoch = max(self.epoch, int(entry["epoch"]))

@@ -24,6 +24,7 @@ OWN_COMMANDS = frozenset(
 
 DESCRIPTIONS = {
     "agent": "Run the agent of this host (sees, says, does).",
+    "doctor": "Say what of this host can be read, reached and done.",
     "coordinator": "Run the coordinator (decides).",
     "schema": "Print the JSON Schema of what people write.",
     "engine-sim": "Serve completions like a real engine, without a GPU.",

@@ -6,6 +6,7 @@ from dataclasses import replace
 from itertools import product
 
 import pytest
+from pydantic import ValidationError
 
 from heteroscale.words import GateState, InstanceState, Role, WithdrawReason
 from heteroscale_agent.hands.gates.port import View
@@ -131,3 +132,15 @@ def test_a_drain_is_leased_until_term() -> None:
 def test_a_member_of_a_gate_carries_its_second_port() -> None:
     member = record(launch=launch(role=Role.PREFILL)).member
     assert (member.role, member.bootstrap_port) == (Role.PREFILL, 2)
+
+
+def test_records_of_other_releases_are_read_or_refused_whole() -> None:
+    """A field that a later one adds is passed over; a state that it invents is not guessed at."""
+    kept = record(_S.IN_SERVICE)
+    told = dump_record(kept)
+    newer = {**told, "mood": "good", "launch": {**told["launch"], "colour": "red"}}
+    assert load_record(newer) == kept
+    older = {name: value for name, value in told.items() if name not in {"gate_out", "recovered"}}
+    assert load_record(older) == kept
+    with pytest.raises(ValidationError):
+        load_record({**told, "state": "hibernating"})

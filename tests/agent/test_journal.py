@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from heteroscale import __version__
 from heteroscale.words import Outcome
 from heteroscale_agent import journal as journal_module
-from heteroscale_agent.journal import Journal, JournalError
+from heteroscale_agent.journal import Journal, JournalError, peek
 from heteroscale_agent.ledger import (
+    FORMAT,
     Entry,
     Intent,
     acknowledged_entry,
@@ -288,4 +290,34 @@ def test_memory_and_disk_never_differ_once_the_disk_is_well(
     journal.close()
     again = open_journal(folder)
     assert state(again) == before
+    again.close()
+
+
+def test_a_file_says_how_it_is_written_and_an_older_one_need_not(tmp_path: Path) -> None:
+    line = journal_module._encode([epoch_entry(3)])
+    (tmp_path / "journal.jsonl").write_bytes(line)  # as releases before wrote it
+    journal = open_journal(tmp_path)
+    journal.append([epoch_entry(4)])
+    journal.close()
+    ledger, damaged = peek(tmp_path)
+    assert (ledger.epoch, ledger.format, ledger.release, damaged) == (4, FORMAT, __version__, 0)
+
+
+def test_a_file_of_a_later_format_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    later = [{"k": "format", "format": FORMAT + 1, "release": "9.9.9"}, {"k": "new", "x": 1}]
+    path = tmp_path / "journal.jsonl"
+    path.write_bytes(journal_module._encode(later) + b"what only that release can read")
+    before = path.read_bytes()
+    for read in (open_journal, peek):
+        with pytest.raises(JournalError, match=r"heteroscale 9\.9\.9 in format 2; this is .*move"):
+            read(tmp_path)
+    assert path.read_bytes() == before
+
+
+def test_what_a_later_release_adds_is_passed_over(tmp_path: Path) -> None:
+    journal = open_journal(tmp_path)
+    journal.append([{"k": "new", "x": 1}, {**epoch_entry(5), "why": "new"}, done("c1", "one")])
+    journal.close()
+    again = open_journal(tmp_path)
+    assert (again.epoch, again.damaged_lines, answers(again, "c1")) == (5, 0, ["one"])
     again.close()

@@ -1,0 +1,143 @@
+"""GPUs: driver, library, count, and what each type does not tell."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+
+from heteroscale.words import GpuHealth
+from heteroscale_agent.doctor.finding import Case, Finding, note, ok, problem
+from heteroscale_agent.model import Gpu, GpuReading
+from heteroscale_agent.probes.gpu import GpuError, GpuProbe
+
+NVIDIA, AMD = 0x10DE, 0x1002
+_VENDORS = {NVIDIA: "NVIDIA", AMD: "AMD"}
+_DISPLAY, _ACCELERATOR = 0x03, 0x12
+
+
+def look(case: Case) -> Iterator[Finding]:
+    """Yield what the driver says, after what the PCI bus says."""
+    settings = case.spec.gpu
+    if settings.source == "none":
+        yield ok("source", "`gpu.source: none`: GPUs are not watched")
+        return
+    on_bus = pci_gpus(case.sys)
+    listed = ", ".join(f"{count} {name}" for name, count in sorted(on_bus.items()))
+    yield ok("PCI bus", f"GPUs: {listed or 'none'}")
+    probe = GpuProbe(library=settings.library, types=settings.types)
+    try:
+        probe.open()
+    except GpuError as error:
+        yield _no_driver(str(error), on_bus)
+        yield from _enough(case, 0)
+        return
+    try:
+        yield from _driver(case, probe)
+    finally:
+        probe.close()
+
+
+def _driver(case: Case, probe: GpuProbe) -> Iterator[Finding]:
+    yield ok("driver", f"NVIDIA {probe.driver_version or 'of unknown version'}")
+    readings = probe.read()
+    for kind in dict.fromkeys(gpu.type for gpu in probe.gpus):
+        pairs = [(g, r) for g, r in zip(probe.gpus, readings, strict=True) if g.type == kind]
+        yield from _type(kind, pairs)
+    yield from _enough(case, len(probe.gpus))
+
+
+def _no_driver(why: str, on_bus: Counter[str]) -> Finding:
+    if on_bus["NVIDIA"]:
+        return problem(
+            "driver",
+            f"{on_bus['NVIDIA']} NVIDIA GPUs on the bus, but {why}",
+            "install the driver and its libnvidia-ml.so.1 (in a container: the NVIDIA container "
+            "toolkit), or name the library with `gpu.library`",
+        )
+    return note(
+        "driver",
+        why,
+        "without an NVIDIA GPU this is right: `gpu.source: none` keeps the agent from asking",
+    )
+
+
+def _type(kind: str, pairs: list[tuple[Gpu, GpuReading]]) -> Iterator[Finding]:
+    gpu = pairs[0][0]
+    name = f"{len(pairs)} × {kind}"
+    yield ok(name, f"{gpu.name or 'no name'}, {gpu.memory_bytes / (1 << 30):.0f} GiB each")
+    for one, reading in pairs:
+        if reading.health is not GpuHealth.OK:
+            yield problem(
+                f"GPU {one.index}",
+                f"{reading.health.value} ({one.uuid or 'no UUID'})",
+                "see dmesg for Xid errors; a lost GPU needs a reset or a reboot",
+            )
+    unknown = sorted(
+        field.name
+        for field in fields(GpuReading)
+        if all(getattr(reading, field.name) is None for _, reading in pairs)
+    )
+    if unknown:
+        yield note(name, f"does not tell: {', '.join(unknown)}", "unknown to policies, never zero")
+    nodes = [one.index for one, _ in pairs if one.numa_node is None]
+    if nodes:
+        yield note(name, f"no NUMA node told for GPUs {_list(nodes)}", "the firmware does not say")
+
+
+def _enough(case: Case, count: int) -> Iterator[Finding]:
+    for name, template in sorted(case.spec.templates.items()):
+        if template.gpus > count:
+            yield problem(
+                f"template {name}",
+                f"wants {template.gpus} GPUs, the driver lists {count}",
+                "lower `gpus`, or mend the driver; `gpu.source: none` takes indices on trust",
+            )
+
+
+def devices(case: Case) -> Iterator[Finding]:
+    """Yield whether the device files of the driver may be opened."""
+    nodes = [path for path in _list_dir(Path("/dev")) if path.name.startswith("nvidia")]
+    if case.spec.gpu.source == "none" or not nodes:
+        return
+    closed = [
+        str(node) for node in nodes if not node.is_dir() and not os.access(node, os.R_OK | os.W_OK)
+    ]
+    if closed:
+        yield problem(
+            "device files",
+            f"may not open {_list(closed)}",
+            "run the agent as a user who may, or add it to their group",
+        )
+    else:
+        yield ok("device files", f"{len(nodes)} of /dev/nvidia*, all may be opened")
+
+
+def pci_gpus(sys: Path) -> Counter[str]:
+    """Return how many GPUs of which vendor the PCI bus has; no driver is needed for it."""
+    found: Counter[str] = Counter()
+    for device in _list_dir(sys / "bus/pci/devices"):
+        vendor, kind = _hex(device / "vendor"), _hex(device / "class")
+        if vendor in _VENDORS and kind is not None and kind >> 16 in {_DISPLAY, _ACCELERATOR}:
+            found[_VENDORS[vendor]] += 1
+    return found
+
+
+def _hex(path: Path) -> int | None:
+    try:
+        return int(path.read_text("ascii").strip(), 16)
+    except (OSError, ValueError):
+        return None
+
+
+def _list_dir(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
+
+
+def _list(items: list[int] | list[str]) -> str:
+    return ", ".join(map(str, items[:8])) + (" …" if len(items) > 8 else "")  # noqa: PLR2004

@@ -1,0 +1,70 @@
+"""RDMA: ports, their state and rate, counters, and whether engines may use them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from heteroscale_agent.doctor.finding import Case, Finding, note, ok
+from heteroscale_agent.model import Nic, NicReading
+from heteroscale_agent.probes.rdma import RdmaProbe
+
+_GIGA = 1e9
+
+
+def look(case: Case) -> Iterator[Finding]:
+    """Yield every port, in the order of the reports."""
+    root = case.spec.rdma.root
+    if not root.is_dir():
+        yield note(
+            "devices",
+            f"no {root}: the kernel has no RDMA device",
+            "right for a host without RDMA; else load the driver (mlx5_ib, …)",
+        )
+        return
+    probe = RdmaProbe(root)
+    if not probe.nics:
+        yield note("devices", f"{root} is empty", "no driver has found an RDMA device")
+        return
+    for nic, reading in zip(probe.nics, probe.read(), strict=True):
+        yield _port(nic, reading)
+    yield from _verbs(case)
+
+
+def _port(nic: Nic, reading: NicReading) -> Finding:
+    name = f"{nic.name}/{nic.port}"
+    rate = f"{nic.rate_bps / _GIGA:g} Gb/s" if nic.rate_bps else "rate unknown"
+    place = f"NUMA node {nic.numa_node}" if nic.numa_node is not None else "NUMA node unknown"
+    said = f"{nic.link_layer or 'link layer unknown'}, {rate}, {place}"
+    if reading.active is None:
+        return note(name, f"{said}; its state cannot be read", "look at the kernel's log")
+    if not reading.active:
+        return note(
+            name, f"{said}; not active", "a port that is not cabled is right so; else: ibstat"
+        )
+    if reading.received_octets is None or reading.sent_octets is None:
+        return note(name, f"{said}; no data counters", "its use of the link stays unknown")
+    return ok(name, f"{said}, active")
+
+
+def _verbs(case: Case) -> Iterator[Finding]:
+    folder = Path("/dev/infiniband")
+    try:
+        nodes = sorted(path for path in folder.iterdir() if path.name.startswith("uverbs"))
+    except OSError:
+        nodes = []
+    if not nodes:
+        yield note(
+            "device files",
+            "no /dev/infiniband/uverbs*",
+            "the agent needs none; engines that transfer KV over RDMA do: load ib_uverbs",
+        )
+        return
+    closed = [node.name for node in nodes if not os.access(node, os.R_OK | os.W_OK)]
+    if closed and not case.spec.templates:
+        closed = []
+    if closed:
+        yield note("device files", f"may not open {', '.join(closed)}", "engines would not either")
+    else:
+        yield ok("device files", f"{len(nodes)} of /dev/infiniband/uverbs*")
