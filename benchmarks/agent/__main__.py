@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks.agent import table
+from benchmarks.agent import day, table
 from benchmarks.agent.host import DRESSES, FULL, BenchError
 from benchmarks.agent.run import Plan, Result, measure
 from heteroscale_workbench.cluster.processes import ProcessError
@@ -32,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
     add("--seconds", type=float, default=60.0, help="the window")
     add("--warm", type=float, default=WARM_S, help="seconds before it; histories fill in 120")
     add("--only-full", action="store_true", help="one agent, without what costs what")
+    add("--day", action="store_true", help="instead: a day in virtual time, to see what grows")
     add("--quick", action="store_true", help="a few seconds: does it work at all")
     add("--json", type=Path, metavar="FILE", help="write everything there too")
     return result
@@ -56,9 +57,25 @@ def _write(path: Path, plan: Plan, result: Result) -> None:
     path.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
 
 
+def _day(file: Path | None) -> int:
+    """Live a day and say what has grown since its second hour."""
+    print(day.HEAD, flush=True)
+    marks = day.live(24, say=lambda mark: print(mark, flush=True))
+    grown = marks[-1].blocks / marks[1].blocks - 1
+    met = grown <= day.GROWTH_GOAL
+    verdict = "met   " if met else "MISSED"
+    print(f"\n{verdict}  memory blocks, hour 2 to 24: {grown:+.2%} (goal ≤ {day.GROWTH_GOAL:.0%})")
+    if file:
+        told = {"marks": [asdict(mark) for mark in marks], "grown": grown, "met": met}
+        file.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run; 0 when the figures can be used, whatever they say."""
     arguments = parser().parse_args(argv)
+    if arguments.day:
+        return _day(arguments.json)
     plan, began = plan_of(arguments), time.monotonic()
 
     def say(text: str) -> None:

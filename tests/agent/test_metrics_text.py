@@ -11,7 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from heteroscale_agent.probes.engines.text import MAX_REMEMBERED, FamilyFilter, MetricsTextError
+from heteroscale_agent.probes.engines.text import (
+    GENERATION,
+    MAX_REMEMBERED,
+    FamilyFilter,
+    MetricsTextError,
+)
 
 FIXTURES = sorted((Path(__file__).parent / "fixtures").glob("*.txt"))
 # Names that begin with two underscores are Prometheus' own.
@@ -69,14 +74,25 @@ def test_very_many_labels_are_read_in_one_go() -> None:
     assert len(labels) == 30_000
 
 
-def test_series_of_engines_that_are_gone_are_let_go() -> None:
+def lines(count: int, engine: str) -> str:
+    return "".join(f'a{{engine="{engine}",le="{place}"}} 1\n' for place in range(count))
+
+
+def test_an_engine_that_invents_labels_does_not_fill_the_memory() -> None:
     family = FamilyFilter({"a"})
-    lasting = "".join(f'a{{le="{place}"}} 1\n' for place in range(500))
-    family.samples(lasting)
-    (first, *_) = family.samples(lasting)["a"]
-    for engine in range(300):
+    lasting = lines(500, "lasting")
+    first = family.samples(lasting)["a"][0]
+    for number in range(300):
         family.samples(lasting)
-        family.samples("".join(f'a{{engine="{engine}",le="{place}"}} 1\n' for place in range(100)))
+        family.samples(lines(100, f"{number}"))
         assert family.remembered <= 2 * MAX_REMEMBERED
     # What is shown all the time has been parsed once.
     assert family.samples(lasting)["a"][0].labels is first.labels
+
+
+def test_series_of_an_engine_that_is_gone_are_let_go() -> None:
+    family = FamilyFilter({"a"})
+    family.samples(lines(100, "gone"))
+    for _ in range(2 * GENERATION):
+        family.samples(lines(3, "lasting"))
+    assert family.remembered <= 2 * 3

@@ -12,7 +12,7 @@ from typing import Any
 
 from heteroscale_agent.config import AgentSpec
 from heteroscale_agent.eyes import BlockingSource, HostEyes
-from heteroscale_agent.model import Gpu, GpuReading, Nic, NicReading
+from heteroscale_agent.model import Gpu, GpuReading, Nic, NicReading, Report
 from heteroscale_agent.ports import Clock, ScrapeTarget
 from heteroscale_agent.probes.gpu import GpuProbe
 from heteroscale_agent.probes.watch import EngineWatch
@@ -70,6 +70,7 @@ class TwinWatch(EngineWatch):
     def __init__(self, target: ScrapeTarget, clock: Clock, timeout: float, text: Text) -> None:
         super().__init__(target, clock, timeout)
         self._says = text
+        self.samples = 0
 
     async def _text(self, url: str) -> str:
         return self._says(url, self._clock())
@@ -83,6 +84,11 @@ class TwinEyes(HostEyes):
         self.gpu_worker, self.nic_worker = TwinWorker("gpu"), TwinWorker("nic")
         self._gpu_worker, self._nic_worker = self.gpu_worker, self.nic_worker
         self._says = text
+        self.samples = 0
+
+    async def sample(self) -> Report:
+        self.samples += 1
+        return await super().sample()
 
     async def find(self) -> TwinEyes:
         await self._find_devices()

@@ -18,8 +18,11 @@ MAX_CHOSEN_CHARS = 512 * 1024
 """More text than this about the wanted families is no engine's: it is refused, not parsed."""
 
 MAX_REMEMBERED = 4_000
-"""Series remembered per engine kind, and as many again that were not seen since those are full: so what
-is shown stays, and neither engines that are gone nor one that invents new labels fill the memory."""
+"""Series remembered per engine kind in one generation; two are kept. An endpoint that invents new labels
+cannot fill the memory."""
+GENERATION = 1_000
+"""Texts until the next generation begins: four minutes of four engines. What is shown goes over into it,
+and the series of engines that are gone do not."""
 
 
 _LABEL = re.compile(r'[ \t]*([a-zA-Z_][a-zA-Z0-9_]*)[ \t]*=[ \t]*"((?:[^"\\]|\\.)*)"[ \t]*(,|$)')
@@ -59,6 +62,7 @@ class FamilyFilter:
         self._line = re.compile(rf"\n({family}[ \t]*(?:{{.*}})?)[ \t]*(.*)")
         self._known: dict[str, _Series] = {}
         self._earlier: dict[str, _Series] = {}
+        self._texts = 0
 
     def samples(self, text: str) -> Samples:
         """Return the wanted samples of `text`; empty when it has none.
@@ -70,6 +74,9 @@ class FamilyFilter:
         chosen = self._line.findall("\n" + text)
         if sum(len(head) for head, _ in chosen) > MAX_CHOSEN_CHARS:
             raise MetricsTextError(f"more than {MAX_CHOSEN_CHARS} characters of wanted series")
+        self._texts += 1
+        if self._texts % GENERATION == 0:
+            self._begin_generation()
         found: dict[str, list[Sample]] = {}
         for head, tail in chosen:
             name, labels = self._known.get(head) or self._remember(head)
@@ -88,9 +95,12 @@ class FamilyFilter:
     def _remember(self, head: str) -> _Series:
         series = self._earlier.get(head) or _parse(head)
         if len(self._known) >= MAX_REMEMBERED:
-            self._earlier, self._known = self._known, {}
+            self._begin_generation()
         self._known[head] = series
         return series
+
+    def _begin_generation(self) -> None:
+        self._earlier, self._known = self._known, {}
 
 
 def _parse(head: str) -> _Series:
