@@ -138,11 +138,20 @@ async def drips(request: web.Request) -> web.StreamResponse:
 
 
 async def floods(request: web.Request) -> web.StreamResponse:
-    """Answer without end."""
+    """Answer more than anybody takes, and no end of it.
+
+    Written past aiohttp's flow control: a writer that waits there while its client goes away leaves
+    an exception behind that nobody takes, now and then.
+    """
     response = web.StreamResponse()
+    response.enable_chunked_encoding()
     await response.prepare(request)
-    while True:
-        await response.write(b"x" * 1_000_000)
+    block = b"x" * 1_000_000
+    for _ in range(12):
+        if request.transport is not None:
+            request.transport.write(b"%x\r\n%b\r\n" % (len(block), block))
+    await asyncio.Event().wait()
+    raise AssertionError
 
 
 def says(text: str, status: int = 200) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:

@@ -7,17 +7,13 @@ changed under a lock beside it. Entries of others are left as they are.
 
 from __future__ import annotations
 
-import asyncio
-import fcntl
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from functools import partial
+from pathlib import Path
 
 from heteroscale_agent.hands.gates.port import Member, View
+from heteroscale_agent.hands.gates.shared import Desk, below, locked, read_text, write_whole
 
-MAX_FILE_BYTES = 4 * 1024 * 1024
 _FORMATS = ("json", "lines")
 
 
@@ -26,12 +22,13 @@ class FileGate:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._desk = Desk()
 
     def complaint(self, member: Member) -> str:
         """Return what is wrong with the options, or nothing."""
-        path = PurePosixPath(member.gate.options.get("path", ""))
-        if not path.name or path.is_absolute() or ".." in path.parts:
-            return f"gate file needs a `path` below the agent's gate folder, not {str(path)!r}"
+        path = member.gate.options.get("path", "")
+        if below(path) is None:
+            return f"gate file needs a `path` below the agent's gate folder, not {path!r}"
         form = member.gate.options.get("format", "json")
         return "" if form in _FORMATS else f"gate file knows the formats {_FORMATS}, not {form!r}"
 
@@ -39,18 +36,20 @@ class FileGate:
         """Read the file, write it anew when it differs; what was read is returned."""
         path = self._folder / member.gate.options["path"]
         try:
-            return await asyncio.to_thread(_compare, path, member, wanted_in=wanted_in)
+            compare = partial(_compare, path, member, wanted_in=wanted_in)
+            return await self._desk.do(str(path), compare)
         except OSError as error:
             return View({str(path): None}, f"{path}: {error.strerror or error}")
 
     async def close(self) -> None:
-        """Do nothing: no file is held open."""
+        """Let go of the threads; no file is held open."""
+        self._desk.close()
 
 
 def _compare(path: Path, member: Member, *, wanted_in: bool) -> View:
     lines = member.gate.options.get("format", "json") == "lines"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(path):
+    with locked(path):
         entries = _read_lines(path) if lines else _read_json(path)
         others = [e for e in entries if e["endpoint"] != member.endpoint]
         mine = [e for e in entries if e["endpoint"] == member.endpoint]
@@ -63,30 +62,14 @@ def _compare(path: Path, member: Member, *, wanted_in: bool) -> View:
     return View({str(path): mine == [own] if wanted_in else bool(mine)})
 
 
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.with_name(path.name + ".lock").open("a") as lock:
-        # Not waited for: whoever holds it may be stopped. The next pass tries again.
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-
-
-def _read(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return file.read(MAX_FILE_BYTES).decode("utf-8", errors="replace")
-    except FileNotFoundError:
-        return ""
-
-
 def _read_lines(path: Path) -> list[dict[str, str]]:
-    return [{"endpoint": line.strip()} for line in _read(path).splitlines() if line.strip()]
+    return [{"endpoint": line.strip()} for line in read_text(path).splitlines() if line.strip()]
 
 
 def _read_json(path: Path) -> list[dict[str, str]]:
     """Return the entries; a file of nonsense has none, and everybody writes theirs again."""
     try:
-        listed = json.loads(_read(path))["endpoints"]
+        listed = json.loads(read_text(path))["endpoints"]
         return [
             {str(k): str(v) for k, v in entry.items()} for entry in listed if "endpoint" in entry
         ]
@@ -100,9 +83,4 @@ def _write(path: Path, entries: list[dict[str, str]], *, lines: bool) -> None:
         text = "".join(entry["endpoint"] + "\n" for entry in ordered)
     else:
         text = json.dumps({"endpoints": ordered}, indent=1) + "\n"
-    fresh = path.with_name(path.name + ".new")
-    with fresh.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
+    write_whole(path, text)
