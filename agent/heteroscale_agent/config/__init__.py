@@ -15,12 +15,13 @@ from heteroscale.documents import DocumentModel, Duration, read_one
 from heteroscale_agent.config.devices import GpuSettings, RdmaSettings
 from heteroscale_agent.config.engines import PortRange, Readiness, StaticEngine, Template
 from heteroscale_agent.config.fields import Name
-from heteroscale_agent.config.gates import Hook
+from heteroscale_agent.config.gates import Gates, Hook
 from heteroscale_agent.config.trust import TlsSettings
 
 __all__ = [
     "AgentDocument",
     "AgentSpec",
+    "Gates",
     "GpuSettings",
     "Hook",
     "PortRange",
@@ -77,6 +78,8 @@ class AgentSpec(DocumentModel):
     """What this agent may start, by name. Nothing else is ever started."""
     hooks: dict[Name, Hook] = {}
     """Commands that `hook` gates may run, by name."""
+    gates: Gates = Gates()
+    """What other gates may write, ask and reload."""
     engines: tuple[StaticEngine, ...] = ()
     """Engines that somebody else started: watched, never commanded."""
     gpu: GpuSettings = GpuSettings()

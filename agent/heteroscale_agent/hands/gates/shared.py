@@ -51,9 +51,7 @@ class Desk:
         self._workers: dict[str, Worker] = {}
         self._stuck: dict[str, _Turn] = {}
 
-    async def do(
-        self, place: str, job: Callable[[], Result], deadline: float = DEADLINE
-    ) -> Result:
+    async def do(self, place: str, job: Callable[[], Result], deadline: float = DEADLINE) -> Result:
         """Return what ``job`` returns, in the thread of ``place``.
 
         Raises:

@@ -1,0 +1,153 @@
+"""Real nginx and HAProxy, small engines behind them, and a stream of requests that counts failures."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import socket
+import subprocess
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+from aiohttp import web
+
+DEADLINE = 30.0
+
+NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+HAPROXY = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin")
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        return int(found.getsockname()[1])
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Ask again and again until true; a proxy tells nobody when it is done."""
+    async with asyncio.timeout(DEADLINE):
+        while not await condition():
+            await asyncio.sleep(0.02)
+
+
+class Engine:
+    """Answers after a moment, and counts what it answers."""
+
+    def __init__(self) -> None:
+        self.answered = 0
+        self.in_flight = 0
+        self.port = 0
+        self._runner: web.AppRunner | None = None
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def start(self) -> None:
+        app = web.Application()
+        app.router.add_get("/", self._answer)
+        self._runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        assert site._server is not None
+        self.port = site._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
+
+    async def stop(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    async def quiet(self) -> bool:
+        return self.in_flight == 0
+
+    async def _answer(self, _: web.Request) -> web.Response:
+        self.in_flight += 1
+        try:
+            await asyncio.sleep(0.05)
+            self.answered += 1
+            return web.Response(text=str(self.port))
+        finally:
+            self.in_flight -= 1
+
+
+class Traffic:
+    """Asks the proxy without pause; who answered, and every failure, is counted."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.answers: Counter[str] = Counter()
+        self.failures: list[str] = []
+
+    async def ask(self, client: aiohttp.ClientSession) -> None:
+        try:
+            async with client.get(self.url) as response:
+                text = await response.text()
+                if response.status == 200:
+                    self.answers[text] += 1
+                else:
+                    self.failures.append(f"HTTP {response.status}")
+        except aiohttp.ClientError as error:
+            self.failures.append(repr(error))
+
+    async def more(self, count: int) -> Counter[str]:
+        """Wait for so many more answers, and return who gave them."""
+        before = self.answers.copy()
+        wanted = before.total() + count
+
+        async def came() -> bool:
+            return self.answers.total() + len(self.failures) >= wanted
+
+        await until(came)
+        return self.answers - before
+
+    @asynccontextmanager
+    async def flowing(self, clients: int = 4) -> AsyncIterator[None]:
+        # A connection for each request: a proxy that reloads closes idle ones under its clients.
+        connector = aiohttp.TCPConnector(force_close=True)
+        async with aiohttp.ClientSession(connector=connector) as client:
+            stop = asyncio.Event()
+
+            async def ask_on() -> None:
+                while not stop.is_set():
+                    await self.ask(client)
+
+            tasks = [asyncio.create_task(ask_on()) for _ in range(clients)]
+            try:
+                yield
+            finally:
+                stop.set()
+                await asyncio.gather(*tasks)
+
+
+class Proxy:
+    """One proxy process of the test."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}/"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    async def start(self, *command: str) -> None:
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+        await until(self._listens)
+
+    async def _listens(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, (self.folder / "log").read_text()
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        except OSError:
+            return False
+        writer.close()
+        await writer.wait_closed()
+        return True
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait(DEADLINE)
