@@ -149,6 +149,7 @@ class Record:
             endpoint=self.endpoint,
             bootstrap_port=self.ports[1] if len(self.ports) > 1 else None,
             gate=self.launch.gate,
+            origin=self.origin,
         )
 
 

@@ -28,14 +28,17 @@ def free_port() -> int:
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
     """Ask again and again until true; a proxy tells nobody when it is done."""
     async with asyncio.timeout(DEADLINE):
-        while not await condition():
+        while True:
+            if await condition():
+                return
             await asyncio.sleep(0.02)
 
 
 class Engine:
     """Answers after a moment, and counts what it answers."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: str = "/") -> None:
+        self._path = path
         self.answered = 0
         self.in_flight = 0
         self.port = 0
@@ -47,7 +50,7 @@ class Engine:
 
     async def start(self) -> None:
         app = web.Application()
-        app.router.add_get("/", self._answer)
+        app.router.add_route("*", self._path, self._answer)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
@@ -68,7 +71,7 @@ class Engine:
         try:
             await asyncio.sleep(0.05)
             self.answered += 1
-            return web.Response(text=str(self.port))
+            return web.json_response({"port": self.port})
         finally:
             self.in_flight -= 1
 
@@ -76,17 +79,18 @@ class Engine:
 class Traffic:
     """Asks the proxy without pause; who answered, and every failure, is counted."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, body: object = None) -> None:
         self.url = url
+        self._body = body
         self.answers: Counter[str] = Counter()
         self.failures: list[str] = []
 
     async def ask(self, client: aiohttp.ClientSession) -> None:
         try:
-            async with client.get(self.url) as response:
-                text = await response.text()
+            method = "GET" if self._body is None else "POST"
+            async with client.request(method, self.url, json=self._body) as response:
                 if response.status == 200:
-                    self.answers[text] += 1
+                    self.answers[str((await response.json())["port"])] += 1
                 else:
                     self.failures.append(f"HTTP {response.status}")
         except aiohttp.ClientError as error:
@@ -132,9 +136,12 @@ class Proxy:
         self.process: subprocess.Popen[bytes] | None = None
 
     async def start(self, *command: str) -> None:
+        self._spawn(command)
+        await until(self._listens)
+
+    def _spawn(self, command: tuple[str, ...]) -> None:
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
-        await until(self._listens)
 
     async def _listens(self) -> bool:
         assert self.process is not None

@@ -47,7 +47,7 @@ class AgentSpec(DocumentModel):
     """Log files of this many ended instances are kept, the newest. Those of live ones always are, and
     those of the last hour's ended ones, 64 at most."""
     gate_dir: Path | None = None
-    """Where `file` gates may write; default `gates/` below the state directory."""
+    """Where `file` and `production-stack` gates may write; default `gates/` below the state directory."""
     agent_id: str = ""
     """Default: drawn once and kept in the state directory."""
     cluster_id: str = ""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
+from collections.abc import Iterable
 from typing import Any
 
 from heteroscale_agent.exchange import ExchangeError
@@ -39,19 +41,31 @@ async def exchange(
     deadline: float,
     body: object = None,
     limit: int = MAX_BODY_BYTES,
+    headers: Iterable[tuple[str, str]] = (),
+    tls: ssl.SSLContext | None = None,
 ) -> tuple[int, bytes]:
     """Return status and body of one request that takes at most ``deadline`` seconds in all.
+
+    ``headers`` may name another Content-Type. ``tls`` is used for https; default: the system's.
 
     Raises:
         HttpError: unreachable, too slow, or the body is longer than ``limit``.
 
     """
     told = b"" if body is None else json.dumps(body).encode()
-    headers = [("Accept", "*/*"), *([("Content-Type", "application/json")] if told else [])]
+    more = list(headers)
+    if told and not any(name.lower() == "content-type" for name, _ in more):
+        more.append(("Content-Type", "application/json"))
     try:
         async with asyncio.timeout(deadline), http.turn:
             return await exchange_bytes(
-                method, url, deadline=deadline, limit=limit, headers=headers, body=told
+                method,
+                url,
+                deadline=deadline,
+                limit=limit,
+                headers=[("Accept", "*/*"), *more],
+                body=told,
+                tls=tls,
             )
     except TimeoutError:
         raise HttpError(f"no whole answer within {deadline:g} s") from None

@@ -10,7 +10,7 @@ from heteroscale.words import GateState, InstanceState, Role, WithdrawReason
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """How traffic reaches an instance: ``sglang-router``, ``hook``, ``file`` or ``none``."""
+    """How traffic reaches an instance; the kinds are those of `heteroscale_agent.hands.gates`."""
 
     kind: str = "none"
     routers: tuple[str, ...] = ()

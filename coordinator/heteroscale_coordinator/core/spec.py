@@ -111,25 +111,59 @@ class SloSpec(DocumentModel):
     """Mean time between tokens."""
 
 
+NEEDED_OPTIONS = {
+    "production-stack": ("path", "model"),
+    "http": ("hook",),
+    "upstream-file": ("upstream",),
+    "haproxy-socket": ("haproxy",),
+    "file": ("path",),
+}
+"""Options without which an agent would refuse every launch."""
+
+
 class GateSpec(DocumentModel):
     """How traffic reaches instances and is kept from them. An instance's agent owns its gate."""
 
-    kind: Literal["sglang-router", "hook", "file", "none"] = "none"
-    """`sglang-router`: workers added and removed over its API. `hook`: commands of the agent's own
-    configuration. `file`: endpoints in a file that a router reads. `none`: traffic is not steered."""
+    kind: Literal[
+        "sglang-router",
+        "production-stack",
+        "labels",
+        "http",
+        "upstream-file",
+        "haproxy-socket",
+        "hook",
+        "file",
+        "none",
+    ] = "none"
+    """`sglang-router`: workers added and removed over its API. `production-stack`: backends in the
+    dynamic config file of vLLM's router, as it says it has loaded it. `labels`: a label on the pod.
+    `http`: requests of the agent's own configuration. `upstream-file`: servers in a file of nginx or
+    HAProxy, which reload. `haproxy-socket`: servers over HAProxy's stats socket. `hook`: commands of
+    the agent's own configuration. `file`: endpoints in a file that a router reads. `none`: traffic is
+    not steered."""
     routers: tuple[str, ...] = ()
-    """`sglang-router`: base URL of every router; each is reconciled on its own."""
+    """`sglang-router`, `production-stack`: base URL of every router; each is held to it on its own."""
     options: dict[str, str] = {}
-    """`hook`: `hook` (or `open` and `close`) name hooks of the agent. `file`: `path` below the agent's
-    gate folder, and `format` (`json` or `lines`)."""
+    """`production-stack`: `path` of the file below the agent's gate folder, `model` (the served name);
+    `routing_logic` for a new file. `labels`: `key`, `value`, `outValue`, `pod`. `http`: `hook` names one
+    of the agent's `gates.http`. `upstream-file`: `upstream` names one of `gates.upstreams`.
+    `haproxy-socket`: `haproxy` names one of `gates.haproxy`. `hook`: `hook` (or `open` and `close`) name
+    hooks of the agent. `file`: `path` below the gate folder, and `format` (`json` or `lines`)."""
 
     @model_validator(mode="after")
     def _routers(self) -> Self:
-        if self.kind == "sglang-router" and not self.routers:
-            raise ValueError("kind sglang-router needs `routers`, e.g. [http://10.0.0.1:30000]")
+        if self.kind in ("sglang-router", "production-stack") and not self.routers:
+            raise ValueError(f"kind {self.kind} needs `routers`, e.g. [http://10.0.0.1:30000]")
         for url in self.routers:
             if not url.startswith(("http://", "https://")):
                 raise ValueError(f"router {url!r} is no http:// or https:// URL")
+        return self
+
+    @model_validator(mode="after")
+    def _options(self) -> Self:
+        for name in NEEDED_OPTIONS.get(self.kind, ()):
+            if not self.options.get(name):
+                raise ValueError(f"kind {self.kind} needs `options.{name}`")
         return self
 
 

@@ -8,24 +8,38 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from heteroscale_agent.config import Hook
+from heteroscale_agent.config import Gates, Hook
 from heteroscale_agent.hands.gates.file import FileGate
+from heteroscale_agent.hands.gates.haproxy_socket import HaproxySocketGate
 from heteroscale_agent.hands.gates.hook import HookGate
+from heteroscale_agent.hands.gates.http import HttpGate
+from heteroscale_agent.hands.gates.labels import LabelsGate
 from heteroscale_agent.hands.gates.none import NoGate
 from heteroscale_agent.hands.gates.port import GateKind, Member, View
+from heteroscale_agent.hands.gates.production_stack import ProductionStackGate
 from heteroscale_agent.hands.gates.sglang_router import SglangRouterGate
+from heteroscale_agent.hands.gates.upstream_file import UpstreamFileGate
 from heteroscale_agent.hands.http import Client
 
 __all__ = ["GateKind", "Member", "View", "kinds"]
 
 
 def kinds(
-    clock: Callable[[], float], hooks: Mapping[str, Hook], folder: Path, http: Client
+    clock: Callable[[], float],
+    hooks: Mapping[str, Hook],
+    settings: Gates,
+    folder: Path,
+    http: Client,
 ) -> dict[str, GateKind]:
     """Return every kind of gate by the name that specifications use."""
     return {
         "none": NoGate(),
         "sglang-router": SglangRouterGate(clock, http=http),
+        "production-stack": ProductionStackGate(clock, folder, http),
+        "labels": LabelsGate(settings.kubernetes, http),
+        "http": HttpGate(settings.http, http),
+        "upstream-file": UpstreamFileGate(settings.upstreams),
+        "haproxy-socket": HaproxySocketGate(settings.haproxy),
         "hook": HookGate(hooks),
         "file": FileGate(folder),
     }

@@ -24,6 +24,8 @@ class Member:
     endpoint: str
     bootstrap_port: int | None
     gate: Gate
+    origin: str = ""
+    """Who runs its process when not this agent, e.g. `pod/NAMESPACE/NAME`."""
 
 
 @dataclass(frozen=True, slots=True)
