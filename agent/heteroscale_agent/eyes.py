@@ -8,6 +8,7 @@ What it last said is used while it is fresh; after that it is unknown.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import time
 from collections import deque
@@ -19,25 +20,23 @@ from typing import Any, Generic, Self, TypeVar
 import structlog
 
 from heteroscale.words import GpuHealth
-from heteroscale_agent.config import AgentSpec
+from heteroscale_agent.config import AgentSpec, RdmaSettings
 from heteroscale_agent.model import (
     EngineState,
     GpuReading,
     Inventory,
-    Nic,
     NicCounters,
-    NicReading,
     Report,
     TemplateInfo,
 )
+from heteroscale_agent.nics import NicSampler
 from heteroscale_agent.ports import Clock, ScrapeTarget
 from heteroscale_agent.probes import host
 from heteroscale_agent.probes.gpu import GpuProbe
-from heteroscale_agent.probes.rdma import RdmaProbe
+from heteroscale_agent.probes.rdma import RdmaProbe, RdmaRules, RdmaSight
 from heteroscale_agent.probes.topology import topology
 from heteroscale_agent.probes.watch import EngineWatch
 from heteroscale_agent.probes.worker import Worker
-from heteroscale_agent.sample import NicSampler
 
 HISTORY_SECONDS = 120.0
 OPEN_DEADLINE = 30.0
@@ -114,8 +113,11 @@ class HostEyes:
         self._gpu_worker, self._nic_worker = Worker("gpu-probe"), Worker("rdma-probe")
         self._gpu_probe: GpuProbe | None = None
         self._gpus: BlockingSource[tuple[GpuReading, ...]] | None = None
-        self._nics: BlockingSource[tuple[NicReading, ...]] | None = None
-        self._nic_samplers: list[NicSampler] = []
+        self._nic_probe = RdmaProbe(
+            spec.rdma.root, _rdma_rules(spec.rdma), pci_root=spec.rdma.pci_root, clock=clock
+        )
+        self._nics = BlockingSource("rdma", self._nic_worker, self._nic_probe.read, clock)
+        self._nic_samplers: dict[tuple[str, int, str], NicSampler] = {}
         self._inventory = Inventory()
         self._watches: dict[str, EngineWatch] = {}
         self._history: deque[Report] = deque()
@@ -147,11 +149,12 @@ class HostEyes:
         await asyncio.gather(*(watch.close() for watch in self._watches.values()))
         if self._gpu_probe is not None:
             self._gpu_worker.call(self._gpu_probe.close)
+        self._nic_worker.call(self._nic_probe.close)
         self._gpu_worker.close()
         self._nic_worker.close()
 
     def inventory(self) -> Inventory:
-        """Return the slow facts of the host, as found when the agent started."""
+        """Return the slow facts of the host as they were last found."""
         return self._inventory
 
     def set_targets(self, targets: Iterable[ScrapeTarget]) -> None:
@@ -207,7 +210,7 @@ class HostEyes:
             sampled_at=now,
             interval=now - self._history[-1].sampled_at if self._history else 0.0,
             gpus=self._gpu_readings(oldest),
-            nics=self._nic_counters(oldest, now),
+            nics=self._nic_counters(oldest),
             host=self._host.read(),
             engines=tuple(watch.report(now, oldest) for watch in self._watches.values()),
         )
@@ -218,21 +221,38 @@ class HostEyes:
             return (GpuReading(health=GpuHealth.ERROR),) * len(self._inventory.gpus)
         return readings
 
-    def _nic_counters(self, oldest: float, now: float) -> tuple[NicCounters, ...]:
-        readings = None if self._nics is None else self._nics.latest(oldest)
-        if readings is None:
+    def _nic_counters(self, oldest: float) -> tuple[NicCounters, ...]:
+        sight = self._nics.latest(oldest)
+        if sight is None:
             return (NicCounters(),) * len(self._inventory.nics)
-        pairs = zip(self._nic_samplers, readings, strict=True)
-        return tuple(sampler.fold(reading, now) for sampler, reading in pairs)
+        self._take_nics(sight)
+        return tuple(
+            self._nic_samplers.setdefault((nic.name, nic.port, nic.node_guid), NicSampler()).fold(
+                reading, limit
+            )
+            for nic, reading, limit in zip(
+                sight.nics, sight.readings, sight.limits_bps, strict=True
+            )
+        )
+
+    def _take_nics(self, sight: RdmaSight) -> None:
+        """Let the inventory say which ports there are now, and how far from each GPU."""
+        distances = [sight.distances.get(gpu.pci_address, ()) for gpu in self._inventory.gpus]
+        known = [gpu.nic_distances for gpu in self._inventory.gpus]
+        if sight.nics != self._inventory.nics or distances != known:
+            gpus = zip(self._inventory.gpus, distances, strict=True)
+            self._inventory = replace(
+                self._inventory,
+                nics=sight.nics,
+                gpus=tuple(replace(gpu, nic_distances=far) for gpu, far in gpus),
+            )
 
     async def _find_devices(self) -> None:
         configured = {str(level): name for level, name in self._spec.topology.items()}
         levels = topology(configured, self._environ)
-        gpus, nics = await asyncio.gather(self._open_gpus(), self._open_nics())
-        self._nic_samplers = [NicSampler() for _ in nics]
+        gpus, _ = await asyncio.gather(self._open_gpus(), self._look_for_nics())
         self._inventory = Inventory(
             gpus=() if gpus is None else gpus.gpus,
-            nics=nics,
             cpu_count=host.cpu_count(),
             memory_bytes=host.memory_bytes(),
             topology=levels,
@@ -244,6 +264,11 @@ class HostEyes:
             kernel=host.kernel(),
             driver_version="" if gpus is None else gpus.driver_version,
         )
+        self._nic_probe.gpu_addresses = tuple(gpu.pci_address for gpu in self._inventory.gpus)
+        # Once more, now that the GPUs are known: a first hello says how far the ports are.
+        await self._look_for_nics()
+        if (sight := self._nics.latest(-math.inf)) is not None:
+            self._take_nics(sight)
 
     async def _open_gpus(self) -> GpuProbe | None:
         settings = self._spec.gpu
@@ -256,15 +281,10 @@ class HostEyes:
         self._gpus = BlockingSource("gpu", self._gpu_worker, probe.read, self._clock)
         return probe
 
-    async def _open_nics(self) -> tuple[Nic, ...]:
-        found: list[RdmaProbe] = []
-        finding = self._nic_worker.call(lambda: found.append(RdmaProbe(self._spec.rdma.root)))
-        if not await self._opened("rdma", finding) or not found[0].nics:
-            return ()
-        self._nics = BlockingSource("rdma", self._nic_worker, found[0].read, self._clock)
-        return found[0].nics
+    async def _look_for_nics(self) -> None:
+        await self._opened("rdma", self._nics.start())
 
-    async def _opened(self, source: str, opening: asyncio.Future[None]) -> bool:
+    async def _opened(self, source: str, opening: asyncio.Future[Any]) -> bool:
         """Tell whether `opening` ended well in time. A host without the device is an answer."""
         await asyncio.wait([opening], timeout=OPEN_DEADLINE)
         if not opening.done():
@@ -274,3 +294,13 @@ class HostEyes:
             log.warning("source not available", source=source, error=str(error))
             return False
         return True
+
+
+def _rdma_rules(settings: RdmaSettings) -> RdmaRules:
+    return RdmaRules(
+        include=settings.include,
+        exclude=settings.exclude,
+        limits_bps={name: limit * 1e9 for name, limit in settings.limits.items()},
+        rails=settings.rails,
+        rails_in_order=settings.rails_in_order,
+    )

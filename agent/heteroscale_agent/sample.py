@@ -22,8 +22,6 @@ from heteroscale_agent.model import (
     EngineScrape,
     LatencyCounters,
     LatencyReading,
-    NicCounters,
-    NicReading,
     Report,
 )
 
@@ -31,12 +29,6 @@ MAX_TOKENS_PER_SECOND = 5e6
 """Of one instance, cache hits included; the largest published ones do a tenth of it."""
 MAX_REQUESTS_PER_SECOND = 1e5
 MAX_OBSERVATION_SECONDS = 36_000.0
-MAX_OCTETS_PER_SECOND = 200_000_000_000
-"""1.6 Tb/s: twice the fastest port; used where a port does not say its rate."""
-MAX_ERRORS_PER_SECOND = 10_000_000
-OCTETS_WRAP = 4 << 32
-"""Octets come as 32-bit counts of words of 4 on old adapters."""
-ERRORS_WRAP = 1 << 32
 JITTER = 0.9
 """A counter at this part of its last value or above did not restart."""
 
@@ -207,35 +199,6 @@ class EngineSampler:
             kv_usage=scrape.kv_usage,
             time_to_first_token=self._ttft.report() if self._ttft_known else None,
             time_between_tokens=self._tbt.report() if self._tbt_known else None,
-        )
-
-
-@dataclass(slots=True)
-class NicSampler:
-    """Everything cumulative about one port."""
-
-    _received: Counter[int] = field(
-        default_factory=lambda: Counter(0, MAX_OCTETS_PER_SECOND, OCTETS_WRAP)
-    )
-    _sent: Counter[int] = field(
-        default_factory=lambda: Counter(0, MAX_OCTETS_PER_SECOND, OCTETS_WRAP)
-    )
-    _errors: Counter[int] = field(
-        default_factory=lambda: Counter(0, MAX_ERRORS_PER_SECOND, ERRORS_WRAP)
-    )
-
-    def fold(self, reading: NicReading, at: float) -> NicCounters:
-        """Take in a reading of time `at` (s) and return the port's part of a report."""
-        if reading.rate_bps:
-            # A quarter more than the wire carries: two files are never read at the same moment.
-            octets_per_second = reading.rate_bps * 5 // 32
-            self._received.most_per_second = octets_per_second
-            self._sent.most_per_second = octets_per_second
-        return NicCounters(
-            reading.active,
-            self._received.fold(reading.received_octets, at),
-            self._sent.fold(reading.sent_octets, at),
-            self._errors.fold(reading.errors, at),
         )
 
 

@@ -14,10 +14,9 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from tests.agent.rdma_tree import RdmaPort
-
 from benchmarks.agent.texts import ENGINES, render
 from heteroscale_workbench.nvml_stub import StubGpu, StubState
+from heteroscale_workbench.rdma_tree import RdmaPort
 
 GPUS = NICS = 8
 PERIOD_S = 1.0

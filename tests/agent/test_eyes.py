@@ -17,8 +17,9 @@ from heteroscale_agent.eyes import BlockingSource, HostEyes
 from heteroscale_agent.model import TemplateInfo
 from heteroscale_agent.ports import Eyes, ScrapeTarget
 from heteroscale_agent.probes.worker import Worker
+from heteroscale_workbench.nvml_stub import StubGpu, StubState
+from heteroscale_workbench.rdma_tree import RdmaHost, RdmaPort
 from tests.agent.metrics_server import MetricsServer, answer, hangs, metrics_server
-from tests.agent.rdma_tree import RdmaPort
 from tests.agent.stub_process import run_script
 
 
@@ -336,6 +337,73 @@ async def test_a_blocking_source_that_raises_keeps_what_it_last_said(clock: Hand
     assert source.latest(1001.0) is None
     worker.close()
 
+
+async def test_shares_and_limits_of_ports(clock: HandClock, tmp_path: Path) -> None:
+    host = RdmaHost.build(tmp_path, pairs=2)
+    rdma = RdmaSettings(root=host.infiniband, limits={"mlx5_1": 200.0}, rails_in_order=True)
+    async with opened(clock, tmp_path, rdma=rdma) as eyes:
+        await eyes.sample()
+        clock.now += 2
+        for port in host.ports:
+            port.transfer(received=25 * 10**9, sent=10**9)
+        report = await eyes.sample()
+        assert [nic.rail for nic in eyes.inventory().nics] == [0, 1]
+    assert [nic.share for nic in report.nics] == [0.25, 0.5]
+
+
+async def test_a_reloaded_driver_changes_the_inventory_and_loses_no_count(
+    clock: HandClock, tmp_path: Path
+) -> None:
+    host = RdmaHost.build(tmp_path, pairs=2)
+    first, second = host.ports
+    async with opened(clock, tmp_path, rdma=RdmaSettings(root=host.infiniband)) as eyes:
+        await eyes.sample()
+        first.transfer(sent=400)
+        clock.now += 1
+        seen = [await eyes.sample()]
+        second.remove()
+        first.transfer(sent=400)
+        clock.now += 30
+        seen.append(await eyes.sample())
+        assert [nic.name for nic in eyes.inventory().nics] == ["mlx5_0"]
+        second.reload()
+        second.transfer(sent=40)
+        clock.now += 30
+        seen.append(await eyes.sample())
+        assert [nic.name for nic in eyes.inventory().nics] == ["mlx5_0", "mlx5_1"]
+    assert [[nic.sent_octets for nic in report.nics] for report in seen] == [
+        [400, 0],
+        [800],
+        [800, 40],
+    ]
+
+
+def test_the_first_inventory_tells_how_far_each_port_is_from_each_gpu(
+    nvml_library: Path, tmp_path: Path
+) -> None:
+    host = RdmaHost.build(tmp_path, pairs=2)
+    state = tmp_path / "gpus.state"
+    StubState(state, [StubGpu()] * 2).write()
+    arguments = (str(nvml_library), str(host.infiniband), str(host.pci))
+    assert run_script(DISTANCES, state, *arguments) == [["pix", "sys"], ["sys", "pix"]]
+
+
+DISTANCES = """
+import asyncio, json, sys
+from heteroscale_agent.config import AgentSpec
+from heteroscale_agent.eyes import HostEyes
+
+async def main():
+    spec = AgentSpec.model_validate({
+        "coordinator": "127.0.0.1:1", "gpu": {"library": sys.argv[1]},
+        "rdma": {"root": sys.argv[2], "pciRoot": sys.argv[3]},
+    })
+    eyes = await HostEyes.open(spec, environ={})
+    print(json.dumps([gpu.nic_distances for gpu in eyes.inventory().gpus]))
+    await eyes.close()
+
+asyncio.run(main())
+"""
 
 HANGING_GPU = """
 import asyncio, json, sys

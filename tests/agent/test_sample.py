@@ -9,14 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heteroscale.words import LATENCY_BOUNDS_MS, ScrapeQuality
-from heteroscale_agent.model import EngineScrape, LatencyReading, NicReading, Report
+from heteroscale_agent.model import EngineScrape, LatencyReading, Report
 from heteroscale_agent.sample import (
-    ERRORS_WRAP,
-    OCTETS_WRAP,
     Counter,
     EngineSampler,
     Latency,
-    NicSampler,
     grid_bucket,
     merge,
 )
@@ -61,35 +58,6 @@ def test_a_counter_never_falls_and_never_outruns_its_source(readings: list[float
     assert all(b >= a for a, b in pairwise(totals))
     # A second each, but a reading after unknown ones may bring what they held back.
     assert all(total <= 1000.0 * len(readings) for total in totals)
-
-
-def test_32_bit_counters_wrap() -> None:
-    nic = NicSampler()
-    top = OCTETS_WRAP - 400
-    nic.fold(NicReading(True, 400 * 10**9, top, top, ERRORS_WRAP - 1), 0.0)
-    seen = nic.fold(NicReading(True, 400 * 10**9, 800, top + 4, 2), 1.0)
-    assert (seen.received_octets, seen.sent_octets, seen.errors) == (1200, 4, 3)
-
-
-def test_a_device_reset_is_no_wrap() -> None:
-    nic = NicSampler()
-    nic.fold(NicReading(True, None, 10**15, 10**15, 1000), 0.0)
-    nic.fold(NicReading(True, None, 10**15 + 8, 10**15, 1001), 1.0)
-    seen = nic.fold(NicReading(True, None, 40, 0, 0), 2.0)
-    assert (seen.received_octets, seen.sent_octets, seen.errors) == (48, 0, 1)
-
-
-def test_octets_faster_than_the_wire_are_unknown() -> None:
-    nic = NicSampler()
-    nic.fold(NicReading(True, 8 * 10**9, 0, 0, 0), 0.0)
-    seen = nic.fold(NicReading(True, 8 * 10**9, 10**12, 10**9, 0), 1.0)
-    assert (seen.received_octets, seen.sent_octets) == (None, 10**9)
-
-
-def test_octets_stay_exact_beyond_what_floats_hold() -> None:
-    nic = NicSampler()
-    nic.fold(NicReading(sent_octets=2**60), 0.0)
-    assert nic.fold(NicReading(sent_octets=2**60 + 1), 1.0).sent_octets == 1
 
 
 @pytest.mark.parametrize(

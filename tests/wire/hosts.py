@@ -16,7 +16,8 @@ from heteroscale_agent.model import (
     NicReading,
     Report,
 )
-from heteroscale_agent.sample import EngineSampler, NicSampler, merge
+from heteroscale_agent.nics import NicSampler
+from heteroscale_agent.sample import EngineSampler, merge
 
 GPUS, NICS = 8, 8
 TTFT_BOUNDS = (
@@ -89,8 +90,19 @@ class BusyHost:
     def _nic(self, index: int) -> NicCounters:
         self._octets[index] += self._rng.randrange(30 * 10**9)
         octets = self._octets[index]
-        reading = NicReading(True, 400 * 10**9, octets, octets * 3 // 4, 17)
-        return self._nics[index].fold(reading, self._at)
+        reading = NicReading(
+            at=self._at,
+            active=True,
+            rate_bps=400 * 10**9,
+            received_octets=octets,
+            sent_octets=octets * 3 // 4,
+            errors={"out_of_buffer": 17},
+            congestion_marks={"np_cnp_sent": octets // 10**9},
+            retransmissions={"packet_seq_err": octets // 10**10},
+            link_downed=1,
+            xmit_wait=octets // 10**6,
+        )
+        return self._nics[index].fold(reading)
 
 
 class Engine:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from pydantic import NonNegativeInt, PositiveFloat
+
 from heteroscale.documents import DocumentModel
 
 
@@ -24,3 +26,17 @@ class RdmaSettings(DocumentModel):
 
     root: Path = Path("/sys/class/infiniband")
     """Where the kernel lists RDMA devices."""
+    pci_root: Path = Path("/sys/bus/pci/devices")
+    """Where it lists PCI devices: how far each GPU is from each port is read from their paths."""
+    include: tuple[str, ...] = ("*",)
+    """Which ports are watched: patterns of devices (`mlx5_*`), ports (`mlx5_0/2`) or network devices."""
+    exclude: tuple[str, ...] = ()
+    """Which of them are not: those of storage or management, say."""
+    limits: dict[str, PositiveFloat] = {}
+    """Gb/s that a device or port can carry where that is less than its link's rate (PCIe, a cloud's
+    limit); `default` is for all others. A port's share is of this."""
+    rails: dict[str, NonNegativeInt] = {}
+    """Which rail (plane of switches) a device or port is wired to."""
+    rails_in_order: bool = False
+    """Ports that `rails` does not name are rails 0, 1, 2 … in the order of their PCI addresses: right
+    where the hosts are wired alike."""

@@ -124,16 +124,25 @@ class GpuReading:
 
 @dataclass(frozen=True, slots=True)
 class NicReading:
-    """Raw counters of one port as sysfs gives them; octets are already multiplied by 4."""
+    """Raw counters of one port as sysfs gives them; only words are made octets already.
 
+    Counters that are reported as a sum stand here one by one, by name: each wraps on its own, and a
+    sum of wrapped counters cannot be made whole again. One that exists and cannot be read is None.
+    """
+
+    at: float = 0.0
+    """When it was read, on the agent's clock."""
     active: bool | None = None
     rate_bps: int | None = None
+    """Unknown while the link is down."""
     received_octets: int | None = None
     sent_octets: int | None = None
-    errors: int | None = None
-    congestion_marks: int | None = None
-    retransmissions: int | None = None
+    errors: Mapping[str, int | None] = field(default_factory=dict)
+    congestion_marks: Mapping[str, int | None] = field(default_factory=dict)
+    retransmissions: Mapping[str, int | None] = field(default_factory=dict)
     link_downed: int | None = None
+    xmit_wait: int | None = None
+    """Ticks in which data waited and none was sent; the adapter says how long a tick is."""
 
 
 @dataclass(frozen=True, slots=True)

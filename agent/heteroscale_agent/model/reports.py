@@ -68,15 +68,19 @@ class NicCounters:
     received_octets: int | None = None
     sent_octets: int | None = None
     errors: int | None = None
+    """Of link and transport; that the link went down is counted by itself."""
     congestion_marks: int | None = None
-    """CNPs sent and handled, packets marked by ECN."""
+    """CNPs sent, handled and ignored, packets that came marked by ECN."""
     retransmissions: int | None = None
+    """Reasons why this port sent something again."""
     link_flaps: int | None = None
     """How often the link went down."""
     share: float | None = None
-    """The busier direction since the sample before, as a share of the link's rate."""
+    """The busier direction since the sample before, as a share (0 to 1) of what the port can carry."""
     rate_bps: int | None = None
-    """The rate now, which can be less than the port's best."""
+    """The rate now, which can be less than the port's best; unknown while the link is down."""
+    xmit_wait: int | None = None
+    """Ticks in which data waited and none was sent: congestion on InfiniBand."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ _GPU_COLUMNS_BY_SUPPORT = (
     *("ecc_corrected", "xid_count", "last_xid", "foreign_process_count"),
 )
 """Same name in the reading and on the wire."""
-_WIDE = frozenset({"congestion_marks", "retransmissions"})
+_WIDE = frozenset({"congestion_marks", "retransmissions", "xmit_wait"})
 _MIB = 1024 * 1024
 _MOST_32 = (1 << 31) - 1
 _MOST_64 = (1 << 63) - 1
@@ -74,7 +74,7 @@ def _fill_nics(columns: agent_pb2.NicReadings, one: Report) -> None:
         columns.sent_octets.append(_or_unknown(nic.sent_octets, _MOST_64))
         columns.errors.append(_or_unknown(nic.errors, _MOST_64))
         columns.active.append(-1 if nic.active is None else int(nic.active))
-    for name in ("congestion_marks", "retransmissions", "link_flaps"):
+    for name in ("congestion_marks", "retransmissions", "link_flaps", "xmit_wait"):
         _fill_supported(columns, name, [getattr(nic, name) for nic in one.nics])
     shares = [None if nic.share is None else 1000 * nic.share for nic in one.nics]
     _fill_supported(columns, "share_permille", shares)
