@@ -266,7 +266,8 @@ class HostEyes:
         )
         self._nic_probe.gpu_addresses = tuple(gpu.pci_address for gpu in self._inventory.gpus)
         # Once more, now that the GPUs are known: a first hello says how far the ports are.
-        await self._look_for_nics()
+        if not self._nics.busy:
+            await self._look_for_nics()
         if (sight := self._nics.latest(-math.inf)) is not None:
             self._take_nics(sight)
 
