@@ -20,7 +20,7 @@ from typing import Any, Generic, Self, TypeVar
 import structlog
 
 from heteroscale.words import GpuHealth
-from heteroscale_agent.config import AgentSpec, RdmaSettings
+from heteroscale_agent.config import AgentSpec
 from heteroscale_agent.model import (
     EngineState,
     GpuReading,
@@ -33,7 +33,7 @@ from heteroscale_agent.nics import NicSampler
 from heteroscale_agent.ports import Clock, ScrapeTarget
 from heteroscale_agent.probes import host
 from heteroscale_agent.probes.gpu import GpuProbe
-from heteroscale_agent.probes.rdma import RdmaProbe, RdmaRules, RdmaSight
+from heteroscale_agent.probes.rdma import RdmaProbe, RdmaSight, rdma_rules
 from heteroscale_agent.probes.topology import topology
 from heteroscale_agent.probes.watch import EngineWatch
 from heteroscale_agent.probes.worker import Worker
@@ -114,7 +114,7 @@ class HostEyes:
         self._gpu_probe: GpuProbe | None = None
         self._gpus: BlockingSource[tuple[GpuReading, ...]] | None = None
         self._nic_probe = RdmaProbe(
-            spec.rdma.root, _rdma_rules(spec.rdma), pci_root=spec.rdma.pci_root, clock=clock
+            spec.rdma.root, rdma_rules(spec.rdma), pci_root=spec.rdma.pci_root, clock=clock
         )
         self._nics = BlockingSource("rdma", self._nic_worker, self._nic_probe.read, clock)
         self._nic_samplers: dict[tuple[str, int, str], NicSampler] = {}
@@ -295,13 +295,3 @@ class HostEyes:
             log.warning("source not available", source=source, error=str(error))
             return False
         return True
-
-
-def _rdma_rules(settings: RdmaSettings) -> RdmaRules:
-    return RdmaRules(
-        include=settings.include,
-        exclude=settings.exclude,
-        limits_bps={name: limit * 1e9 for name, limit in settings.limits.items()},
-        rails=settings.rails,
-        rails_in_order=settings.rails_in_order,
-    )

@@ -15,6 +15,7 @@ from heteroscale_agent.eyes import BlockingSource, HostEyes
 from heteroscale_agent.model import Gpu, GpuReading, Nic, NicReading, Report
 from heteroscale_agent.ports import Clock, ScrapeTarget
 from heteroscale_agent.probes.gpu import GpuProbe
+from heteroscale_agent.probes.rdma import RdmaSight
 from heteroscale_agent.probes.watch import EngineWatch
 from heteroscale_agent.probes.worker import Worker
 
@@ -24,6 +25,8 @@ Text = Callable[[str, float], str]
 _COUNT = 8
 _OCTETS_PER_S = 10_000_000_000
 _WRAP = 4 << 32
+_RATE_BPS = 400_000_000_000
+_NICS = tuple(Nic(f"mlx5_{i}", 1, rate_bps=_RATE_BPS) for i in range(_COUNT))
 
 
 class TwinWorker(Worker):
@@ -83,6 +86,7 @@ class TwinEyes(HostEyes):
         super().__init__(spec, clock=clock, environ={})
         self.gpu_worker, self.nic_worker = TwinWorker("gpu"), TwinWorker("nic")
         self._gpu_worker, self._nic_worker = self.gpu_worker, self.nic_worker
+        self._nics = BlockingSource("rdma", self._nic_worker, self._read_nics, clock)
         self._says = text
         self.samples = 0
 
@@ -104,24 +108,24 @@ class TwinEyes(HostEyes):
         self._gpus = BlockingSource("gpu", self._gpu_worker, probe.read, self._clock)
         return probe
 
-    async def _open_nics(self) -> tuple[Nic, ...]:
-        self._nics = BlockingSource("rdma", self._nic_worker, self._read_nics, self._clock)
-        return tuple(Nic(f"mlx5_{i}", 1, rate_bps=400_000_000_000) for i in range(_COUNT))
-
-    def _read_nics(self) -> tuple[NicReading, ...]:
+    def _read_nics(self) -> RdmaSight:
         now = self._clock()
         octets = int(now * _OCTETS_PER_S)
-        return tuple(
+        readings = tuple(
             # Some as new adapters count, some as old ones, which wrap every few seconds.
             NicReading(
+                at=now,
                 active=True,
-                rate_bps=400_000_000_000,
+                rate_bps=_RATE_BPS,
                 received_octets=octets if i % 2 else octets % _WRAP,
                 sent_octets=octets // 2,
-                errors=int(now) // 60,
+                errors={"out_of_buffer": int(now) // 60, "symbol_error": 0},
+                congestion_marks={"np_cnp_sent": octets % 2**32},
+                link_downed=int(now) // 3600,
             )
             for i in range(_COUNT)
         )
+        return RdmaSight(_NICS, readings, (None,) * _COUNT)
 
     def _watch(self, target: ScrapeTarget) -> EngineWatch:
         if self._says is None:

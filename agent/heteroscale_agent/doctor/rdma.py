@@ -8,7 +8,7 @@ from pathlib import Path
 
 from heteroscale_agent.doctor.finding import Case, Finding, note, ok
 from heteroscale_agent.model import Nic, NicReading
-from heteroscale_agent.probes.rdma import RdmaProbe
+from heteroscale_agent.probes.rdma import RdmaProbe, rdma_rules
 
 _GIGA = 1e9
 
@@ -23,11 +23,19 @@ def look(case: Case) -> Iterator[Finding]:
             "right for a host without RDMA; else load the driver (mlx5_ib, …)",
         )
         return
-    probe = RdmaProbe(root)
-    if not probe.nics:
-        yield note("devices", f"{root} is empty", "no driver has found an RDMA device")
+    rules = rdma_rules(case.spec.rdma)
+    probe = RdmaProbe(root, rules)
+    sight = probe.read()
+    probe.close()
+    if not sight.nics:
+        found = sorted(path.name for path in root.iterdir())
+        if found:
+            why = "rdma.include and rdma.exclude leave none of them to watch"
+            yield note("devices", f"{', '.join(found)}", why)
+        else:
+            yield note("devices", f"{root} is empty", "no driver has found an RDMA device")
         return
-    for nic, reading in zip(probe.nics, probe.read(), strict=True):
+    for nic, reading in zip(sight.nics, sight.readings, strict=True):
         yield _port(nic, reading)
     yield from _verbs(case)
 

@@ -7,7 +7,7 @@ the drivers below `drivers/infiniband/hw`.
 
 from __future__ import annotations
 
-from heteroscale_agent.probes.rdma.facts import RdmaRules
+from heteroscale_agent.probes.rdma.facts import RdmaRules, rdma_rules
 from heteroscale_agent.probes.rdma.probe import RdmaProbe, RdmaSight
 
-__all__ = ["RdmaProbe", "RdmaRules", "RdmaSight"]
+__all__ = ["RdmaProbe", "RdmaRules", "RdmaSight", "rdma_rules"]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from heteroscale_agent.config import RdmaSettings
 from heteroscale_agent.model import Nic
 from heteroscale_agent.probes import sysfs
 
@@ -60,6 +61,17 @@ class RdmaRules:
             if key in self.rails:
                 return self.rails[key]
         return place if self.rails_in_order else None
+
+
+def rdma_rules(settings: RdmaSettings) -> RdmaRules:
+    """Return the rules of an agent's document."""
+    return RdmaRules(
+        include=settings.include,
+        exclude=settings.exclude,
+        limits_bps={name: limit * 1e9 for name, limit in settings.limits.items()},
+        rails=settings.rails,
+        rails_in_order=settings.rails_in_order,
+    )
 
 
 def _matches(called: Iterable[str], patterns: Iterable[str]) -> bool:
