@@ -34,13 +34,15 @@ from heteroscale_agent.ports import Clock, ScrapeTarget
 from heteroscale_agent.probes import host
 from heteroscale_agent.probes.gpu import GpuProbe
 from heteroscale_agent.probes.rdma import RdmaProbe, RdmaSight, rdma_rules
-from heteroscale_agent.probes.topology import topology
+from heteroscale_agent.probes.topology import Found, TopologyWatch
 from heteroscale_agent.probes.watch import EngineWatch
 from heteroscale_agent.probes.worker import Worker
 
 HISTORY_SECONDS = 120.0
 OPEN_DEADLINE = 30.0
 """Seconds a driver may take to wake up at the agent's start; one that takes longer has no GPUs."""
+PLACE_PATIENCE = 5.0
+"""Seconds that the sources of network domains may take at the agent's start; later is fine too."""
 
 _PATIENCE = 0.5
 """The part of the sample interval that a sample waits for its sources."""
@@ -119,6 +121,7 @@ class HostEyes:
         self._nics = BlockingSource("rdma", self._nic_worker, self._nic_probe.read, clock)
         self._nic_samplers: dict[tuple[str, int, str], NicSampler] = {}
         self._inventory = Inventory()
+        self._topology: TopologyWatch | None = None
         self._watches: dict[str, EngineWatch] = {}
         self._history: deque[Report] = deque()
 
@@ -147,6 +150,8 @@ class HostEyes:
     async def close(self) -> None:
         """End what is under way; does not wait for a source that hangs."""
         await asyncio.gather(*(watch.close() for watch in self._watches.values()))
+        if self._topology is not None:
+            await self._topology.close()
         if self._gpu_probe is not None:
             self._gpu_worker.call(self._gpu_probe.close)
         self._nic_worker.call(self._nic_probe.close)
@@ -248,14 +253,17 @@ class HostEyes:
             )
 
     async def _find_devices(self) -> None:
-        configured = {str(level): name for level, name in self._spec.topology.items()}
-        levels = topology(configured, self._environ)
-        gpus, _ = await asyncio.gather(self._open_gpus(), self._look_for_nics())
+        self._topology = TopologyWatch.of(self._spec, self._environ, self._moved)
+        _, gpus, _ = await asyncio.gather(
+            self._topology.start(PLACE_PATIENCE), self._open_gpus(), self._look_for_nics()
+        )
+        place = self._topology.found
         self._inventory = Inventory(
             gpus=() if gpus is None else gpus.gpus,
             cpu_count=host.cpu_count(),
             memory_bytes=host.memory_bytes(),
-            topology=levels,
+            topology=place.levels,
+            topology_sources=place.sources,
             templates=tuple(
                 TemplateInfo(name, template.role, template.gpus, template.engine)
                 for name, template in sorted(self._spec.templates.items())
@@ -270,6 +278,11 @@ class HostEyes:
             await self._look_for_nics()
         if (sight := self._nics.latest(-math.inf)) is not None:
             self._take_nics(sight)
+
+    def _moved(self, place: Found) -> None:
+        self._inventory = replace(
+            self._inventory, topology=place.levels, topology_sources=place.sources
+        )
 
     async def _open_gpus(self) -> GpuProbe | None:
         settings = self._spec.gpu

@@ -16,6 +16,7 @@ from heteroscale_agent.config.devices import GpuSettings, RdmaSettings
 from heteroscale_agent.config.engines import PortRange, Readiness, StaticEngine, Template
 from heteroscale_agent.config.fields import Name
 from heteroscale_agent.config.gates import Gates, Hook
+from heteroscale_agent.config.places import KubernetesAccess, Level, SlurmAccess, TopologySource
 from heteroscale_agent.config.trust import TlsSettings
 
 __all__ = [
@@ -57,10 +58,13 @@ class AgentSpec(DocumentModel):
     insecure: bool = False
     """Dial beyond loopback without TLS."""
     tls: TlsSettings = TlsSettings()
-    topology: dict[
-        Literal["s0", "s1", "s2", "logical_cluster", "physical_cluster", "vdc"], str
-    ] = {}
+    topology: dict[Level, str] = {}
     """Network domains of this host. HETEROSCALE_TOPOLOGY="s1=minipod-3,s2=pod-0" overrides."""
+    topology_from: tuple[TopologySource, ...] = ()
+    """Who names the domains that neither environment nor `topology` do; the first that names a level
+    wins."""
+    slurm: SlurmAccess = SlurmAccess()
+    kubernetes: KubernetesAccess = KubernetesAccess()
     labels: dict[str, str] = {}
     """Words of your own about this host; they travel with its inventory."""
     reconnect_within: Duration = 30.0
