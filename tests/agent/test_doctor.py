@@ -240,6 +240,9 @@ def test_a_container_is_known_by_its_marks_and_matters_for_templates(tmp_path: P
 def test_topology_says_where_each_level_comes_from() -> None:
     one = Case(spec(topology={"s1": "pod-1"}), environ={"HETEROSCALE_TOPOLOGY": "s2=big"})
     assert levels(topology.look(one)) == {"s1": Level.OK, "s2": Level.OK}
+    asked = Case(spec(topology_from=[{"file": "/nowhere/place"}]), environ={})
+    found = levels(topology.look(asked))
+    assert found == {"file /nowhere/place": Level.PROBLEM, "unknown levels": Level.NOTE}
     wrong = Case(spec(), environ={"HETEROSCALE_TOPOLOGY": "rack=4"})
     assert only(topology.look(wrong)).level is Level.PROBLEM
     assert only(topology.look(Case(spec(), environ={}))).level is Level.NOTE

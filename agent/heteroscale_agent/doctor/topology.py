@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 
-from heteroscale.words import TOPOLOGY_LEVELS
 from heteroscale_agent.doctor.finding import Case, Finding, note, ok, problem
-from heteroscale_agent.probes.topology import VARIABLE, TopologyError, topology
+from heteroscale_agent.probes.topology import VARIABLE, TopologyError, meaning
+from heteroscale_agent.probes.topology import look as look_up
 
 _PLACED = ("s1", "s2")
 """Levels that placement keeps prefill and decode together by."""
+_SHARE = 0.8
+"""The part of the doctor's time that sources may take; the rest is for saying what came of it."""
 
 
 def look(case: Case) -> Iterator[Finding]:
-    """Yield every level that is known, and what follows from those that are not."""
-    configured = {str(level): name for level, name in case.spec.topology.items()}
+    """Yield every level that is known, each source that fails, and what is missing."""
     try:
-        levels = topology(configured, case.environ)
+        found = asyncio.run(look_up(case.spec, case.environ, case.deadline * _SHARE))
     except TopologyError as error:
         yield problem("environment", str(error), f"mend {VARIABLE} in the agent's environment")
         return
-    for level, name in levels.items():
-        source = "document" if configured.get(level) == name else VARIABLE
-        yield ok(
-            level, f"{name} (from the {source})" if source == "document" else f"{name} ({source})"
-        )
-    missing = [level for level in TOPOLOGY_LEVELS if level not in levels]
-    if any(level in missing for level in _PLACED):
-        yield note(
-            "unknown levels",
-            ", ".join(missing),
-            "hosts whose level is unknown are taken to be far from each other at it; write "
-            "`topology: {s1: …, s2: …}`, or set " + VARIABLE,
-        )
+    for level, name in found.levels.items():
+        yield ok(level, f"{name} ({found.sources[level]})")
+    for said in found.problems:
+        source, _, why = said.partition(": ")
+        yield problem(source, why, "the agent asks again every minute; see `topologyFrom`")
+    missing = [level for level in _PLACED if level not in found.levels]
+    if missing:
+        said = " ".join(f"{level}: {meaning(found, level)}" for level in missing)
+        todo = f"name them: `topology`, `topologyFrom`, or {VARIABLE}"
+        yield note("unknown levels", said, todo)

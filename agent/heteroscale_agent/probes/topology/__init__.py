@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from heteroscale_agent.probes.topology.explain import explain
+from heteroscale_agent.probes.topology.explain import explain, meaning
 from heteroscale_agent.probes.topology.found import Answer, Found, settle
 from heteroscale_agent.probes.topology.names import TopologyError
+from heteroscale_agent.probes.topology.sources import VARIABLE
 from heteroscale_agent.probes.topology.watch import TopologyWatch, look
 
-__all__ = ["Answer", "Found", "TopologyError", "TopologyWatch", "explain", "look", "settle"]
+__all__ = [
+    "VARIABLE",
+    "Answer",
+    "Found",
+    "TopologyError",
+    "TopologyWatch",
+    "explain",
+    "look",
+    "meaning",
+    "settle",
+]

@@ -33,10 +33,11 @@ def _line(found: Found, level: str) -> str:
     if level in found.levels:
         return f"{level} = {found.levels[level]} ({found.sources[level]})"
     why = f"none, says {found.removed[level]}" if level in found.removed else "nobody names it"
-    return f"{level}: {why}. {_meaning(found, level)}"
+    return f"{level}: {why}. {meaning(found, level)}"
 
 
-def _meaning(found: Found, level: str) -> str:
+def meaning(found: Found, level: str) -> str:
+    """Return what ``level`` is, and what it means that nobody names it."""
     about = _MEANS[level]
     if level not in _GROUPING:
         return f"It is {about}; placement can do without."
