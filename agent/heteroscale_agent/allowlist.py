@@ -126,6 +126,7 @@ def facts_of(template: Template) -> EngineFacts:
         readiness_period=template.readiness.period,
         readiness_timeout=template.readiness.timeout,
         waits_for_requests=template.stop_waits_for_requests,
+        kv_lease=template.kv_lease,
     )
 
 

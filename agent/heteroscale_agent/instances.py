@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 from heteroscale.words import GateState, InstanceState, WithdrawReason
 from heteroscale_agent.hands.gates.port import Member, View
 from heteroscale_agent.model import Drain, InstanceStatus, Launch
-from heteroscale_agent.quiescence import Progress
+from heteroscale_agent.quiescence import KV_LEASE, Progress
 
 _S = InstanceState
 
@@ -69,6 +69,7 @@ class EngineFacts:
     readiness_period: float = 1.0
     readiness_timeout: float = 2.0
     waits_for_requests: bool = False
+    kv_lease: float = KV_LEASE
 
 
 @dataclass(frozen=True, slots=True)

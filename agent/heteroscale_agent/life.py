@@ -147,7 +147,7 @@ class Life:
             if record.launch.rank == 0:
                 instance.progress = advance(
                     instance.progress,
-                    Terms.of(drain, record.launch.role),
+                    Terms.of(drain, record.launch.role, record.facts.kv_lease),
                     now,
                     gate_closed=self._gatekeeper.closed(instance, now),
                     engine=self._eyes.engine(record.instance_id),

@@ -5,8 +5,11 @@ several fresh scrapes in a row with nothing running, waiting or in transfer. Unk
 scrape that does not say so is not quiet. A gate that opens again starts everything anew.
 
 A prefill instance also holds KV that decoders have yet to fetch. Where the engine shows no gauge
-of open transfers (vLLM), its KV usage must be zero; should it never get there though all else is
-quiet, `KV_LEASE` of quiet must pass, after which the engine has let go of it by itself.
+of open transfers (vLLM), its KV usage must be zero. Seen on a real pair of vLLM 0.32 over NIXL: while
+KV waits to be fetched nothing runs or waits, and usage alone stays above zero, without traffic too;
+it is zero as soon as the last decode has fetched, or the KV's lease is over. Older versions stop
+counting when nothing runs. So should usage never get to zero though all else is quiet, the lease
+must pass in quiet, after which the engine has let go of it by itself.
 """
 
 from __future__ import annotations
@@ -17,8 +20,10 @@ from heteroscale.words import Role, ScrapeQuality
 from heteroscale_agent.model import Drain, EngineState
 
 KV_LEASE = 500.0
-"""Seconds. vLLM frees unfetched KV after VLLM_NIXL_ABORT_REQUEST_TIMEOUT, 480 s by default (newer
-versions: a renewed lease of 30 s); this is the longer one with some margin."""
+"""Seconds, where a template says no other. vLLM frees unfetched KV after its
+VLLM_NIXL_ABORT_REQUEST_TIMEOUT, 480 s by default; newer ones after `kv_lease_duration` of
+`kv_connector_extra_config`, 30 s by default, which waiting decodes renew. This is the longer one with
+some margin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +40,20 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What counts as quiet for one instance: seconds, scrapes, and the role it plays."""
+    """What counts as quiet for one instance: seconds, scrapes, and the role it plays.
+
+    ``kv_lease``: seconds after which KV that nobody fetched is surely gone.
+    """
 
     settle_time: float
     quiet_scrapes: int
     role: Role
+    kv_lease: float = KV_LEASE
 
     @classmethod
-    def of(cls, drain: Drain, role: Role) -> Terms:
+    def of(cls, drain: Drain, role: Role, kv_lease: float = KV_LEASE) -> Terms:
         """Return the terms of a drain command; at least one scrape is always asked for."""
-        return cls(drain.settle_time, max(1, drain.quiet_scrapes), role)
+        return cls(drain.settle_time, max(1, drain.quiet_scrapes), role, kv_lease)
 
 
 def advance(
@@ -81,8 +90,8 @@ def _judge(progress: Progress, terms: Terms, engine: EngineState) -> Progress:
     since = progress.quiet_since_at if progress.quiet_since_at is not None else engine.scraped_at
     progress = replace(progress, quiet_since_at=since)
     holds_kv = terms.role is Role.PREFILL and scrape.transferring is None and scrape.kv_usage != 0
-    if holds_kv and engine.scraped_at - since < KV_LEASE:
-        left = KV_LEASE - (engine.scraped_at - since)
+    if holds_kv and engine.scraped_at - since < terms.kv_lease:
+        left = terms.kv_lease - (engine.scraped_at - since)
         usage = "unknown" if scrape.kv_usage is None else f"{scrape.kv_usage:.4f}"
         return replace(
             progress,

@@ -111,6 +111,17 @@ def test_prefill_kv_that_never_empties_is_waited_out(usage: float | None) -> Non
     assert not walk(*broken, terms=PREFILL).done
 
 
+def test_a_template_may_know_a_longer_lease() -> None:
+    holding = replace(NO_GAUGE, kv_usage=0.01)
+    terms = replace(PREFILL, kv_lease=2 * KV_LEASE)
+    ends = 6 + 2 * int(KV_LEASE)
+    quiet = [(0.0, None), *[(float(at), state(float(at), holding)) for at in range(6, ends)]]
+    assert not walk(*quiet, terms=terms).done
+    assert walk(
+        *quiet, *[(at, state(at, holding)) for at in (ends, ends + 1.0, ends + 2.0)], terms=terms
+    ).done
+
+
 def test_prefill_with_a_transfer_gauge_trusts_it() -> None:
     moments = [(0.0, None), *[(6.0 + n, state(6.0 + n)) for n in range(3)]]
     assert walk(*moments, terms=PREFILL).done

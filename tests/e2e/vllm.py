@@ -60,7 +60,8 @@ def _on_cpu(template: dict[str, Any], directory: Path, kv_lease: int) -> dict[st
     given = [_in_memory(word, kv_lease) if word.startswith(_KV) else word for word in given]
     command = [str(PYTHON), *given[1:], *OPTIONS]
     env = {**template.get("env", {}), **ENVIRON}
-    return {**template, "command": command, "env": env, "parameters": {}}
+    here = {"command": command, "env": env, "parameters": {}, "kvLease": f"{kv_lease + 60}s"}
+    return {**template, **here}
 
 
 def _in_memory(word: str, kv_lease: int) -> str:

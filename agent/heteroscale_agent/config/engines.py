@@ -9,6 +9,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from heteroscale.documents import DocumentModel, Duration
 from heteroscale.words import Role
 from heteroscale_agent.config.fields import EngineKind, Name, Port, usual_metrics_path
+from heteroscale_agent.quiescence import KV_LEASE
 
 
 class PortRange(DocumentModel):
@@ -67,6 +68,9 @@ class Template(DocumentModel):
     """The user to run as; empty: the agent's own."""
     stop_waits_for_requests: bool = False
     """The engine finishes what is in flight on TERM by itself."""
+    kv_lease: Duration = KV_LEASE
+    """How long a prefill may keep KV that no decode has fetched: what its engine was told, and a little
+    more. A drain waits so long for KV usage that never gets to zero."""
 
 
 class StaticEngine(DocumentModel):
