@@ -17,6 +17,7 @@ import yaml
 from heteroscale.words import InstanceState
 from heteroscale_coordinator.core.rules import Rules
 from heteroscale_workbench.cluster.local import Host, Layout, until
+from heteroscale_workbench.cluster.operator import Error
 from heteroscale_workbench.demo.profile import SERVICE
 from heteroscale_workbench.demo.traffic import Asked, Pacer
 from heteroscale_workbench.load import LoadOptions, LoadReport, LoadRun
@@ -107,14 +108,17 @@ class Stage(Fleet):
         return stage
 
     async def wait(self, condition: Any, what: str) -> None:
-        """Wait until a condition holds; a part that has ended fails it at once."""
+        """Wait until a condition holds; a part that has ended, or an engine, fails it at once."""
 
         async def holds() -> bool:
             for part in (self.cluster.coordinator, *self.cluster.agents.values()):
                 part.require()
-            failed = await self.instances(InstanceState.FAILED)
-            assert not failed, [(one.id, one.message) for one in failed]
-            return bool(await condition())
+            try:
+                failed = await self.instances(InstanceState.FAILED)
+                assert not failed, [(one.id, one.message) for one in failed]
+                return bool(await condition())
+            except (Error, httpx.TransportError):
+                return False  # who does not answer in time says neither
 
         await until(holds, PATIENCE, what, poll=0.2)
 
