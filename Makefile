@@ -14,7 +14,7 @@ LLAMACPP_READY := $(LLAMACPP)/.ready-$(LLAMACPP_VERSION)
 SOURCES := agent coordinator scheduler_adapters workbench cli proto tests benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-process e2e-vllm e2e-llamacpp check format proto
+.PHONY: help setup demo test test-fast test-process e2e-setup e2e-vllm e2e-llamacpp check format proto
 .PHONY: bench-ingest bench-agent clean
 
 help: ## Show this help
@@ -47,6 +47,8 @@ test-fast: $(READY) ## Pure, contract and loopback tests
 
 test-process: $(READY) ## Tests with real processes: outage, kill, stop, partition
 	$(BIN)/python -m pytest -q -m process $(ARGS)
+
+e2e-setup: $(LLAMACPP_READY) $(VLLM_READY) ## Install the real engines that the e2e targets use
 
 e2e-vllm: $(READY) $(VLLM_READY) ## Real vLLM on CPU, and a real P/D pair over NIXL, end to end
 	HETEROSCALE_VLLM_PYTHON=$(CURDIR)/$(VLLM)/bin/python \
