@@ -21,6 +21,7 @@ from heteroscale.channel import ChannelError, require_trust
 from heteroscale.documents import DocumentError
 from heteroscale_agent.body import AgentBody
 from heteroscale_agent.config import AgentSpec, load
+from heteroscale_agent.experimental import notes
 from heteroscale_agent.eyes import HostEyes
 from heteroscale_agent.hands.host import host_hands
 from heteroscale_agent.identity import Identity, IdentityError, StateDirectory
@@ -87,6 +88,8 @@ async def serve(spec: AgentSpec, identity: Identity) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     await body.start()
+    for note in notes(spec):
+        log.warning("experimental", note=note)
     log.info(
         "started",
         agent=identity.agent_id,
@@ -161,6 +164,8 @@ def run(argv: list[str]) -> int:
         spec = settings_of(arguments)
         if arguments.verb == "check":
             print(f"{arguments.config}: valid")
+            for note in notes(spec):
+                print(f"note: {note}")
             return 0
         with StateDirectory(spec.state_dir) as directory:
             asyncio.run(serve(spec, directory.identify(spec.agent_id)))

@@ -112,7 +112,11 @@ def static_record(engine: StaticEngine, now: float) -> Record:
         since_at=now,
         launched_at=now,
         origin=CONFIG_ORIGIN,
-        facts=EngineFacts(engine=engine.engine, metrics_path=engine.metrics_path),
+        facts=EngineFacts(
+            engine=engine.engine,
+            metrics_path=engine.metrics_path,
+            model_name=engine.model_name,
+        ),
         endpoint=engine.endpoint.rstrip("/"),
         adopted=True,
         message="named in the agent's configuration",

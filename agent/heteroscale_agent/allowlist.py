@@ -117,11 +117,17 @@ def _check_gpus(launch: Launch, template: Template, standing: Standing) -> None:
             raise RefusedError(f"GPU {gpu} is held by {owner}")
 
 
-def facts_of(template: Template) -> EngineFacts:
-    """Return what must be known of an engine even when its template is gone."""
+def facts_of(template: Template, launch: Launch) -> EngineFacts:
+    """Return what must be known of an engine even when its template is gone.
+
+    Raises:
+        RefusedError: its model's name uses a parameter that the command does not give.
+
+    """
     return EngineFacts(
         engine=template.engine,
         metrics_path=template.metrics_path,
+        model_name=_fill(template.model_name, launch.parameters),
         readiness_path=template.readiness.path,
         readiness_period=template.readiness.period,
         readiness_timeout=template.readiness.timeout,

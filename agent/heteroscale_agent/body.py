@@ -277,6 +277,7 @@ class AgentBody:
                 instance.instance_id,
                 instance.record.endpoint + instance.record.facts.metrics_path,
                 instance.record.facts.engine,
+                instance.record.facts.model_name,
             )
             for instance in self._registry.instances.values()
             if _scraped(instance)

@@ -20,7 +20,7 @@ from typing import Any, Generic, Self, TypeVar
 import structlog
 
 from heteroscale.words import GpuHealth
-from heteroscale_agent.config import AgentSpec
+from heteroscale_agent.config import AgentSpec, Router
 from heteroscale_agent.model import (
     EngineState,
     GpuReading,
@@ -35,7 +35,7 @@ from heteroscale_agent.probes import host
 from heteroscale_agent.probes.gpu import GpuProbe
 from heteroscale_agent.probes.rdma import RdmaProbe, RdmaSight, rdma_rules
 from heteroscale_agent.probes.topology import Found, TopologyWatch
-from heteroscale_agent.probes.watch import EngineWatch
+from heteroscale_agent.probes.watch import EngineWatch, RouterWatch
 from heteroscale_agent.probes.worker import Worker
 
 HISTORY_SECONDS = 120.0
@@ -123,6 +123,7 @@ class HostEyes:
         self._inventory = Inventory()
         self._topology: TopologyWatch | None = None
         self._watches: dict[str, EngineWatch] = {}
+        self._routers = [self._watch_router(router) for router in spec.routers]
         self._history: deque[Report] = deque()
 
     @classmethod
@@ -149,7 +150,8 @@ class HostEyes:
 
     async def close(self) -> None:
         """End what is under way; does not wait for a source that hangs."""
-        await asyncio.gather(*(watch.close() for watch in self._watches.values()))
+        watches = (*self._watches.values(), *self._routers)
+        await asyncio.gather(*(watch.close() for watch in watches))
         if self._topology is not None:
             await self._topology.close()
         if self._gpu_probe is not None:
@@ -192,7 +194,8 @@ class HostEyes:
     async def _look(self, patience: float) -> None:
         """Ask every source that is not still at it; wait for those that answer within `patience` (s)."""
         devices = [source for source in (self._gpus, self._nics) if source is not None]
-        idle = [source for source in (*devices, *self._watches.values()) if not source.busy]
+        sources = (*devices, *self._watches.values(), *self._routers)
+        idle = [source for source in sources if not source.busy]
         # What was slow the last time is asked as well, but not waited for: it delays one sample, not
         # each, and the next one has its answer.
         prompt = [source.took <= patience for source in idle]
@@ -204,6 +207,10 @@ class HostEyes:
 
     def _watch(self, target: ScrapeTarget) -> EngineWatch:
         return EngineWatch(target, self._clock, self._spec.scrape_timeout)
+
+    def _watch_router(self, router: Router) -> RouterWatch:
+        host = self._spec.advertise_host
+        return RouterWatch(router, host, self._clock, self._spec.scrape_timeout)
 
     def history(self) -> list[Report]:
         """Return what engines and routers said in the last 120 s, oldest first."""
@@ -218,6 +225,7 @@ class HostEyes:
             nics=self._nic_counters(oldest),
             host=self._host.read(),
             engines=tuple(watch.report(now, oldest) for watch in self._watches.values()),
+            routers=tuple(watch.report(now, oldest) for watch in self._routers),
         )
 
     def _gpu_readings(self, oldest: float) -> tuple[GpuReading, ...]:

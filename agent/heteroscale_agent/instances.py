@@ -65,6 +65,7 @@ class EngineFacts:
 
     engine: str = "vllm"
     metrics_path: str = "/metrics"
+    model_name: str = ""
     readiness_path: str = "/health"
     readiness_period: float = 1.0
     readiness_timeout: float = 2.0

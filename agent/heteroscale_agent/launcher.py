@@ -125,7 +125,7 @@ class Launcher:
             state=_S.LAUNCHING,
             since_at=now,
             launched_at=now,
-            facts=facts_of(template),
+            facts=facts_of(template, launch),
             ports=ports,
             endpoint=at,
             boot_id=self._hands.boot_id,

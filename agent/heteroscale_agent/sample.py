@@ -23,6 +23,8 @@ from heteroscale_agent.model import (
     LatencyCounters,
     LatencyReading,
     Report,
+    RouterReport,
+    RouterScrape,
 )
 
 MAX_TOKENS_PER_SECOND = 5e6
@@ -36,6 +38,7 @@ _SHORTEST = 1.0
 """Seconds allowed for at least, when judging how much could have happened since."""
 
 Number = TypeVar("Number", int, float)
+Told = TypeVar("Told", EngineReport, RouterReport)
 
 
 @dataclass(slots=True)
@@ -129,7 +132,8 @@ class Latency:
         self.sum_seconds += seconds
         same = new.bounds == old.bounds
         earlier = old.counts if same else (0.0,) * len(new.counts)
-        if same or not old.bounds:
+        # With other bounds than before, nobody knows which of the observations are new.
+        if same or not old.count:
             for index, bound in enumerate((*new.bounds, float("inf"))[: len(new.counts)]):
                 gained = new.counts[index] - earlier[index]
                 self._pending[grid_bucket(bound)] += max(0.0, gained)
@@ -202,21 +206,73 @@ class EngineSampler:
         )
 
 
+_ROUTER_COUNTERS = ("requests_finished", "requests_failed", "requests_rejected")
+
+
+@dataclass(slots=True)
+class RouterSampler:
+    """Everything cumulative about one router."""
+
+    _counters: dict[str, Counter[float]] = field(
+        default_factory=lambda: {name: requests() for name in _ROUTER_COUNTERS}
+    )
+    _ttft: Latency = field(default_factory=Latency)
+    _tbt: Latency = field(default_factory=Latency)
+    _told: dict[str, float | None] = field(default_factory=dict)
+    _ttft_known: bool = False
+    _tbt_known: bool = False
+    _scrape: RouterScrape | None = None
+
+    def fold(self, scrape: RouterScrape, at: float) -> None:
+        """Take in a scrape that was begun at `at` (s)."""
+        self._scrape = scrape
+        self._told = {
+            name: counter.fold(getattr(scrape, name), at)
+            for name, counter in self._counters.items()
+        }
+        self._ttft_known = self._ttft.fold(scrape.time_to_first_token, at)
+        self._tbt_known = self._tbt.fold(scrape.time_between_tokens, at)
+
+    def report(
+        self, name: str, service: str, url: str, quality: ScrapeQuality, age: float
+    ) -> RouterReport:
+        """Return the router's part of a report; a MISSING one says nothing else."""
+        scrape = self._scrape
+        if quality is ScrapeQuality.MISSING or scrape is None:
+            return RouterReport(name, service, url, ScrapeQuality.MISSING, age)
+        return RouterReport(
+            name,
+            service,
+            url,
+            quality,
+            age,
+            time_to_first_token=self._ttft.report() if self._ttft_known else None,
+            time_between_tokens=self._tbt.report() if self._tbt_known else None,
+            **self._told,
+            running=scrape.running,
+            waiting=scrape.waiting,
+        )
+
+
 def merge(older: Report, newer: Report) -> Report:
     """Return one report that says all that two consecutive ones say.
 
     Counters and gauges are the newer one's; bucket deltas and intervals add up. For a sender that
     reports less often than it samples, or whose queue is full.
     """
-    before = {engine.instance_id: engine for engine in older.engines}
-    engines = tuple(
-        _merge_engine(before[e.instance_id], e) if e.instance_id in before else e
-        for e in newer.engines
+    engines = {engine.instance_id: engine for engine in older.engines}
+    routers = {router.name: router for router in older.routers}
+    return replace(
+        newer,
+        interval=older.interval + newer.interval,
+        engines=tuple(_with_deltas(engines.get(one.instance_id), one) for one in newer.engines),
+        routers=tuple(_with_deltas(routers.get(one.name), one) for one in newer.routers),
     )
-    return replace(newer, interval=older.interval + newer.interval, engines=engines)
 
 
-def _merge_engine(older: EngineReport, newer: EngineReport) -> EngineReport:
+def _with_deltas(older: Told | None, newer: Told) -> Told:
+    if older is None:
+        return newer
     return replace(
         newer,
         time_to_first_token=_merge_latency(older.time_to_first_token, newer.time_to_first_token),

@@ -96,6 +96,102 @@ llamacpp:requests_deferred 0
     assert seen.kv_usage == 0.25
 
 
+def test_trtllm_serve_by_its_documented_names() -> None:
+    labels = '{engine_type="trtllm",model_name="m"}'
+    seen = scrape(
+        "tensorrt-llm",
+        f"""
+trtllm_generation_tokens_total{labels} 900
+trtllm_prompt_tokens_total{labels} 500
+trtllm_prompt_cached_tokens_total{labels} 120
+trtllm_request_success_total{{finished_reason="stop",model_name="m"}} 5
+trtllm_request_success_total{{finished_reason="length",model_name="m"}} 2
+trtllm_num_requests_running{labels} 3
+trtllm_num_requests_waiting{labels} 1
+trtllm_kv_cache_utilization{labels} 0.4
+trtllm_time_to_first_token_seconds_bucket{{le="0.1",model_name="m"}} 6
+trtllm_time_to_first_token_seconds_bucket{{le="+Inf",model_name="m"}} 7
+trtllm_time_to_first_token_seconds_count{labels} 7
+trtllm_time_to_first_token_seconds_sum{labels} 0.7
+""",
+        "m",
+    )
+    assert seen == EngineScrape(
+        generation_tokens=900,
+        prompt_tokens=500,
+        computed_prompt_tokens=380,
+        requests_finished=7,
+        running=3,
+        waiting=1,
+        kv_usage=0.4,
+        time_to_first_token=LatencyReading(0.7, 7, (0.1,), (6, 1)),
+    )
+
+
+def test_tensorrt_llm_through_triton_by_its_documented_names() -> None:
+    seen = scrape(
+        "tensorrt-llm",
+        """
+nv_trt_llm_request_metrics{model="a",request_type="active",version="1"} 3
+nv_trt_llm_request_metrics{model="a",request_type="max",version="1"} 512
+nv_trt_llm_request_metrics{model="a",request_type="waiting",version="1"} 2
+nv_trt_llm_request_metrics{model="b",request_type="active",version="1"} 9
+nv_llm_output_token_len_sum{model="a",version="1"} 70
+nv_llm_output_token_len_count{model="a",version="1"} 7
+""",
+        "a",
+    )
+    assert (seen.running, seen.waiting) == (3, 2)
+    assert (seen.generation_tokens, seen.requests_finished) == (70, 7)
+    assert seen.time_to_first_token is None
+
+
+TGI = """
+tgi_request_generated_tokens_bucket{le="10"} 3
+tgi_request_generated_tokens_sum 64
+tgi_request_generated_tokens_count 5
+tgi_request_input_length_sum 250
+tgi_request_success 5
+tgi_batch_current_size 2
+tgi_queue_size 1
+tgi_request_mean_time_per_token_duration_sum 0.5
+tgi_request_mean_time_per_token_duration_count 5
+"""
+
+
+def test_tgi_by_its_documented_names() -> None:
+    seen = scrape("tgi", TGI)
+    assert (seen.generation_tokens, seen.prompt_tokens, seen.requests_finished) == (64, 250, 5)
+    assert (seen.computed_prompt_tokens, seen.time_to_first_token, seen.kv_usage) == (None,) * 3
+    assert (seen.running, seen.waiting) == (2, 1)
+    assert seen.time_between_tokens == LatencyReading(0.5, 5)
+
+
+def test_a_counter_that_comes_with_its_first_event_stands_at_zero_before() -> None:
+    assert scrape("tgi", TGI).requests_aborted == 0
+    failed = 'tgi_request_failure{err="generation"} 2\ntgi_request_failure{err="overloaded"} 9\n'
+    assert scrape("tgi", TGI + failed).requests_aborted == 2
+    # Neither it nor its neighbour: a page that we do not know.
+    assert scrape("tgi", "tgi_queue_size 1\n").requests_aborted is None
+
+
+@pytest.mark.parametrize("engine", sorted(MAPPINGS))
+def test_a_kind_is_experimental_until_a_release_was_recorded(engine: str) -> None:
+    recorded = any(FIXTURES.glob(f"{engine}-*.txt"))
+    assert MAPPINGS[engine].experimental is not recorded
+
+
+def test_a_histogram_without_its_sum_is_unknown() -> None:
+    text = "vllm:time_to_first_token_seconds_count 9\nvllm:num_requests_running 1\n"
+    assert scrape("vllm", text).time_to_first_token is None
+
+
+def test_a_histogram_of_nothing_but_its_total_has_no_buckets() -> None:
+    name = "vllm:time_to_first_token_seconds"
+    text = f'{name}_bucket{{le="+Inf"}} 9\n{name}_count 9\n{name}_sum 3\n'
+    assert scrape("vllm", text).time_to_first_token == LatencyReading(3, 9)
+
+
 def test_old_vllm_names() -> None:
     seen = scrape(
         "vllm",
@@ -114,7 +210,7 @@ vllm:time_per_output_token_seconds_count{model_name="m"} 20
         60,
     )
     assert seen.kv_usage == 0.5
-    assert seen.time_between_tokens == LatencyReading(2, 20, (), (20,))
+    assert seen.time_between_tokens == LatencyReading(2, 20)
 
 
 def test_request_reasons_are_told_apart() -> None:

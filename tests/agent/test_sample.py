@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import pytest
@@ -88,6 +89,66 @@ def test_latency_reports_deltas_once() -> None:
     assert sum(seen.bucket_deltas) == 5
     assert latency.report().bucket_deltas == ()
     assert latency.report().count == 5
+
+
+ENGINE_BOUNDS = {
+    "vllm ttft": (
+        *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75),
+        *(1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0, 160.0, 640.0, 2560.0),
+    ),
+    "vllm tbt": (
+        *(0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75),
+        *(1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0),
+    ),
+    "sglang ttft": (0.1, 0.2, 0.4, 0.6, 0.8, 1, 2, 4, 6, 8, 10, 20, 40, 60, 80, 100, 200, 400),
+    "llm-d tpot": (0.0005, 0.00205, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.125, 0.15, 0.2),
+    "one bound": (0.05,),
+}
+
+
+@given(
+    bounds=st.sampled_from(sorted(ENGINE_BOUNDS.values())),
+    batches=st.lists(st.lists(st.floats(0.0001, 500.0), max_size=20), min_size=1, max_size=6),
+)
+def test_the_grid_keeps_every_observation_and_flatters_none(
+    bounds: tuple[float, ...], batches: list[list[float]]
+) -> None:
+    latency = Latency()
+    seen: list[float] = []
+    total = [0] * (len(LATENCY_BOUNDS_MS) + 1)
+    latency.fold(LatencyReading(0, 0, bounds, (0.0,) * (len(bounds) + 1)), 0.0)
+    for at, batch in enumerate(batches, start=1):
+        seen += batch
+        edges = (0.0, *bounds, math.inf)
+        counts = tuple(
+            float(sum(low < value <= high for value in seen)) for low, high in pairwise(edges)
+        )
+        assert latency.fold(LatencyReading(sum(seen), len(seen), bounds, counts), float(at))
+        for place, count in enumerate(latency.report().bucket_deltas):
+            total[place] += count
+    assert sum(total) == len(seen) == latency.report().count
+    for place, bound in enumerate(LATENCY_BOUNDS_MS):
+        really = sum(value * 1000 <= bound for value in seen)
+        assert sum(total[: place + 1]) <= really
+
+
+def test_buckets_with_other_bounds_than_before_are_not_guessed() -> None:
+    latency = Latency()
+    latency.fold(LatencyReading(1.0, 10, (0.1,), (10, 0)), 0.0)
+    assert latency.fold(LatencyReading(1.5, 14, (0.2,), (13, 1)), 1.0)
+    # The mean is as exact as ever; which bucket the four belong to, nobody knows.
+    seen = latency.report()
+    assert (seen.sum_seconds, seen.count, seen.bucket_deltas) == (0.5, 4, ())
+    latency.fold(LatencyReading(1.6, 16, (0.2,), (15, 1)), 2.0)
+    assert sum(latency.report().bucket_deltas) == 2
+
+
+def test_buckets_that_come_back_are_not_counted_from_the_start() -> None:
+    latency = Latency()
+    latency.fold(reading(100, 0, 0, seconds=1.0), 0.0)
+    latency.fold(LatencyReading(1.1, 102), 1.0)
+    latency.fold(reading(103, 0, 0, seconds=1.2), 2.0)
+    assert sum(latency.report().bucket_deltas) == 0
 
 
 def test_trailing_zeros_are_left_out() -> None:

@@ -7,9 +7,9 @@ and nowhere else: a command names a template, never a program.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import NonNegativeInt
+from pydantic import AfterValidator, NonNegativeInt
 
 from heteroscale.documents import DocumentModel, Duration, read_one
 from heteroscale_agent.config.devices import GpuSettings, RdmaSettings
@@ -17,6 +17,7 @@ from heteroscale_agent.config.engines import PortRange, Readiness, StaticEngine,
 from heteroscale_agent.config.fields import Name
 from heteroscale_agent.config.gates import Gates, Hook
 from heteroscale_agent.config.places import KubernetesAccess, Level, SlurmAccess, TopologySource
+from heteroscale_agent.config.routers import Router, names_differ
 from heteroscale_agent.config.trust import TlsSettings
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "PortRange",
     "RdmaSettings",
     "Readiness",
+    "Router",
     "StaticEngine",
     "Template",
     "TlsSettings",
@@ -86,6 +88,8 @@ class AgentSpec(DocumentModel):
     """What other gates may write, ask and reload."""
     engines: tuple[StaticEngine, ...] = ()
     """Engines that somebody else started: watched, never commanded."""
+    routers: Annotated[tuple[Router, ...], AfterValidator(names_differ)] = ()
+    """Routers whose metrics tell what users feel: TTFT, refusals."""
     gpu: GpuSettings = GpuSettings()
     rdma: RdmaSettings = RdmaSettings()
 

@@ -64,6 +64,9 @@ class Template(DocumentModel):
     metrics_path: str = Field(default_factory=usual_metrics_path)
     """Where its metrics are, on its first port. Default `/metrics`, with `tensorrt-llm`
     `/prometheus/metrics`."""
+    model_name: str = ""
+    """Read only the series of the model served under this name, which may be a {parameter}; empty:
+    all that the page shows."""
     user: str = ""
     """The user to run as; empty: the agent's own."""
     stop_waits_for_requests: bool = False
@@ -90,3 +93,6 @@ class StaticEngine(DocumentModel):
     """Indices of the GPUs it holds; nothing else is launched on them."""
     metrics_path: str = Field(default_factory=usual_metrics_path)
     """Where its metrics are. Default `/metrics`, with `tensorrt-llm` `/prometheus/metrics`."""
+    model_name: str = ""
+    """Read only the series of the model served under this name; empty: all that the page shows. An
+    engine that serves models of several services is listed once for each."""

@@ -48,6 +48,7 @@ from heteroscale_agent.model.reports import (
     Report,
     RouterReport,
 )
+from heteroscale_agent.model.routers import RouterScrape
 
 __all__ = [
     "THROTTLE_HARDWARE",
@@ -78,6 +79,7 @@ __all__ = [
     "Reinstate",
     "Report",
     "RouterReport",
+    "RouterScrape",
     "SwitchRole",
     "TemplateInfo",
     "Terminate",

@@ -37,5 +37,6 @@ TENSORRT_LLM = EngineMapping(
     kv_usage=series("trtllm_kv_cache_utilization"),
     time_to_first_token=series("trtllm_time_to_first_token_seconds"),
     time_between_tokens=series("trtllm_time_per_output_token_seconds"),
+    model_labels=("model_name", "model"),
     experimental=True,
 )

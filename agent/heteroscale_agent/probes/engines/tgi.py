@@ -16,7 +16,15 @@ TGI = EngineMapping(
     generation_tokens=(Quantity((series("tgi_request_generated_tokens_sum"),)),),
     prompt_tokens=(Quantity((series("tgi_request_input_length_sum"),)),),
     requests_finished=(Quantity((series("tgi_request_success"),)),),
-    requests_aborted=(Quantity((series("tgi_request_failure", where={"err": _CUT_OFF}),)),),
+    requests_aborted=(
+        Quantity(
+            (
+                series(
+                    "tgi_request_failure", where={"err": _CUT_OFF}, beside=("tgi_request_success",)
+                ),
+            )
+        ),
+    ),
     running=(Quantity((series("tgi_batch_current_size"),)),),
     waiting=(Quantity((series("tgi_queue_size"),)),),
     time_between_tokens=series("tgi_request_mean_time_per_token_duration"),
