@@ -9,7 +9,6 @@ from tests.agent.stub_process import run_script
 HEAVY = (
     *("typer", "click", "rich", "pygments", "attr", "numpy", "sqlalchemy", "alembic", "aiohttp"),
     *(
-        "psutil",
         "importlib.metadata",
         "email",
         "zipfile",

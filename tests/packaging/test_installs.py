@@ -17,7 +17,7 @@ WALK = (Path(__file__).parent / "walk.py").read_text()
 WAYS = ("wheel", "wheel from sdist", "editable")
 NEVER_IN_THE_AGENT = (
     *("typer", "numpy", "sqlalchemy", "alembic", "aiohttp", "fastapi", "sglang_router"),
-    *("rich", "httpx", "prometheus_client", "psutil"),
+    *("rich", "httpx", "prometheus_client"),
     *("heteroscale_coordinator", "heteroscale_cli", "heteroscale_workbench"),
 )
 

@@ -6,15 +6,14 @@ process for ever, whatever is done to the wall clock; so that pair is what the a
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 TAG = "HETEROSCALE_INSTANCE_ID"
 HOME_TAG = "HETEROSCALE_STATE_DIR"
-MAX_ENVIRON_BYTES = 4 * 1024 * 1024
-"""Twice what Linux lets a process be started with by default."""
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -62,7 +61,7 @@ def boot_id() -> str:
 
 def session_members(session: int, started_after: int) -> Iterator[Stat]:
     """Yield live processes of ``session`` that are not older than its leader was."""
-    for pid in _pids():
+    for pid in psutil.pids():
         stat = read_stat(pid)
         if (
             stat is not None
@@ -82,23 +81,12 @@ def tagged(instance_id: str) -> Iterator[Stat]:
 
 def carriers() -> Iterator[tuple[Stat, Mapping[str, str]]]:
     """Yield every live process that carries our tag, with its environment, by pid."""
-    for pid in _pids():
-        environ = _environ(pid)
+    for pid in psutil.pids():
+        try:
+            environ = psutil.Process(pid).environ()
+        except (psutil.Error, OSError):
+            # Gone meanwhile, or of another user: then it is none of ours.
+            continue
         stat = read_stat(pid) if TAG in environ else None
         if stat is not None and stat.alive:
             yield stat, environ
-
-
-def _pids() -> list[int]:
-    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
-
-
-def _environ(pid: int) -> Mapping[str, str]:
-    """Return what a process was started with; nothing of one that is gone, or of another user."""
-    try:
-        with Path(f"/proc/{pid}/environ").open("rb") as file:
-            data = file.read(MAX_ENVIRON_BYTES)
-    except OSError:
-        return {}
-    pairs = (entry.partition("=") for entry in os.fsdecode(data).split("\0"))
-    return {name: value for name, separator, value in pairs if separator}
