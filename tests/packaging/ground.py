@@ -119,7 +119,7 @@ class Environment:
         lent = folder / "lent"
         lent.mkdir()
         for name in libraries:
-            _lend(distribution(name), lent)
+            lend(distribution(name), lent)
         (site,) = folder.glob("lib/python*/site-packages")
         (site / "lent.pth").write_text(f"{lent}\n")
 
@@ -133,7 +133,7 @@ class Environment:
         return call(self.folder / "bin" / name, *words, cwd=self.folder)
 
 
-def _lend(library: Distribution, place: Path) -> None:
+def lend(library: Distribution, place: Path) -> None:
     """Link what a library has; of a folder that several share (google/) only its own files."""
     shared = _shared()
     for file in library.files or ():
