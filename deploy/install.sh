@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs, upgrades, rolls back and removes HeteroScale on one host. Engines are never touched.
 #
-#   PREFIX/0.2.0/        one virtual environment a release
+#   PREFIX/0.2.0/        one virtual environment a release, never changed once it is whole
 #   PREFIX/current ->    the release in use; `previous` is the one before
 #   ETC/agent.yaml       written once, never again
 #
@@ -85,24 +85,41 @@ find_wheel() {
   [ -f "$wheel" ] || fail "$from is not heteroscale"
 }
 
-# Makes $prefix/$version whole, or fails and leaves what is in use alone.
+# What is installed already is upgraded with the rest: one release serves all parts of a host.
+add_installed() {
+  local part
+  for part in agent coordinator; do
+    case " ${parts[*]} " in *" $part "*) continue ;; esac
+    [ ! -e "$units/heteroscale-$part.service" ] || parts+=("$part")
+  done
+  [ -n "$extras" ] || extras=$(cat "$prefix/current/.extras" 2>/dev/null || true)
+}
+
+# Makes $prefix/$release whole, or fails; a release that is there is never changed.
 make_release() {
-  local target=$prefix/$version wanted=$extras part
+  local version wanted=$extras part mark
+  version=$(basename "$wheel" | cut -d- -f2)
   for part in "${parts[@]}"; do
     [ "$part" = agent ] || wanted="$wanted,coordinator,cli"
   done
   wanted=${wanted#,}
-  if [ "$(cat "$target/.complete" 2>/dev/null)" = "$wanted $(cksum <"$wheel")" ]; then
-    say "release $version is there"
+  mark="$(cksum <"$wheel" | cut -d' ' -f1) $wanted"
+  release=$version
+  if [ -e "$prefix/$release/.complete" ] && [ "$(cat "$prefix/$release/.complete")" != "$mark" ]; then
+    # The same version with other content or extras, as happens in a source tree.
+    release=$version-$(cksum <<<"$mark" | cut -d' ' -f1)
+  fi
+  if [ -e "$prefix/$release/.complete" ]; then
+    say "release $release is there"
     return
   fi
-  say "installing $version into $target"
-  rm -f "$target/.complete"
-  "$python" -m venv "$target"
-  "$target/bin/python" -m pip --quiet --disable-pip-version-check install --force-reinstall --no-deps "$wheel"
-  "$target/bin/python" -m pip --quiet --disable-pip-version-check install "$wheel${wanted:+[$wanted]}"
-  "$target/bin/heteroscale-agent" --version >/dev/null || fail "the new release does not start"
-  echo "$wanted $(cksum <"$wheel")" >"$target/.complete"
+  say "installing $release into $prefix/$release"
+  rm -rf "${prefix:?}/$release"
+  "$python" -m venv "$prefix/$release"
+  echo "$extras" >"$prefix/$release/.extras"
+  "$prefix/$release/bin/python" -m pip --quiet --disable-pip-version-check install "$wheel${wanted:+[$wanted]}"
+  "$prefix/$release/bin/heteroscale-agent" --version >/dev/null || fail "the new release does not start"
+  echo "$mark" >"$prefix/$release/.complete"
 }
 
 agent_skeleton() {
@@ -176,10 +193,10 @@ releases() {
 }
 
 prune() {
-  local kept release
+  local kept old
   kept="$(readlink "$prefix/current") $(readlink "$prefix/previous" || true)"
-  for release in $(releases); do
-    case " $kept " in *" $release "*) ;; *) rm -rf "${prefix:?}/$release"; say "removed $release" ;; esac
+  for old in $(releases); do
+    case " $kept " in *" $old "*) ;; *) rm -rf "${prefix:?}/$old"; say "removed $old" ;; esac
   done
 }
 
@@ -207,20 +224,20 @@ install() {
     || fail "Python 3.11 or newer is wanted; name it with --python"
   "$python" -c 'import venv, ensurepip' 2>/dev/null || fail "the venv module is missing (Debian: python3-venv)"
   work=$(mktemp -d)
+  add_installed
   find_wheel
-  version=$(basename "$wheel" | cut -d- -f2)
   mkdir -p "$prefix" "$bin"
   make_release
   for part in "${parts[@]}"; do
     write_config "$part"
-    check_config "$version" "$part"
+    check_config "$release" "$part"
     write_unit "$part"
   done
   case " ${parts[*]} " in *" coordinator "*) add_user ;; esac
-  use_release "$version"
+  use_release "$release"
   ln -sfn "$prefix/current/bin/heteroscale" "$bin/heteroscale"
   prune
-  say "heteroscale $version is in use; what of this host it can see: $bin/heteroscale doctor -c $etc/agent.yaml"
+  say "heteroscale $release is in use; what of this host it can see: $bin/heteroscale doctor -c $etc/agent.yaml"
   apply_systemd
 }
 

@@ -51,7 +51,7 @@ class Host:
             capture_output=True,
             text=True,
             check=False,
-            timeout=100,
+            timeout=400,
             env={
                 **{k: v for k, v in os.environ.items() if not k.startswith("PIP_")},
                 "PIP_NO_DEPS": "1",
@@ -67,3 +67,14 @@ class Host:
     def current(self) -> str:
         """The release in use."""
         return (self.prefix / "current").readlink().name
+
+    def run(self, name: str, *words: str | Path) -> subprocess.CompletedProcess[str]:
+        """Run a program of the release in use."""
+        return subprocess.run(
+            [str(self.prefix / "current/bin" / name), *map(str, words)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+            env={**os.environ, "PYTHONPATH": str(self.lent)},
+        )

@@ -21,7 +21,7 @@ from tests.process import fleet
 from tests.process.conftest import left_of
 from tests.process.stage import RULES, Stage
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.process, pytest.mark.timeout(600)]
 OLD, NEW = "0.1.0", "0.1.1"
 
 
