@@ -13,14 +13,15 @@ from dataclasses import dataclass
 from heteroscale_agent.config import AgentSpec, Template
 from heteroscale_agent.hands.process import INSTANCE_ID, Order
 from heteroscale_agent.instances import EngineFacts, Record
-from heteroscale_agent.model import Command, Launch
-from heteroscale_agent.strays import GPUS, carried
+from heteroscale_agent.model import Command, Gpu, Launch
+from heteroscale_agent.strays import GPUS, VISIBLE, carried
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
 _HOST = re.compile(r"[A-Za-z0-9\[]([A-Za-z0-9.:_\]-]{0,252})")
 _GROUP = re.compile(r"[A-Za-z0-9@._=/:-]{0,128}")
 _FIELD = re.compile(r"\{([a-z_][a-z0-9_]*)\}")
 MAX_RANKS = 1024
+HIP_VISIBLE = "HIP_VISIBLE_DEVICES"
 
 FIELD_NAMES = frozenset(
     {
@@ -39,8 +40,8 @@ class RefusedError(Exception):
 class Standing:
     """What stands on the host as far as a launch must know it."""
 
-    gpu_count: int
-    """GPUs the driver listed; 0 where none are watched: then indices are taken on trust."""
+    gpus: Mapping[int, Gpu]
+    """GPUs by index; none where none are watched: then indices are taken on trust."""
     gpu_owners: Mapping[int, str]
     """Who holds a GPU, in words."""
     somewhere: str = ""
@@ -111,8 +112,11 @@ def _check_gpus(launch: Launch, template: Template, standing: Standing) -> None:
     if standing.somewhere:
         raise RefusedError(f"any GPU here may be held by {standing.somewhere}")
     for gpu in gpus:
-        if gpu < 0 or (standing.gpu_count and gpu >= standing.gpu_count):
-            raise RefusedError(f"no GPU {gpu} on this host: it has {standing.gpu_count}")
+        seen = standing.gpus.get(gpu)
+        if gpu < 0 or (standing.gpus and seen is None):
+            raise RefusedError(f"no GPU {gpu} on this host: it has {len(standing.gpus)}")
+        if seen is not None and not seen.present:
+            raise RefusedError(f"GPU {gpu} ({seen.uuid or 'lost'}) does not answer its driver")
         if owner := standing.gpu_owners.get(gpu):
             raise RefusedError(f"GPU {gpu} is held by {owner}")
 
@@ -141,8 +145,8 @@ def endpoint(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def order(template: Template, record: Record, host: str) -> Order:
-    """Return what to run for ``record``, every ``{name}`` filled in.
+def order(template: Template, record: Record, host: str, gpus: Mapping[int, Gpu]) -> Order:
+    """Return what to run for ``record``, every ``{name}`` filled in; ``gpus`` are those by index.
 
     Raises:
         RefusedError: the template uses a name that nobody gives.
@@ -169,7 +173,7 @@ def order(template: Template, record: Record, host: str) -> Order:
         instance_id=record.instance_id,
         command=[_fill(word, values) for word in template.command],
         # By PCI address, as NVML counts them; CUDA's own order is by speed.
-        env={**env, "CUDA_DEVICE_ORDER": "PCI_BUS_ID", **carries},
+        env={**env, "CUDA_DEVICE_ORDER": "PCI_BUS_ID", **_visible(launch, gpus), **carries},
         user=template.user,
     )
 
@@ -177,6 +181,20 @@ def order(template: Template, record: Record, host: str) -> Order:
 def fields_of(text: str) -> frozenset[str]:
     """Return the names that ``text`` wants filled in."""
     return frozenset(_FIELD.findall(text))
+
+
+def _visible(launch: Launch, gpus: Mapping[int, Gpu]) -> dict[str, str]:
+    """Return what shows an engine its GPUs and no others: indices, or uuids where those are not CUDA's.
+
+    ROCm reads NVIDIA's variable too, but some engines for it want its own, and the same in both.
+    """
+    given = [gpus.get(index) for index in launch.gpu_indices]
+    names = [
+        gpu.visible if gpu is not None and gpu.visible else str(index)
+        for gpu, index in zip(given, launch.gpu_indices, strict=True)
+    ]
+    amd = any(gpu is not None and gpu.vendor == "amd" for gpu in given)
+    return dict.fromkeys((VISIBLE, HIP_VISIBLE) if amd else (VISIBLE,), ",".join(names))
 
 
 def _fill(text: str, values: Mapping[str, str]) -> str:

@@ -37,7 +37,7 @@ from heteroscale_agent.ledger import (
 )
 from heteroscale_agent.life import Life, is_ours
 from heteroscale_agent.model import Command, CommandResult, InstanceStatus
-from heteroscale_agent.ports import Clock, Eyes, Outbox, ScrapeTarget
+from heteroscale_agent.ports import Clock, Eyes, GpuHolder, Outbox, ScrapeTarget
 from heteroscale_agent.registry import Registry
 
 _log = structlog.get_logger(__name__)
@@ -82,7 +82,7 @@ class AgentBody:
             self._registry,
             self._gatekeeper,
             hands,
-            gpu_count=lambda: len(eyes.inventory().gpus),
+            gpus=lambda: eyes.inventory().gpus,
             rng=rng if rng is not None else random.Random(),  # noqa: S311 - draws ports
         )
         self._executor = Executor(self._registry, launcher, wall)
@@ -90,6 +90,7 @@ class AgentBody:
         self._acks: list[str] = []
         self._busy: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._targets: tuple[ScrapeTarget, ...] = ()
+        self._holders: tuple[GpuHolder, ...] | None = None
         self._started = False
 
     # ---- life of the body ----
@@ -271,7 +272,7 @@ class AgentBody:
             self._acks = []
 
     def _retarget(self) -> None:
-        """Tell the eyes which engines to scrape, when that has changed."""
+        """Tell the eyes which engines to scrape and who holds which GPU, when that has changed."""
         targets = tuple(
             ScrapeTarget(
                 instance.instance_id,
@@ -285,6 +286,18 @@ class AgentBody:
         if targets != self._targets:
             self._targets = targets
             self._eyes.set_targets(targets)
+        holders = tuple(
+            GpuHolder(
+                instance.instance_id,
+                instance.record.launch.gpu_indices,
+                instance.record.pid or None,
+            )
+            for instance in self._registry.instances.values()
+            if not instance.record.ended
+        )
+        if holders != self._holders:
+            self._holders = holders
+            self._eyes.set_holders(holders)
 
 
 def _scraped(instance: Instance) -> bool:

@@ -22,6 +22,7 @@ import structlog
 from heteroscale.words import GpuHealth
 from heteroscale_agent.config import AgentSpec, Router
 from heteroscale_agent.model import (
+    EngineReport,
     EngineState,
     GpuReading,
     Inventory,
@@ -30,9 +31,10 @@ from heteroscale_agent.model import (
     TemplateInfo,
 )
 from heteroscale_agent.nics import NicSampler
-from heteroscale_agent.ports import Clock, ScrapeTarget
+from heteroscale_agent.ports import Clock, GpuHolder, ScrapeTarget
 from heteroscale_agent.probes import host
 from heteroscale_agent.probes.gpu import GpuProbe
+from heteroscale_agent.probes.gpu.watch import GpuView, GpuWatch
 from heteroscale_agent.probes.rdma import RdmaProbe, RdmaSight, rdma_rules
 from heteroscale_agent.probes.topology import Found, TopologyWatch
 from heteroscale_agent.probes.watch import EngineWatch, RouterWatch
@@ -40,9 +42,11 @@ from heteroscale_agent.probes.worker import Worker
 
 HISTORY_SECONDS = 120.0
 OPEN_DEADLINE = 30.0
-"""Seconds a driver may take to wake up at the agent's start; one that takes longer has no GPUs."""
+"""Seconds a driver may take to wake up at the agent's start; the GPUs of a later one come later."""
 PLACE_PATIENCE = 5.0
 """Seconds that the sources of network domains may take at the agent's start; later is fine too."""
+SEATS_FILE = "gpus.json"
+"""In the state directory: which GPU has which index."""
 
 _PATIENCE = 0.5
 """The part of the sample interval that a sample waits for its sources."""
@@ -113,8 +117,9 @@ class HostEyes:
         self._spec, self._clock, self._environ = spec, clock, environ
         self._host = host.HostProbe()
         self._gpu_worker, self._nic_worker = Worker("gpu-probe"), Worker("rdma-probe")
-        self._gpu_probe: GpuProbe | None = None
-        self._gpus: BlockingSource[tuple[GpuReading, ...]] | None = None
+        self._gpu_watch: GpuWatch | None = None
+        self._gpus: BlockingSource[GpuView] | None = None
+        self._view = GpuView()
         self._nic_probe = RdmaProbe(
             spec.rdma.root, rdma_rules(spec.rdma), pci_root=spec.rdma.pci_root, clock=clock
         )
@@ -154,14 +159,17 @@ class HostEyes:
         await asyncio.gather(*(watch.close() for watch in watches))
         if self._topology is not None:
             await self._topology.close()
-        if self._gpu_probe is not None:
-            self._gpu_worker.call(self._gpu_probe.close)
+        if self._gpu_watch is not None:
+            self._gpu_worker.call(self._gpu_watch.close)
         self._nic_worker.call(self._nic_probe.close)
         self._gpu_worker.close()
         self._nic_worker.close()
 
     def inventory(self) -> Inventory:
-        """Return the slow facts of the host as they were last found."""
+        """Return the slow facts of the host; another object since others were found.
+
+        What a report says of devices is in the order of the inventory as of that report's `sample`.
+        """
         return self._inventory
 
     def set_targets(self, targets: Iterable[ScrapeTarget]) -> None:
@@ -175,6 +183,11 @@ class HostEyes:
                 self._watches[instance_id] = self._watch(target)
             else:
                 watch.target = target
+
+    def set_holders(self, holders: Iterable[GpuHolder]) -> None:
+        """Replace what is known of who holds which GPU."""
+        if self._gpu_watch is not None:
+            self._gpu_watch.hold(holders)
 
     def engine(self, instance_id: str) -> EngineState | None:
         """Return the newest state of an engine, or None when it is no target."""
@@ -224,15 +237,41 @@ class HostEyes:
             gpus=self._gpu_readings(oldest),
             nics=self._nic_counters(oldest),
             host=self._host.read(),
-            engines=tuple(watch.report(now, oldest) for watch in self._watches.values()),
+            engines=tuple(
+                self._engine(watch.report(now, oldest)) for watch in self._watches.values()
+            ),
             routers=tuple(watch.report(now, oldest) for watch in self._routers),
         )
 
     def _gpu_readings(self, oldest: float) -> tuple[GpuReading, ...]:
-        readings = None if self._gpus is None else self._gpus.latest(oldest)
-        if readings is None:
+        view = None if self._gpus is None else self._gpus.latest(oldest)
+        if view is None:
+            self._view = replace(self._view, use=None)
             return (GpuReading(health=GpuHealth.ERROR),) * len(self._inventory.gpus)
-        return readings
+        before, self._view = self._view, view
+        if (view.gpus, view.driver_version) != (before.gpus, before.driver_version):
+            self._take_gpus(view)
+        return view.readings
+
+    def _take_gpus(self, view: GpuView) -> None:
+        """Let the inventory say which GPUs there are now."""
+        known = {gpu.pci_address: gpu.nic_distances for gpu in self._inventory.gpus}
+        self._inventory = replace(
+            self._inventory,
+            gpus=tuple(
+                replace(gpu, nic_distances=known.get(gpu.pci_address, ())) for gpu in view.gpus
+            ),
+            driver_version=view.driver_version,
+        )
+        self._nic_probe.gpu_addresses = tuple(gpu.pci_address for gpu in view.gpus)
+
+    def _engine(self, report: EngineReport) -> EngineReport:
+        use = (self._view.use or {}).get(report.instance_id)
+        if use is None:
+            return report
+        return replace(
+            report, gpu_memory_used_bytes=use.memory_bytes, gpu_sm_percent=use.sm_percent
+        )
 
     def _nic_counters(self, oldest: float) -> tuple[NicCounters, ...]:
         sight = self._nics.latest(oldest)
@@ -262,12 +301,12 @@ class HostEyes:
 
     async def _find_devices(self) -> None:
         self._topology = TopologyWatch.of(self._spec, self._environ, self._moved)
-        _, gpus, _ = await asyncio.gather(
+        _, self._view, _ = await asyncio.gather(
             self._topology.start(PLACE_PATIENCE), self._open_gpus(), self._look_for_nics()
         )
         place = self._topology.found
         self._inventory = Inventory(
-            gpus=() if gpus is None else gpus.gpus,
+            gpus=self._view.gpus,
             cpu_count=host.cpu_count(),
             memory_bytes=host.memory_bytes(),
             topology=place.levels,
@@ -278,7 +317,7 @@ class HostEyes:
             ),
             labels=dict(self._spec.labels),
             kernel=host.kernel(),
-            driver_version="" if gpus is None else gpus.driver_version,
+            driver_version=self._view.driver_version,
         )
         self._nic_probe.gpu_addresses = tuple(gpu.pci_address for gpu in self._inventory.gpus)
         # Once more, now that the GPUs are known: a first hello says how far the ports are.
@@ -292,16 +331,23 @@ class HostEyes:
             self._inventory, topology=place.levels, topology_sources=place.sources
         )
 
-    async def _open_gpus(self) -> GpuProbe | None:
+    async def _open_gpus(self) -> GpuView:
         settings = self._spec.gpu
         if settings.source == "none":
-            return None
-        probe = GpuProbe(library=settings.library, types=settings.types)
-        if not await self._opened("gpu", self._gpu_worker.call(probe.open)):
-            return None
-        self._gpu_probe = probe
-        self._gpus = BlockingSource("gpu", self._gpu_worker, probe.read, self._clock)
-        return probe
+            return GpuView()
+        probe = GpuProbe(
+            source=settings.source,
+            library=settings.library,
+            types=settings.types,
+            seats=self._spec.state_dir / SEATS_FILE,
+            clock=self._clock,
+        )
+        watch = self._gpu_watch = GpuWatch(probe)
+        # Looked at even where there is no driver: it may come later than the agent.
+        self._gpus = BlockingSource("gpu", self._gpu_worker, watch.look, self._clock)
+        if not await self._opened("gpu", self._gpu_worker.call(watch.open)):
+            return GpuView()
+        return GpuView(probe.gpus, driver_version=probe.driver_version)
 
     async def _look_for_nics(self) -> None:
         await self._opened("rdma", self._nics.start())

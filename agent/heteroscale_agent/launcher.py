@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import structlog
@@ -29,7 +29,7 @@ from heteroscale_agent.hands.process import Ident, Order, Processes, SpawnError
 from heteroscale_agent.instances import Instance, Record, dump_record, moved
 from heteroscale_agent.journal import JournalError
 from heteroscale_agent.ledger import Entry, Intent, instance_entry, intent_entry, result_entry
-from heteroscale_agent.model import Command, CommandResult, Launch
+from heteroscale_agent.model import Command, CommandResult, Gpu, Launch
 from heteroscale_agent.registry import Registry
 
 _log = structlog.get_logger(__name__)
@@ -37,7 +37,7 @@ _S = InstanceState
 
 
 class Launcher:
-    """Starts engines. ``gpu_count`` tells how many GPUs the driver lists; 0: none are watched."""
+    """Starts engines. ``gpus`` tells what GPUs there are; none: none are watched."""
 
     def __init__(
         self,
@@ -46,14 +46,14 @@ class Launcher:
         gatekeeper: Gatekeeper,
         hands: Hands,
         *,
-        gpu_count: Callable[[], int],
+        gpus: Callable[[], Sequence[Gpu]],
         rng: random.Random,
     ) -> None:
         self._spec = spec
         self._registry = registry
         self._gatekeeper = gatekeeper
         self._hands = hands
-        self._gpu_count = gpu_count
+        self._gpus = gpus
         self._rng = rng
 
     async def launch(self, command: Command, launch: Launch, keep: float) -> CommandResult:
@@ -106,7 +106,8 @@ class Launcher:
             raise RefusedError(f"no gate of kind {launch.gate.kind[:80]!r}")
         if launch.rank == 0 and (wrong := kind.complaint(record.member)):
             raise RefusedError(wrong)
-        return record, order(template, record, self._spec.advertise_host)
+        gpus = self._gpus_by_index()
+        return record, order(template, record, self._spec.advertise_host, gpus)
 
     def _record(self, command: Command, launch: Launch, template: Template) -> Record:
         now = self._registry.clock()
@@ -142,7 +143,10 @@ class Launcher:
             owners.update(dict.fromkeys(record.launch.gpu_indices, owner))
             if stray and not record.launch.gpu_indices:
                 somewhere = owner
-        return Standing(self._gpu_count(), owners, somewhere)
+        return Standing(self._gpus_by_index(), owners, somewhere)
+
+    def _gpus_by_index(self) -> dict[int, Gpu]:
+        return {gpu.index: gpu for gpu in self._gpus()}
 
 
 def _start(processes: Processes, ready: Order) -> tuple[Ident | None, str]:

@@ -24,7 +24,7 @@ from heteroscale.v1 import agent_pb2, agent_pb2_grpc
 from heteroscale.words import Outcome
 from heteroscale_agent import wire
 from heteroscale_agent.identity import Identity
-from heteroscale_agent.model import Command, CommandResult, Report
+from heteroscale_agent.model import Command, CommandResult, Inventory, Report
 from heteroscale_agent.outbox import Item, Outbox
 from heteroscale_agent.patience import PATIENCE, Patience, said, until
 from heteroscale_agent.ports import Body, Clock, Eyes
@@ -112,6 +112,8 @@ class Session:
         self._sequence = sequence
         self._welcome_timeout = welcome_timeout
         self._clock = ServerClock()
+        self._told: Inventory | None = None
+        """The inventory whose hash, or whole, the coordinator has last heard."""
 
     async def run(self, connected: asyncio.Event) -> None:
         """Greet, then read and write until either ends.
@@ -127,7 +129,7 @@ class Session:
         log.info("connected", epoch=welcome.epoch, coordinator=welcome.coordinator_id)
         self._wiring.on_interval(max(0.05, seconds(welcome.report_interval)))
         if welcome.inventory_wanted:
-            await self._send(inventory=wire.inventory_message(self._wiring.eyes.inventory()))
+            await self._tell_inventory()
         both = {asyncio.create_task(self._write()), asyncio.create_task(self._read())}
         try:
             done, _ = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
@@ -148,9 +150,10 @@ class Session:
         results, rest = waiting[:HELLO_RESULTS], waiting[HELLO_RESULTS:]
         for result in rest:
             wiring.outbox.put(result)
+        self._told = wiring.eyes.inventory()
         hello = wire.hello(
             wiring.identity,
-            inventory=wiring.eyes.inventory(),
+            inventory=self._told,
             instances=wiring.body.statuses(),
             history=wiring.eyes.history(),
             results=results,
@@ -198,10 +201,17 @@ class Session:
 
     async def _send_item(self, item: Item) -> int:
         if isinstance(item, Report):
+            # Before what is in its order: an unsent report is always of the newest inventory.
+            if self._wiring.eyes.inventory() is not self._told:
+                await self._tell_inventory()
             return await self._send(report=wire.report(item, self._wiring.clock()))
         if isinstance(item, CommandResult):
             return await self._send(command_result=wire.result(item))
         return await self._send(instance_event=wire.event(item))
+
+    async def _tell_inventory(self) -> None:
+        self._told = self._wiring.eyes.inventory()
+        await self._send(inventory=wire.inventory_message(self._told))
 
     async def _send(self, **body: Any) -> int:
         sequence = next(self._sequence)

@@ -35,15 +35,29 @@ class ScrapeTarget:
     """Read only this model's series; empty: all that the endpoint shows."""
 
 
+@dataclass(frozen=True, slots=True)
+class GpuHolder:
+    """An instance and the GPUs it holds."""
+
+    instance_id: str
+    gpus: tuple[int, ...]
+    pid: int | None = None
+    """Its process, which leads a session or at least its own children; None: not known."""
+
+
 class Eyes(Protocol):
     """Sees the host. Never raises for a source that fails: what it cannot read is unknown."""
 
     def inventory(self) -> Inventory:
-        """Return the slow facts of the host."""
+        """Return the slow facts of the host; another object when they have changed."""
         ...
 
     def set_targets(self, targets: Iterable[ScrapeTarget]) -> None:
         """Replace the set of engines to scrape; counters of a kept instance go on."""
+        ...
+
+    def set_holders(self, holders: Iterable[GpuHolder]) -> None:
+        """Replace what is known of who holds which GPU."""
         ...
 
     def engine(self, instance_id: str) -> EngineState | None:

@@ -22,7 +22,9 @@ from heteroscale_agent.model import Launch
 RECORD = "HETEROSCALE_RECORD"
 SERVICE = "HETEROSCALE_SERVICE"
 ROLE = "HETEROSCALE_ROLE"
-GPUS = "CUDA_VISIBLE_DEVICES"
+GPUS = "HETEROSCALE_GPUS"
+"""Our indices; what CUDA is told may be uuids."""
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 STRAY_ORIGIN = "stray"
 """Origin of an engine that is this agent's, but cannot be commanded."""
 
@@ -101,5 +103,6 @@ def _role(environ: Mapping[str, str]) -> Role:
 
 def _gpus(environ: Mapping[str, str]) -> tuple[int, ...]:
     """Return the GPUs it was given; none when that cannot be read."""
-    text = environ.get(GPUS, "")
+    # Engines from before there was a tag for it carry the indices where CUDA looks for them.
+    text = environ.get(GPUS, environ.get(VISIBLE, ""))
     return tuple(map(int, text.split(","))) if _INDICES.fullmatch(text) else ()

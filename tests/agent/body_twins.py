@@ -31,7 +31,7 @@ from heteroscale_agent.model import (
     Launch,
     Report,
 )
-from heteroscale_agent.ports import ScrapeTarget
+from heteroscale_agent.ports import GpuHolder, ScrapeTarget
 
 IDLE = EngineScrape(running=0.0, waiting=0.0, transferring=0.0, kv_usage=0.0)
 
@@ -162,16 +162,20 @@ class FakeEyes:
 
     def __init__(self, clock: Clock, gpus: int = 4) -> None:
         self._clock = clock
-        self._gpus = tuple(Gpu(i, f"GPU-{i}", "H20", "H20", 1) for i in range(gpus))
+        self.gpus = tuple(Gpu(i, f"GPU-{i}", "H20", "H20", 1) for i in range(gpus))
         self.scrape: EngineScrape | None = IDLE
         self.quality = ScrapeQuality.OK
         self.targets: tuple[ScrapeTarget, ...] = ()
+        self.holders: tuple[GpuHolder, ...] = ()
 
     def inventory(self) -> Inventory:
-        return Inventory(gpus=self._gpus)
+        return Inventory(gpus=self.gpus)
 
     def set_targets(self, targets: Iterable[ScrapeTarget]) -> None:
         self.targets = tuple(targets)
+
+    def set_holders(self, holders: Iterable[GpuHolder]) -> None:
+        self.holders = tuple(holders)
 
     def engine(self, instance_id: str) -> EngineState | None:
         if self.scrape is None:

@@ -28,7 +28,7 @@ from heteroscale_agent.model import (
 )
 from heteroscale_agent.outbox import Outbox
 from heteroscale_agent.patience import Patience
-from heteroscale_agent.ports import ScrapeTarget
+from heteroscale_agent.ports import GpuHolder, ScrapeTarget
 from tests.agent.body_twins import Clock
 
 DEADLINE = 20.0
@@ -159,12 +159,16 @@ class TwinEyes:
 
     def __init__(self) -> None:
         self.reports: list[Report] = []
+        self.sees = INVENTORY
 
     def inventory(self) -> Inventory:
-        return INVENTORY
+        return self.sees
 
     def set_targets(self, targets: Iterable[ScrapeTarget]) -> None:
         raise NotImplementedError("a link sets no targets")
+
+    def set_holders(self, holders: Iterable[GpuHolder]) -> None:
+        raise NotImplementedError("a link sets no holders")
 
     def engine(self, instance_id: str) -> EngineState | None:
         raise NotImplementedError("a link asks for no engine")

@@ -16,12 +16,14 @@ from heteroscale_agent.hands.process import Ident, Order
 from heteroscale_agent.model import (
     Action,
     Gate,
+    Gpu,
     Launch,
     Reinstate,
     SwitchRole,
     Terminate,
     Withdraw,
 )
+from heteroscale_agent.ports import GpuHolder
 from tests.agent.body_twins import World, drain, launch
 
 SOFT = Withdraw(WithdrawReason.SOFT_SCALE_IN, lease=20.0)
@@ -44,6 +46,44 @@ async def test_a_launch_is_done_once_the_process_runs(world: World) -> None:
     port = str(result.status.endpoint.rsplit(":", 1)[1])
     assert list(order.command) == ["engine", "--port", port, "--model", "tiny"]
     assert order.env["CUDA_VISIBLE_DEVICES"] == "0"
+
+
+async def test_where_cuda_counts_otherwise_an_engine_is_told_uuids(world: World) -> None:
+    world.eyes.gpus = (
+        Gpu(0, "MIG-1", "H100", "H100-1g.10gb", 1, partition="1g.10gb", visible="MIG-1"),
+        Gpu(2, "GPU-2", "H100", "H100", 1, visible="GPU-2"),
+    )
+    assert (await world.do(launch(gpu_indices=(0,)))).outcome is Outcome.DONE
+    order = world.processes.running[world.processes.only]
+    assert order.env["CUDA_VISIBLE_DEVICES"] == "MIG-1"
+    assert order.env["HETEROSCALE_GPUS"] == "0"
+    refused = await world.do(launch(gpu_indices=(1,)), "i2")
+    assert refused.message == "no GPU 1 on this host: it has 2"
+    assert (await world.do(launch(gpu_indices=(2,)), "i2")).outcome is Outcome.DONE
+
+
+async def test_rocm_is_told_the_same_in_its_own_variable(world: World) -> None:
+    world.eyes.gpus = (Gpu(0, "GPU-a", "MI300X", "MI300X", 1, vendor="amd"),)
+    await world.do(launch())
+    order = world.processes.running[world.processes.only]
+    assert order.env["HIP_VISIBLE_DEVICES"] == order.env["CUDA_VISIBLE_DEVICES"] == "0"
+
+
+async def test_nothing_is_launched_on_a_gpu_that_is_lost(world: World) -> None:
+    world.eyes.gpus = (Gpu(0, "GPU-a", "H20", "H20", 1, present=False),)
+    refused = await world.do(launch())
+    assert refused.outcome is Outcome.REFUSED
+    assert refused.message == "GPU 0 (GPU-a) does not answer its driver"
+
+
+async def test_the_eyes_are_told_who_holds_which_gpu(world: World) -> None:
+    assert not world.eyes.holders
+    await world.do(launch(gpu_indices=(3,)))
+    pid = world.processes.only.pid
+    assert world.eyes.holders == (GpuHolder("i1", (3,), pid),)
+    world.processes.end(world.processes.only, 0)
+    await world.passes(1)
+    assert not world.eyes.holders
 
 
 async def test_a_repeated_id_gets_its_first_answer_and_starts_nothing(world: World) -> None:

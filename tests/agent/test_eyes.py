@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +15,10 @@ import pytest
 from heteroscale.words import GpuHealth, Role, ScrapeQuality
 from heteroscale_agent.config import AgentSpec, GpuSettings, RdmaSettings, Template
 from heteroscale_agent.eyes import BlockingSource, HostEyes
-from heteroscale_agent.model import TemplateInfo
-from heteroscale_agent.ports import Eyes, ScrapeTarget
+from heteroscale_agent.model import Report, TemplateInfo
+from heteroscale_agent.ports import Eyes, GpuHolder, ScrapeTarget
 from heteroscale_agent.probes.worker import Worker
-from heteroscale_workbench.nvml_stub import StubGpu, StubState
+from heteroscale_workbench.nvml_stub import STATE_VARIABLE, StubGpu, StubState
 from heteroscale_workbench.rdma_tree import RdmaHost, RdmaPort
 from tests.agent.metrics_server import MetricsServer, answer, hangs, metrics_server
 from tests.agent.stub_process import run_script
@@ -301,9 +302,86 @@ async def test_history_holds_two_minutes(clock: HandClock, tmp_path: Path) -> No
 
 async def test_a_missing_driver_is_a_host_without_gpus(clock: HandClock, tmp_path: Path) -> None:
     settings = GpuSettings(library=tmp_path / "missing.so")
-    async with opened(clock, tmp_path, gpu=settings) as eyes:
+    async with opened(clock, tmp_path, gpu=settings, state_dir=tmp_path) as eyes:
         assert eyes.inventory().gpus == ()
         assert (await eyes.sample()).gpus == ()
+
+
+@pytest.fixture
+def gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StubState:
+    state = StubState(tmp_path / "gpus.state", [StubGpu(utilization_percent=10), StubGpu()])
+    monkeypatch.setenv(STATE_VARIABLE, str(state.path))
+    return state
+
+
+async def seen(
+    eyes: HostEyes, clock: HandClock, until: Callable[[Report], bool], step: float = 1.0
+) -> Report:
+    """Sample until a report is as it should be; each is in the order of the inventory."""
+    async with asyncio.timeout(20):
+        while True:
+            clock.now += step
+            report = await eyes.sample()
+            assert len(report.gpus) == len(eyes.inventory().gpus)
+            if until(report):
+                return report
+
+
+async def test_gpus_that_come_and_go_are_another_inventory(
+    clock: HandClock, tmp_path: Path, nvml_library: Path, gpus: StubState
+) -> None:
+    gpus.write()
+    settings = GpuSettings(library=nvml_library)
+    async with opened(clock, tmp_path, gpu=settings, state_dir=tmp_path) as eyes:
+        first = eyes.inventory()
+        await seen(eyes, clock, lambda report: report.gpus[0].health is GpuHealth.OK)
+        assert eyes.inventory() is first, "nothing has changed"
+        eyes.set_holders([GpuHolder("i-1", (0, 1), 1)])
+        gpus.gpus = [gpus.gpus[0], StubGpu(name="NVIDIA L20", utilization_percent=20)]
+        gpus.gpus[1] = replace(gpus.gpus[1], uuid="GPU-new")
+        gpus.write()
+        report = await seen(eyes, clock, lambda report: len(report.gpus) > 2, step=5.0)
+        after = eyes.inventory()
+    assert [gpu.type for gpu in after.gpus] == ["H20", "H20", "L20"]
+    assert [gpu.index for gpu in after.gpus] == [0, 1, 2]
+    assert [gpu.utilization_percent for gpu in report.gpus] == [10, None, 20]
+    assert report.gpus[1].health is GpuHealth.LOST
+
+
+async def test_a_driver_that_comes_later_than_the_agent(
+    clock: HandClock, tmp_path: Path, nvml_library: Path, gpus: StubState
+) -> None:
+    settings = GpuSettings(library=nvml_library)
+    async with opened(clock, tmp_path, gpu=settings, state_dir=tmp_path) as eyes:
+        assert (await eyes.sample()).gpus == ()
+        assert eyes.inventory().gpus == ()
+        gpus.write()
+        report = await seen(eyes, clock, lambda report: len(report.gpus) == 2, step=5.0)
+        assert eyes.inventory().driver_version == "580.65.06"
+    assert report.gpus[0].utilization_percent == 10
+
+
+async def test_what_an_engine_takes_of_its_gpus(
+    clock: HandClock,
+    tmp_path: Path,
+    nvml_library: Path,
+    gpus: StubState,
+    servers: tuple[MetricsServer, MetricsServer],
+) -> None:
+    leader = os.getsid(0)
+    gpus.change(1, pids=(os.getpid(),), memory_used_mib=300, utilization_percent=60)
+    gpus.write()
+    servers[0].says(engine_text(1))
+    settings = GpuSettings(library=nvml_library)
+    async with opened(clock, tmp_path, gpu=settings, state_dir=tmp_path) as eyes:
+        eyes.set_targets([target("i-1", servers[0])])
+        eyes.set_holders([GpuHolder("i-1", (1,), leader)])
+        report = await seen(
+            eyes, clock, lambda report: report.engines[0].gpu_sm_percent is not None
+        )
+    assert report.engines[0].gpu_memory_used_bytes == 300 << 20
+    assert report.engines[0].gpu_sm_percent == 60.0
+    assert [gpu.foreign_process_count for gpu in report.gpus] == [0, 0]
 
 
 async def test_a_blocking_source_is_read_once_at_a_time_and_goes_stale(clock: HandClock) -> None:
@@ -419,6 +497,7 @@ async def main():
     spec = AgentSpec.model_validate({
         "coordinator": "127.0.0.1:1", "sampleInterval": "0.5s", "scrapeTimeout": "0.5s",
         "gpu": {"library": sys.argv[1]}, "rdma": {"root": sys.argv[3]},
+        "stateDir": sys.argv[3],
     })
     eyes = await HostEyes.open(spec, clock=lambda: now[0], environ={})
     seen = []

@@ -96,9 +96,17 @@ def test_everything_a_healthy_gpu_says(nvml_library: Path, tmp_path: Path) -> No
         "memory_used_bytes": 40_000 << 20,
         "power_watts": 350.5,
         "temperature_celsius": 55,
+        "sm_clock_mhz": 1980,
+        "memory_clock_mhz": 2619,
+        "throttle": 0,
         "ecc_uncorrected": 2,
+        "ecc_corrected": 0,
+        "xid_count": 0,
+        "last_xid": 0,
         "process_count": 2,
-        "processes": [{"pid": pid, "memory_bytes": None, "sm_percent": None} for pid in (101, 202)],
+        "processes": [
+            {"pid": pid, "memory_bytes": 20_000 << 20, "sm_percent": None} for pid in (101, 202)
+        ],
     }
 
 
@@ -117,11 +125,19 @@ def test_a_driver_without_the_newer_calls(tmp_path: Path) -> None:
             "nvmlDeviceGetMemoryInfo_v2",
             "nvmlDeviceGetTotalEccErrors",
             "nvmlDeviceGetComputeRunningProcesses_v3",
+            "nvmlDeviceGetCurrentClocksEventReasons",
+            "nvmlDeviceGetRemappedRows",
+            "nvmlDeviceGetMigMode",
+            "nvmlDeviceGetPcieThroughput",
+            "nvmlDeviceGetProcessUtilization",
+            "nvmlGpmQueryDeviceSupport",
         ),
     )
-    (seen,) = read(older, tmp_path, StubGpu(memory_used_mib=7))["readings"]
-    assert (seen["health"], seen["memory_used_bytes"]) == ("ok", 7 << 20)
+    gpu = StubGpu(memory_used_mib=7, throttle_reasons=4, nvlink_kib=(1, 2))
+    (seen,) = read(older, tmp_path, gpu)["readings"]
+    assert (seen["health"], seen["memory_used_bytes"], seen["throttle"]) == ("ok", 7 << 20, 1)
     assert (seen["ecc_uncorrected"], seen["process_count"]) == (None, None)
+    assert (seen["sm_activity_percent"], seen["pcie_sent_mib_per_s"]) == (None, None)
 
 
 def test_a_gpu_lost_at_the_start_keeps_its_place(nvml_library: Path, tmp_path: Path) -> None:
@@ -186,6 +202,8 @@ def test_configured_types_come_first(nvml_library: Path, tmp_path: Path) -> None
         ("NVIDIA GeForce RTX 4090", "RTX4090"),
         ("NVIDIA RTX A6000", "A6000"),
         ("NVIDIA RTX PRO 6000 Blackwell", "RTXPRO6000"),
+        ("AMD Instinct MI300X", "MI300X"),
+        ("AMD Radeon PRO W7900", "W7900"),
         ("", "unknown"),
     ],
 )

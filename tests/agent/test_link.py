@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import grpc
 import pytest
@@ -87,6 +88,38 @@ async def test_the_inventory_is_sent_when_its_hash_is_not_known(coordinator: Coo
     async with Agent(coordinator).linked():
         talk = await coordinator.greeted(inventory_wanted=True)
         assert (await talk.hear()).inventory == wire.inventory_message(INVENTORY)
+
+
+async def test_an_inventory_that_changes_goes_before_the_first_report_in_its_order(
+    coordinator: Coordinator,
+) -> None:
+    agent = Agent(coordinator)
+    async with agent.linked():
+        talk = await coordinator.greeted()
+        agent.outbox.put_report(Report(100.0, 1.0))
+        assert (await talk.hear()).WhichOneof("body") == "report"
+        agent.eyes.sees = replace(INVENTORY, gpus=())
+        agent.outbox.put_report(Report(101.0, 1.0))
+        told, report = await talk.hear(), await talk.hear()
+        assert told.inventory == wire.inventory_message(agent.eyes.sees)
+        assert told.inventory.inventory_hash != wire.inventory_message(INVENTORY).inventory_hash
+        assert report.WhichOneof("body") == "report"
+        agent.outbox.put_report(Report(102.0, 1.0))
+        assert (await talk.hear()).WhichOneof("body") == "report", "it is told once"
+
+
+async def test_an_inventory_that_changes_before_the_welcome_is_sent_too(
+    coordinator: Coordinator,
+) -> None:
+    agent = Agent(coordinator)
+    async with agent.linked():
+        talk = await coordinator.talk()
+        await talk.hear("hello")
+        agent.eyes.sees = replace(INVENTORY, gpus=())
+        talk.welcome()
+        agent.outbox.put_report(Report(100.0, 1.0))
+        assert (await talk.hear()).inventory == wire.inventory_message(agent.eyes.sees)
+        assert (await talk.hear()).WhichOneof("body") == "report"
 
 
 async def test_a_welcome_sets_the_pace_and_the_epoch(coordinator: Coordinator) -> None:

@@ -159,7 +159,7 @@ async def test_where_nobody_knows_which_gpus_are_held_nothing_is_launched(
     world: World, gpus: str | None
 ) -> None:
     await world.serving()
-    carries(world, **{RECORD: None, "CUDA_VISIBLE_DEVICES": gpus})
+    carries(world, **{RECORD: None, "HETEROSCALE_GPUS": None, "CUDA_VISIBLE_DEVICES": gpus})
     await restart_without_journal(world)
     refused = await world.do(launch(gpu_indices=(3,)), "i2")
     assert refused.outcome is Outcome.REFUSED

@@ -15,6 +15,7 @@ from heteroscale_agent.eyes import BlockingSource, HostEyes
 from heteroscale_agent.model import Gpu, GpuReading, Nic, NicReading, Report
 from heteroscale_agent.ports import Clock, ScrapeTarget
 from heteroscale_agent.probes.gpu import GpuProbe
+from heteroscale_agent.probes.gpu.watch import GpuView, GpuWatch
 from heteroscale_agent.probes.rdma import RdmaSight
 from heteroscale_agent.probes.watch import EngineWatch
 from heteroscale_agent.probes.worker import Worker
@@ -26,6 +27,7 @@ _COUNT = 8
 _OCTETS_PER_S = 10_000_000_000
 _WRAP = 4 << 32
 _RATE_BPS = 400_000_000_000
+_GPUS = tuple(Gpu(i, f"GPU-{i}", "NVIDIA H100", "H100", 1 << 36) for i in range(_COUNT))
 _NICS = tuple(Nic(f"mlx5_{i}", 1, rate_bps=_RATE_BPS) for i in range(_COUNT))
 
 
@@ -48,9 +50,14 @@ class TwinGpus(GpuProbe):
     """GPUs without a driver."""
 
     def __init__(self, clock: Clock) -> None:
-        super().__init__()
-        self._clock = clock
-        self.gpus = tuple(Gpu(i, f"GPU-{i}", "NVIDIA H100", "H100", 1 << 36) for i in range(_COUNT))
+        super().__init__(drivers=(), clock=clock)
+
+    @property
+    def gpus(self) -> tuple[Gpu, ...]:
+        return _GPUS
+
+    def look(self) -> tuple[GpuReading, ...]:
+        return self.read()
 
     def read(self) -> tuple[GpuReading, ...]:
         turn = int(self._clock())
@@ -103,10 +110,10 @@ class TwinEyes(HostEyes):
         """How many engines are kept in mind."""
         return len(self._watches)
 
-    async def _open_gpus(self) -> GpuProbe:
-        probe = TwinGpus(self._clock)
-        self._gpus = BlockingSource("gpu", self._gpu_worker, probe.read, self._clock)
-        return probe
+    async def _open_gpus(self) -> GpuView:
+        watch = GpuWatch(TwinGpus(self._clock))
+        self._gpus = BlockingSource("gpu", self._gpu_worker, watch.look, self._clock)
+        return GpuView(_GPUS)
 
     def _read_nics(self) -> RdmaSight:
         now = self._clock()

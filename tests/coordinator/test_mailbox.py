@@ -9,10 +9,11 @@ from heteroscale_coordinator.core.events import (
     AgentConnected,
     AgentDisconnected,
     Event,
+    InventoryLearned,
     ReportReceived,
     Tick,
 )
-from heteroscale_coordinator.core.model import EngineSample, LatencySample
+from heteroscale_coordinator.core.model import EngineSample, Inventory, LatencySample
 from heteroscale_coordinator.edge.mailbox import Mailbox
 
 
@@ -45,6 +46,15 @@ async def test_a_report_never_overtakes_the_hello_it_belongs_to() -> None:
     mailbox.put_now(hello)
     mailbox.report(report(1, incarnation=2))
     assert await events(mailbox) == [report(9), gone, hello, report(1, incarnation=2)]
+
+
+async def test_a_report_never_overtakes_the_inventory_whose_order_it_is_in() -> None:
+    mailbox = Mailbox()
+    learned = InventoryLearned("a", Inventory("new"))
+    mailbox.report(report(1))
+    mailbox.put_now(learned)
+    mailbox.report(report(2))
+    assert await events(mailbox) == [report(1), learned, report(2)]
 
 
 async def test_what_comes_after_a_take_waits_for_the_next() -> None:

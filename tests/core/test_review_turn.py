@@ -21,9 +21,10 @@ from heteroscale_coordinator.core.events import (
     PauseService,
     RankChanged,
     RemoveFromRouters,
+    ReportReceived,
     Tick,
 )
-from heteroscale_coordinator.core.model import Instance, Rank, RankFact, Verb
+from heteroscale_coordinator.core.model import GpuColumns, Instance, Rank, RankFact, Verb
 from heteroscale_coordinator.core.spec import ServiceSpec
 from heteroscale_coordinator.core.step import renewals, step
 from tests.core.test_turn import SPEC, answer_to, until_withdrawn
@@ -246,6 +247,21 @@ def test_a_type_is_learned_with_the_inventory() -> None:
     world.send(InventoryLearned("n0", agent.inventory))
     world.turn()
     assert world.state.instances["i"].gpu_type == "L20"
+
+
+def test_readings_in_the_order_of_an_old_inventory_are_forgotten_with_it() -> None:
+    world = World()
+    agent = world.join("n0", {}, ["H20", "L20"])
+    world.turn()
+    columns = GpuColumns(utilization_percent=(1, 2), healthy=(False, True))
+    world.send(ReportReceived("n0", 1, 1, gpus=columns))
+    world.send(InventoryLearned("n0", replace(agent.inventory, hash="same")))
+    world.turn()
+    assert world.state.agents["n0"].gpus == columns
+    other = replace(agent.inventory, hash="other", gpus=agent.inventory.gpus[1:])
+    world.send(InventoryLearned("n0", other))
+    world.turn()
+    assert world.state.agents["n0"].gpus == GpuColumns()
 
 
 def removals(world: World) -> list[RemoveFromRouters]:

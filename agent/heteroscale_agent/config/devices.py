@@ -13,8 +13,9 @@ from heteroscale.documents import DocumentModel
 class GpuSettings(DocumentModel):
     """Where GPU readings come from."""
 
-    source: Literal["nvml", "none"] = "nvml"
-    """`none`: this host's GPUs are not watched, and GPU indices of commands are taken on trust."""
+    source: Literal["auto", "nvml", "amd", "none"] = "auto"
+    """`nvml`: NVIDIA's; `amd`: AMD's, through amdsmi; `auto`: whichever has GPUs here. `none`: this
+    host's GPUs are not watched, and GPU indices of commands are taken on trust."""
     library: Path | None = None
     """An NVML library to load instead of the system's libnvidia-ml.so.1."""
     types: dict[str, str] = {}

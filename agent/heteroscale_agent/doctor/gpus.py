@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import fields
@@ -16,6 +17,8 @@ from heteroscale_agent.probes.gpu import GpuError, GpuProbe
 NVIDIA, AMD = 0x10DE, 0x1002
 _VENDORS = {NVIDIA: "NVIDIA", AMD: "AMD"}
 _DISPLAY, _ACCELERATOR = 0x03, 0x12
+_BETWEEN = 0.25
+"""Seconds between two readings: rates and shares are told from the second on."""
 
 
 def look(case: Case) -> Iterator[Finding]:
@@ -27,7 +30,7 @@ def look(case: Case) -> Iterator[Finding]:
     on_bus = pci_gpus(case.sys)
     listed = ", ".join(f"{count} {name}" for name, count in sorted(on_bus.items()))
     yield ok("PCI bus", f"GPUs: {listed or 'none'}")
-    probe = GpuProbe(library=settings.library, types=settings.types)
+    probe = GpuProbe(source=settings.source, library=settings.library, types=settings.types)
     try:
         probe.open()
     except GpuError as error:
@@ -41,7 +44,10 @@ def look(case: Case) -> Iterator[Finding]:
 
 
 def _driver(case: Case, probe: GpuProbe) -> Iterator[Finding]:
-    yield ok("driver", f"NVIDIA {probe.driver_version or 'of unknown version'}")
+    vendor = "AMD" if any(gpu.vendor == "amd" for gpu in probe.gpus) else "NVIDIA"
+    yield ok("driver", f"{vendor} {probe.driver_version or 'of unknown version'}")
+    probe.read()
+    threading.Event().wait(_BETWEEN)
     readings = probe.read()
     for kind in dict.fromkeys(gpu.type for gpu in probe.gpus):
         pairs = [(g, r) for g, r in zip(probe.gpus, readings, strict=True) if g.type == kind]
@@ -57,10 +63,16 @@ def _no_driver(why: str, on_bus: Counter[str]) -> Finding:
             "install the driver and its libnvidia-ml.so.1 (in a container: the NVIDIA container "
             "toolkit), or name the library with `gpu.library`",
         )
+    if on_bus["AMD"]:
+        return problem(
+            "driver",
+            f"{on_bus['AMD']} AMD GPUs on the bus, but {why}",
+            "install ROCm's amd-smi-lib and `pip install 'heteroscale[amd]'`",
+        )
     return note(
         "driver",
         why,
-        "without an NVIDIA GPU this is right: `gpu.source: none` keeps the agent from asking",
+        "without a GPU this is right: `gpu.source: none` keeps the agent from asking",
     )
 
 
@@ -79,6 +91,7 @@ def _type(kind: str, pairs: list[tuple[Gpu, GpuReading]]) -> Iterator[Finding]:
         field.name
         for field in fields(GpuReading)
         if all(getattr(reading, field.name) is None for _, reading in pairs)
+        and field.name != "foreign_process_count"  # the agent's own: it knows its instances
     )
     if unknown:
         yield note(name, f"does not tell: {', '.join(unknown)}", "unknown to policies, never zero")

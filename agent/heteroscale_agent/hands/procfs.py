@@ -25,6 +25,7 @@ class Stat:
     state: str
     session: int
     start_ticks: int
+    parent: int = 0
 
     @property
     def leads(self) -> bool:
@@ -46,7 +47,7 @@ def read_stat(pid: int) -> Stat | None:
     # The name, in parentheses, may hold anything, parentheses too: count from its end.
     fields = text[text.rfind(")") + 2 :].split()
     try:
-        return Stat(pid, fields[0], int(fields[3]), int(fields[19]))
+        return Stat(pid, fields[0], int(fields[3]), int(fields[19]), int(fields[1]))
     except (IndexError, ValueError):
         return None
 

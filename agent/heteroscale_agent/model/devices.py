@@ -10,7 +10,10 @@ from heteroscale.words import GpuHealth, NicDistance, Role
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """A GPU that the driver listed at start; ``index`` is its place in every column of readings."""
+    """A GPU, or a MIG device of one; columns of readings are in the inventory's order.
+
+    ``index`` is the agent's own number of it: it never moves to another GPU while something holds it.
+    """
 
     index: int
     uuid: str
@@ -26,6 +29,10 @@ class Gpu:
     """The GPU that a MIG device is a part of."""
     nic_distances: tuple[NicDistance | None, ...] = ()
     """How far each NIC is, in the inventory's order; empty: unknown."""
+    visible: str = ""
+    """How an engine is told of it in CUDA_VISIBLE_DEVICES; empty: by its index."""
+    present: bool = True
+    """False: it keeps its place, but does not answer, so nothing is launched on it."""
 
 
 @dataclass(frozen=True, slots=True)

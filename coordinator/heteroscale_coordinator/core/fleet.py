@@ -14,6 +14,7 @@ from heteroscale_coordinator.core import silence
 from heteroscale_coordinator.core.command import answer, end
 from heteroscale_coordinator.core.draft import Draft
 from heteroscale_coordinator.core.events import (
+    NO_GPUS,
     AgentConnected,
     AgentDisconnected,
     CommandAnswered,
@@ -67,6 +68,9 @@ def disconnected(draft: Draft, event: AgentDisconnected) -> None:
 def inventory_learned(draft: Draft, event: InventoryLearned) -> None:
     """The slow facts of a host came, or were read back from the store."""
     agent = draft.state.agent(event.agent_id, draft.now)
+    if event.inventory.gpus != agent.inventory.gpus:
+        # Readings stand in the inventory's order: those of the old one say nothing of the new.
+        agent.gpus = NO_GPUS
     agent.inventory = event.inventory
     for instance in draft.instances_on(event.agent_id):
         if not instance.gpu_type and instance.agent_id == event.agent_id:

@@ -16,6 +16,7 @@ from heteroscale_coordinator.core.events import (
     AgentConnected,
     AgentDisconnected,
     Event,
+    InventoryLearned,
     ReportReceived,
 )
 from heteroscale_coordinator.core.model import EngineSample, LatencySample
@@ -61,7 +62,7 @@ class Mailbox:
 
     def put_now(self, event: Event, done: Callable[[], None] | None = None) -> None:
         """Take an event in at once, room or no room: for the few that must never wait."""
-        if isinstance(event, AgentConnected | AgentDisconnected):
+        if isinstance(event, AgentConnected | AgentDisconnected | InventoryLearned):
             # What is reported after this belongs after it, and must not take an earlier place.
             self._pending.pop(event.agent_id, None)
         self._letters.append(Letter(event, done))

@@ -15,6 +15,7 @@ from heteroscale_workbench.nvml_stub.state import (
     STATE_VARIABLE,
     UNKNOWN_ERROR,
     StubGpu,
+    StubMig,
     StubState,
 )
 
@@ -24,6 +25,7 @@ __all__ = [
     "UNKNOWN_ERROR",
     "BuildError",
     "StubGpu",
+    "StubMig",
     "StubState",
     "build",
 ]
