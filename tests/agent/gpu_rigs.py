@@ -114,7 +114,12 @@ class AmdRig:
 
     type = "MI300X"
     bare: dict[str, Any] = {"health": "ok", "utilization_percent": 37}
-    shows: dict[str, Any] = {**NvmlRig.shows, "sm_clock_mhz": 2100, "memory_clock_mhz": 1300, "power_watts": 350}
+    shows: dict[str, Any] = {
+        **NvmlRig.shows,
+        "sm_clock_mhz": 2100,
+        "memory_clock_mhz": 1300,
+        "power_watts": 350,
+    }
 
     def __init__(self) -> None:
         busy = Card(
