@@ -30,6 +30,7 @@ from heteroscale_coordinator.core.model import (
     Inventory,
     LatencySample,
     RankFact,
+    RouterSample,
     TemplateFact,
 )
 from heteroscale_coordinator.edge import wire
@@ -256,7 +257,7 @@ def test_history_is_thinned_sorted_and_keeps_its_newest() -> None:
         report.sampled_ago.seconds = age
         report.engines.add(instance_id="i-1")
         reports.append(report)
-    ages = [NOW - sample.at for sample in wire.history(reversed(reports), NOW)]
+    ages = [NOW - s.at for one in wire.thinned(reversed(reports)) for s in wire.samples(one, NOW)]
     assert ages == [119, 117, 60, 1, 0]
 
 
@@ -280,7 +281,7 @@ def take(message: agent_pb2.ConnectRequest) -> None:
     wire.rank_changed("a1", message.instance_event)
     wire.command_answered("a1", message.command_result)
     wire.rank_facts(message.hello.instances)
-    wire.history(message.hello.history, NOW)
+    wire.agent_connected(message.hello, NOW)
 
 
 @CALM
@@ -330,3 +331,59 @@ def any_message(kind: Descriptor, depth: int = 4) -> st.SearchStrategy[dict[str,
 @given(any_message(agent_pb2.ConnectRequest.DESCRIPTOR))
 def test_any_message_is_taken(fields: dict[str, Any]) -> None:
     take(travelled(agent_pb2.ConnectRequest(**fields)))
+
+
+# ---- routers -----------------------------------------------------------------------------------
+
+
+def router_reading(**values: Any) -> agent_pb2.RouterReading:
+    ok = agent_pb2.SCRAPE_QUALITY_OK
+    return agent_pb2.RouterReading(
+        name="front", service="chat", url="http://10.0.0.9:1", quality=ok, **values
+    )
+
+
+def test_a_router_arrives_as_it_was_and_unknown_is_not_zero() -> None:
+    latency = agent_pb2.Latency(sum_seconds=4.5, count=9)
+    reading = router_reading(requests_rejected=0.0, requests_failed=3, time_to_first_token=latency)
+    reading.age.FromSeconds(2)
+    message = agent_pb2.Report(routers=[reading])
+    message.sampled_ago.FromSeconds(1)
+    (seen,) = wire.report("a1", 1, 1, travelled(message), NOW).routers
+    assert seen == RouterSample(
+        "front",
+        "chat",
+        "http://10.0.0.9:1",
+        ScrapeQuality.OK,
+        NOW - 3,
+        requests_failed=3,
+        requests_rejected=0,
+        ttft=LatencySample(4.5, 9),
+    )
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -1.0, 1e300])
+def test_a_routers_nonsense_is_unknown(value: float) -> None:
+    latency = agent_pb2.Latency(sum_seconds=value, count=1)
+    reading = router_reading(requests_finished=value, running=value, time_to_first_token=latency)
+    (seen,) = wire.router_samples(agent_pb2.Report(routers=[reading]), NOW)
+    assert (seen.requests_finished, seen.running, seen.ttft) == (None, None, None)
+
+
+def test_nameless_routers_are_dropped_and_a_flood_is_cut() -> None:
+    nobodys = agent_pb2.RouterReading(name="x", url="http://a:1")
+    flood = [nobodys, *(router_reading() for _ in range(1000))]
+    assert len(wire.router_samples(agent_pb2.Report(routers=flood), NOW)) == wire.MAX_ROUTERS - 1
+
+
+def test_a_hellos_history_tells_of_routers() -> None:
+    hello = agent_pb2.Hello(agent_id="a1")
+    for ago in (30, 20, 10):
+        one = hello.history.add(routers=[router_reading(requests_finished=100 - ago)])
+        one.sampled_ago.FromSeconds(ago)
+    seen = wire.agent_connected(hello, NOW).router_history
+    assert [(one.at, one.requests_finished) for one in seen] == [
+        (NOW - 30, 70),
+        (NOW - 20, 80),
+        (NOW - 10, 90),
+    ]

@@ -79,6 +79,7 @@ def view_of(draft: Draft, service: Service) -> ServiceView:
         members=tuple(
             Member(i, state.tracks.get(i.instance_id), _recallable(draft, i)) for i in instances
         ),
+        routers=tuple(state.routers.get(name, {}).values()),
         memory=service.memory,
         now=draft.now,
         partition=not homes.isdisjoint(state.cut_off),

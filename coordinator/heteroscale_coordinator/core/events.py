@@ -18,6 +18,7 @@ from heteroscale_coordinator.core.model import (
     Instance,
     Inventory,
     RankFact,
+    RouterSample,
     Service,
 )
 from heteroscale_coordinator.core.spec import ServiceSpec
@@ -36,6 +37,7 @@ class AgentConnected:
     hostname: str
     facts: tuple[RankFact, ...] = ()
     history: tuple[EngineSample, ...] = ()
+    router_history: tuple[RouterSample, ...] = ()
     inventory_hash: str = ""
     version: str = ""
     advertise_host: str = ""
@@ -67,6 +69,7 @@ class ReportReceived:
     sequence: int
     engines: tuple[EngineSample, ...] = ()
     gpus: GpuColumns = NO_GPUS
+    routers: tuple[RouterSample, ...] = ()
     received_at: float = 0.0
     """When it was read off its stream; of several that were joined, the first."""
 

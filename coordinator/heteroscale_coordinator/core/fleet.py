@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from heteroscale.words import InstanceState, Outcome
 from heteroscale_coordinator.core import instance as life
-from heteroscale_coordinator.core import silence
+from heteroscale_coordinator.core import routers, silence
 from heteroscale_coordinator.core.command import answer, end
 from heteroscale_coordinator.core.draft import Draft
 from heteroscale_coordinator.core.events import (
@@ -28,6 +28,7 @@ from heteroscale_coordinator.core.model import (
     EngineSample,
     Instance,
     RankFact,
+    RouterSample,
     Service,
     Verb,
 )
@@ -55,6 +56,7 @@ def connected(draft: Draft, event: AgentConnected) -> None:
         if instance.instance_id not in listed:
             _missing(draft, instance, event.agent_id)
     _measure(draft, event.history)
+    _measure_routers(draft, event.agent_id, event.router_history)
 
 
 def disconnected(draft: Draft, event: AgentDisconnected) -> None:
@@ -87,6 +89,8 @@ def reported(draft: Draft, event: ReportReceived) -> None:
         return
     agent.heard_at, agent.sequence, agent.gpus = draft.now, event.sequence, event.gpus
     _measure(draft, event.engines)
+    if event.routers:
+        _measure_routers(draft, event.agent_id, event.routers)
 
 
 def rank_changed(draft: Draft, event: RankChanged) -> None:
@@ -216,8 +220,21 @@ def _measure(draft: Draft, samples: tuple[EngineSample, ...]) -> None:
         track.add(sample)
 
 
+def _measure_routers(draft: Draft, agent_id: str, samples: tuple[RouterSample, ...]) -> None:
+    for sample in samples:
+        service = draft.service(sample.service)
+        if service is None:
+            continue
+        tracks = draft.state.routers.setdefault(sample.service, {})
+        spacing = service.spec.policy.window_in / (SLOTS - 6)
+        routers.add(tracks, agent_id, sample, draft.now, spacing)
+
+
 def _rebase(draft: Draft, agent_id: str) -> None:
-    """A new process of an agent counts from zero: its engines' tracks begin anew."""
+    """A new process of an agent counts from zero: its engines' and routers' tracks begin anew."""
+    for tracks in draft.state.routers.values():
+        for track in tracks.values():
+            track.let_go(agent_id)
     for instance in draft.instances_on(agent_id):
         if instance.agent_id == agent_id:
             draft.state.tracks.pop(instance.instance_id, None)

@@ -87,6 +87,25 @@ class EngineSample(NamedTuple):
     tbt: LatencySample | None = None
 
 
+class RouterSample(NamedTuple):
+    """One router of a service in one report. Counters are cumulative, with resets removed."""
+
+    name: str
+    service: str
+    url: str
+    """Which router it is, seen from any host: several agents may watch the same one."""
+    quality: ScrapeQuality
+    at: float
+    """When the values were true, on the coordinator's clock."""
+    requests_finished: float | None = None
+    requests_failed: float | None = None
+    requests_rejected: float | None = None
+    running: float | None = None
+    waiting: float | None = None
+    ttft: LatencySample | None = None
+    tbt: LatencySample | None = None
+
+
 class GpuColumns(NamedTuple):
     """Columns in the order of the inventory; -1 is unknown."""
 

@@ -14,6 +14,7 @@ from typing import TypeVar
 from heteroscale.words import InstanceState
 from heteroscale_coordinator.core.events import NO_GPUS, Changes
 from heteroscale_coordinator.core.model import Command, GpuColumns, Instance, Inventory, Service
+from heteroscale_coordinator.core.routers import RouterTracks
 from heteroscale_coordinator.core.rules import Rules
 from heteroscale_coordinator.core.track import Track
 
@@ -59,6 +60,8 @@ class State:
     commands: dict[str, Command] = field(default_factory=dict)
     agents: dict[str, Agent] = field(default_factory=dict)
     tracks: dict[str, Track] = field(default_factory=dict)
+    routers: dict[str, RouterTracks] = field(default_factory=dict)
+    """What routers told, by service."""
     evaluated_at: dict[str, float] = field(default_factory=dict)
     """When each service was last evaluated."""
     cut_off: dict[str, str] = field(default_factory=dict)
@@ -120,6 +123,7 @@ class State:
         for name, service in changes.services.items():
             if service is None:
                 self.evaluated_at.pop(name, None)
+                self.routers.pop(name, None)
 
     def _index(self, instance: Instance) -> None:
         if instance.state in (InstanceState.UNKNOWN, InstanceState.LOST):

@@ -38,10 +38,12 @@ from heteroscale_coordinator.core.model import (
     Inventory,
     LatencySample,
     RankFact,
+    RouterSample,
     TemplateFact,
 )
 
 MAX_ENGINES = 128
+MAX_ROUTERS = 32
 MAX_GPUS = 64
 MAX_NICS = 256
 MAX_INSTANCES = 1_000
@@ -95,7 +97,8 @@ def report(
     """Return a report; ages count back from ``received``, the coordinator's time of receipt."""
     gpus = gpu_columns(message.gpus) if message.HasField("gpus") else GpuColumns()
     engines = samples(message, received)
-    return ReportReceived(agent_id, incarnation, sequence, engines, gpus, received)
+    routers = router_samples(message, received) if message.routers else ()
+    return ReportReceived(agent_id, incarnation, sequence, engines, gpus, routers, received)
 
 
 def samples(message: agent_pb2.Report, received: float) -> tuple[EngineSample, ...]:
@@ -129,6 +132,37 @@ def _sample(reading: Any, sampled_at: float) -> EngineSample:
     )
 
 
+def router_samples(message: agent_pb2.Report, received: float) -> tuple[RouterSample, ...]:
+    """Return the routers of a report."""
+    sampled_at = received - age_of(message.sampled_ago)
+    found = message.routers[:MAX_ROUTERS]
+    return tuple(_router(one, sampled_at) for one in found if one.service and one.url)
+
+
+def _router(reading: agent_pb2.RouterReading, sampled_at: float) -> RouterSample:
+    has = reading.HasField
+    return RouterSample(
+        name=text(reading.name, MAX_NAME),
+        service=_shared(reading.service),
+        url=_shared(reading.url),
+        quality=_quality(reading.quality),
+        at=sampled_at - age_of(reading.age),
+        requests_finished=_told(reading, "requests_finished", _COUNT),
+        requests_failed=_told(reading, "requests_failed", _COUNT),
+        requests_rejected=_told(reading, "requests_rejected", _COUNT),
+        running=_told(reading, "running", _GAUGE),
+        waiting=_told(reading, "waiting", _GAUGE),
+        ttft=_latency(reading.time_to_first_token) if has("time_to_first_token") else None,
+        tbt=_latency(reading.time_between_tokens) if has("time_between_tokens") else None,
+    )
+
+
+def _told(reading: Any, name: str, limit: float) -> float | None:
+    """Return a value that is there and makes sense."""
+    value: float = getattr(reading, name)
+    return value if reading.HasField(name) and 0.0 <= value <= limit else None
+
+
 def _quality(number: int) -> ScrapeQuality:
     if number == _OK:
         return ScrapeQuality.OK
@@ -151,29 +185,31 @@ def gpu_columns(message: agent_pb2.GpuReadings) -> GpuColumns:
     )
 
 
-def history(reports: Iterable[agent_pb2.Report], received: float) -> tuple[EngineSample, ...]:
-    """Return the samples of a hello's last reports, oldest first, thinned to what tracks can keep."""
+def thinned(reports: Iterable[agent_pb2.Report]) -> list[agent_pb2.Report]:
+    """Return a hello's last reports, oldest first, no closer together than tracks can keep."""
     aged = sorted(
         ((age_of(r.sampled_ago), r) for r in list(reports)[-MAX_HISTORY:]),
         key=lambda pair: -pair[0],
     )
-    kept: list[EngineSample] = []
+    kept: list[agent_pb2.Report] = []
     last = OLDEST + HISTORY_SPACING
     for place, (age, message) in enumerate(aged):
         if last - age >= HISTORY_SPACING or place == len(aged) - 1:
-            kept.extend(samples(message, received))
+            kept.append(message)
             last = age
-    return tuple(kept)
+    return kept
 
 
 def agent_connected(hello: agent_pb2.Hello, received: float) -> AgentConnected:
     """Return the event that a hello is; its id has been checked."""
+    reports = thinned(hello.history)
     return AgentConnected(
         agent_id=hello.agent_id,
         incarnation=hello.incarnation,
         hostname=text(hello.hostname, MAX_NAME),
         facts=rank_facts(hello.instances),
-        history=history(hello.history, received),
+        history=tuple(sample for one in reports for sample in samples(one, received)),
+        router_history=tuple(s for one in reports for s in router_samples(one, received)),
         inventory_hash=text(hello.inventory_hash, MAX_NAME),
         version=text(hello.agent_version, MAX_NAME),
         advertise_host=text(hello.advertise_host, MAX_NAME),

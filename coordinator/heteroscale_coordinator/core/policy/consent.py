@@ -34,7 +34,7 @@ def safety(scene: Scene) -> list[Consent]:
     found += [_queues(scene, role) for role in roles]
     found += [_in_flight(scene, role) for role in roles]
     found += [_aborts(scene, role) for role in roles]
-    found += [_kv_usage(scene), *_latency(scene)]
+    found += [*_routers(scene), _kv_usage(scene), *_latency(scene)]
     if scene.choked:
         found.append(Consent("prefill", given=False, text=scene.choked.why))
     context = _context(scene)
@@ -129,8 +129,35 @@ def _aborts(scene: Scene, role: Role) -> Consent:
     if later is None or earlier is None:
         return Consent(name, given=True, text="not told by these engines")
     before, now = earlier * half, later * half
-    text = f"{before:.0f} → {now:.0f} aborted"
-    return Consent(name, now - before <= 1 + 2 * math.sqrt(before), text)
+    return Consent(name, not _rises(before, now), f"{before:.0f} → {now:.0f} aborted")
+
+
+def _rises(before: float, now: float) -> bool:
+    """Return whether a count rose by more than chance."""
+    return now - before > 1 + 2 * math.sqrt(before)
+
+
+def _routers(scene: Scene) -> list[Consent]:
+    """Consent when the routers turn no more requests away, and fail no more, than half a window ago.
+
+    A router that was heard before and is not now refuses: what it would say is unknown.
+    """
+    routers, half = scene.signals.routers, scene.policy.window_in / 2
+    if routers.silent:
+        text = f"router {routers.silent[0]} is not heard any more"
+        return [Consent("routers", given=False, text=text)]
+    found = []
+    for word, counter in (("rejected", "requests_rejected"), ("failed", "requests_failed")):
+        name = f"{word}.routers"
+        now, before = (routers.rise(counter, half, offset) for offset in (0.0, half))
+        if not routers:
+            continue
+        if now is None or before is None:
+            why = routers.why_not(counter)
+            found.append(Consent(name, given=bool(why), text=why or "heard too short a time"))
+            continue
+        found.append(Consent(name, not _rises(before, now), f"{before:.0f} → {now:.0f} {word}"))
+    return found
 
 
 def _kv_usage(scene: Scene) -> Consent:

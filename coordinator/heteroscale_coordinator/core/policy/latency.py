@@ -1,7 +1,8 @@
 """Latency as the service's users feel it, beside what they were promised.
 
-Means come from Δsum ÷ Δcount and are exact. TTFT is read at prefill (a decode engine's own leaves
-prefill out), at decode only when prefill tells none; TBT is read at decode.
+Means come from Δsum ÷ Δcount and are exact. TTFT is read at the service's routers where all of them
+tell it: that is what users feel. Else at prefill (a decode engine's own leaves prefill out), at decode
+only when prefill tells none; TBT is read at decode. Where a service has routers, it is said which.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Literal
 from heteroscale.words import Role
 from heteroscale_coordinator.core.model import Breach, PolicyMemory
 from heteroscale_coordinator.core.policy import signals
+from heteroscale_coordinator.core.policy.routers import Routers
 from heteroscale_coordinator.core.policy.signals import Signals
 from heteroscale_coordinator.core.policy.view import ServiceView
 from heteroscale_coordinator.core.policy.windows import Counter, Engine
@@ -36,6 +38,8 @@ class Latency:
     """Observed often enough for a breach."""
     idle: bool
     """The role is known to do nothing: as healthy as can be."""
+    source: str = ""
+    """Where it was read, and why not at the routers; empty when the service has none."""
 
     @property
     def share(self) -> float | None:
@@ -49,7 +53,8 @@ class Latency:
         """The mean beside the SLO."""
         if self.mean is None:
             return f"{self.kind} {'idle' if self.idle else 'unknown'} (SLO {1000 * self.slo:g} ms)"
-        return f"{self.kind} {1000 * self.mean:.0f} ms of {1000 * self.slo:g} ms"
+        at = f" at {self.source}" if self.source else ""
+        return f"{self.kind} {1000 * self.mean:.0f} ms of {1000 * self.slo:g} ms{at}"
 
 
 def latencies(
@@ -65,12 +70,27 @@ def _latency(seen: Signals, spec: ServiceSpec, kind: Kind, slo: float, short: fl
     role = spec.sizing_role
     if kind == "ttft" and Role.PREFILL in spec.roles:
         role = Role.PREFILL
+    read = role
     mean, count = _mean(seen.engines(role), kind, short, spec)
     if kind == "ttft" and mean is None and not _tells(seen.engines(role), kind):
-        mean, count = _mean(seen.engines(spec.sizing_role), kind, short, spec)
-    return Latency(
-        kind, role, slo, mean, count >= signals.ENOUGH_OBSERVATIONS, seen.roles[role].idle
-    )
+        read = spec.sizing_role
+        mean, count = _mean(seen.engines(read), kind, short, spec)
+    source = ""
+    if kind == "ttft" and seen.routers:
+        source = f"{read.value} ({seen.routers.why_not('ttft_count') or 'the routers saw none'})"
+        felt, observed = _felt(seen.routers, short, spec)
+        if felt is not None:
+            mean, count, source = felt, observed, "the routers"
+    enough = count >= signals.ENOUGH_OBSERVATIONS
+    return Latency(kind, role, slo, mean, enough, seen.roles[role].idle, source)
+
+
+def _felt(routers: Routers, short: float, spec: ServiceSpec) -> tuple[float | None, float]:
+    """Return TTFT at the routers: over the short window when it holds enough, else over the long one."""
+    mean, count = routers.mean("ttft", short)
+    if count >= signals.ENOUGH_OBSERVATIONS:
+        return mean, count
+    return routers.mean("ttft", max(short, spec.policy.window_in))
 
 
 def _mean(

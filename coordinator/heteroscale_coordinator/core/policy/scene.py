@@ -144,6 +144,8 @@ def _inputs(scene: Scene) -> dict[str, str]:
         inputs["choked"] = scene.choked.why
     for one in scene.latencies:
         inputs[one.kind] = one.text
+    if scene.signals.routers:
+        inputs["routers"] = scene.signals.routers.text
     for role, seen in scene.signals.roles.items():
         inputs[f"coverage_{role.value}"] = f"{seen.heard} of {seen.carrying} heard, {seen.quality}"
     return inputs

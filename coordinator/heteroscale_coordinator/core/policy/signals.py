@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from heteroscale.words import Role
 from heteroscale_coordinator.core.model import SignalValue
+from heteroscale_coordinator.core.policy.routers import Routers, observe_routers
 from heteroscale_coordinator.core.policy.view import ENDED_STATES, ServiceView
 from heteroscale_coordinator.core.policy.windows import (
     Counter,
@@ -58,6 +59,7 @@ class Signals:
 
     roles: Mapping[Role, RoleSignals]
     values: tuple[SignalValue, ...]
+    routers: Routers
 
     def engines(self, role: Role) -> tuple[Engine, ...]:
         """Return the engines of a role; none when the service has no such role."""
@@ -69,7 +71,9 @@ def observe_signals(view: ServiceView) -> Signals:
     """Return the signals of the service: ``<role>_tps``, queues, latencies, usage."""
     roles = {role: _observe_role(view, role) for role in view.spec.roles}
     values = tuple(value for seen in roles.values() for value in _values(seen, view))
-    return Signals(roles, values)
+    routers, policy = observe_routers(view), view.spec.policy
+    values += routers.values(policy.window_out, policy.window_in)
+    return Signals(roles, values, routers)
 
 
 def _observe_role(view: ServiceView, role: Role) -> RoleSignals:

@@ -16,6 +16,7 @@ from heteroscale_coordinator.core.model import (
     PolicyMemory,
     counts_as_supply,
 )
+from heteroscale_coordinator.core.routers import RouterTrack
 from heteroscale_coordinator.core.spec import ServiceSpec
 from heteroscale_coordinator.core.track import Track
 
@@ -72,6 +73,8 @@ class ServiceView:
     """False until this coordinator has heard enough of the service since it started."""
     launch_only: bool = False
     """Coverage did not come in time: instances may be launched or taken back, never withdrawn."""
+    routers: tuple[RouterTrack, ...] = ()
+    """What was heard of the routers that take its requests."""
 
     def present(self) -> dict[Role, int]:
         """Return the counts that supply counts: in service, starting, or silent but not given up."""
