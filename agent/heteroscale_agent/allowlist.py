@@ -10,9 +10,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from heteroscale_agent.config import AgentSpec, Template
+from heteroscale.words import Role
+from heteroscale_agent.config import AgentSpec, RoleSwitch, Template
 from heteroscale_agent.hands.process import INSTANCE_ID, Order
-from heteroscale_agent.instances import EngineFacts, Record
+from heteroscale_agent.instances import EngineFacts, Record, SwitchFacts
 from heteroscale_agent.model import Command, Gpu, Launch
 from heteroscale_agent.strays import GPUS, VISIBLE, carried
 
@@ -137,6 +138,21 @@ def facts_of(template: Template, launch: Launch) -> EngineFacts:
         readiness_timeout=template.readiness.timeout,
         waits_for_requests=template.stop_waits_for_requests,
         kv_lease=template.kv_lease,
+        role_switch=_switch_of(template.role_switch),
+    )
+
+
+def _switch_of(told: RoleSwitch | None) -> SwitchFacts | None:
+    if told is None:
+        return None
+    return SwitchFacts(
+        path=told.path,
+        info_path=told.info_path,
+        more={Role.PREFILL: told.to_prefill, Role.DECODE: told.to_decode},
+        timeout=told.timeout,
+        settle=told.settle,
+        quiet_scrapes=told.quiet_scrapes,
+        give_up_after=told.give_up_after,
     )
 
 

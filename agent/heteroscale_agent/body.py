@@ -39,6 +39,7 @@ from heteroscale_agent.life import Life, is_ours
 from heteroscale_agent.model import Command, CommandResult, InstanceStatus
 from heteroscale_agent.ports import Clock, Eyes, GpuHolder, Outbox, ScrapeTarget
 from heteroscale_agent.registry import Registry
+from heteroscale_agent.switching import Switcher
 
 _log = structlog.get_logger(__name__)
 
@@ -85,6 +86,7 @@ class AgentBody:
             gpus=lambda: eyes.inventory().gpus,
             rng=rng if rng is not None else random.Random(),  # noqa: S311 - draws ports
         )
+        self._switcher = Switcher(self._registry, self._life, hands.roles)
         self._executor = Executor(self._registry, launcher, wall)
         self._epoch = journal.epoch
         self._acks: list[str] = []
@@ -194,6 +196,8 @@ class AgentBody:
                 begun.append(self._task(name, "life", partial(self._step, instance)))
             if self._gatekeeper.due(instance, now):
                 begun.append(self._task(name, "gate", partial(self._gatekeeper.check, instance)))
+            if self._switcher.due(instance, now):
+                begun.append(self._task(name, "role", partial(self._switcher.check, instance)))
             if self._probe_due(instance, now):
                 begun.append(self._task(name, "probe", partial(self._probe, instance)))
         return [task for task in begun if task is not None]

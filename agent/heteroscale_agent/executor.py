@@ -13,19 +13,21 @@ from dataclasses import replace
 
 import structlog
 
-from heteroscale.words import InstanceState, Outcome, WithdrawReason
+from heteroscale.words import InstanceState, Outcome, Role, WithdrawReason
 from heteroscale_agent.allowlist import RefusedError
-from heteroscale_agent.instances import IllegalChangeError, Instance, Record, moved
+from heteroscale_agent.instances import IllegalChangeError, Instance, Record, Switch, moved
 from heteroscale_agent.journal import JournalError
 from heteroscale_agent.launcher import Launcher
 from heteroscale_agent.leases import complaint
 from heteroscale_agent.ledger import KEEP_ANSWERS, Entry, epoch_entry, result_entry
+from heteroscale_agent.life import switch_given_up
 from heteroscale_agent.model import (
     Command,
     CommandResult,
     Drain,
     Launch,
     Reinstate,
+    SwitchRole,
     Terminate,
     Withdraw,
 )
@@ -130,8 +132,10 @@ class Executor:
                 return await self._drain(command, instance, drain)
             case Terminate() as terminate:
                 return await self._terminate(command, instance, terminate)
+            case SwitchRole() as switch:
+                return await self._switch(command, instance, switch)
             case _:
-                raise RefusedError("this agent cannot switch roles: drain and launch instead")
+                raise RefusedError("no such command for an instance that exists")
 
     # ---- changes ----
 
@@ -143,6 +147,7 @@ class Executor:
             raise RefusedError(f"cannot withdraw an instance that is {_standing_of(record)}")
         if wrong := complaint(action.reason, action.lease):
             raise RefusedError(wrong)
+        _refuse_while_switching(record)
         soft = action.reason is WithdrawReason.SOFT_SCALE_IN
         held = action.reason is WithdrawReason.RATIO_HOLD and action.lease is not None
         after = moved(
@@ -163,8 +168,11 @@ class Executor:
             return await self._decide(command, instance, record, Outcome.DONE)
         if record.state not in (_S.WITHDRAWN, _S.DRAINING) or record.terminating:
             raise RefusedError(f"cannot reinstate an instance that is {_standing_of(record)}")
+        if record.switch is not None and record.switch.asked:
+            _refuse_while_switching(record)
         why = "reinstated"
-        given_up = [
+        given_up = switch_given_up(record, f"{why} by {command.command_id}")
+        given_up += [
             CommandResult(owed, Outcome.FAILED, f"not stopped: {why} by {command.command_id}")
             for owed in record.owed
         ]
@@ -188,6 +196,7 @@ class Executor:
         drainable = (_S.WARMING, _S.IN_SERVICE, _S.WITHDRAWN, _S.DRAINING)
         if record.state not in drainable or record.terminating:
             raise RefusedError(f"cannot drain an instance that is {_standing_of(record)}")
+        _refuse_while_switching(record)
         if action.lease <= 0:
             raise RefusedError("a drain needs a lease longer than 0 s")
         after = moved(
@@ -208,6 +217,7 @@ class Executor:
         record, now = instance.record, self._registry.clock()
         if record.ended:
             return await self._decide(command, instance, record, Outcome.DONE)
+        given_up = switch_given_up(record, "terminated")
         after = moved(
             record,
             _S.DRAINING,
@@ -217,6 +227,41 @@ class Executor:
             terminate_at=record.terminate_at if record.terminating else now,
             grace=action.grace,
             owed=(*record.owed, command.command_id),
+            cause=command.command_id,
+        )
+        entries = [self._registry.result_entry(result) for result in given_up]
+        result = await self._decide(command, instance, after, Outcome.ACCEPTED, *entries)
+        for ended in given_up:
+            self._registry.say(self._with_status(ended, command))
+        return result
+
+    async def _switch(
+        self, command: Command, instance: Instance, action: SwitchRole
+    ) -> CommandResult:
+        record, now = instance.record, self._registry.clock()
+        facts = record.facts.role_switch
+        if facts is None:
+            raise RefusedError(
+                f"template {record.launch.template!r} has no roleSwitch: drain and launch instead"
+            )
+        if record.state not in (_S.IN_SERVICE, _S.WITHDRAWN) or record.terminating:
+            raise RefusedError(f"cannot switch the role of one that is {_standing_of(record)}")
+        _refuse_while_switching(record)
+        if action.role not in (Role.PREFILL, Role.DECODE):
+            raise RefusedError(f"no engine switches to {action.role}")
+        if record.launch.rank_count > 1:
+            raise RefusedError("an instance of several ranks cannot switch its role")
+        if wrong := self._launcher.complaint(replace(record.member, role=action.role)):
+            raise RefusedError(wrong)
+        if action.role is record.launch.role:
+            return await self._decide(command, instance, record, Outcome.DONE)
+        after = moved(
+            record,
+            _S.WITHDRAWN,
+            now,
+            f"out of service to switch from {record.launch.role} to {action.role}",
+            withdraw_reason=WithdrawReason.MAINTENANCE,
+            switch=Switch(action.role, command.command_id, now + facts.give_up_after),
             cause=command.command_id,
         )
         return await self._decide(command, instance, after, Outcome.ACCEPTED)
@@ -243,6 +288,11 @@ class Executor:
         if instance is None:
             return result
         return replace(result, status=instance.status(self._registry.clock()))
+
+
+def _refuse_while_switching(record: Record) -> None:
+    if record.switch is not None:
+        raise RefusedError(f"it is switching to {record.switch.role}; terminate it, or wait")
 
 
 def _standing_of(record: Record) -> str:

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import TypeAdapter
 
-from heteroscale.words import GateState, InstanceState, WithdrawReason
+from heteroscale.words import GateState, InstanceState, Role, WithdrawReason
 from heteroscale_agent.hands.gates.port import Member, View
 from heteroscale_agent.model import Drain, InstanceStatus, Launch
 from heteroscale_agent.quiescence import KV_LEASE, Progress
@@ -31,12 +31,18 @@ EDGES: dict[tuple[InstanceState, InstanceState], str] = {
     (_S.WARMING, _S.WITHDRAWN): "it is held for the ratio, or withdrawn before any router had it",
     (_S.WARMING, _S.DRAINING): "drain or terminate",
     (_S.WARMING, _S.FAILED): "it exited, or no router took it in in time",
-    (_S.IN_SERVICE, _S.WITHDRAWN): "withdraw",
+    (_S.IN_SERVICE, _S.WITHDRAWN): "withdraw, or it is to switch its role",
     (_S.IN_SERVICE, _S.DRAINING): "drain or terminate",
     (_S.IN_SERVICE, _S.FAILED): "it exited",
-    (_S.WITHDRAWN, _S.IN_SERVICE): "reinstate, or its lease or hold ended",
-    (_S.WITHDRAWN, _S.WITHDRAWN): "withdrawn again: another reason, or a new lease",
-    (_S.WITHDRAWN, _S.DRAINING): "drain or terminate",
+    (
+        _S.WITHDRAWN,
+        _S.IN_SERVICE,
+    ): "reinstate, its lease or hold ended, or it has switched its role",
+    (
+        _S.WITHDRAWN,
+        _S.WITHDRAWN,
+    ): "withdrawn again: another reason, a new lease, or to switch its role",
+    (_S.WITHDRAWN, _S.DRAINING): "drain or terminate, or a switch of its role broke it",
     (_S.WITHDRAWN, _S.FAILED): "it exited",
     **{
         (state, _S.TERMINATED): "a rank above 0 exited with code 0: its leader has ended"
@@ -60,6 +66,33 @@ class IllegalChangeError(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True)
+class SwitchFacts:
+    """How the engine is asked for another role; see `heteroscale_agent.config.RoleSwitch`."""
+
+    path: str
+    info_path: str
+    more: Mapping[Role, Mapping[str, Any]]
+    timeout: float
+    settle: float
+    quiet_scrapes: int
+    give_up_after: float
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """A change of role under way."""
+
+    role: Role
+    """The role it is to have."""
+    command_id: str
+    """Who wants an answer."""
+    until_at: float
+    """When it is given up."""
+    asked: bool = False
+    """The engine was asked, or is about to be: its own word decides which role it has."""
+
+
+@dataclass(frozen=True, slots=True)
 class EngineFacts:
     """What the agent must know of an engine after its template is gone from the configuration."""
 
@@ -71,6 +104,8 @@ class EngineFacts:
     readiness_timeout: float = 2.0
     waits_for_requests: bool = False
     kv_lease: float = KV_LEASE
+    role_switch: SwitchFacts | None = None
+    """None: it cannot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +135,8 @@ class Record:
     hold_until_at: float | None = None
     """Deadline of a ratio hold."""
     drain: Drain | None = None
+    switch: Switch | None = None
+    """While it is WITHDRAWN to change its role."""
     terminating: bool = False
     """TERM is sent, or about to be: no way back."""
     terminate_at: float | None = None
@@ -169,7 +206,13 @@ def moved(record: Record, state: InstanceState, now: float, why: str, **changes:
         )
     line = f"{now:.1f} {record.state} → {state}: {why}"
     # Why it is out, and for how long, belongs to one state; so does the command that led to it.
-    blank = {"withdraw_reason": None, "lease": None, "hold_until_at": None, "cause": ""}
+    blank = {
+        "withdraw_reason": None,
+        "lease": None,
+        "hold_until_at": None,
+        "switch": None,
+        "cause": "",
+    }
     fields = {**blank, **changes}
     return replace(
         record,
@@ -219,6 +262,10 @@ class Instance:
     progress: Progress = field(default_factory=Progress)
     shown_message: str = ""
     """The message last said aloud, without its numbers."""
+    switch_due_at: float = 0.0
+    role_tries: int = 0
+    role_known: bool = False
+    """The engine itself was heard on its role, where the journal could not tell."""
     term_sent_at: float | None = None
     killed: bool = False
 
@@ -276,12 +323,18 @@ class Instance:
         )
 
     @property
+    def is_emptied(self) -> bool:
+        """Whether it is waited for to be quiet: to be stopped, or to switch its role."""
+        switch = self.record.switch
+        return self.record.state is _S.DRAINING or (switch is not None and not switch.asked)
+
+    @property
     def message(self) -> str:
         """What there is to say of it: the record, its routers, and what a drain waits for."""
         said: Sequence[str] = (
             self.record.message,
             self.view.message if self.view is not None and self.record.has_gate else "",
-            self.progress.message if self.record.state is _S.DRAINING else "",
+            self.progress.message if self.is_emptied else "",
         )
         return "; ".join(part for part in said if part)
 

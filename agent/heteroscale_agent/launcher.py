@@ -23,6 +23,7 @@ from heteroscale_agent.allowlist import (
 )
 from heteroscale_agent.config import AgentSpec, Template
 from heteroscale_agent.gatekeeper import Gatekeeper
+from heteroscale_agent.hands.gates.port import Member
 from heteroscale_agent.hands.port import Hands
 from heteroscale_agent.hands.portpool import NoPortsError, draw
 from heteroscale_agent.hands.process import Ident, Order, Processes, SpawnError
@@ -91,6 +92,13 @@ class Launcher:
         await self._registry.observe(instance, after, result_entry(result, keep))
         return result
 
+    def complaint(self, member: Member, *, asks: bool = True) -> str:
+        """Return why the gate of ``member`` cannot serve it, or nothing."""
+        kind = self._gatekeeper.kind(member.gate.kind)
+        if kind is None:
+            return f"no gate of kind {member.gate.kind[:80]!r}"
+        return kind.complaint(member) if asks else ""
+
     def _plan(self, command: Command, launch: Launch) -> tuple[Record, Order]:
         """Return the record and the order of a launch, or refuse; nothing is changed yet."""
         known = self._registry.instances.get(command.instance_id)
@@ -101,10 +109,7 @@ class Launcher:
             )
         template = check_launch(self._spec, command, launch, self._standing())
         record = self._record(command, launch, template)
-        kind = self._gatekeeper.kind(launch.gate.kind)
-        if kind is None:
-            raise RefusedError(f"no gate of kind {launch.gate.kind[:80]!r}")
-        if launch.rank == 0 and (wrong := kind.complaint(record.member)):
+        if wrong := self.complaint(record.member, asks=launch.rank == 0):
             raise RefusedError(wrong)
         gpus = self._gpus_by_index()
         return record, order(template, record, self._spec.advertise_host, gpus)

@@ -15,7 +15,7 @@ from heteroscale.words import InstanceState, Outcome, WithdrawReason
 from heteroscale_agent.gatekeeper import Gatekeeper
 from heteroscale_agent.hands.gates.port import View
 from heteroscale_agent.hands.process import Exit, Ident, Processes
-from heteroscale_agent.instances import Instance, Record, moved
+from heteroscale_agent.instances import Instance, Record, Switch, moved
 from heteroscale_agent.leases import why_back
 from heteroscale_agent.model import CommandResult, Drain
 from heteroscale_agent.ports import Eyes
@@ -70,6 +70,7 @@ class Life:
             tail = await asyncio.to_thread(self._processes.log_tail, record.instance_id)
             why = f"{why}; log: {tail}" if tail else why
         results = [_final(command_id, state, str(end)) for command_id in record.owed]
+        results += switch_given_up(record, str(end))
         after = moved(
             record,
             state,
@@ -87,6 +88,7 @@ class Life:
     async def back(self, instance: Instance, why: str) -> None:
         """Put a withdrawn or draining instance back into service by itself."""
         results = [_given_up(command_id, why) for command_id in instance.record.owed]
+        results += switch_given_up(instance.record, why)
         now = self._registry.clock()
         after = moved(instance.record, _S.IN_SERVICE, now, why, drain=None, owed=())
         await self._registry.observe(instance, after, *map(self._registry.result_entry, results))
@@ -96,6 +98,8 @@ class Life:
     async def _launching(self, instance: Instance, now: float) -> None:
         record = instance.record
         ready_at = now if record.launch.rank > 0 else instance.ready_at
+        if record.recovered and record.facts.role_switch is not None and not instance.role_known:
+            return  # it may have switched its role since: it is asked before any router hears of it
         if ready_at is not None:
             took = max(0.0, ready_at - record.launched_at)
             why = "it answers" if record.recovered else f"ready after {took:.1f} s"
@@ -104,6 +108,16 @@ class Life:
             await self._registry.observe(instance, after)
         elif now - record.launched_at > record.launch.startup_timeout:
             await self._doom(instance, now, f"not ready after {record.launch.startup_timeout:g} s")
+
+    async def doom(self, instance: Instance, why: str) -> None:
+        """Stop what a switch of its role broke; it counts as failed."""
+        results = switch_given_up(instance.record, why)
+        now, record = self._registry.clock(), instance.record
+        doomed = {"terminating": True, "terminate_at": now, "doomed": why}
+        after = moved(record, _S.DRAINING, now, why, **doomed)
+        await self._registry.observe(instance, after, *map(self._registry.result_entry, results))
+        for result in results:
+            self._say(result, instance)
 
     async def _doom(self, instance: Instance, now: float, why: str) -> None:
         """Stop what never came into service; it counts as failed."""
@@ -136,8 +150,38 @@ class Life:
             await self._doom(instance, now, _kept_out(record, instance.view))
 
     async def _withdrawn(self, instance: Instance, now: float) -> None:
-        if why := why_back(instance.record, instance.lease_until_at, now):
+        switch = instance.record.switch
+        if switch is not None and not switch.asked:
+            await self._emptying(instance, switch, now)
+        elif why := why_back(instance.record, instance.lease_until_at, now):
             await self.back(instance, why)
+
+    async def _emptying(self, instance: Instance, switch: Switch, now: float) -> None:
+        """Wait until it is quiet; then its engine may be asked for the other role."""
+        record, facts = instance.record, instance.record.facts.role_switch
+        if facts is None:
+            await self.back(instance, f"it cannot become {switch.role} any more")
+            return
+        instance.progress = advance(
+            instance.progress,
+            Terms(
+                facts.settle, facts.quiet_scrapes, record.launch.role, record.facts.kv_lease
+            ),
+            now,
+            gate_closed=self._gatekeeper.closed(instance, now),
+            engine=self._eyes.engine(record.instance_id),
+        )
+        self._tell_progress(instance)
+        if instance.progress.done:
+            asked = replace(switch, asked=True)
+            why = f"quiet; its engine is asked to become {switch.role}"
+            if await self._registry.try_decide(
+                instance, replace(record, switch=asked, message=why)
+            ):
+                instance.switch_due_at = now
+        elif now >= switch.until_at:
+            left = instance.progress.message or "nobody could tell whether it was quiet"
+            await self.back(instance, f"still {record.launch.role}, and back in service: {left}")
 
     async def _draining(self, instance: Instance, now: float) -> None:
         record, drain = instance.record, instance.record.drain
@@ -246,6 +290,14 @@ def _final(command_id: str, state: InstanceState, end: str) -> CommandResult:
         return CommandResult(command_id, Outcome.DONE, end)
     lost = f"{end} before TERM was sent; what was in flight may be lost"
     return CommandResult(command_id, Outcome.FAILED, lost)
+
+
+def switch_given_up(record: Record, why: str) -> list[CommandResult]:
+    """Return the answer to a switch that comes to nothing, where one is under way."""
+    if record.switch is None:
+        return []
+    said = f"not switched to {record.switch.role}: {why}"
+    return [CommandResult(record.switch.command_id, Outcome.FAILED, said)]
 
 
 def _given_up(command_id: str, why: str) -> CommandResult:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from heteroscale.words import Role, ScrapeQuality
 from heteroscale_agent.body import AgentBody
 from heteroscale_agent.config import AgentSpec
 from heteroscale_agent.hands.gates.port import GateKind, Member, View
-from heteroscale_agent.hands.port import Hands
+from heteroscale_agent.hands.port import Hands, RoleAnswer
 from heteroscale_agent.hands.process import Exit, Found, Ident, Order, SpawnError
 from heteroscale_agent.journal import Journal
 from heteroscale_agent.model import (
@@ -157,6 +158,37 @@ class FakeProbe:
         pass
 
 
+@dataclass
+class FakeRoles:
+    """An engine that can switch: its role by itself, and what it answers when it is asked."""
+
+    live: Role | None = Role.DECODE
+    answers: list[RoleAnswer] = field(default_factory=list)
+    """Given one after the other instead of obeying."""
+    obeys_silently: bool = False
+    """Switches, but its answer is lost."""
+    asked: list[tuple[Role, dict[str, Any]]] = field(default_factory=list)
+    heard: asyncio.Event = field(default_factory=asyncio.Event)
+    block: asyncio.Event | None = None
+
+    async def switch(
+        self, url: str, role: Role, more: Mapping[str, Any], deadline: float
+    ) -> RoleAnswer:
+        self.asked.append((role, dict(more)))
+        self.heard.set()
+        if self.block is not None:
+            await self.block.wait()
+        if self.obeys_silently:
+            self.live = role
+        if self.answers:
+            return self.answers.pop(0)
+        self.live = role
+        return RoleAnswer(done=True, message="ok")
+
+    async def role(self, url: str, deadline: float) -> Role | None:
+        return self.live
+
+
 class FakeEyes:
     """Scrapes on demand: ``scrape`` is what every engine says at each new moment."""
 
@@ -199,6 +231,16 @@ SPEC: dict[str, Any] = {
             "parameters": {"model": "[a-z0-9-]+"},
         },
         "prefill": {"command": ["engine", "{port}", "{bootstrap_port}"], "role": "prefill"},
+        "either": {
+            "command": ["engine", "{port}", "{bootstrap_port}"],
+            "role": "decode",
+            "engine": "sglang",
+            "role_switch": {
+                "to_decode": {"decode_cuda_graph_memory_gb": 1.5},
+                "settle": "2s",
+                "give_up_after": "60s",
+            },
+        },
     },
 }
 
@@ -214,6 +256,7 @@ class World:
         self.processes = FakeProcesses()
         self.gate = FakeGate()
         self.probe = FakeProbe()
+        self.roles = FakeRoles()
         self.eyes = FakeEyes(self.clock)
         self.boot_id = "boot-1"
         self.said: list[InstanceEvent | CommandResult] = []
@@ -224,7 +267,7 @@ class World:
         self.body = self._new_body()
 
     def _new_body(self) -> AgentBody:
-        hands = Hands(self.processes, self.gates, self.probe, self.boot_id)
+        hands = Hands(self.processes, self.gates, self.probe, self.roles, self.boot_id)
         return AgentBody(
             self.spec,
             self.eyes,

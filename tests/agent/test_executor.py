@@ -141,7 +141,7 @@ async def test_a_stale_generation_is_refused_with_the_true_one(world: World) -> 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"template": "rm"}, "no template 'rm'.*it has: decode, prefill"),
+        ({"template": "rm"}, "no template 'rm'.*it has: decode, either, prefill"),
         ({"role": Role.PREFILL}, "for decode, not for prefill"),
         ({"parameters": {"model": "x; rm -rf /"}}, "does not match"),
         ({"parameters": {"model": "tiny\n"}}, "does not match"),
@@ -285,11 +285,11 @@ async def test_what_makes_no_sense_while_launching_is_refused(world: World, acti
     assert (await world.do(action)).outcome is Outcome.REFUSED
 
 
-async def test_roles_cannot_be_switched_here(world: World) -> None:
+async def test_roles_cannot_be_switched_where_the_template_does_not_say_how(world: World) -> None:
     await world.serving()
     result = await world.do(SwitchRole(Role.PREFILL))
     assert result.outcome is Outcome.REFUSED
-    assert "cannot switch roles" in result.message
+    assert "has no roleSwitch" in result.message
 
 
 async def test_an_unknown_instance_is_said(world: World) -> None:

@@ -13,7 +13,13 @@ from pydantic import AfterValidator, NonNegativeInt
 
 from heteroscale.documents import DocumentModel, Duration, read_one
 from heteroscale_agent.config.devices import GpuSettings, RdmaSettings
-from heteroscale_agent.config.engines import PortRange, Readiness, StaticEngine, Template
+from heteroscale_agent.config.engines import (
+    PortRange,
+    Readiness,
+    RoleSwitch,
+    StaticEngine,
+    Template,
+)
 from heteroscale_agent.config.fields import Name
 from heteroscale_agent.config.gates import Gates, Hook
 from heteroscale_agent.config.places import KubernetesAccess, Level, SlurmAccess, TopologySource
@@ -30,6 +36,7 @@ __all__ = [
     "RdmaSettings",
     "Readiness",
     "Router",
+    "RoleSwitch",
     "StaticEngine",
     "Template",
     "TlsSettings",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Self
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, JsonValue, NonNegativeInt, PositiveInt, model_validator
 
 from heteroscale.documents import DocumentModel, Duration
 from heteroscale.words import Role
@@ -36,6 +36,32 @@ class Readiness(DocumentModel):
     """From one probe to the next."""
     timeout: Duration = 2.0
     """An answer that takes longer is none."""
+
+
+class RoleSwitch(DocumentModel):
+    """How a running engine changes between prefill and decode: SGLang's `--enable-pd-role-switch`.
+
+    The instance is taken out of its routers, emptied, asked, and let in under its new role. The engine
+    must be started so that it can play both roles: a decode template needs a {bootstrap_port} too.
+    """
+
+    path: str = "/pd_role_switch"
+    """Asked with `{"new_role": …}`, on the instance's first port."""
+    info_path: str = "/server_info"
+    """Where the engine says which role it has (`internal_states[].disaggregation_mode`)."""
+    to_prefill: dict[str, JsonValue] = {}
+    """What else is sent when it becomes prefill."""
+    to_decode: dict[str, JsonValue] = {}
+    """What else is sent when it becomes decode, e.g. {decode_cuda_graph_memory_gb: 1.5}, which newer
+    versions ask for before they capture graphs."""
+    timeout: Duration = 120.0
+    """One answer may take so long: graphs are captured."""
+    settle: Duration = 5.0
+    """After every router confirmed the removal: requests already on their way arrive."""
+    quiet_scrapes: PositiveInt = 3
+    """Fresh scrapes in a row with nothing running, waiting or in transfer before it is asked."""
+    give_up_after: Duration = 600.0
+    """Not quiet, or no role known, for so long: it goes back as it was, or counts as failed."""
 
 
 class Template(DocumentModel):
@@ -74,6 +100,14 @@ class Template(DocumentModel):
     kv_lease: Duration = KV_LEASE
     """How long a prefill may keep KV that no decode has fetched: what its engine was told, and a little
     more. A drain waits so long for KV usage that never gets to zero."""
+    role_switch: RoleSwitch | None = None
+    """How its instances switch between prefill and decode; without it `switch_role` is refused."""
+
+    @model_validator(mode="after")
+    def _switches(self) -> Self:
+        if self.role_switch is not None and self.role not in (Role.PREFILL, Role.DECODE):
+            raise ValueError(f"roleSwitch is for prefill and decode, not for {self.role}")
+        return self
 
 
 class StaticEngine(DocumentModel):

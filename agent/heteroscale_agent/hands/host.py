@@ -10,6 +10,7 @@ from heteroscale_agent.hands import gates, procfs
 from heteroscale_agent.hands.http import Client, HttpError, client, exchange
 from heteroscale_agent.hands.port import Hands
 from heteroscale_agent.hands.process import HostProcesses
+from heteroscale_agent.hands.roles import HttpRoles
 
 MAX_PROBE_BYTES = 64 * 1024
 
@@ -43,5 +44,6 @@ def host_hands(spec: AgentSpec, clock: Callable[[], float]) -> Hands:
         processes=HostProcesses(log_dir, home=spec.state_dir),
         gates=gates.kinds(clock, spec.hooks, spec.gates, gate_dir, http),
         probe=HttpProbe(http),
+        roles=HttpRoles(http),
         boot_id=procfs.boot_id(),
     )
