@@ -28,12 +28,23 @@ class SeenWriter:
 
     def __init__(self, folder: Path, role: str, port: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{role}-{os.getpid()}-{port}.ids"
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        self._folder, self._role, self._port = folder, role, port
+        self._file = self._open()
 
     def add(self, request_id: str) -> None:
         """Append one id; the line is in the kernel's hands when this returns."""
         os.write(self._file, clean_id(request_id).encode() + b"\n")
+
+    def play(self, role: str) -> None:
+        """Append to the file of another role from now on."""
+        if role != self._role:
+            self.close()
+            self._role = role
+            self._file = self._open()
+
+    def _open(self) -> int:
+        path = self._folder / f"{self._role}-{os.getpid()}-{self._port}.ids"
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 
     def close(self) -> None:
         """Close the file."""

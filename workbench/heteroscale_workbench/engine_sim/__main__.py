@@ -85,6 +85,11 @@ def _imitation(group: argparse._ArgumentGroup) -> None:
         default=300.0,
         help="seconds a prefill keeps KV that nobody fetches (default: 300)",
     )
+    add(
+        "--enable-pd-role-switch",
+        action="store_true",
+        help="let POST /pd_role_switch change between prefill and decode, as SGLang does",
+    )
 
 
 def _watching(group: argparse._ArgumentGroup) -> None:
@@ -140,6 +145,7 @@ def settings_of(options: argparse.Namespace, profile: EngineProfile) -> Settings
         gpu_state=options.gpu_state,
         seen_dir=Path(options.seen_dir) if options.seen_dir else None,
         allow_faults=options.allow_faults,
+        role_switch=options.enable_pd_role_switch,
     )
 
 

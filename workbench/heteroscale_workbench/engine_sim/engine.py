@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 from heteroscale_workbench.engine_sim.gpu import SimulatedGpu
 from heteroscale_workbench.engine_sim.job import EngineError, Job, Stage
@@ -46,6 +47,11 @@ class Engine:
     def kv_usage(self) -> float:
         """Share of the KV memory in use, 0 to 1."""
         return self.held / self._profile.kv_capacity_tokens
+
+    def become(self, mode: Mode) -> None:
+        """Go on in another role; nothing may be in flight."""
+        self.settings = replace(self.settings, mode=mode)
+        self._wake.set()
 
     def count(self, stage: Stage) -> int:
         """Return how many requests stand at ``stage``."""

@@ -38,7 +38,7 @@ async def serve(settings: Settings, faults: Faults) -> int:
         # Bound but not listening: connections are refused, as while a real engine loads its weights.
         port = stack.enter_context(_bind(settings.host, settings.port))
         rooms = None
-        if settings.mode is Mode.PREFILL:
+        if settings.mode is Mode.PREFILL or settings.role_switch:
             rooms = stack.enter_context(_bind(settings.host, settings.bootstrap_port))
         if await _told_to_stop(stop, _startup(settings, faults)):
             return 0

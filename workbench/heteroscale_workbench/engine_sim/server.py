@@ -19,6 +19,7 @@ from heteroscale_workbench.engine_sim.exposition import Exposition
 from heteroscale_workbench.engine_sim.faults import Faults, MetricsFault, garble, huge
 from heteroscale_workbench.engine_sim.frames import Answer, chunk, error_body
 from heteroscale_workbench.engine_sim.job import EngineError, Job
+from heteroscale_workbench.engine_sim.role_switch import switch
 from heteroscale_workbench.engine_sim.settings import Mode
 from heteroscale_workbench.seen import SeenWriter, clean_id
 
@@ -61,6 +62,7 @@ class EngineServer:
             app.router.add_get(path, self._server_info)
         for path in ("/model_info", "/get_model_info"):
             app.router.add_get(path, self._model_info)
+        app.router.add_post("/pd_role_switch", self._switch_role)
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/_seen", self._show_seen)
         if self._settings.allow_faults:
@@ -102,7 +104,7 @@ class EngineServer:
 
     def _job(self, request_id: str, asked: Asked, *, chat: bool) -> tuple[Job, Answer]:
         # A prefill makes one token, whatever was asked for; the decode makes them all.
-        tokens = 1 if self._settings.mode is Mode.PREFILL else asked.max_tokens
+        tokens = 1 if self._engine.settings.mode is Mode.PREFILL else asked.max_tokens
         answer = Answer(
             chat=chat,
             id=f"{'chatcmpl' if chat else 'cmpl'}-{clean_id(request_id)}",
@@ -188,7 +190,7 @@ class EngineServer:
     async def _server_info(self, _: web.Request) -> web.Response:
         settings = self._settings
         mode = "null" if settings.mode is Mode.AGGREGATED else settings.mode.value
-        info = {
+        info: dict[str, Any] = {
             "model_path": settings.model,
             "served_model_name": settings.model,
             "disaggregation_mode": mode,
@@ -199,8 +201,21 @@ class EngineServer:
             "max_running_requests": settings.gpu_profile.max_batch,
             "simulated_gpu": settings.gpu,
             "version": "engine-sim",
+            "internal_states": [{"disaggregation_mode": self._engine.settings.mode.value}],
         }
+        if settings.mode is Mode.AGGREGATED:
+            info["internal_states"] = [{"disaggregation_mode": "null"}]
         return web.json_response(info)
+
+    async def _switch_role(self, request: web.Request) -> web.Response:
+        try:
+            asked: Any = await request.json()
+        except ValueError as error:
+            raise EngineError(f"the body is not JSON: {error}", 400) from error
+        status, answer = switch(self._engine, asked)
+        if self._seen is not None:
+            self._seen.play(self._engine.settings.mode)
+        return web.json_response(answer, status=status)
 
     async def _model_info(self, _: web.Request) -> web.Response:
         return web.json_response({"model_path": self._settings.model, "is_generation": True})

@@ -51,6 +51,8 @@ class Settings:
     gpu_state: Path | None = None
     seen_dir: Path | None = None
     allow_faults: bool = False
+    role_switch: bool = False
+    """A running engine may be asked to change between prefill and decode."""
 
     @property
     def gpu_profile(self) -> GpuProfile:
