@@ -164,9 +164,7 @@ class Life:
             return
         instance.progress = advance(
             instance.progress,
-            Terms(
-                facts.settle, facts.quiet_scrapes, record.launch.role, record.facts.kv_lease
-            ),
+            Terms(facts.settle, facts.quiet_scrapes, record.launch.role, record.facts.kv_lease),
             now,
             gate_closed=self._gatekeeper.closed(instance, now),
             engine=self._eyes.engine(record.instance_id),

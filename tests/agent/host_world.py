@@ -23,7 +23,7 @@ from heteroscale_agent.model import (
     InstanceStatus,
     Launch,
 )
-from heteroscale_agent.ports import ScrapeTarget
+from heteroscale_agent.ports import Eyes, ScrapeTarget
 from tests.agent.body_twins import IDLE, Clock, FakeEyes
 
 ENGINE = Path(__file__).with_name("tiny_engine.py")
@@ -70,13 +70,13 @@ def launch_of(role: str = "decode", **changes: Any) -> Launch:
 class Host:
     """One agent's body at work, and what it said."""
 
-    def __init__(self, spec: AgentSpec) -> None:
+    def __init__(self, spec: AgentSpec, sees: Eyes | None = None) -> None:
         clock = asyncio.get_running_loop().time
         self.said: list[InstanceEvent | CommandResult] = []
         self._heard = asyncio.Event()
         self.eyes = LiveEyes(Clock())
         self.hands = host_hands(spec, clock)
-        self.body = AgentBody(spec, self.eyes, self._hear, self.hands, clock=clock)
+        self.body = AgentBody(spec, sees or self.eyes, self._hear, self.hands, clock=clock)
         self._clock = clock
         self._ids = 0
         self._task: asyncio.Task[None] | None = None

@@ -90,7 +90,7 @@ class Traffic:
             method = "GET" if self._body is None else "POST"
             async with client.request(method, self.url, json=self._body) as response:
                 if response.status == 200:
-                    self.answers[str((await response.json())["port"])] += 1
+                    self.answers[str((await response.json()).get("port", "?"))] += 1
                 else:
                     self.failures.append(f"HTTP {response.status}")
         except aiohttp.ClientError as error:

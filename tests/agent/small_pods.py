@@ -14,7 +14,7 @@ from typing import Any
 import trustme
 from aiohttp import web
 
-from heteroscale_agent.config.gates import Kubernetes
+from heteroscale_agent.config.places import KubernetesAccess
 from heteroscale_agent.hands.gates.labels import KEY
 
 NAMESPACE = "llm"
@@ -32,7 +32,7 @@ class SmallPods:
         worn = {"app": "vllm", KEY: "true", "llm-d.ai/role": "decode"}
         self._pods = {"vllm-0": _pod("vllm-0", worn)}
         self._runner: web.AppRunner | None = None
-        self.settings = Kubernetes()
+        self.access = KubernetesAccess()
 
     def labels(self, name: str) -> dict[str, str]:
         worn: dict[str, str] = self._pods[name]["metadata"]["labels"]
@@ -54,11 +54,10 @@ class SmallPods:
         assert site._server is not None
         port = site._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
         (self._folder / "token").write_text(TOKEN + "\n")
-        self.settings = Kubernetes(
-            server=f"https://127.0.0.1:{port}",
+        self.access = KubernetesAccess(
+            api_server=f"https://127.0.0.1:{port}",
             token_file=self._folder / "token",
-            ca=self._folder / "ca.crt",
-            namespace=NAMESPACE,
+            ca_file=self._folder / "ca.crt",
         )
 
     async def stop(self) -> None:

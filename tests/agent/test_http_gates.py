@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from pydantic import ValidationError
 
 from heteroscale.words import Role
-from heteroscale_agent.config.gates import HttpHook, Kubernetes
+from heteroscale_agent.config.gates import HttpHook, Pods
+from heteroscale_agent.config.places import KubernetesAccess
 from heteroscale_agent.hands.gates.http import HttpGate, judge
 from heteroscale_agent.hands.gates.labels import KEY, LabelsGate
 from heteroscale_agent.hands.gates.port import Member
@@ -196,8 +198,9 @@ def test_http_hooks_must_be_configured() -> None:
 POD = f"pod/{NAMESPACE}/vllm-0"
 
 
-def labels(pods: SmallPods, **changes: Any) -> LabelsGate:
-    return LabelsGate(pods.settings.model_copy(update=changes), client())
+def labels(pods: SmallPods, timeout: float = 5.0, **changes: Any) -> LabelsGate:
+    access = pods.access.model_copy(update=changes)
+    return LabelsGate(access, Pods(namespace=NAMESPACE, timeout=timeout), client())
 
 
 async def test_the_label_is_dropped_and_restored_and_nothing_else_changes(pods: SmallPods) -> None:
@@ -268,7 +271,8 @@ async def test_a_wrong_token_or_authority_is_unknown(pods: SmallPods, tmp_path: 
     (tmp_path / "other-token").write_text("other")
     view = await labels(pods, token_file=tmp_path / "other-token").reconcile(at, wanted_in=False)
     assert "HTTP 401" in view.message
-    view = await labels(pods, ca=None).reconcile(at, wanted_in=False)
+    trustme.CA().cert_pem.write_to_path(str(tmp_path / "other.crt"))
+    view = await labels(pods, ca_file=tmp_path / "other.crt").reconcile(at, wanted_in=False)
     assert "certificate" in view.message.lower()
     view = await labels(pods, token_file=tmp_path / "none").reconcile(at, wanted_in=False)
     assert "no token: FileNotFoundError" in view.message
@@ -285,14 +289,16 @@ async def test_a_wrong_token_or_authority_is_unknown(pods: SmallPods, tmp_path: 
     ],
 )
 def test_labels_that_cannot_be(options: dict[str, str], said: str) -> None:
-    gate = LabelsGate(Kubernetes(server="https://10.0.0.1", namespace="llm"), client())
+    gate = LabelsGate(
+        KubernetesAccess(api_server="https://10.0.0.1"), Pods(namespace="llm"), client()
+    )
     assert said in gate.complaint(member(Gate("labels", options={"pod": "p", **options})))
 
 
 def test_labels_need_an_api_server(monkeypatch: pytest.MonkeyPatch) -> None:
     at = member(Gate("labels", options={"pod": "vllm-0"}))
-    gate = LabelsGate(Kubernetes(), client())
+    gate = LabelsGate(KubernetesAccess(), Pods(), client())
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-    assert "gates.kubernetes.server" in gate.complaint(at)
+    assert "kubernetes.apiServer" in gate.complaint(at)
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "fd00::1")
     assert gate.complaint(at) == ""

@@ -271,3 +271,19 @@ def removals(world: World) -> list[RemoveFromRouters]:
 
 def _launch_of(draft: Draft, instance: Instance) -> str:
     return issue(draft, Verb.LAUNCH, instance, "test").command_id
+
+
+def test_a_switched_role_is_a_fact_and_another_one_is_not() -> None:
+    world = World()
+    world.join("n0", {}, ["H20"])
+    world.turn()
+    for generation, told, known in (
+        (3, Role.DECODE, Role.DECODE),
+        (4, Role.PREFILL, Role.PREFILL),
+        (5, Role.AGGREGATED, Role.PREFILL),
+        (4, Role.DECODE, Role.PREFILL),  # an older word
+        (6, Role.DECODE, Role.DECODE),
+    ):
+        world.send(RankChanged("n0", RankFact("i", "chat", told, S.IN_SERVICE, generation)))
+        world.turn()
+        assert world.state.instances["i"].role is known

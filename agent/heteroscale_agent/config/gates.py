@@ -170,15 +170,12 @@ class Haproxy(DocumentModel):
         return self
 
 
-class Kubernetes(DocumentModel):
-    """The API server that `labels` gates patch pods on. The defaults are a pod's own."""
+class Pods(DocumentModel):
+    """Which pod a `labels` gate means where the instance does not say; `kubernetes` says how it is asked.
 
-    server: str = ""
-    """https://host:port; default: KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT."""
-    token_file: Path = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
-    """Read anew for each request: tokens are renewed. It needs get and patch on pods."""
-    ca: Path | None = Path("/var/run/secrets/kubernetes.io/serviceaccount/ca.crt")
-    """Authorities of the server; null: the system's."""
+    The service account needs get and patch on pods.
+    """
+
     namespace: str = ""
     """Where pods named without one are; default: the service account's."""
     pod: str = ""
@@ -197,5 +194,5 @@ class Gates(DocumentModel):
     """For `upstream-file` gates."""
     haproxy: dict[Name, Haproxy] = {}
     """For `haproxy-socket` gates."""
-    kubernetes: Kubernetes = Kubernetes()
+    labels: Pods = Pods()
     """For `labels` gates."""

@@ -42,7 +42,7 @@ def host_hands(spec: AgentSpec, clock: Callable[[], float]) -> Hands:
     http = client()
     return Hands(
         processes=HostProcesses(log_dir, home=spec.state_dir),
-        gates=gates.kinds(clock, spec.hooks, spec.gates, gate_dir, http),
+        gates=gates.kinds(clock, spec, gate_dir, http),
         probe=HttpProbe(http),
         roles=HttpRoles(http),
         boot_id=procfs.boot_id(),

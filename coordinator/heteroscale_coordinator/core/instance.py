@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from heteroscale.words import InstanceState as S
+from heteroscale.words import Role
 from heteroscale_coordinator.core.model import Instance, Rank, RankFact
 
 EDGES: dict[S, frozenset[S]] = {
@@ -128,6 +129,7 @@ def _speak(instance: Instance, fact: RankFact, cause: str) -> Instance:
     """Rank 0 speaks for the instance."""
     return replace(
         instance,
+        role=_role(instance.role, fact.role),
         generation=fact.generation,
         reason=fact.reason,
         gate_state=fact.gate_state,
@@ -137,6 +139,14 @@ def _speak(instance: Instance, fact: RankFact, cause: str) -> Instance:
         startup_time=instance.startup_time or fact.startup_time,
         cause=cause or instance.cause,
     )
+
+
+def _role(known: Role, told: Role) -> Role:
+    """Return what an instance does now: a running engine may have switched between the two halves.
+
+    Any other change is none that can be; what was known stays, for its service has no such role.
+    """
+    return told if {known, told} == {Role.PREFILL, Role.DECODE} else known
 
 
 def end_rank(instance: Instance, rank: int, state: S, now: float, message: str) -> Instance:

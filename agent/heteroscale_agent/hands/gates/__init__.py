@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
-from heteroscale_agent.config import Gates, Hook
+from heteroscale_agent.config import AgentSpec
 from heteroscale_agent.hands.gates.file import FileGate
 from heteroscale_agent.hands.gates.haproxy_socket import HaproxySocketGate
 from heteroscale_agent.hands.gates.hook import HookGate
@@ -26,8 +26,7 @@ __all__ = ["GateKind", "Member", "View", "kinds"]
 
 def kinds(
     clock: Callable[[], float],
-    hooks: Mapping[str, Hook],
-    settings: Gates,
+    spec: AgentSpec,
     folder: Path,
     http: Client,
 ) -> dict[str, GateKind]:
@@ -36,10 +35,10 @@ def kinds(
         "none": NoGate(),
         "sglang-router": SglangRouterGate(clock, http=http),
         "production-stack": ProductionStackGate(clock, folder, http),
-        "labels": LabelsGate(settings.kubernetes, http),
-        "http": HttpGate(settings.http, http),
-        "upstream-file": UpstreamFileGate(settings.upstreams),
-        "haproxy-socket": HaproxySocketGate(settings.haproxy),
-        "hook": HookGate(hooks),
+        "labels": LabelsGate(spec.kubernetes, spec.gates.labels, http),
+        "http": HttpGate(spec.gates.http, http),
+        "upstream-file": UpstreamFileGate(spec.gates.upstreams),
+        "haproxy-socket": HaproxySocketGate(spec.gates.haproxy),
+        "hook": HookGate(spec.hooks),
         "file": FileGate(folder),
     }

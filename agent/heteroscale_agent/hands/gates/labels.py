@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from heteroscale_agent.config.gates import Kubernetes
+from heteroscale_agent.config.gates import Pods
+from heteroscale_agent.config.places import KubernetesAccess
 from heteroscale_agent.hands.gates.port import Member, View
 from heteroscale_agent.hands.http import Client, HttpError, exchange, parse_object
 
@@ -39,8 +40,9 @@ _OWNERS_KEYS = frozenset({"pod-template-hash", "controller-revision-hash"})
 class LabelsGate:
     """Puts a label on pods and takes it off."""
 
-    def __init__(self, kubernetes: Kubernetes, http: Client) -> None:
-        self._kubernetes = kubernetes
+    def __init__(self, access: KubernetesAccess, pods: Pods, http: Client) -> None:
+        self._access = access
+        self._pods = pods
         self._http = http
         self._tls: ssl.SSLContext | None = None
 
@@ -56,7 +58,7 @@ class LabelsGate:
         if options.get("outValue") == options.get("value", VALUE):
             return "gate labels: value and outValue are the same"
         if not self._server():
-            return "gate labels needs gates.kubernetes.server, or to run in a pod"
+            return "gate labels needs kubernetes.apiServer, or to run in a pod"
         try:
             self._pod(member)
         except HttpError as error:
@@ -104,7 +106,7 @@ class LabelsGate:
             self._http,
             method,
             url,
-            deadline=self._kubernetes.timeout,
+            deadline=self._pods.timeout,
             body=patch,
             limit=MAX_POD_BYTES,
             headers=headers,
@@ -120,17 +122,17 @@ class LabelsGate:
     def _pod(self, member: Member) -> tuple[str, str]:
         """Return namespace and name of the pod; the instance's own origin comes first."""
         told = member.origin.removeprefix(ORIGIN) if member.origin.startswith(ORIGIN) else ""
-        named = told or member.gate.options.get("pod", "") or self._kubernetes.pod
+        named = told or member.gate.options.get("pod", "") or self._pods.pod
         named = named or os.environ.get("POD_NAME", "")
         namespace, _, name = named.rpartition("/")
-        namespace = namespace or self._kubernetes.namespace or _own_namespace()
+        namespace = namespace or self._pods.namespace or _own_namespace()
         if not _NAME.fullmatch(name) or not _NAME.fullmatch(namespace):
             raise HttpError(f"no pod is named for {member.instance_id} (POD_NAME, or option `pod`)")
         return namespace, name
 
     def _server(self) -> str:
-        if self._kubernetes.server:
-            return self._kubernetes.server.rstrip("/")
+        if self._access.api_server:
+            return self._access.api_server.rstrip("/")
         host = os.environ.get("KUBERNETES_SERVICE_HOST", "")
         port = os.environ.get("KUBERNETES_SERVICE_PORT", "443")
         bracketed = f"[{host}]" if ":" in host else host
@@ -138,14 +140,14 @@ class LabelsGate:
 
     def _token(self) -> str:
         try:
-            with self._kubernetes.token_file.open("rb") as file:
+            with self._access.token_file.open("rb") as file:
                 return file.read(MAX_TOKEN_BYTES).decode("ascii").strip()
         except (OSError, UnicodeError) as error:
             raise HttpError(f"no token: {type(error).__name__}") from None
 
-    def _context(self) -> ssl.SSLContext | None:
-        if self._tls is None and self._kubernetes.ca is not None:
-            self._tls = ssl.create_default_context(cafile=str(self._kubernetes.ca))
+    def _context(self) -> ssl.SSLContext:
+        if self._tls is None:
+            self._tls = ssl.create_default_context(cafile=str(self._access.ca_file))
         return self._tls
 
 
