@@ -92,7 +92,7 @@ def _judge(progress: Progress, terms: Terms, engine: EngineState) -> Progress:
     holds_kv = terms.role is Role.PREFILL and scrape.transferring is None and scrape.kv_usage != 0
     if holds_kv and engine.scraped_at - since < terms.kv_lease:
         left = terms.kv_lease - (engine.scraped_at - since)
-        usage = "unknown" if scrape.kv_usage is None else f"{scrape.kv_usage:.4f}"
+        usage = "unknown" if scrape.kv_usage is None else f"{scrape.kv_usage:.4%}"
         return replace(
             progress,
             quiet_scrapes=0,

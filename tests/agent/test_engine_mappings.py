@@ -46,6 +46,12 @@ def test_vllm_prefill_side_computes_what_missed_the_cache() -> None:
     assert seen.kv_usage == 0
 
 
+def test_a_vllm_prefill_that_holds_kv_shows_it_by_its_usage_alone() -> None:
+    seen = scrape("vllm", fixture("vllm-0.32-pd-prefill-holding"))
+    assert (seen.running, seen.waiting, seen.transferring) == (0, 0, None)
+    assert seen.kv_usage == pytest.approx(0.0007, abs=1e-4)
+
+
 def test_vllm_decode_side_computes_nothing_and_shows_its_fetches() -> None:
     text = fixture("vllm-0.32-pd-decode")
     seen = scrape("vllm", text)

@@ -92,7 +92,7 @@ def test_prefill_without_a_transfer_gauge_waits_for_its_kv() -> None:
     moments = [(0.0, None), *[(6.0 + n, state(6.0 + n, holding)) for n in range(20)]]
     progress = walk(*moments, terms=PREFILL)
     assert not progress.done
-    assert "KV usage 0.0100" in progress.message
+    assert "KV usage 1.0000%" in progress.message
     empty = replace(NO_GAUGE, kv_usage=0.0)
     moments += [(30.0 + n, state(30.0 + n, empty)) for n in range(3)]
     assert walk(*moments, terms=PREFILL).done
