@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from heteroscale.convert import seconds
 from heteroscale.v1 import operator_pb2 as pb
-from heteroscale_cli import tables, text
+from heteroscale_cli import devices, tables, text
 from heteroscale_cli.output import Table
 from heteroscale_cli.vocabulary import Kind
 
@@ -79,15 +79,22 @@ def node(item: pb.Node, instances: Iterable[pb.Instance], now: float) -> list[st
         ("Agent version", item.agent_version or text.UNKNOWN),
         ("GPUs", f"{item.gpus_used} of {item.gpu_count} used, {item.gpu_type or text.UNKNOWN}"),
         ("GPU utilisation", f"{text.measured(item, 'gpu_utilization_percent')} %"),
-        ("NICs", str(item.nic_count)),
+        ("SM activity", f"{text.measured(item, 'gpu_sm_activity_percent')} %"),
+        ("RDMA ports", f"{tables.nics(item)} active, busiest at {_share(item)} %"),
     ]
     here = [i for i in instances if item.agent_id in i.agent_ids]
-    topology = fields(sorted(item.topology.items())) or [text.UNKNOWN]
     return [
         *fields(head),
-        *_section("Topology", topology),
+        *(_section("Troubles", map(text.clean, item.troubles)) if item.troubles else []),
+        *_section("Topology", devices.topology(item)),
+        *_section("GPUs", devices.gpus(item)),
+        *_section("RDMA ports", devices.nics(item)),
         *_section("Instances", _table(Kind.INSTANCE, here, now)),
     ]
+
+
+def _share(item: pb.Node) -> str:
+    return text.measured(item, "nic_share_percent")
 
 
 def explanation(answer: pb.ExplainServiceResponse) -> list[str]:

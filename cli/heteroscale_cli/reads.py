@@ -16,7 +16,7 @@ from heteroscale_cli.client import Client, run
 from heteroscale_cli.connection import Connection
 from heteroscale_cli.errors import EXIT_UNREACHABLE, CliError, usage
 from heteroscale_cli.output import Table, print_line, print_message, print_note, print_text
-from heteroscale_cli.resources import listing, pick_instance, pick_node
+from heteroscale_cli.resources import listing, pick_instance, whole_node
 from heteroscale_cli.vocabulary import Kind, Output
 
 _SHOWN_DECISIONS = 5
@@ -143,8 +143,7 @@ async def _instance(client: Client, name: str) -> list[str]:
 
 
 async def _node(client: Client, name: str) -> list[str]:
-    nodes = await client.call(client.stub.ListNodes, pb.ListNodesRequest())
-    node = pick_node(nodes.nodes, name)
+    node = await whole_node(client, name)
     answer = await client.call(client.stub.ListInstances, pb.ListInstancesRequest())
     return described.node(node, answer.instances, time.time())
 

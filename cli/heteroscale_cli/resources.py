@@ -37,8 +37,11 @@ async def listing(
             )
             return _picked(instances, pick_instance(instances.instances, name) if name else None)
         case Kind.NODE:
+            if name:
+                node = await whole_node(client, name)
+                return node, [node]
             nodes = await client.call(client.stub.ListNodes, pb.ListNodesRequest())
-            return _picked(nodes, pick_node(nodes.nodes, name) if name else None)
+            return nodes, nodes.nodes
         case Kind.GROUP:
             groups = await client.call(
                 client.stub.ListGroups, pb.ListGroupsRequest(service=service)
@@ -87,6 +90,19 @@ def pick_node(nodes: Sequence[pb.Node], text: str) -> pb.Node:
     exact = [n for n in nodes if n.agent_id == text] or [n for n in nodes if n.hostname == text]
     fits = exact or [n for n in nodes if n.agent_id.startswith(text)]
     return _only("node", text, fits, [n.agent_id for n in fits])
+
+
+async def whole_node(client: Client, text: str) -> pb.Node:
+    """Return the node that ``pick_node`` finds, with its devices one by one.
+
+    Raises:
+        CliError: none, or several.
+
+    """
+    nodes = await client.call(client.stub.ListNodes, pb.ListNodesRequest())
+    agent_id = pick_node(nodes.nodes, text).agent_id
+    request = pb.ListNodesRequest(agent_id=agent_id, with_devices=True)
+    return pick_node((await client.call(client.stub.ListNodes, request)).nodes, agent_id)
 
 
 def _pick_group(groups: Sequence[pb.Group], text: str) -> pb.Group:

@@ -63,6 +63,21 @@ def node_state(node: pb.Node) -> str:
     return "connected" if node.connected else "silent"
 
 
+def node_health(node: pb.Node) -> Cell | str:
+    """Return what is wrong with a node's devices, the first of it; unknown when they are unheard."""
+    if node.troubles:
+        more = f" (+{len(node.troubles) - 1})" if len(node.troubles) > 1 else ""
+        return Cell(f"{node.troubles[0]}{more}", "red")
+    heard = node.HasField("gpu_utilization_percent") or node.HasField("nics_active")
+    return coloured("ok", {"ok": "green"}) if heard else text.UNKNOWN
+
+
+def nics(node: pb.Node) -> str:
+    """Return RDMA ports as *active/all*."""
+    active = node.nics_active if node.HasField("nics_active") else text.UNKNOWN
+    return f"{active}/{node.nic_count}" if node.nic_count else text.NONE
+
+
 def _service(item: pb.Service, now: float) -> Row:
     last = item.last_decision
     return [
@@ -117,7 +132,10 @@ def _node(item: pb.Node, now: float) -> Row:  # noqa: ARG001  (every kind's cell
         item.topology.get("s1", text.UNKNOWN),
         item.topology.get("s2", text.UNKNOWN),
         silent,
-        str(item.nic_count),
+        node_health(item),
+        text.measured(item, "gpu_sm_activity_percent"),
+        nics(item),
+        text.measured(item, "nic_share_percent"),
         str(len(item.instance_ids)),
         item.agent_version or text.UNKNOWN,
         ",".join(f"{level}={item.topology[level]}" for level in others) or text.UNKNOWN,
@@ -173,8 +191,8 @@ _TABLES: dict[Kind, tuple[Sequence[str], Sequence[str], Callable[[Any, float], R
         _instance,
     ),
     Kind.NODE: (
-        ("ID", "HOST", "STATE", "GPU", "USED", "UTIL%", "S1", "S2", "HEARD"),
-        ("NICS", "INSTANCES", "VERSION", "TOPOLOGY", "MESSAGE"),
+        ("ID", "HOST", "STATE", "GPU", "USED", "UTIL%", "S1", "S2", "HEARD", "HEALTH"),
+        ("SM%", "NICS", "NIC%", "INSTANCES", "VERSION", "TOPOLOGY", "MESSAGE"),
         _node,
     ),
     Kind.GROUP: (("NAME", "SERVICE", "DOMAIN", "PREFILL", "DECODE", "OTHER", "RATIO"), (), _group),

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from heteroscale.convert import from_wire, unix_seconds
@@ -61,9 +62,9 @@ def number(value: float | None) -> str:
     return f"{value:.3g}"
 
 
-def measured(message: pb.Instance | pb.Node | pb.Signal, field: str) -> str:
+def measured(message: Message, field: str) -> str:
     """Return an optional field of a message as a number; absent is unknown."""
-    return number(getattr(message, field)) if message.HasField(field) else UNKNOWN  # type: ignore[arg-type]
+    return number(getattr(message, field)) if message.HasField(field) else UNKNOWN
 
 
 def role_word(value: int) -> str:

@@ -58,7 +58,7 @@ def test_unknown_readings_are_question_marks_and_never_zero(typed: Typed) -> Non
     row = rows(typed("get", "inst", "aa11bb").stdout)[1]
     assert row[6:9] == ["3", "?", "?"]
     node = rows(typed("get", "node", "node-2").stdout)[1]
-    assert node == ["node-2", "gpu-host-2", "silent", "L20", "0/8", "?", "?", "?", "?"]
+    assert node == ["node-2", "gpu-host-2", "silent", "L20", "0/8", "?", "?", "?", "?", "?"]
 
 
 def test_columns_are_aligned(typed: Typed) -> None:
@@ -172,8 +172,79 @@ def test_describe_instance_and_node(typed: Typed) -> None:
     assert "Tokens/s:    ?" in text
     node = typed("describe", "node", "node-1").stdout
     assert "GPUs:             4 of 8 used, H20" in node
-    assert "s1:  minipod-0" in node
+    assert re.search("s1 +minipod-0 +configuration", node)
     assert "aa11bb" in node
+
+
+def section(text: str, title: str) -> list[list[str]]:
+    """Return the cells of a section's table."""
+    after = text.split(f"\n{title}:\n")[1].split("\n\n", maxsplit=1)[0]
+    return [re.split(r" {3,}", line.strip()) for line in after.splitlines()]
+
+
+def test_describe_node_shows_each_gpu_and_leaves_out_what_none_tells(typed: Typed) -> None:
+    header, first, second = section(typed("describe", "node", "node-1").stdout, "GPUs")
+    shown = dict(zip(header, first, strict=True))
+    assert shown == {
+        "GPU": "0",
+        "TYPE": "H20",
+        "UTIL%": "71",
+        "SM%": "44",
+        "MEM-GIB": "48/96",
+        "°C": "61",
+        "MHZ": "1830",
+        "THROTTLE": "power,heat",
+        "ECC": "0",
+        "XID": "79 (×2)",
+        "HEALTH": "ok",
+        "INSTANCE": "aa11bb",
+        "NEAREST-PORT": "mlx5_0 pix",
+    }
+    assert dict(zip(header, second, strict=True))["SM%"] == "?"
+    assert dict(zip(header, second, strict=True))["HEALTH"] == "lost"
+
+
+def test_describe_node_shows_each_port(typed: Typed) -> None:
+    header, first, second = section(typed("describe", "node", "node-1").stdout, "RDMA ports")
+    shown = dict(zip(header, first, strict=True))
+    assert shown == {
+        "PORT": "mlx5_0",
+        "LINK": "active",
+        "LAYER": "InfiniBand",
+        "RAIL": "0",
+        "NUMA": "0",
+        "GBIT/S": "200 of 400",
+        "SHARE%": "62.5",
+        "FLAPS": "1",
+        "ERRORS": "3",
+        "WAIT-TICKS": "900",
+        "RESENT": "12",
+    }
+    down = dict(zip(header, second, strict=True))
+    assert (down["LINK"], down["GBIT/S"], down["SHARE%"]) == ("down", "400", "?")
+
+
+def test_a_nodes_troubles_are_told(typed: Typed) -> None:
+    text = typed("describe", "node", "node-1").stdout
+    assert "Troubles:\n  GPU 1 lost\n  RDMA port down: mlx5_1\n" in text
+    assert "1/2 active, busiest at 62.5 %" in text
+    header, node, _ = rows(typed("get", "nodes", "-o", "wide").stdout)
+    shown = dict(zip(header, node, strict=False))
+    assert (shown["HEALTH"], shown["NICS"], shown["NIC%"]) == ("GPU 1 lost (+1)", "1/2", "62.5")
+
+
+def test_a_node_without_devices_says_none(typed: Typed) -> None:
+    text = typed("describe", "node", "node-2").stdout
+    assert "GPUs:\n  none\n" in text
+    assert "Troubles" not in text
+
+
+def test_devices_come_only_with_one_node(typed: Typed) -> None:
+    every = json.loads(typed("get", "nodes", "-o", "json").stdout)
+    assert [node["gpus"] for node in every["nodes"]] == [[], []]
+    node = json.loads(typed("get", "node", "node-1", "-o", "json").stdout)
+    assert node["gpus"][0]["last_xid"] == 79
+    assert "rail" not in node["nics"][1]
 
 
 def test_describe_knows_three_kinds(typed: Typed) -> None:

@@ -105,7 +105,11 @@ class OperatorTwin(OperatorServiceServicer):
 
     async def ListNodes(self, request: pb.ListNodesRequest, context: Context) -> Any:
         await self._enter(request, context)
-        return pb.ListNodesResponse(nodes=self.nodes)
+        mine = [n for n in self.nodes if request.agent_id in ("", n.agent_id)]
+        answer = pb.ListNodesResponse(nodes=mine)
+        for node in () if request.with_devices else answer.nodes:
+            del node.gpus[:], node.nics[:]
+        return answer
 
     async def ListInstances(self, request: pb.ListInstancesRequest, context: Context) -> Any:
         await self._enter(request, context)

@@ -11,14 +11,15 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from heteroscale.words import InstanceState, Role
+from heteroscale.words import GpuHealth, InstanceState, Role
+from heteroscale_coordinator.core.devices import GpuSample, KnownDevices, NicSample
 from heteroscale_coordinator.core.events import Changes
 from heteroscale_coordinator.core.model import Action, CommandState
 from heteroscale_coordinator.edge.http import HttpFace, HttpLimits
 from heteroscale_coordinator.edge.metrics import Metrics
 from heteroscale_coordinator.edge.store.decisions import DecisionLog
 from tests.coordinator.twin import TwinLoop
-from tests.coordinator.values import decision, instance, order, service
+from tests.coordinator.values import decision, instance, inventory, order, service
 
 
 @pytest.fixture
@@ -93,6 +94,23 @@ async def test_metrics_tell_the_fleet_as_it_is(port: int, loop: TwinLoop, metric
     assert value("quarantined", **chat) == 0
     assert value("ready") == 1
     assert value("epoch") == 3
+
+
+async def test_metrics_count_devices_over_the_fleet(
+    port: int, loop: TwinLoop, metrics: Metrics
+) -> None:
+    filled(loop, metrics)
+    sick = [GpuSample(health=GpuHealth.OK), GpuSample(health=GpuHealth.LOST)]
+    for name in ("agent-1", "agent-2"):
+        # agent-2 is silent: what it said is no longer known.
+        agent = loop.state.agents[name]
+        agent.inventory = inventory()
+        agent.devices = KnownDevices(sick, [NicSample(active=True), NicSample(active=False)])
+    value = series((await get(port, "/metrics")).text)
+    gpus = {state: value("gpus", type="H20", state=state) for state in ("ok", "sick", "unknown")}
+    ports = {state: value("rdma_ports", state=state) for state in ("active", "down", "unknown")}
+    assert gpus == {"ok": 1, "sick": 1, "unknown": 2}
+    assert ports == {"active": 1, "down": 1, "unknown": 2}
 
 
 async def test_what_is_unknown_has_no_series(port: int, loop: TwinLoop, metrics: Metrics) -> None:

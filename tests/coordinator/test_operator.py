@@ -20,8 +20,9 @@ from heteroscale.v1.operator_pb2_grpc import (
 )
 from heteroscale.words import InstanceState, Role, ScrapeQuality, WithdrawReason
 from heteroscale_coordinator.core import events
+from heteroscale_coordinator.core.devices import GpuSample, KnownDevices, NicSample
 from heteroscale_coordinator.core.events import Changes
-from heteroscale_coordinator.core.model import Action, EngineSample, GpuColumns
+from heteroscale_coordinator.core.model import Action, EngineSample
 from heteroscale_coordinator.core.track import Track
 from heteroscale_coordinator.edge import guard
 from heteroscale_coordinator.edge.feed import Subscription
@@ -285,17 +286,22 @@ async def test_nodes_show_what_stands_on_them(
     stub: OperatorServiceAsyncStub, loop: TwinLoop
 ) -> None:
     loop.populate()
-    loop.state.agents["agent-1"].gpus = GpuColumns((50, 90), (1, 1), (True, True))
-    loop.state.agents["agent-2"].gpus = GpuColumns((-1, -1))
+    busy = [GpuSample(utilization_percent=50), GpuSample(utilization_percent=90)]
+    ports = [NicSample(active=True, share=0.25), NicSample(active=False)]
+    loop.state.agents["agent-1"].devices = KnownDevices(busy, ports)
     loop.state.agent("agent-3", NOW)
     loop.now += 7
     one, two, three = (await stub.ListNodes(pb.ListNodesRequest())).nodes
     assert (one.gpus_used, one.gpu_count, one.gpu_type) == (2, 2, "H20")
     assert list(one.instance_ids) == ["i-1", "i-2", "i-3"]
     assert one.gpu_utilization_percent == 70.0
+    assert (one.nics_active, one.nic_count, one.nic_share_percent) == (1, 2, 25.0)
+    assert list(one.troubles) == ["RDMA port down: mlx5_1"]
+    assert not one.gpus
     assert one.silent.seconds == 7
     assert two.gpus_used == 0
     assert not two.HasField("gpu_utilization_percent")
+    assert not two.HasField("nics_active")
     assert not three.HasField("silent")
 
 

@@ -17,16 +17,16 @@ from heteroscale.words import (
     TOPOLOGY_LEVELS,
     GateState,
     InstanceState,
+    NicDistance,
     Outcome,
     Role,
     ScrapeQuality,
     WithdrawReason,
 )
+from heteroscale_coordinator.core.devices import GpuFact, NicFact
 from heteroscale_coordinator.core.events import CommandAnswered
 from heteroscale_coordinator.core.model import (
     EngineSample,
-    GpuColumns,
-    GpuFact,
     Inventory,
     LatencySample,
     RankFact,
@@ -90,11 +90,30 @@ inventories = st.builds(
     Inventory,
     hash=texts,
     gpus=st.lists(
-        st.builds(GpuFact, st.integers(0, 63), names, st.integers(0, 2**50), texts),
+        st.builds(
+            GpuFact,
+            st.integers(0, 63),
+            names,
+            st.integers(0, 2**50),
+            *(texts for _ in range(4)),
+            st.lists(st.none() | st.sampled_from(NicDistance), max_size=8).map(tuple),
+        ),
         max_size=8,
         unique_by=lambda gpu: gpu.index,
     ).map(tuple),
-    nic_count=st.integers(0, 16),
+    nics=st.lists(
+        st.builds(
+            NicFact,
+            texts,
+            st.integers(0, 65_535),
+            st.none() | st.integers(1, 1600).map(float),
+            st.none() | st.integers(0, 64),
+            texts,
+            texts,
+            st.none() | st.integers(0, 7),
+        ),
+        max_size=16,
+    ).map(tuple),
     topology=st.dictionaries(st.sampled_from(TOPOLOGY_LEVELS), texts),
     templates=st.lists(
         st.builds(TemplateFact, names, st.sampled_from(Role), st.integers(0, 64), texts),
@@ -102,6 +121,7 @@ inventories = st.builds(
         unique_by=lambda template: template.name,
     ).map(tuple),
     labels=st.dictionaries(texts, texts, max_size=5),
+    topology_sources=st.dictionaries(st.sampled_from(TOPOLOGY_LEVELS), texts),
 )
 
 
@@ -207,24 +227,11 @@ def test_ages_are_neither_negative_nor_endless(seconds: int, nanos: int, age: fl
     assert engine.at == pytest.approx(NOW - age)
 
 
-def test_gpu_columns_out_of_range_are_unknown_and_lost_gpus_are_not_healthy() -> None:
-    message = agent_pb2.GpuReadings(
-        utilization_percent=[0, 100, 101, -7, 2**31 - 1],
-        memory_used_mib=[-1, -9, 5],
-        health=[agent_pb2.GPU_HEALTH_OK, agent_pb2.GPU_HEALTH_LOST, agent_pb2.GPU_HEALTH_ERROR],
-    )
-    assert wire.gpu_columns(message) == GpuColumns(
-        (0, 100, -1, -1, -1), (-1, -1, 5), (True, False, False)
-    )
-
-
 def test_lists_are_cut() -> None:
     engines = [agent_pb2.EngineReading(instance_id=f"i-{n}") for n in range(1000)]
     assert len(wire.samples(agent_pb2.Report(engines=engines), NOW)) == wire.MAX_ENGINES
     status = up.status(RankFact("i-1", "s", Role.DECODE, InstanceState.IN_SERVICE, 1))
     assert len(wire.rank_facts([status] * 5000)) == wire.MAX_INSTANCES
-    readings = agent_pb2.GpuReadings(utilization_percent=[1] * 10_000)
-    assert len(wire.gpu_columns(readings).utilization_percent) == wire.MAX_GPUS
     latency = agent_pb2.Latency(bucket_deltas=[1] * 10_000)
     reading = agent_pb2.EngineReading(instance_id="i", time_to_first_token=latency)
     (engine,) = wire.samples(agent_pb2.Report(engines=[reading]), NOW)

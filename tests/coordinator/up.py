@@ -70,10 +70,30 @@ def inventory(value: Inventory) -> agent_pb2.Inventory:
     return agent_pb2.Inventory(
         inventory_hash=value.hash,
         gpus=[
-            agent_pb2.Gpu(index=g.index, type=g.type, memory_bytes=g.memory_bytes, uuid=g.uuid)
+            agent_pb2.Gpu(
+                index=g.index,
+                type=g.type,
+                memory_bytes=g.memory_bytes,
+                uuid=g.uuid,
+                vendor=g.vendor,
+                partition=g.partition,
+                parent_uuid=g.parent_uuid,
+                nic_distances=[to_wire(far) for far in g.nic_distances],  # type: ignore[misc]
+            )
             for g in value.gpus
         ],
-        nics=[agent_pb2.Nic(name=f"mlx5_{n}") for n in range(value.nic_count)],
+        nics=[
+            agent_pb2.Nic(
+                name=n.name,
+                port=n.port,
+                rate_bps=round((n.rate_gbps or 0) * 1e9),
+                rail=n.rail,
+                link_layer=n.link_layer,
+                netdev=n.netdev,
+                numa_node=-1 if n.numa_node is None else n.numa_node,
+            )
+            for n in value.nics
+        ],
         topology=value.topology,
         templates=[
             agent_pb2.LaunchTemplate(
@@ -85,4 +105,5 @@ def inventory(value: Inventory) -> agent_pb2.Inventory:
             for t in value.templates
         ],
         labels=value.labels,
+        topology_sources=value.topology_sources,
     )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from heteroscale.documents import read_documents
 from heteroscale.words import GateState, InstanceState, Role, WithdrawReason
+from heteroscale_coordinator.core.devices import GpuFact, NicFact
 from heteroscale_coordinator.core.model import (
     Action,
     Breach,
     Command,
     CommandState,
     Decision,
-    GpuFact,
     Instance,
     Inventory,
     PolicyMemory,
@@ -109,7 +109,7 @@ def inventory(digest: str = "abc") -> Inventory:
     return Inventory(
         digest,
         (GpuFact(0, "H20", 96 << 30, "GPU-0"), GpuFact(1, "H20", 96 << 30, "GPU-1")),
-        2,
+        (NicFact("mlx5_0", rate_gbps=400.0, rail=0), NicFact("mlx5_1", rate_gbps=400.0, rail=1)),
         {"s1": "minipod-0", "s2": "bigpod-0"},
         (TemplateFact("chat-decode", Role.DECODE, 1, "vllm"),),
         {"rack": "r1"},

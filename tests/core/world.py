@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 
 from heteroscale.words import GateState, InstanceState, Outcome, Role, ScrapeQuality, WithdrawReason
+from heteroscale_coordinator.core.devices import GpuFact
 from heteroscale_coordinator.core.events import (
     AgentConnected,
     CommandAnswered,
@@ -25,7 +26,6 @@ from heteroscale_coordinator.core.model import (
     Command,
     Decision,
     EngineSample,
-    GpuFact,
     Inventory,
     LatencySample,
     RankFact,

@@ -339,7 +339,7 @@ def _node(draft: Draft, agent: Agent, avoid: Mapping[str, float]) -> NodeView:
             # By rank, not by instance: a failed instance's other ranks still hold their GPUs.
             if rank.agent_id == agent.agent_id and rank.state not in life.ENDED:
                 taken.update(rank.gpu_indices)
-    healthy = agent.gpus.healthy
+    healthy = agent.devices.healthy
     free = tuple(
         gpu.index
         for place_of, gpu in enumerate(agent.inventory.gpus)

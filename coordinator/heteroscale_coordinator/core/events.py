@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from heteroscale.words import Outcome, Role
+from heteroscale_coordinator.core.devices import NO_DEVICES, Devices
 from heteroscale_coordinator.core.model import (
     Command,
     Decision,
     EngineSample,
-    GpuColumns,
     Instance,
     Inventory,
     RankFact,
@@ -22,8 +22,6 @@ from heteroscale_coordinator.core.model import (
     Service,
 )
 from heteroscale_coordinator.core.spec import ServiceSpec
-
-NO_GPUS = GpuColumns()
 
 # ---- events: from agents -----------------------------------------------------------------------
 
@@ -68,7 +66,7 @@ class ReportReceived:
     incarnation: int
     sequence: int
     engines: tuple[EngineSample, ...] = ()
-    gpus: GpuColumns = NO_GPUS
+    devices: Devices = NO_DEVICES
     routers: tuple[RouterSample, ...] = ()
     received_at: float = 0.0
     """When it was read off its stream; of several that were joined, the first."""

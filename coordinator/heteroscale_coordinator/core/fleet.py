@@ -12,9 +12,9 @@ from heteroscale.words import InstanceState, Outcome
 from heteroscale_coordinator.core import instance as life
 from heteroscale_coordinator.core import routers, silence
 from heteroscale_coordinator.core.command import answer, end
+from heteroscale_coordinator.core.devices import NO_DEVICES
 from heteroscale_coordinator.core.draft import Draft
 from heteroscale_coordinator.core.events import (
-    NO_GPUS,
     AgentConnected,
     AgentDisconnected,
     CommandAnswered,
@@ -72,7 +72,7 @@ def inventory_learned(draft: Draft, event: InventoryLearned) -> None:
     agent = draft.state.agent(event.agent_id, draft.now)
     if event.inventory.gpus != agent.inventory.gpus:
         # Readings stand in the inventory's order: those of the old one say nothing of the new.
-        agent.gpus = NO_GPUS
+        agent.devices = NO_DEVICES
     agent.inventory = event.inventory
     for instance in draft.instances_on(event.agent_id):
         if not instance.gpu_type and instance.agent_id == event.agent_id:
@@ -87,7 +87,7 @@ def reported(draft: Draft, event: ReportReceived) -> None:
         return
     if event.sequence <= agent.sequence:
         return
-    agent.heard_at, agent.sequence, agent.gpus = draft.now, event.sequence, event.gpus
+    agent.heard_at, agent.sequence, agent.devices = draft.now, event.sequence, event.devices
     _measure(draft, event.engines)
     if event.routers:
         _measure_routers(draft, event.agent_id, event.routers)

@@ -19,22 +19,13 @@ from heteroscale.words import (
     ScrapeQuality,
     WithdrawReason,
 )
+from heteroscale_coordinator.core.devices import GpuFact, NicFact
 from heteroscale_coordinator.core.spec import ServiceSpec
 
 Counts = Mapping[Role, int]
 """A number for each role: a step {ΔP, ΔD}, or wanted counts."""
 
 # ---- what agents tell ----------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class GpuFact:
-    """A GPU of a node."""
-
-    index: int
-    type: str
-    memory_bytes: int = 0
-    uuid: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +44,12 @@ class Inventory:
 
     hash: str = ""
     gpus: tuple[GpuFact, ...] = ()
-    nic_count: int = 0
+    nics: tuple[NicFact, ...] = ()
     topology: Mapping[str, str] = field(default_factory=dict)
     templates: tuple[TemplateFact, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
+    topology_sources: Mapping[str, str] = field(default_factory=dict)
+    """Level to where its name came from, in words."""
 
 
 class LatencySample(NamedTuple):
@@ -104,14 +97,6 @@ class RouterSample(NamedTuple):
     waiting: float | None = None
     ttft: LatencySample | None = None
     tbt: LatencySample | None = None
-
-
-class GpuColumns(NamedTuple):
-    """Columns in the order of the inventory; -1 is unknown."""
-
-    utilization_percent: tuple[int, ...] = ()
-    memory_used_mib: tuple[int, ...] = ()
-    healthy: tuple[bool, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

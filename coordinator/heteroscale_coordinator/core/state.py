@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from heteroscale.words import InstanceState
-from heteroscale_coordinator.core.events import NO_GPUS, Changes
-from heteroscale_coordinator.core.model import Command, GpuColumns, Instance, Inventory, Service
+from heteroscale_coordinator.core.devices import NO_DEVICES, Devices
+from heteroscale_coordinator.core.events import Changes
+from heteroscale_coordinator.core.model import Command, Instance, Inventory, Service
 from heteroscale_coordinator.core.routers import RouterTracks
 from heteroscale_coordinator.core.rules import Rules
 from heteroscale_coordinator.core.track import Track
@@ -43,7 +44,8 @@ class Agent:
     lost: bool = False
     """Unheard so long that its instances were given up; told anew each tick."""
     inventory: Inventory = field(default_factory=Inventory)
-    gpus: GpuColumns = NO_GPUS
+    devices: Devices = NO_DEVICES
+    """What its last report says of them."""
     message: str = ""
 
 

@@ -9,7 +9,7 @@ from bisect import bisect_left
 from collections import Counter as Tally
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from itertools import accumulate
+from itertools import accumulate, chain, repeat
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
@@ -17,6 +17,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from heteroscale.words import InstanceState, Role
+from heteroscale_coordinator.core.devices import NO_DEVICES
 from heteroscale_coordinator.core.events import Changes
 from heteroscale_coordinator.core.model import Action, Instance, Service
 from heteroscale_coordinator.core.state import Agent
@@ -174,6 +175,7 @@ class StateCollector(Collector):
         yield _single("epoch", "The epoch led with.", status.epoch)
         yield _single("partition", "1: many agents are silent at once.", bool(state.partition))
         yield _agents(agents)
+        yield from _devices(agents)
         yield _instances(instances)
         yield from _services(services)
         yield from _ratio(services, instances)
@@ -213,6 +215,28 @@ def _agents(agents: list[Agent]) -> Metric:
     for word in ("connected", "disconnected", "silent", "lost"):
         family.add_metric((word,), tally[word])
     return family
+
+
+def _devices(agents: list[Agent]) -> Iterator[Metric]:
+    """Count GPUs and RDMA ports over the fleet; of single nodes the operator's service tells."""
+    gpus = _gauge("gpus", "GPUs by type and whether their driver reaches them.", ("type", "state"))
+    ports = _gauge("rdma_ports", "RDMA ports by state.", ("state",))
+    by_gpu: Tally[tuple[str, str]] = Tally()
+    by_port: Tally[str] = Tally()
+    for agent in agents:
+        seen = NO_DEVICES if agent.silent else agent.devices
+        healthy = chain(seen.healthy, repeat(None))
+        for gpu, well in zip(agent.inventory.gpus, healthy, strict=False):
+            by_gpu[gpu.type, "unknown" if well is None else "ok" if well else "sick"] += 1
+        up, down = seen.ports_up, seen.ports_down
+        unknown = max(0, len(agent.inventory.nics) - up - down)
+        by_port.update({"active": up, "down": down, "unknown": unknown})
+    for gpu_type in sorted({gpu_type for gpu_type, _ in by_gpu}):
+        for state in ("ok", "sick", "unknown"):
+            gpus.add_metric((gpu_type, state), by_gpu[gpu_type, state])
+    for state in ("active", "down", "unknown"):
+        ports.add_metric((state,), by_port[state])
+    return iter((gpus, ports))
 
 
 def _heard(agent: Agent) -> str:

@@ -23,6 +23,7 @@ from heteroscale.words import Role
 from heteroscale_coordinator.clock import mint
 from heteroscale_coordinator.core import events
 from heteroscale_coordinator.core.model import Instance, Service
+from heteroscale_coordinator.edge import node_wire
 from heteroscale_coordinator.edge import operator_wire as wire
 from heteroscale_coordinator.edge.apply import Parsed, parse_services
 from heteroscale_coordinator.edge.explain import explain
@@ -34,6 +35,8 @@ from heteroscale_coordinator.edge.watch import NODES_EVERY_S, WRITE_TIMEOUT_S, W
 DEFAULT_PAGE = 20
 MAX_PAGE = 1000
 MAX_WATCHES = 100
+_AT_ONCE = 256
+"""Nodes written between two breaths of the loop."""
 _ROLES = {"prefill": Role.PREFILL, "decode": Role.DECODE, "aggregated": Role.AGGREGATED}
 
 log = structlog.get_logger("heteroscale.operator")
@@ -176,15 +179,23 @@ class OperatorFace(OperatorServiceServicer):
     @guarded
     async def ListNodes(
         self,
-        request: pb.ListNodesRequest,  # noqa: ARG002
+        request: pb.ListNodesRequest,
         context: Context,  # noqa: ARG002
     ) -> pb.ListNodesResponse:
-        """Return all nodes by agent id."""
+        """Return all nodes by agent id, or one."""
         state, now = self._loop.state, self._loop.status().now
         agents = sorted(state.agents.values(), key=lambda agent: agent.agent_id)
-        return pb.ListNodesResponse(
-            nodes=[wire.node_message(a, state.of_agent(a.agent_id), now) for a in agents]
-        )
+        answer = pb.ListNodesResponse()
+        for place, agent in enumerate(agents):
+            if request.agent_id not in ("", agent.agent_id):
+                continue
+            here = state.of_agent(agent.agent_id)
+            node = node_wire.node_message(agent, here, now, with_devices=request.with_devices)
+            answer.nodes.append(node)
+            if place % _AT_ONCE == _AT_ONCE - 1:
+                # Thousands of nodes are read here; reports go on meanwhile.
+                await asyncio.sleep(0)
+        return answer
 
     @guarded
     async def ListInstances(

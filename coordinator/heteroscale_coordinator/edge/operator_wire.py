@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from heteroscale.convert import duration, timestamp, to_wire
+from heteroscale.convert import timestamp, to_wire
 from heteroscale.v1 import operator_pb2 as pb
 from heteroscale.words import TOPOLOGY_LEVELS, InstanceState, Role
 from heteroscale_coordinator.core.model import (
@@ -20,7 +20,7 @@ from heteroscale_coordinator.core.model import (
     Service,
     SignalValue,
 )
-from heteroscale_coordinator.core.state import Agent, State
+from heteroscale_coordinator.core.state import State
 from heteroscale_coordinator.core.track import Track
 
 RATE_WINDOW_S = 15.0
@@ -157,35 +157,6 @@ def _tokens_per_second(role: Role, track: Track | None, now: float) -> float | N
         return None
     (begin, first), (end, last) = known[0], known[-1]
     return max(0.0, (last - first) / (end - begin))
-
-
-def node_message(agent: Agent, instances: Iterable[Instance], now: float) -> pb.Node:
-    """Return a node with what stands on it."""
-    here = [i for i in instances if i.state in LIVE_STATES or i.state is InstanceState.LOST]
-    taken = {
-        index
-        for instance in here
-        for rank in instance.ranks
-        if rank.agent_id == agent.agent_id
-        for index in rank.gpu_indices
-    }
-    inventory = agent.inventory
-    used = [percent for percent in agent.gpus.utilization_percent if percent >= 0]
-    return pb.Node(
-        agent_id=agent.agent_id,
-        hostname=agent.hostname,
-        connected=agent.connected,
-        silent=duration(max(0.0, now - agent.heard_at)) if agent.heard else None,
-        topology=inventory.topology,
-        gpu_type=",".join(sorted({gpu.type for gpu in inventory.gpus})),
-        gpu_count=len(inventory.gpus),
-        gpus_used=len(taken),
-        instance_ids=sorted(instance.instance_id for instance in here),
-        message=agent.message,
-        agent_version=agent.version,
-        nic_count=inventory.nic_count,
-        gpu_utilization_percent=sum(used) / len(used) if used else None,
-    )
 
 
 def group_messages(instances: Iterable[Instance], state: State) -> list[pb.Group]:

@@ -13,7 +13,7 @@ from heteroscale.v1 import operator_pb2 as pb
 from heteroscale_coordinator.core.events import Changes
 from heteroscale_coordinator.core.model import Decision, Instance
 from heteroscale_coordinator.core.state import Agent, State
-from heteroscale_coordinator.edge import operator_wire
+from heteroscale_coordinator.edge import node_wire, operator_wire
 from heteroscale_coordinator.edge.store.runs import RunLength
 
 WRITE_TIMEOUT_S = 10.0
@@ -96,7 +96,7 @@ class Watch:
             if not self._shows(here) or self._nodes.get(agent.agent_id) == looks:
                 continue
             self._nodes[agent.agent_id] = looks
-            message = operator_wire.node_message(agent, here, now)
+            message = node_wire.node_message(agent, here, now)
             yield pb.WatchResponse(time=timestamp(now), node=message)
 
     def _shows(self, here: list[Instance]) -> bool:

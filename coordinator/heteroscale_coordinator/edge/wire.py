@@ -25,6 +25,7 @@ from heteroscale.words import (
     ScrapeQuality,
     WithdrawReason,
 )
+from heteroscale_coordinator.core.devices import GpuFact, NicFact
 from heteroscale_coordinator.core.events import (
     AgentConnected,
     CommandAnswered,
@@ -33,25 +34,23 @@ from heteroscale_coordinator.core.events import (
 )
 from heteroscale_coordinator.core.model import (
     EngineSample,
-    GpuColumns,
-    GpuFact,
     Inventory,
     LatencySample,
     RankFact,
     RouterSample,
     TemplateFact,
 )
+from heteroscale_coordinator.edge.devices import MAX_GPUS, MAX_NICS, devices, distances, nic_fact
 
 MAX_ENGINES = 128
 MAX_ROUTERS = 32
-MAX_GPUS = 64
-MAX_NICS = 256
 MAX_INSTANCES = 1_000
 MAX_HISTORY = 256
 MAX_RESULTS = 1_000
 MAX_ENTRIES = 64
 MAX_BUCKETS = 24
 MAX_NAME = 253
+MAX_PORT = 65_535
 MAX_TEXT = 1_000
 MAX_GENERATION = 1 << 53
 HISTORY_SPACING = 2.0
@@ -64,11 +63,9 @@ YEAR = 365 * 86_400.0
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}")
 _OK = agent_pb2.SCRAPE_QUALITY_OK
 _STALE = agent_pb2.SCRAPE_QUALITY_STALE
-_SICK = frozenset({agent_pb2.GPU_HEALTH_LOST, agent_pb2.GPU_HEALTH_ERROR})
 _COUNT = 1e16
 """No counter of tokens or requests gets here; above it doubles no longer count by one."""
 _GAUGE = 1e9
-_PERCENT = 100
 _FIELDS = (
     *((name, _COUNT) for name in ("generation_tokens", "prompt_tokens", "computed_prompt_tokens")),
     *((name, _COUNT) for name in ("requests_finished", "requests_aborted")),
@@ -95,10 +92,10 @@ def report(
     agent_id: str, incarnation: int, sequence: int, message: agent_pb2.Report, received: float
 ) -> ReportReceived:
     """Return a report; ages count back from ``received``, the coordinator's time of receipt."""
-    gpus = gpu_columns(message.gpus) if message.HasField("gpus") else GpuColumns()
     engines = samples(message, received)
+    seen = devices(message)
     routers = router_samples(message, received) if message.routers else ()
-    return ReportReceived(agent_id, incarnation, sequence, engines, gpus, routers, received)
+    return ReportReceived(agent_id, incarnation, sequence, engines, seen, routers, received)
 
 
 def samples(message: agent_pb2.Report, received: float) -> tuple[EngineSample, ...]:
@@ -175,18 +172,6 @@ def _latency(message: agent_pb2.Latency) -> LatencySample | None:
         return None
     return LatencySample(total, count, tuple(message.bucket_deltas[:MAX_BUCKETS]))
 
-
-def gpu_columns(message: agent_pb2.GpuReadings) -> GpuColumns:
-    """Return the columns the core looks at; what is out of range is -1, unknown."""
-    return GpuColumns(
-        tuple([v if 0 <= v <= _PERCENT else -1 for v in message.utilization_percent[:MAX_GPUS]]),
-        tuple([v if v >= 0 else -1 for v in message.memory_used_mib[:MAX_GPUS]]),
-        tuple([health not in _SICK for health in message.health[:MAX_GPUS]]),
-    )
-
-
-def thinned(reports: Iterable[agent_pb2.Report]) -> list[agent_pb2.Report]:
-    """Return a hello's last reports, oldest first, no closer together than tracks can keep."""
     aged = sorted(
         ((age_of(r.sampled_ago), r) for r in list(reports)[-MAX_HISTORY:]),
         key=lambda pair: -pair[0],
@@ -277,6 +262,10 @@ def inventory(message: agent_pb2.Inventory) -> Inventory:
             _shared(gpu.type or gpu.name),
             min(gpu.memory_bytes, MAX_GENERATION),
             text(gpu.uuid, MAX_NAME),
+            _shared(gpu.vendor),
+            _shared(gpu.partition),
+            _shared(gpu.parent_uuid),
+            distances(tuple(gpu.nic_distances[:MAX_NICS])),
         )
         for gpu in reversed(message.gpus[:MAX_GPUS])
         if gpu.index < MAX_GPUS
@@ -285,10 +274,25 @@ def inventory(message: agent_pb2.Inventory) -> Inventory:
     return Inventory(
         hash=text(message.inventory_hash, MAX_NAME),
         gpus=tuple(reversed(gpus.values())),
-        nic_count=min(len(message.nics), MAX_NICS),
+        nics=tuple(map(_nic, message.nics[:MAX_NICS])),
         topology=_strings({k: v for k, v in message.topology.items() if k in TOPOLOGY_LEVELS}),
         templates=tuple(templates.values()),
         labels=_strings(message.labels),
+        topology_sources=_strings(
+            {k: v for k, v in message.topology_sources.items() if k in TOPOLOGY_LEVELS}
+        ),
+    )
+
+
+def _nic(message: agent_pb2.Nic) -> NicFact:
+    return nic_fact(
+        name=_shared(message.name),
+        port=min(message.port, MAX_PORT),
+        rate_bps=message.rate_bps,
+        rail=min(message.rail, MAX_PORT) if message.HasField("rail") else None,
+        link_layer=_shared(message.link_layer),
+        netdev=_shared(message.netdev),
+        numa_node=message.numa_node,
     )
 
 

@@ -1,0 +1,123 @@
+"""Device readings off the wire: kept as they came, read when somebody looks.
+
+Nothing here raises: what is out of range is unknown, and columns are cut. A report comes thousands of
+times a second, and its thirty columns are looked at when a person asks, so only two small counts and
+the GPUs' health are taken at once.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from heteroscale.convert import from_wire
+from heteroscale.v1 import agent_pb2
+from heteroscale.words import GpuHealth, NicDistance
+from heteroscale_coordinator.core.devices import NO_DEVICES, Devices, GpuSample, NicFact, NicSample
+
+MAX_GPUS = 64
+MAX_NICS = 256
+
+_SICK = frozenset({agent_pb2.GPU_HEALTH_LOST, agent_pb2.GPU_HEALTH_ERROR})
+_HEALTH = {int(n): from_wire(GpuHealth, n) for n in agent_pb2.GpuHealth.values()}
+_DISTANCES = {int(n): from_wire(NicDistance, n) for n in agent_pb2.NicDistance.values()}
+_ANY = (1 << 63) - 1
+_PERCENT = 100
+_PERMILLE = 1_000
+_ALL_BITS = 15
+_GPU_MOST = tuple(
+    (name, _PERCENT if name.endswith("_percent") else _ALL_BITS if name == "throttle" else _ANY)
+    for name in GpuSample._fields
+    if name != "health"
+)
+_NIC_COUNTERS = (
+    *("received_octets", "sent_octets", "errors", "congestion_marks", "retransmissions"),
+    *("link_flaps", "rate_gbps", "xmit_wait"),
+)
+
+
+class PackedDevices:
+    """The devices of one report, as bytes: a tenth of what they take as columns."""
+
+    __slots__ = ("_gpus", "_nics", "healthy", "ports_down", "ports_up")
+
+    def __init__(self, message: agent_pb2.Report) -> None:
+        gpus, nics = message.gpus, message.nics
+        self.healthy: tuple[bool, ...] = tuple(
+            [health not in _SICK for health in gpus.health[:MAX_GPUS]]
+        )
+        active = nics.active[:MAX_NICS]
+        self.ports_up: int = active.count(1)
+        self.ports_down: int = active.count(0)
+        self._gpus: bytes = gpus.SerializeToString()
+        self._nics: bytes = nics.SerializeToString()
+
+    def gpus(self) -> tuple[GpuSample, ...]:
+        """Read the GPUs' columns."""
+        message = agent_pb2.GpuReadings.FromString(self._gpus)
+        columns = [(name, _column(message, name, most)) for name, most in _GPU_MOST]
+        health = [_HEALTH.get(number) for number in message.health[:MAX_GPUS]]
+        rows = max([len(health), *(len(values) for _, values in columns)], default=0)
+        return tuple(
+            GpuSample(
+                health=health[row] if row < len(health) else None,
+                **{name: values[row] for name, values in columns if row < len(values)},
+            )
+            for row in range(min(rows, MAX_GPUS))
+        )
+
+    def nics(self) -> tuple[NicSample, ...]:
+        """Read the ports' columns."""
+        message = agent_pb2.NicReadings.FromString(self._nics)
+        columns: list[tuple[str, list[Any]]] = [
+            (name, _column(message, name, _ANY, MAX_NICS)) for name in _NIC_COUNTERS
+        ]
+        shares = _column(message, "share_permille", _PERMILLE, MAX_NICS)
+        columns.append(("share", [None if v is None else v / _PERMILLE for v in shares]))
+        active = _column(message, "active", 1, MAX_NICS)
+        columns.append(("active", [None if v is None else bool(v) for v in active]))
+        rows = max(len(values) for _, values in columns)
+        return tuple(
+            NicSample(**{name: values[row] for name, values in columns if row < len(values)})
+            for row in range(rows)
+        )
+
+
+def devices(message: agent_pb2.Report) -> Devices:
+    """Return what a report says of devices."""
+    if message.HasField("gpus") or message.HasField("nics"):
+        return PackedDevices(message)
+    return NO_DEVICES
+
+
+def _column(message: Any, name: str, most: int, limit: int = MAX_GPUS) -> list[int | None]:
+    return [value if 0 <= value <= most else None for value in getattr(message, name)[:limit]]
+
+
+@lru_cache(maxsize=65_536)
+def nic_fact(
+    *,
+    name: str,
+    port: int,
+    rate_bps: int,
+    rail: int | None,
+    link_layer: str,
+    netdev: str,
+    numa_node: int,
+) -> NicFact:
+    """Return a port; hosts that are built alike share one."""
+    return NicFact(
+        name=name,
+        port=port,
+        rate_gbps=rate_bps / 1e9 if 0 < rate_bps <= _ANY else None,
+        rail=rail,
+        link_layer=link_layer,
+        netdev=netdev,
+        numa_node=numa_node if numa_node >= 0 else None,
+    )
+
+
+@lru_cache(maxsize=65_536)
+def distances(numbers: tuple[int, ...]) -> tuple[NicDistance | None, ...]:
+    """Return how far ports are; hosts that are built alike share one."""
+    return tuple(_DISTANCES.get(number) for number in numbers)
