@@ -6,10 +6,17 @@ from dataclasses import replace
 
 import pytest
 
+from heteroscale.words import GpuHealth, Outcome, Role
 from heteroscale.words import InstanceState as S
-from heteroscale.words import Outcome, Role
 from heteroscale_coordinator.core import silence
 from heteroscale_coordinator.core.command import issue
+from heteroscale_coordinator.core.devices import (
+    NO_DEVICES,
+    GpuSample,
+    KnownDevices,
+    NicFact,
+    NicSample,
+)
 from heteroscale_coordinator.core.draft import Draft
 from heteroscale_coordinator.core.evaluate import nodes
 from heteroscale_coordinator.core.events import (
@@ -24,7 +31,7 @@ from heteroscale_coordinator.core.events import (
     ReportReceived,
     Tick,
 )
-from heteroscale_coordinator.core.model import GpuColumns, Instance, Rank, RankFact, Verb
+from heteroscale_coordinator.core.model import Instance, Rank, RankFact, Verb
 from heteroscale_coordinator.core.spec import ServiceSpec
 from heteroscale_coordinator.core.step import renewals, step
 from tests.core.test_turn import SPEC, answer_to, until_withdrawn
@@ -253,15 +260,19 @@ def test_readings_in_the_order_of_an_old_inventory_are_forgotten_with_it() -> No
     world = World()
     agent = world.join("n0", {}, ["H20", "L20"])
     world.turn()
-    columns = GpuColumns(utilization_percent=(1, 2), healthy=(False, True))
-    world.send(ReportReceived("n0", 1, 1, gpus=columns))
+    seen = KnownDevices([GpuSample(health=GpuHealth.LOST), GpuSample()], [NicSample(active=True)])
+    world.send(ReportReceived("n0", 1, 1, devices=seen))
     world.send(InventoryLearned("n0", replace(agent.inventory, hash="same")))
     world.turn()
-    assert world.state.agents["n0"].gpus == columns
-    other = replace(agent.inventory, hash="other", gpus=agent.inventory.gpus[1:])
-    world.send(InventoryLearned("n0", other))
-    world.turn()
-    assert world.state.agents["n0"].gpus == GpuColumns()
+    assert world.state.agents["n0"].devices is seen
+    for other in (
+        replace(agent.inventory, gpus=agent.inventory.gpus[1:]),
+        replace(agent.inventory, gpus=agent.inventory.gpus[1:], nics=(NicFact("mlx5_0"),)),
+    ):
+        world.state.agents["n0"].devices = seen
+        world.send(InventoryLearned("n0", other))
+        world.turn()
+        assert world.state.agents["n0"].devices is NO_DEVICES
 
 
 def removals(world: World) -> list[RemoveFromRouters]:

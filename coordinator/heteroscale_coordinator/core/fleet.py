@@ -70,7 +70,8 @@ def disconnected(draft: Draft, event: AgentDisconnected) -> None:
 def inventory_learned(draft: Draft, event: InventoryLearned) -> None:
     """The slow facts of a host came, or were read back from the store."""
     agent = draft.state.agent(event.agent_id, draft.now)
-    if event.inventory.gpus != agent.inventory.gpus:
+    before, after = agent.inventory, event.inventory
+    if (before.gpus, before.nics) != (after.gpus, after.nics):
         # Readings stand in the inventory's order: those of the old one say nothing of the new.
         agent.devices = NO_DEVICES
     agent.inventory = event.inventory

@@ -172,6 +172,9 @@ def _latency(message: agent_pb2.Latency) -> LatencySample | None:
         return None
     return LatencySample(total, count, tuple(message.bucket_deltas[:MAX_BUCKETS]))
 
+
+def thinned(reports: Iterable[agent_pb2.Report]) -> list[agent_pb2.Report]:
+    """Return a hello's last reports, oldest first, no closer together than tracks can keep."""
     aged = sorted(
         ((age_of(r.sampled_ago), r) for r in list(reports)[-MAX_HISTORY:]),
         key=lambda pair: -pair[0],
