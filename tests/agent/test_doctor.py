@@ -27,8 +27,10 @@ from heteroscale_agent.doctor import (
     checkup,
     coordinator,
     engines,
+    gates,
     host,
     permissions,
+    rdma,
     routers,
     service,
     state,
@@ -44,11 +46,13 @@ from heteroscale_agent.journal import Journal
 from heteroscale_agent.ledger import epoch_entry, instance_entry
 from heteroscale_agent.model import Gate, Launch
 from heteroscale_workbench import nvml_stub
+from heteroscale_workbench.rdma_tree import RdmaHost, RdmaPort
 from tests.agent.metrics_server import answer, hangs, metrics_server
 
 FIXTURES = Path(__file__).parent / "fixtures"
 VLLM = (FIXTURES / "vllm-0.32-loaded.txt").read_text()
 SGLANG = (FIXTURES / "sglang-0.5.23-loaded.txt").read_text()
+ROUTER = (FIXTURES / "sglang-router-0.3.2-loaded.txt").read_text()
 AGENT = "heteroscale-agent"
 
 
@@ -346,6 +350,101 @@ async def test_an_engine_that_is_not(reply: Any, says: str) -> None:
 async def test_an_engine_that_is_not_there() -> None:
     (found,) = await engine_found(f"http://127.0.0.1:{free_port()}")
     assert found.level is Level.PROBLEM
+
+
+async def test_a_model_that_the_engine_does_not_serve_is_noticed() -> None:
+    async with metrics_server() as server:
+        server.says(VLLM)
+        body = {"instanceId": "e", "service": "s", "role": "decode", "modelName": "no-such"}
+        body["endpoint"] = server.url.removesuffix("/metrics")
+        one = Case(spec(engines=[body]), deadline=5.0)
+        found = await asyncio.to_thread(checkup.run, list(engines.looks(one)), one)
+    assert (found[0][1].level, found[0][1].todo) == (Level.NOTE, "mend `modelName`")
+
+
+def test_what_is_experimental_is_said() -> None:
+    body = {"role": "decode", "command": ["sh"], "engine": "tgi"}
+    assert "template a" in only(engines.unproven(case(templates={"a": body}))).saw
+    assert list(engines.unproven(case())) == []
+
+
+# ---- gates and routers of the document ---------------------------------------------------------
+
+
+def test_gates_that_can_and_that_cannot_work(tmp_path: Path) -> None:
+    secret = tmp_path / "token"
+    good = {
+        "upstreams": {"n": {"path": str(tmp_path / "servers.conf"), "reload": ["true"]}},
+        "http": {"h": http_hook({"file": str(secret)})},
+    }
+    secret.write_text("x")
+    assert set(levels(gates.look(case(gates=good))).values()) == {Level.OK}
+    secret.unlink()
+    bad = {
+        "upstreams": {"n": {"path": "/nowhere/servers.conf", "reload": ["no-such-program"]}},
+        "haproxy": {"p": {"sockets": [str(tmp_path / "none.sock")], "backend": "b"}},
+        "http": {"h": http_hook({"file": str(secret)}), "i": http_hook({"env": "NO_SUCH_TOKEN"})},
+    }
+    found = list(gates.look(case(gates=bad)))
+    assert {one.level for one in found} == {Level.PROBLEM}
+    assert [one.check for one in found] == ["upstream n", "haproxy p", "http h", "http i"]
+    assert "no-such-program is not on PATH" in found[0].saw
+
+
+def http_hook(secret: dict[str, str]) -> dict[str, Any]:
+    call = {"url": "http://edge/", "secrets": {"Authorization": secret}}
+    return {"open": call, "close": call}
+
+
+def test_a_proxys_socket_is_dialled(tmp_path: Path) -> None:
+    path = tmp_path / "admin.sock"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+        proxy = {"p": {"sockets": [str(path)], "backend": "b"}}
+        assert only(gates.look(case(gates={"haproxy": proxy}))).level is Level.OK
+
+
+async def test_a_router_of_the_document_is_read() -> None:
+    async with metrics_server() as server:
+        listed = {"name": "r", "service": "s", "kind": "sglang-router"}
+        listed["url"] = server.url.removesuffix("/metrics")
+        one = Case(spec(routers=[listed]), deadline=5.0)
+        server.says("nothing_of_a_router 1\n")
+        assert only(await asyncio.to_thread(lambda: list(routers.watched(one)))).level is (
+            Level.PROBLEM
+        )
+        server.says(ROUTER)
+        found = only(await asyncio.to_thread(lambda: list(routers.watched(one))))
+        assert found.level in {Level.OK, Level.NOTE}
+        assert found.saw.startswith("sglang-router")
+
+
+# ---- RDMA --------------------------------------------------------------------------------------
+
+
+def test_rdma_ports_say_how_they_stand_and_how_far_they_are(tmp_path: Path) -> None:
+    tree = RdmaHost.build(tmp_path / "host", pairs=2)
+    for address in tree.gpu_addresses:
+        (tree.pci / address / "vendor").write_text("0x10de\n")
+        (tree.pci / address / "class").write_text("0x030200\n")
+    wired = {"root": str(tree.infiniband), "pciRoot": str(tree.pci), "rails": {"mlx5_0": 3}}
+    found = list(rdma.look(case(rdma=wired)))
+    assert found[0] == ok("mlx5_0/1", "InfiniBand, 400 Gb/s, NUMA node 0, rail 3, active")
+    assert ok("distance", "2 GPUs have their nearest port at PIX") in found
+    tree.ports[0].down()
+    near = rdma.look(case(rdma={**wired, "include": ["mlx5_0"]}))
+    known = {(one.check, one.level, one.saw.partition(":")[0]) for one in near}
+    assert ("distance", Level.NOTE, "1 GPUs have their nearest port at SYS") in known
+    assert any(check == "mlx5_0/1" and "not active" in saw for check, _, saw in known)
+
+
+def test_a_host_without_rdma_and_one_whose_ports_are_left_out(tmp_path: Path) -> None:
+    assert only(rdma.look(case(rdma={"root": str(tmp_path / "none")}))).level is Level.NOTE
+    assert "is empty" in only(rdma.look(case(rdma={"root": str(tmp_path)}))).saw
+    RdmaPort(tmp_path / "infiniband").create()
+    left_out = case(rdma={"root": str(tmp_path / "infiniband"), "exclude": ["*"]})
+    assert "leave none" in only(rdma.look(left_out)).todo
 
 
 # ---- state, routers, tags ----------------------------------------------------------------------

@@ -15,6 +15,7 @@ from heteroscale_agent.doctor import (
     checkup,
     coordinator,
     engines,
+    gates,
     gpus,
     host,
     permissions,
@@ -40,10 +41,12 @@ _LOOKS = (
     Look("topology", "levels", topology.look),
     Look("engines", "templates", templates.look),
     Look("engines", "ports", templates.ports),
+    Look("engines", "experimental", engines.unproven),
 )
 _AFTER_ENGINES = (
     Look("routers", "routers", routers.look),
-    Look("routers", "gateDir", routers.gate_folder),
+    Look("routers", "watched", routers.watched),
+    Look("routers", "gates", gates.look),
     Look("state", "stateDir", state.look),
     Look("state", "logDir", state.logs),
     Look("coordinator", "identity", coordinator.identity),

@@ -9,6 +9,7 @@ from dataclasses import fields
 from heteroscale_agent.config import StaticEngine
 from heteroscale_agent.doctor.finding import Case, Finding, Look, note, ok, problem
 from heteroscale_agent.exchange import ExchangeError, exchange
+from heteroscale_agent.experimental import notes
 from heteroscale_agent.model import EngineScrape
 from heteroscale_agent.probes.engines import MAPPINGS
 from heteroscale_agent.probes.engines.base import read
@@ -26,6 +27,12 @@ def looks(case: Case) -> Iterator[Look]:
     """Yield one look for each engine, so that one that hangs hides no other."""
     for engine in case.spec.engines[:MAX_LOOKS]:
         yield Look("engines", f"engine {engine.instance_id}", _look_at(engine))
+
+
+def unproven(case: Case) -> Iterator[Finding]:
+    """Yield what the document uses that was never seen to work on a real release."""
+    for sentence in notes(case.spec):
+        yield note("experimental", sentence, "compare its readings with the engine's own page")
 
 
 def _look_at(engine: StaticEngine) -> Callable[[Case], Iterator[Finding]]:
@@ -47,13 +54,14 @@ def _engine(case: Case, engine: StaticEngine) -> Iterator[Finding]:
             check, f"{url}: {error}", "start it, or mend `endpoint`; until then it is stale"
         )
         return
-    yield _metrics(check, engine.engine, text)
+    yield _metrics(check, engine, text)
     yield from _readiness(check, base, case.deadline)
 
 
-def _metrics(check: str, kind: str, text: str) -> Finding:
+def _metrics(check: str, engine: StaticEngine, text: str) -> Finding:
+    kind = engine.engine
     try:
-        scrape = read(MAPPINGS[kind], text)
+        scrape = read(MAPPINGS[kind], text, engine.model_name)
     except MetricsTextError as error:
         others = [name for name in MAPPINGS if name != kind and _speaks(name, text)]
         if others:
@@ -64,10 +72,13 @@ def _metrics(check: str, kind: str, text: str) -> Finding:
             )
         todo = "mend `metricsPath` or `engine`; vLLM and SGLang show them with metrics enabled"
         return problem(check, f"answers, but {error}", todo)
+    model = f", model {engine.model_name}" if engine.model_name else ""
     unknown = [f.name for f in fields(EngineScrape) if getattr(scrape, f.name) is None]
     if unknown:
-        return note(check, f"{kind}; does not tell {', '.join(unknown)}", "unknown, never zero")
-    return ok(check, f"{kind}, tells everything")
+        todo = "mend `modelName`" if model and len(unknown) == len(fields(EngineScrape)) else ""
+        said = f"{kind}{model}; does not tell {', '.join(unknown)}"
+        return note(check, said, todo or "unknown to policies, never zero")
+    return ok(check, f"{kind}{model}, tells everything")
 
 
 def _speaks(name: str, text: str) -> bool:

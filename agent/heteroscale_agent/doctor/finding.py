@@ -66,7 +66,6 @@ class Case:
     """False: no document was given, and `spec` holds defaults."""
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     proc: Path = Path("/proc")
-    sys: Path = Path("/sys")
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ def look(case: Case) -> Iterator[Finding]:
     if settings.source == "none":
         yield ok("source", "`gpu.source: none`: GPUs are not watched")
         return
-    on_bus = pci_gpus(case.sys)
+    on_bus = Counter(vendor for vendor, _ in pci_gpus(case.spec.rdma.pci_root))
     listed = ", ".join(f"{count} {name}" for name, count in sorted(on_bus.items()))
     yield ok("PCI bus", f"GPUs: {listed or 'none'}")
     probe = GpuProbe(source=settings.source, library=settings.library, types=settings.types)
@@ -128,13 +128,13 @@ def devices(case: Case) -> Iterator[Finding]:
         yield ok("device files", f"{len(nodes)} of /dev/nvidia*, all may be opened")
 
 
-def pci_gpus(sys: Path) -> Counter[str]:
-    """Return how many GPUs of which vendor the PCI bus has; no driver is needed for it."""
-    found: Counter[str] = Counter()
-    for device in _list_dir(sys / "bus/pci/devices"):
+def pci_gpus(root: Path) -> list[tuple[str, str]]:
+    """Return vendor and address of every GPU on the PCI bus; no driver is needed for it."""
+    found: list[tuple[str, str]] = []
+    for device in _list_dir(root):
         vendor, kind = _hex(device / "vendor"), _hex(device / "class")
         if vendor in _VENDORS and kind is not None and kind >> 16 in {_DISPLAY, _ACCELERATOR}:
-            found[_VENDORS[vendor]] += 1
+            found.append((_VENDORS[vendor], device.name))
     return found
 
 

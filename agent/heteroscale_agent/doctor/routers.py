@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from heteroscale_agent.config.routers import Router
 from heteroscale_agent.doctor.finding import Case, Finding, note, ok, problem
 from heteroscale_agent.exchange import ExchangeError, exchange
 from heteroscale_agent.hands.http import MAX_BODY_BYTES
 from heteroscale_agent.instances import Record, load_record
 from heteroscale_agent.journal import JournalError, peek
+from heteroscale_agent.probes.engines.text import MetricsTextError
+from heteroscale_agent.probes.http import FetchError, get_text
+from heteroscale_agent.probes.routers import ROUTERS
+from heteroscale_agent.probes.routers.base import read
 
 MAX_ROUTERS = 32
 
@@ -44,17 +49,30 @@ async def _one(url: str, deadline: float) -> Finding:
     return ok(url, f"answers ({status})")
 
 
-def gate_folder(case: Case) -> Iterator[Finding]:
-    """Yield whether `file` gates can be written, where they are set apart."""
-    folder = case.spec.gate_dir
-    if folder is None:
-        return
-    if not folder.is_dir():
-        yield note("gateDir", f"{folder} does not exist", "the first `file` gate makes it")
-    elif os.access(folder, os.W_OK | os.X_OK):
-        yield ok("gateDir", f"{folder} can be written")
-    else:
-        yield problem("gateDir", f"{folder} cannot be written by us", "chown it, or mend `gateDir`")
+def watched(case: Case) -> Iterator[Finding]:
+    """Yield whether each router of the document shows the metrics that it should."""
+    yield from asyncio.run(_pages(case.spec.routers[:MAX_ROUTERS], case.deadline))
+
+
+async def _pages(listed: Sequence[Router], deadline: float) -> list[Finding]:
+    return list(await asyncio.gather(*(_page(router, deadline) for router in listed)))
+
+
+async def _page(router: Router, deadline: float) -> Finding:
+    check = f"router {router.name}"
+    try:
+        text = await get_text(router.metrics_url, deadline=deadline)
+        scrape = read(ROUTERS[router.kind], text, router.model_name)
+    except FetchError as error:
+        todo = "mend `url` or `metricsPath`; what users feel stays unknown until then"
+        return problem(check, f"{router.metrics_url}: {error}", todo)
+    except MetricsTextError as error:
+        return problem(check, f"{router.metrics_url}: {error}", "mend `kind` or `modelName`")
+    unknown = [f.name for f in fields(scrape) if getattr(scrape, f.name) is None]
+    if unknown:
+        said = f"{router.kind}; does not tell {', '.join(unknown)}"
+        return note(check, said, "until it has served a request, many tell nothing")
+    return ok(check, f"{router.kind}, tells everything")
 
 
 def records(case: Case) -> list[Record]:
