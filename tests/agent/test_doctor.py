@@ -37,7 +37,7 @@ from heteroscale_agent.doctor import (
     templates,
     topology,
 )
-from heteroscale_agent.doctor.command import run
+from heteroscale_agent.doctor.command import _AFTER_ENGINES, _LOOKS, run
 from heteroscale_agent.doctor.finding import Case, Finding, Level, Look, note, ok, problem
 from heteroscale_agent.doctor.show import Report, as_json, as_text
 from heteroscale_agent.identity import StateDirectory
@@ -222,6 +222,13 @@ def test_wrong_usage_and_wrong_documents(
     assert told[0]["level"] == "problem"
     assert "agent.yaml:5: spec.gpu.source" in told[0]["saw"]
     assert len(told) > 10
+
+
+def test_the_manual_names_every_subject() -> None:
+    page = (Path(__file__).parents[2] / "docs/install.md").read_text()
+    (row,) = [line for line in page.splitlines() if line.startswith("| `findings[].subject`")]
+    subjects = {look.subject for look in (*_LOOKS, *_AFTER_ENGINES)}
+    assert set(row.split("`")[3::2]) == {"document", *subjects}
 
 
 # ---- host, topology ----------------------------------------------------------------------------
