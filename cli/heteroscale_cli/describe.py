@@ -38,6 +38,7 @@ def service(
         *fields(head),
         *_section("Roles", _roles(item)),
         *_section("Load", _signals(item)),
+        *(_section("Routers", _routers(item)) if item.routers else ()),
         *_section("Instances", _table(Kind.INSTANCE, instances, now)),
         *_section("Decisions", _table(Kind.DECISION, decisions, now)),
         *_section("Specification", item.document.rstrip().splitlines()),
@@ -121,6 +122,20 @@ def _roles(item: pb.Service) -> list[str]:
     ]
     titles = [name.upper().replace("_", "-") for name in names]
     return Table(["ROLE", *titles]).lines(rows) if rows else ["none"]
+
+
+def _routers(item: pb.Service) -> list[str]:
+    rows = [
+        [
+            one.name,
+            one.url,
+            one.quality or text.UNKNOWN,
+            text.age(seconds(one.age)) if one.HasField("age") else text.UNKNOWN,
+            one.agent_id or text.NONE,
+        ]
+        for one in item.routers
+    ]
+    return Table(["NAME", "URL", "QUALITY", "AGE", "TOLD BY"]).lines(rows)
 
 
 def _signals(item: pb.Service) -> list[str]:

@@ -15,10 +15,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from heteroscale.words import Role
+from heteroscale.words import Role, ScrapeQuality
+from heteroscale_agent.config import Router
 from heteroscale_agent.hands.gates.port import Member, View
 from heteroscale_agent.hands.gates.sglang_router import SglangRouterGate
 from heteroscale_agent.model import Gate
+from heteroscale_agent.probes.watch import RouterWatch
 
 pytestmark = [
     pytest.mark.process,
@@ -167,3 +169,38 @@ async def test_an_addition_the_router_is_still_trying_is_never_taken_for_out(rig
     await rig.until(came)
     await rig.agreed(member, wanted_in=False)
     assert await rig.listed() == {}
+
+
+async def test_its_metrics_page_tells_whom_it_turned_away(rig: Rig) -> None:
+    router = Router(
+        name="front",
+        service="chat",
+        url=f"http://127.0.0.1:{rig.metrics}",
+        kind="sglang-router",
+    )
+    watch = RouterWatch(router, "10.0.0.9", asyncio.get_running_loop().time, DEADLINE)
+
+    async def rejected() -> float | None:
+        await watch.start()
+        return watch.report(0.0, 0.0).requests_rejected
+
+    async def refused() -> None:
+        # No worker is there yet: 503, with an error code.
+        asked = {"model": "tiny", "prompt": "a", "max_tokens": 1}
+        assert (await rig.http.post(rig.url + "/v1/completions", json=asked)).status_code == 503
+
+    async def known() -> bool:
+        return await rejected() is not None
+
+    async def more() -> bool:
+        return (await rejected() or 0) >= 2
+
+    await refused()
+    await rig.until(known)
+    await refused()
+    await refused()
+    await rig.until(more)
+    seen = watch.report(0.0, 0.0)
+    await watch.close()
+    assert (seen.url, seen.quality) == (f"http://10.0.0.9:{rig.metrics}", ScrapeQuality.OK)
+    assert seen.time_to_first_token is None

@@ -9,10 +9,12 @@ import pytest
 import yaml
 from google.protobuf import json_format
 
+from heteroscale.convert import duration
 from heteroscale.v1 import operator_pb2 as pb
 from heteroscale.v1 import types_pb2 as types
 from tests.cli import fleet
 from tests.cli.conftest import Typed
+from tests.cli.fleet import service
 from tests.cli.twin import OperatorTwin
 
 # Values are made a little before they are read; a slow machine may see them minutes older.
@@ -157,6 +159,21 @@ def test_describe_service_tells_everything(typed: Typed) -> None:
     for part in ("Condition:  ready", "Roles:", "Load:", "ttft", "missing", "aa22cc", "+1P +2D"):
         assert part in text, part
     assert "apiVersion: heteroscale/v1" in text
+
+
+def test_describe_service_shows_its_routers(typed: Typed, twin: OperatorTwin) -> None:
+    url = "http://10.0.0.9:29000"
+    heard = pb.RouterStatus(
+        name="front", url=url, quality="ok", agent_id="node-1", age=duration(2.0)
+    )
+    never = pb.RouterStatus(name="side", url="http://10.0.0.8:1", quality="missing")
+    assert "Routers:" not in typed("describe", "service", "chat").stdout
+    twin.services["chat"] = service(routers=[heard, never])
+    lines = typed("describe", "service", "chat").stdout.splitlines()
+    start = lines.index("Routers:")
+    assert lines[start + 1].split() == ["NAME", "URL", "QUALITY", "AGE", "TOLD", "BY"]
+    assert lines[start + 2].split() == ["front", url, "ok", "2s", "node-1"]
+    assert lines[start + 3].split()[:4] == ["side", "http://10.0.0.8:1", "missing", "?"]
 
 
 def test_describe_service_in_quarantine_says_why(typed: Typed, twin: OperatorTwin) -> None:

@@ -52,7 +52,12 @@ class RouterTrack:
 
     def fresh(self, now: float, freshness: float) -> bool:
         """Return whether the newest sample is at most ``freshness`` seconds old."""
-        return bool(self.samples) and now - self.samples[-1].at <= freshness
+        age = self.age(now)
+        return age is not None and age <= freshness
+
+    def age(self, now: float) -> float | None:
+        """Return the seconds since the newest sample was true; None when there is none."""
+        return max(0.0, now - self.samples[-1].at) if self.samples else None
 
     def let_go(self, agent_id: str) -> None:
         """Forget what an agent said: a new process of it counts from zero."""

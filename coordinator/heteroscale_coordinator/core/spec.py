@@ -106,7 +106,7 @@ class SloSpec(DocumentModel):
     """What users were promised; the latency guard watches it. Unset: not watched."""
 
     ttft: Duration | None = None
-    """Mean time to first token, seen by the prefill side."""
+    """Mean time to first token: at the routers, where all of the service's tell it, else at prefill."""
     tbt: Duration | None = None
     """Mean time between tokens."""
 

@@ -50,10 +50,29 @@ def service_message(service: Service, state: State, last: Decision | None) -> pb
         )
     if decodes := counts[Role.DECODE, "in_service"]:
         message.ratio = counts[Role.PREFILL, "in_service"] / decodes
+    message.routers.extend(_routers(service, state))
     if last is not None:
         message.last_decision.CopyFrom(decision_message(last))
         message.signals.extend(_signal(value) for value in last.signals)
     return message
+
+
+def _routers(service: Service, state: State) -> list[pb.RouterStatus]:
+    tracks = state.routers.get(service.name, {}).values()
+    found = []
+    for track in sorted(tracks, key=lambda one: (one.name, one.url)):
+        age = track.age(state.turned_at)
+        fresh = age is not None and age <= service.spec.policy.freshness
+        found.append(
+            pb.RouterStatus(
+                name=track.name,
+                url=track.url,
+                quality="missing" if age is None else "ok" if fresh else "stale",
+                agent_id=track.agent_id,
+                age=None if age is None else duration(age),
+            )
+        )
+    return found
 
 
 _COLUMNS = ("pending", "in_service", "withdrawn", "draining", "unknown")
