@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from heteroscale.convert import timestamp, to_wire
+from heteroscale.convert import duration, timestamp, to_wire
 from heteroscale.v1 import operator_pb2 as pb
 from heteroscale.words import TOPOLOGY_LEVELS, InstanceState, Role
 from heteroscale_coordinator.core.model import (
