@@ -11,7 +11,14 @@ import random
 from dataclasses import dataclass
 
 from heteroscale.v1 import agent_pb2
-from heteroscale.words import GateState, InstanceState, Outcome, Role, ScrapeQuality
+from heteroscale.words import (
+    GateState,
+    InstanceState,
+    NicDistance,
+    Outcome,
+    Role,
+    ScrapeQuality,
+)
 from heteroscale_agent import wire
 from heteroscale_agent.identity import Identity
 from heteroscale_agent.model import (
@@ -197,7 +204,18 @@ class _Host:
             interval=interval,
             gpus=tuple(_gpu(dice) for _ in range(GPUS)),
             nics=tuple(
-                NicCounters(True, octets, octets - dice.randrange(10**9), dice.randrange(300))
+                NicCounters(
+                    active=True,
+                    received_octets=octets,
+                    sent_octets=octets - dice.randrange(10**9),
+                    errors=dice.randrange(300),
+                    congestion_marks=octets // 10**7,
+                    retransmissions=octets // 10**9,
+                    link_flaps=2,
+                    share=dice.uniform(0, 1),
+                    rate_bps=400 * 10**9,
+                    xmit_wait=octets // 10**5,
+                )
                 for octets in self._octets
             ),
             host=HostReading(
@@ -220,6 +238,19 @@ def _gpu(dice: random.Random) -> GpuReading:
         ecc_uncorrected=0,
         process_count=1,
         sm_activity_percent=dice.uniform(20, 95),
+        dram_activity_percent=dice.uniform(20, 90),
+        tensor_activity_percent=dice.uniform(5, 60),
+        sm_clock_mhz=dice.randint(1_200, 1_980),
+        memory_clock_mhz=2_619,
+        throttle=dice.choice((0, 0, 0, 1)),
+        pcie_received_mib_per_s=dice.uniform(0, 20_000),
+        pcie_sent_mib_per_s=dice.uniform(0, 20_000),
+        nvlink_received_mib_per_s=dice.uniform(0, 200_000),
+        nvlink_sent_mib_per_s=dice.uniform(0, 200_000),
+        ecc_corrected=3,
+        xid_count=0,
+        last_xid=0,
+        foreign_process_count=0,
     )
 
 
@@ -264,6 +295,18 @@ class _Engine:
         )
 
 
+def _distances(gpu: int) -> tuple[NicDistance, ...]:
+    """Return how far each port is from a GPU: one beside it, half of the others on its socket."""
+    return tuple(
+        NicDistance.PIX
+        if nic == gpu
+        else NicDistance.NODE
+        if nic // 4 == gpu // 4
+        else NicDistance.SYS
+        for nic in range(NICS)
+    )
+
+
 def _inventory() -> Inventory:
     return Inventory(
         gpus=tuple(
@@ -275,6 +318,7 @@ def _inventory() -> Inventory:
                 memory_bytes=97_871 * _MIB,
                 pci_address=f"00000000:{place + 16:02X}:00.0",
                 numa_node=place // 4,
+                nic_distances=_distances(place),
             )
             for place in range(GPUS)
         ),
@@ -288,6 +332,8 @@ def _inventory() -> Inventory:
                 link_layer="InfiniBand",
                 hca_type="MT4129",
                 firmware="28.39.1002",
+                node_guid=f"9803:9b03:00a1:{place:04x}",
+                rail=place,
             )
             for place in range(NICS)
         ),

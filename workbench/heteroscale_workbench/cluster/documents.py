@@ -49,7 +49,11 @@ def agent(layout: Layout, host: Host, place: Place) -> dict[str, Any]:
         "reconcileInterval": format_duration(layout.reconcile_interval),
         "ports": {"first": place.ports.start, "last": place.ports.stop - 1},
         "gpu": {"library": str(place.library)},
-        "rdma": {"root": str(place.folder / "no-rdma")},
+        "rdma": {
+            "root": str(place.folder / "rdma" / "infiniband"),
+            "pciRoot": str(place.folder / "rdma" / "pci"),
+            "railsInOrder": True,
+        },
         "engines": [dict(engine) for engine in host.static_engines],
         "templates": {role: _template(role, layout, host, place) for role in ROLES},
     }

@@ -53,6 +53,8 @@ class Layout:
     """More arguments for every engine-sim."""
     reconcile_interval: float = 1.0
     sample_interval: float = 0.5
+    nics: bool = False
+    """Whether each host has an RDMA port beside each GPU, as busy as that is."""
     wires: bool = False
     """Whether each agent reaches the coordinator over a link that a test can break."""
     coordinator_spec: Mapping[str, Any] = field(default_factory=dict)

@@ -28,6 +28,7 @@ from heteroscale_workbench.cluster import documents, operator
 from heteroscale_workbench.cluster.layout import Host, Layout, two_minipods
 from heteroscale_workbench.cluster.processes import Part, ProcessError
 from heteroscale_workbench.cluster.wire import Wire
+from heteroscale_workbench.rdma_tree import RdmaHost
 from heteroscale_workbench.router import Router, free_port
 
 __all__ = ["Host", "Layout", "LocalCluster", "running", "two_minipods", "until"]
@@ -58,6 +59,7 @@ class LocalCluster:
         """The agents' links, by agent, when the layout asks for them."""
         self.seen_dir = self.directory / "seen"
         self._gpus: dict[str, nvml_stub.StubState] = {}
+        self._nics: dict[str, RdmaHost] = {}
         self._feeder: asyncio.Task[None] | None = None
 
     @property
@@ -189,6 +191,9 @@ class LocalCluster:
         )
         state.write()
         self._gpus[host.name] = state
+        if self.layout.nics:
+            pairs = len(host.gpu_types)
+            self._nics[host.name] = RdmaHost.build(folder / "rdma", "mlx5-roce", pairs)
         first = _first_port() + index * PORTS_PER_AGENT
         wire = self.wires.get(host.name)
         place = documents.Place(
@@ -207,6 +212,8 @@ class LocalCluster:
         while True:
             for name, state in self._gpus.items():
                 self._feed_one(self.directory / name, state)
+                if (nics := self._nics.get(name)) is not None:
+                    _feed_ports(nics, state)
             await asyncio.sleep(FEED_INTERVAL)
 
     @staticmethod
@@ -222,6 +229,15 @@ class LocalCluster:
             )
         if state.gpus != before:
             state.write()
+
+
+def _feed_ports(host: RdmaHost, state: nvml_stub.StubState) -> None:
+    """Let each port move KV as its GPU works: half its rate at full load."""
+    for port, gpu in zip(host.ports, state.gpus, strict=True):
+        full = port.family.rate_gbps * 1e9 / 8 * FEED_INTERVAL
+        octets = int(full * gpu.utilization_percent / 200)
+        if octets:
+            port.transfer(sent=octets, received=octets)
 
 
 _ENVIRON = {"PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -78,6 +78,7 @@ class Demo:
             hosts=two_minipods(profile.agents, profile.gpus_per_agent),
             rules=profile.rules(),
             engine_startup=profile.startup,
+            nics=True,
         )
         cluster = LocalCluster(layout)
         try:
