@@ -275,6 +275,18 @@ def test_readings_in_the_order_of_an_old_inventory_are_forgotten_with_it() -> No
         assert world.state.agents["n0"].devices is NO_DEVICES
 
 
+def test_nothing_is_placed_on_a_gpu_that_its_driver_does_not_reach() -> None:
+    world = World()
+    world.join("n0", {}, ["H20"] * 4)
+    world.turn()
+    sick = [GpuSample(health=health) for health in (GpuHealth.OK, GpuHealth.LOST, GpuHealth.ERROR)]
+    world.send(ReportReceived("n0", 1, 1, devices=KnownDevices(sick)))
+    world.turn()
+    (node,) = nodes(Draft(world.state, world.now, lambda kind: f"{kind}-x"), {})
+    assert node.free == (0, 3)
+    assert len(node.gpu_types) == 4
+
+
 def removals(world: World) -> list[RemoveFromRouters]:
     changes = step(world.state, [Tick()], world.now + 5, lambda kind: f"{kind}-x")
     return [effect for effect in changes.effects if isinstance(effect, RemoveFromRouters)]

@@ -7,7 +7,9 @@ the GPUs' health are taken at once.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
+from itertools import zip_longest
 from typing import Any
 
 from heteroscale.convert import from_wire
@@ -55,32 +57,19 @@ class PackedDevices:
     def gpus(self) -> tuple[GpuSample, ...]:
         """Read the GPUs' columns."""
         message = agent_pb2.GpuReadings.FromString(self._gpus)
-        columns = [(name, _column(message, name, most)) for name, most in _GPU_MOST]
         health = [_HEALTH.get(number) for number in message.health[:MAX_GPUS]]
-        rows = max([len(health), *(len(values) for _, values in columns)], default=0)
-        return tuple(
-            GpuSample(
-                health=health[row] if row < len(health) else None,
-                **{name: values[row] for name, values in columns if row < len(values)},
-            )
-            for row in range(min(rows, MAX_GPUS))
-        )
+        columns = [_column(message, name, most, MAX_GPUS) for name, most in _GPU_MOST]
+        return tuple(map(GpuSample._make, _rows([health, *columns])))
 
     def nics(self) -> tuple[NicSample, ...]:
         """Read the ports' columns."""
         message = agent_pb2.NicReadings.FromString(self._nics)
-        columns: list[tuple[str, list[Any]]] = [
-            (name, _column(message, name, _ANY, MAX_NICS)) for name in _NIC_COUNTERS
-        ]
+        columns = {name: _column(message, name, _ANY, MAX_NICS) for name in _NIC_COUNTERS}
         shares = _column(message, "share_permille", _PERMILLE, MAX_NICS)
-        columns.append(("share", [None if v is None else v / _PERMILLE for v in shares]))
+        columns["share"] = [None if v is None else v / _PERMILLE for v in shares]
         active = _column(message, "active", 1, MAX_NICS)
-        columns.append(("active", [None if v is None else bool(v) for v in active]))
-        rows = max(len(values) for _, values in columns)
-        return tuple(
-            NicSample(**{name: values[row] for name, values in columns if row < len(values)})
-            for row in range(rows)
-        )
+        columns["active"] = [None if v is None else bool(v) for v in active]
+        return tuple(map(NicSample._make, _rows([columns[name] for name in NicSample._fields])))
 
 
 def devices(message: agent_pb2.Report) -> Devices:
@@ -90,8 +79,13 @@ def devices(message: agent_pb2.Report) -> Devices:
     return NO_DEVICES
 
 
-def _column(message: Any, name: str, most: int, limit: int = MAX_GPUS) -> list[int | None]:
+def _column(message: Any, name: str, most: int, limit: int) -> list[Any]:
     return [value if 0 <= value <= most else None for value in getattr(message, name)[:limit]]
+
+
+def _rows(columns: list[list[Any]]) -> Iterator[tuple[Any, ...]]:
+    """Return columns as rows; what a shorter one lacks is unknown."""
+    return zip_longest(*columns)
 
 
 @lru_cache(maxsize=65_536)

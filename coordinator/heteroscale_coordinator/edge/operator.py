@@ -35,7 +35,7 @@ from heteroscale_coordinator.edge.watch import NODES_EVERY_S, WRITE_TIMEOUT_S, W
 DEFAULT_PAGE = 20
 MAX_PAGE = 1000
 MAX_WATCHES = 100
-_AT_ONCE = 256
+_AT_ONCE = 64
 """Nodes written between two breaths of the loop."""
 _ROLES = {"prefill": Role.PREFILL, "decode": Role.DECODE, "aggregated": Role.AGGREGATED}
 
