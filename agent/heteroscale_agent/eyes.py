@@ -48,6 +48,8 @@ PLACE_PATIENCE = 5.0
 SEATS_FILE = "gpus.json"
 """In the state directory: which GPU has which index."""
 
+_MOST_SAMPLERS = 1_024
+"""Ports that were ever seen; virtual functions come and go under new identities."""
 _PATIENCE = 0.5
 """The part of the sample interval that a sample waits for its sources."""
 
@@ -292,6 +294,8 @@ class HostEyes:
         distances = [sight.distances.get(gpu.pci_address, ()) for gpu in self._inventory.gpus]
         known = [gpu.nic_distances for gpu in self._inventory.gpus]
         if sight.nics != self._inventory.nics or distances != known:
+            if len(self._nic_samplers) > _MOST_SAMPLERS:
+                self._nic_samplers.clear()
             gpus = zip(self._inventory.gpus, distances, strict=True)
             self._inventory = replace(
                 self._inventory,
