@@ -26,6 +26,7 @@ from heteroscale_agent.model import (
     EngineState,
     GpuReading,
     Inventory,
+    Nic,
     NicCounters,
     Report,
     TemplateInfo,
@@ -281,9 +282,7 @@ class HostEyes:
             return (NicCounters(),) * len(self._inventory.nics)
         self._take_nics(sight)
         return tuple(
-            self._nic_samplers.setdefault((nic.name, nic.port, nic.node_guid), NicSampler()).fold(
-                reading, limit
-            )
+            self._nic_samplers.setdefault(_identity(nic), NicSampler()).fold(reading, limit)
             for nic, reading, limit in zip(
                 sight.nics, sight.readings, sight.limits_bps, strict=True
             )
@@ -295,7 +294,10 @@ class HostEyes:
         known = [gpu.nic_distances for gpu in self._inventory.gpus]
         if sight.nics != self._inventory.nics or distances != known:
             if len(self._nic_samplers) > _MOST_SAMPLERS:
-                self._nic_samplers.clear()
+                present = set(map(_identity, sight.nics))
+                self._nic_samplers = {
+                    key: kept for key, kept in self._nic_samplers.items() if key in present
+                }
             gpus = zip(self._inventory.gpus, distances, strict=True)
             self._inventory = replace(
                 self._inventory,
@@ -366,3 +368,8 @@ class HostEyes:
             log.warning("source not available", source=source, error=str(error))
             return False
         return True
+
+
+def _identity(nic: Nic) -> tuple[str, int, str]:
+    """Return by what a port is known again after it was away."""
+    return nic.name, nic.port, nic.node_guid
