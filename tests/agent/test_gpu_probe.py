@@ -34,7 +34,7 @@ class TwinDriver:
         self.dead: set[str] = set()
         self.parts: dict[str, tuple[str, ...]] = {}
         self.processes: dict[str, tuple[GpuProcess, ...] | None] = {}
-        self.opened = 0
+        self.opened = self.reads = 0
         self.version = "1.0"
 
     def open(self) -> tuple[Gpu, ...]:
@@ -55,6 +55,7 @@ class TwinDriver:
         self.listed = []
 
     def read(self) -> tuple[GpuReading, ...]:
+        self.reads += 1
         return tuple(self._reading(name) for name in self.listed)
 
     def _reading(self, name: str) -> GpuReading:
@@ -94,7 +95,7 @@ class Host:
         gpus = self.probe.gpus
         assert len(readings) == len(gpus)
         for one, reading in zip(gpus, readings, strict=True):
-            if reading.health is OK:
+            if reading.health is OK and one.uuid:
                 assert reading.power_watts == ord(one.uuid[0]), "a reading of another GPU"
         return {
             one.index: (one.uuid, reading.health)
@@ -111,6 +112,9 @@ def test_indices_are_the_drivers_own_as_long_as_nothing_happens() -> None:
     assert host.shows() == {0: ("a", OK), 1: ("b", OK)}
     assert host.visible() == ["", ""]
     assert host.driver.opened == 1, "no list is made anew without need"
+    host.driver.reads = 0
+    host.shows()
+    assert host.driver.reads == 1, "what is measured since the last reading needs time in between"
 
 
 def test_a_gpu_that_comes_takes_the_next_index() -> None:

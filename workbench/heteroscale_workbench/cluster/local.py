@@ -224,6 +224,7 @@ class LocalCluster:
             state.change(
                 index,
                 utilization_percent=round(100 * busy.get("busy", 0.0)),
+                sm_activity_percent=round(100 * busy.get("busy", 0.0)),
                 memory_used_mib=round(busy.get("memory", 0.0) * state.gpus[index].memory_total_mib),
                 pids=(int(busy["pid"]),) if "pid" in busy else (),
             )

@@ -113,31 +113,35 @@ class GpuProbe:
 
     def look(self) -> tuple[GpuReading, ...]:
         """`read`, but list the GPUs anew first where others may be there. Never raises."""
+        # Read once alone: a second reading right after it would tell of no time at all.
+        readings = self.read()
         now = self._clock()
-        if now - self._looked_at >= self._pause:
-            self._look_again(now)
+        if now - self._looked_at < self._pause:
+            return readings
+        self._looked_at = now
+        sick = any(map(_sick, readings)) or not all(seat.answers for seat in self._seats)
+        self._pause = min(2 * self._pause, LOOK_AGAIN_AT_MOST) if sick else LOOK_AGAIN
+        if self._driver is not None and not sick and not self._driver.changed():
+            return readings
+        self._list_anew()
         return self.read()
 
-    def _look_again(self, now: float) -> None:
-        self._looked_at = now
-        driver = self._driver
-        lost = [seat for seat in self._seats if not seat.answers]
-        sick = driver is not None and any(
-            reading.health is not GpuHealth.OK for reading in driver.read()
-        )
-        waits = bool(lost) or sick
-        self._pause = min(2 * self._pause, LOOK_AGAIN_AT_MOST) if waits else LOOK_AGAIN
-        if driver is not None and not waits and not driver.changed():
-            return
-        before = self.gpus
+    def _list_anew(self) -> None:
+        before, had = self.gpus, self._driver is not None
         self.close()
         try:
             self.open()
         except GpuError as error:
-            if before and driver is not None:
+            if had:
                 log.warning("the GPUs' driver is gone", error=str(error))
         if self.gpus != before:
             _tell(before, self.gpus)
+
+
+def _sick(reading: GpuReading) -> bool:
+    """Tell whether a driver that begins anew may have more to say of a GPU."""
+    mute = reading.memory_used_bytes is None and reading.power_watts is None
+    return reading.health is GpuHealth.LOST or (reading.health is GpuHealth.ERROR and mute)
 
 
 def _tell(before: Sequence[Gpu], after: Sequence[Gpu]) -> None:
