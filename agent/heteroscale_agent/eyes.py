@@ -12,10 +12,10 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import compress
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Self
 
 import structlog
 
@@ -34,6 +34,7 @@ from heteroscale_agent.model import (
 from heteroscale_agent.nics import NicSampler
 from heteroscale_agent.ports import Clock, GpuHolder, ScrapeTarget
 from heteroscale_agent.probes import host
+from heteroscale_agent.probes.blocking import BlockingSource
 from heteroscale_agent.probes.gpu import GpuProbe
 from heteroscale_agent.probes.gpu.watch import GpuView, GpuWatch
 from heteroscale_agent.probes.rdma import RdmaProbe, RdmaSight, rdma_rules
@@ -55,55 +56,6 @@ _PATIENCE = 0.5
 """The part of the sample interval that a sample waits for its sources."""
 
 log = structlog.get_logger(__name__)
-
-Value = TypeVar("Value")
-
-
-class BlockingSource(Generic[Value]):
-    """A source that may block, in a thread of its own; at most one read at a time."""
-
-    def __init__(self, name: str, worker: Worker, read: Callable[[], Value], clock: Clock) -> None:
-        self._name, self._worker, self._read, self._clock = name, worker, read, clock
-        self._reading: asyncio.Future[Value] | None = None
-        self._began = 0.0
-        self._value: Value | None = None
-        self._value_at = 0.0
-        self._failed = False
-        self.took = 0.0
-        """Seconds of the last read, failed or not."""
-
-    @property
-    def busy(self) -> bool:
-        """Whether the last read is still under way."""
-        return self._reading is not None and not self._reading.done()
-
-    def start(self) -> asyncio.Future[Value]:
-        """Begin to read, unless the last read is still under way."""
-        self._collect()
-        if self._reading is None:
-            self._began = self._clock()
-            self._reading = self._worker.call(self._read)
-            self._reading.add_done_callback(self._note_end)
-        return self._reading
-
-    def latest(self, oldest: float) -> Value | None:
-        """Return what was last read, if that was begun at or after `oldest`."""
-        self._collect()
-        return self._value if self._value is not None and self._value_at >= oldest else None
-
-    def _note_end(self, _: asyncio.Future[Value]) -> None:
-        self.took = self._clock() - self._began
-
-    def _collect(self) -> None:
-        if self._reading is None or not self._reading.done():
-            return
-        error = self._reading.exception()
-        if error is None:
-            self._value, self._value_at = self._reading.result(), self._began
-        elif not self._failed:
-            log.warning("source failed", source=self._name, error=repr(error))
-        self._failed = error is not None
-        self._reading = None
 
 
 class HostEyes:

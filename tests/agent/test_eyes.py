@@ -14,9 +14,10 @@ import pytest
 
 from heteroscale.words import GpuHealth, Role, ScrapeQuality
 from heteroscale_agent.config import AgentSpec, GpuSettings, RdmaSettings, Template
-from heteroscale_agent.eyes import BlockingSource, HostEyes
+from heteroscale_agent.eyes import HostEyes
 from heteroscale_agent.model import Report, TemplateInfo
 from heteroscale_agent.ports import Eyes, GpuHolder, ScrapeTarget
+from heteroscale_agent.probes.blocking import BlockingSource
 from heteroscale_agent.probes.worker import Worker
 from heteroscale_workbench.nvml_stub import STATE_VARIABLE, StubGpu, StubState
 from heteroscale_workbench.rdma_tree import RdmaHost, RdmaPort

@@ -169,7 +169,7 @@ def test_a_gpu_in_another_ones_slot_replaces_it_unless_that_is_held(held: bool) 
     if held:
         assert names == [(0, "a", False), (1, "b", True), (2, "x", True)]
     else:
-        assert names == [(0, "x", True), (1, "b", True)]
+        assert names == [(1, "b", True), (2, "x", True)]
 
 
 def test_mig_devices_that_are_gone_go_once_nothing_holds_them() -> None:
@@ -179,19 +179,21 @@ def test_mig_devices_that_are_gone_go_once_nothing_holds_them() -> None:
     assert host.shows() == {0: ("a/1", OK), 1: ("a/2", OK), 2: ("b", OK)}
     host.probe.held = {0}
     host.driver.parts["a"] = ("a/3",)
-    assert host.shows() == {0: ("a/1", LOST), 1: ("a/3", OK), 2: ("b", OK)}
+    assert host.shows() == {0: ("a/1", LOST), 2: ("b", OK), 3: ("a/3", OK)}
     host.probe.held = set()
     host.shows(LOOK_AGAIN_AT_MOST)
-    assert host.shows(LOOK_AGAIN_AT_MOST) == {1: ("a/3", OK), 2: ("b", OK)}
+    assert host.shows(LOOK_AGAIN_AT_MOST) == {2: ("b", OK), 3: ("a/3", OK)}
 
 
-def test_a_gpu_that_is_split_leaves_its_index_to_its_parts() -> None:
+def test_an_index_that_has_just_become_free_is_not_given_out_yet() -> None:
     host = Host("a", "b")
     host.probe.open()
     host.probe.held = set()
     host.driver.parts["a"] = ("a/1", "a/2")
-    assert host.shows() == {0: ("a/1", OK), 1: ("b", OK), 2: ("a/2", OK)}
-    assert host.visible() == ["a/1", "b", "a/2"]
+    assert host.shows() == {1: ("b", OK), 2: ("a/1", OK), 3: ("a/2", OK)}
+    assert host.visible() == ["b", "a/1", "a/2"]
+    host.driver.parts["a"] = ("a/1", "a/2", "a/3")
+    assert host.shows() == {0: ("a/3", OK), 1: ("b", OK), 2: ("a/1", OK), 3: ("a/2", OK)}
 
 
 def test_a_driver_that_comes_later_than_the_agent() -> None:

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from typing import Any
 
 from heteroscale_agent.config import AgentSpec
-from heteroscale_agent.eyes import BlockingSource, HostEyes
+from heteroscale_agent.eyes import HostEyes
 from heteroscale_agent.model import Gpu, GpuReading, Nic, NicReading, Report
 from heteroscale_agent.ports import Clock, ScrapeTarget
+from heteroscale_agent.probes.blocking import BlockingSource
 from heteroscale_agent.probes.gpu import GpuProbe
 from heteroscale_agent.probes.gpu.watch import GpuView, GpuWatch
 from heteroscale_agent.probes.rdma import RdmaSight

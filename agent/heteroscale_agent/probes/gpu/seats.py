@@ -63,6 +63,7 @@ class Seats:
                     found = next((p for p, gpu in waiting.items() if same(seat, gpu)), None)
                     if found is not None:
                         _take(seat, waiting.pop(found), found)
+        before = {seat.gpu.index for seat in self._seats}
         addresses = {gpu.pci_address for gpu in listed if gpu.pci_address}
         self._seats = [
             seat
@@ -73,7 +74,8 @@ class Seats:
             or not (seat.gpu.partition or seat.recalled or seat.gpu.pci_address in addresses)
         ]
         for place, gpu in waiting.items():
-            taken = {seat.gpu.index for seat in self._seats}
+            # Not one that has just become free: a command may be under way for what was there.
+            taken = before | {seat.gpu.index for seat in self._seats}
             index = next(i for i in range(len(taken) + 1) if i not in taken)
             new = Seat(replace(gpu, index=index), gpu.index, place, answers=bool(gpu.uuid))
             self._seats.append(new)
