@@ -7,6 +7,7 @@
 #
 # An upgrade is: install beside, let the new release check the configuration, turn `current`, restart.
 set -euo pipefail
+umask 022 # engines and the coordinator run as other users, and read what is installed here
 
 usage() {
   cat <<'TEXT'
@@ -209,7 +210,8 @@ add_user() {
 apply_systemd() {
   [ "$systemd" = yes ] || { say "no systemd: restart the agent yourself to use $(readlink "$prefix/current")"; return 0; }
   systemctl daemon-reload
-  for part in "${parts[@]}"; do
+  # The coordinator first: agents find the new one when they look for it.
+  for part in $(printf '%s\n' "${parts[@]}" | sort -r); do
     if systemctl is-active --quiet "heteroscale-$part"; then
       systemctl restart "heteroscale-$part"
       say "restarted heteroscale-$part; engines ran on"

@@ -6,6 +6,7 @@ import argparse
 import os
 import platform
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from heteroscale import __version__
@@ -125,7 +126,11 @@ def _case(path: Path | None, deadline: float) -> tuple[Case, Finding]:
         )
         return Case(defaults, deadline, configured=False), note("document", said, todo)
     try:
-        return Case(load(path), deadline), ok("document", f"{path} is valid")
+        case = Case(load(path), deadline)
+        # Its topology, its PATH and its secrets are what counts, not this shell's.
+        pid, environ = service.agents_environment(case)
+        whose = f"; environment of agent {pid}" if pid else ""
+        return replace(case, environ=environ), ok("document", f"{path} is valid{whose}")
     except DocumentError as error:
         todo = "mend it (docs/agent.md); what follows was looked at with defaults"
         return Case(defaults, deadline, configured=False), problem("document", str(error), todo)

@@ -79,7 +79,9 @@ def _no_driver(why: str, on_bus: Counter[str]) -> Finding:
 def _type(kind: str, pairs: list[tuple[Gpu, GpuReading]]) -> Iterator[Finding]:
     gpu = pairs[0][0]
     name = f"{len(pairs)} × {kind}"
-    yield ok(name, f"{gpu.name or 'no name'}, {gpu.memory_bytes / (1 << 30):.0f} GiB each")
+    parts = Counter(one.partition for one, _ in pairs if one.partition)
+    mig = "".join(f", {count} × MIG {profile}" for profile, count in parts.items())
+    yield ok(name, f"{gpu.name or 'no name'}, {gpu.memory_bytes / (1 << 30):.0f} GiB each{mig}")
     for one, reading in pairs:
         if reading.health is not GpuHealth.OK:
             yield problem(

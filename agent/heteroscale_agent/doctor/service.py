@@ -70,11 +70,8 @@ def _unit_of(case: Case, pid: int) -> str:
 
 def environment(case: Case) -> Iterator[Finding]:
     """Yield what the running agent's environment says that could do harm."""
-    pid = lock_holder(case, case.spec.state_dir / "lock")
-    environ: Mapping[str, str] = case.environ
-    whose = "this shell"
-    if pid:
-        environ, whose = _environ(case, pid) or case.environ, f"agent {pid}"
+    pid, environ = agents_environment(case)
+    whose = f"agent {pid}" if pid else "this shell"
     value = environ.get(_FORK, "")
     if value.lower() in {"1", "true", "on", "yes"}:
         yield problem(
@@ -84,13 +81,16 @@ def environment(case: Case) -> Iterator[Finding]:
         yield ok(_FORK, f"{value or 'not set, the agent sets 0'} ({whose})")
 
 
-def _environ(case: Case, pid: int) -> dict[str, str]:
+def agents_environment(case: Case) -> tuple[int, Mapping[str, str]]:
+    """Return pid and environment of the running agent; 0 and this shell's where it cannot be seen."""
+    pid = lock_holder(case, case.spec.state_dir / "lock")
     try:
-        data = (case.proc / str(pid) / "environ").read_bytes()
+        data = (case.proc / str(pid) / "environ").read_bytes() if pid else b""
     except OSError:
-        return {}
+        data = b""
     words = data.decode("utf-8", "replace").split("\0")
-    return dict(word.split("=", 1) for word in words if "=" in word)
+    found = dict(word.split("=", 1) for word in words if "=" in word)
+    return (pid, found) if found else (0, case.environ)
 
 
 def other_agents(case: Case) -> Iterator[Finding]:
