@@ -68,9 +68,10 @@ for _command in (
     changing.scale,
     changing.drain,
     changing.reinstate,
+    changing.switch_role,
     changing.delete,
 ):
-    app.command(_command.__name__)(_command)
+    app.command(_command.__name__.replace("_", "-"))(_command)
 app.command("version")(version_command)
 
 

@@ -10,6 +10,7 @@ from functools import partial
 
 import typer
 
+from heteroscale.convert import to_wire
 from heteroscale.v1 import operator_pb2 as pb
 from heteroscale.words import Role
 from heteroscale_cli import text
@@ -217,6 +218,18 @@ def reinstate(connection: Connection, instance: str) -> None:
 
     answer = run(connection, lambda client: _by_id(client, instance, partial(send, client)))
     print_text(f"instance/{answer.instance_id} {_doing(answer, 'reinstating')}")
+
+
+def switch_role(connection: Connection, instance: str, role: Role) -> None:
+    """Have an instance change between prefill and decode."""
+
+    async def send(client: Client, instance_id: str) -> pb.Instance:
+        told = to_wire(role)
+        request = pb.SwitchInstanceRoleRequest(instance_id=instance_id, role=told)  # type: ignore[arg-type]
+        return await client.call(client.stub.SwitchInstanceRole, request)
+
+    answer = run(connection, lambda client: _by_id(client, instance, partial(send, client)))
+    print_text(f"instance/{answer.instance_id} {_doing(answer, f'switching to {role}')}")
 
 
 async def _by_id(

@@ -17,7 +17,7 @@ GROUP = "heteroscale.commands"
 OWN_COMMANDS = frozenset(
     {
         *("apply", "delete", "describe", "drain", "explain", "get", "pause", "reinstate"),
-        *("resume", "scale", "version", "watch"),
+        *("resume", "scale", "switch-role", "version", "watch"),
     }
 )
 """Commands of this package; known here so that they start without a search for entry points."""

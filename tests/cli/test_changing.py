@@ -215,6 +215,13 @@ def test_reinstate(typed: Typed, twin: OperatorTwin) -> None:
     assert refused.stderr == "error: it has failed: nothing is left\n"
 
 
+def test_switch_role(typed: Typed, twin: OperatorTwin) -> None:
+    said = typed("switch-role", "aa11", "prefill").stdout
+    assert said.startswith("instance/aa11bb switching to prefill (now ")
+    assert twin.requests[-1].role == types.ROLE_PREFILL
+    assert typed("switch-role", "aa11", "ffn").exit_code == 2
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -226,6 +233,7 @@ def test_reinstate(typed: Typed, twin: OperatorTwin) -> None:
         ("scale", "none", "--decode", "1"),
         ("drain", "none"),
         ("reinstate", "none"),
+        ("switch-role", "none", "decode"),
         ("delete", "service", "none", "--yes"),
         ("get", "group", "none"),
         ("describe", "node", "none"),

@@ -177,6 +177,12 @@ class OperatorTwin(OperatorServiceServicer):
         instance.state = types.INSTANCE_STATE_IN_SERVICE
         return instance
 
+    async def SwitchInstanceRole(
+        self, request: pb.SwitchInstanceRoleRequest, context: Context
+    ) -> pb.Instance:
+        await self._enter(request, context)
+        return await self._instance(request.instance_id, context)
+
     async def _instance(self, instance_id: str, context: Context) -> pb.Instance:
         if instance_id not in self.instances:
             await _missing(context, f"instance {instance_id!r} not found")

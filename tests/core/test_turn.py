@@ -23,6 +23,7 @@ from heteroscale_coordinator.core.events import (
     ReportReceived,
     ResumeService,
     ScaleService,
+    SwitchInstanceRole,
     Tick,
 )
 from heteroscale_coordinator.core.model import Action, CommandState, RankFact, Verb
@@ -266,6 +267,7 @@ class TestWishes:
             (ScaleService("r", "chat", {Role.FFN: 1}), "no role ffn"),
             (DrainInstance("r", "i-nope"), "no instance 'i-nope'"),
             (ReinstateInstance("r", "i-nope"), "no instance 'i-nope'"),
+            (SwitchInstanceRole("r", "i-nope", Role.DECODE), "no instance 'i-nope'"),
         ],
     )
     def test_a_wish_that_cannot_be_granted_says_why(
@@ -279,6 +281,30 @@ class TestWishes:
         world.run(90)
         assert world.state.instances[victim].state is S.TERMINATED
         assert world.serving(Role.DECODE) == 2
+
+    def test_one_that_switched_its_role_counts_where_it_is_and_stays_there(
+        self, world: World
+    ) -> None:
+        answer_to(world, ScaleService("r", "chat", {Role.DECODE: 3}))
+        world.run(60)
+        answer_to(world, PauseService("r", "chat", "by hand"))
+        one = world.instances(Role.DECODE)[0]
+        before = {role: len(world.instances(role)) for role in (Role.PREFILL, Role.DECODE)}
+        assert not answer_to(world, SwitchInstanceRole("r", one, Role.PREFILL)).error
+        world.run(90)
+        assert one in world.instances(Role.PREFILL)
+        assert len(world.instances(Role.PREFILL)) == before[Role.PREFILL] + 1
+        assert len(world.instances(Role.DECODE)) == before[Role.DECODE] - 1
+        command = next(c for c in world.state.commands.values() if c.verb is Verb.SWITCH_ROLE)
+        assert command.state is CommandState.DONE
+        again = answer_to(world, SwitchInstanceRole("r", one, Role.PREFILL))
+        assert "is prefill already" in again.error
+
+    def test_bounds_win_over_a_switch(self, world: World) -> None:
+        for role, other, least in ((Role.DECODE, Role.PREFILL, 2), (Role.PREFILL, Role.DECODE, 1)):
+            one = world.instances(role)[0]
+            error = answer_to(world, SwitchInstanceRole("r", one, other)).error
+            assert f"{role} would be below its min {least}" in error
 
     def test_a_serving_instance_cannot_be_reinstated(self, world: World) -> None:
         victim = world.instances(Role.DECODE)[0]

@@ -200,6 +200,11 @@ class World:
             case Verb.REINSTATE:
                 self._become(agent, engine, S.IN_SERVICE)
                 engine.lease_until = None
+            case Verb.SWITCH_ROLE:
+                self._answer(agent, command, Outcome.ACCEPTED)
+                assert command.role is not None
+                engine.fact = replace(engine.fact, role=command.role)
+                self._become(agent, engine, S.IN_SERVICE)
             case _:
                 self._become(agent, engine, S.DRAINING)
                 self._answer(agent, command, Outcome.ACCEPTED)

@@ -1,9 +1,10 @@
-"""Commands that ask for a change: apply, delete, pause, resume, scale, drain, reinstate."""
+"""Commands that ask for a change: apply, delete, pause, resume, scale, drain, reinstate, switch-role."""
 
 # ruff: noqa: PLC0415  (help and completion must not load gRPC)
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -23,6 +24,15 @@ _Instance = Annotated[
         autocompletion=completion.instances,
     ),
 ]
+
+
+class Half(StrEnum):
+    """The two roles between which an engine can change."""
+
+    PREFILL = "prefill"
+    DECODE = "decode"
+
+
 _Count = Annotated[int | None, typer.Option(min=0, metavar="N", help="Instances wanted.")]
 _Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why; kept with the decision.")]
 
@@ -138,3 +148,20 @@ def reinstate(connection: Connection, instance: _Instance) -> None:
     from heteroscale_cli import changes
 
     changes.reinstate(connection, instance)
+
+
+@connected
+def switch_role(
+    connection: Connection,
+    instance: _Instance,
+    role: Annotated[Half, typer.Argument(help="What it is to be.")],
+) -> None:
+    """Have a running engine change between prefill and decode.
+
+    Its launch template must say how (roleSwitch). It is taken out of service, emptied, asked, and
+    comes back under its new role; or as it was, when it cannot.
+    """
+    from heteroscale.words import Role
+    from heteroscale_cli import changes
+
+    changes.switch_role(connection, instance, Role(role.value))

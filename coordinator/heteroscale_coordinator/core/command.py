@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from heteroscale.words import Outcome, WithdrawReason
+from heteroscale.words import Outcome, Role, WithdrawReason
 from heteroscale_coordinator.core.draft import Draft
 from heteroscale_coordinator.core.model import (
     ANSWERED,
@@ -28,6 +28,7 @@ def issue(
     rank: int = 0,
     reason: WithdrawReason | None = None,
     lease: float | None = None,
+    role: Role | None = None,
 ) -> Command:
     """Write a new open command for one rank of ``instance``; it leaves after the commit."""
     known = instance.ranks[rank]
@@ -44,6 +45,7 @@ def issue(
         rank=rank,
         reason=reason,
         lease=lease,
+        role=role,
     )
     draft.put_command(command)
     return command

@@ -163,6 +163,15 @@ class ReinstateInstance:
 
 
 @dataclass(frozen=True, slots=True)
+class SwitchInstanceRole:
+    """Have one running engine change between prefill and decode."""
+
+    request_id: str
+    instance_id: str
+    role: Role
+
+
+@dataclass(frozen=True, slots=True)
 class ForgetAgent:
     """A silent agent's host is gone for good: give its instances up now."""
 
@@ -186,6 +195,7 @@ Wish = (
     | ScaleService
     | DrainInstance
     | ReinstateInstance
+    | SwitchInstanceRole
     | ForgetAgent
 )
 Event = AgentEvent | Wish | Tick

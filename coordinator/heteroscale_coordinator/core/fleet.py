@@ -163,6 +163,8 @@ def _close_drains(draft: Draft, after: Instance) -> None:
     for command in draft.commands_of(after.instance_id):
         if gone and command.verb in (Verb.DRAIN, Verb.TERMINATE):
             end(draft, command, CommandState.DONE, after.message)
+        elif gone and command.verb is Verb.SWITCH_ROLE:
+            end(draft, command, CommandState.FAILED, after.message)
         elif command.verb is Verb.DRAIN and command.state is CommandState.ACCEPTED:
             end(draft, command, CommandState.FAILED, f"went back: {after.state}")
 

@@ -353,6 +353,7 @@ class Verb(StrEnum):
     REINSTATE = "reinstate"
     DRAIN = "drain"
     TERMINATE = "terminate"
+    SWITCH_ROLE = "switch_role"
 
 
 class CommandState(StrEnum):
@@ -385,6 +386,8 @@ class Command:
     reason: WithdrawReason | None = None
     lease: float | None = None
     message: str = ""
+    role: Role | None = None
+    """What a `switch_role` makes of it."""
 
     @property
     def ended(self) -> bool:

@@ -18,6 +18,7 @@ from heteroscale_coordinator.core.events import (
     ReinstateInstance,
     ResumeService,
     ScaleService,
+    SwitchInstanceRole,
     Wish,
 )
 from heteroscale_coordinator.core.model import Instance, Service, Verb
@@ -61,6 +62,8 @@ def _grant(draft: Draft, wish: Wish) -> None:
             _drain(draft, wish)
         case ReinstateInstance():
             _reinstate(draft, wish)
+        case SwitchInstanceRole():
+            _switch(draft, wish)
         case ForgetAgent():
             _forget(draft, wish)
 
@@ -170,6 +173,38 @@ def _want_one_more(draft: Draft, instance: Instance) -> None:
     most = service.spec.roles[instance.role].max
     wanted[instance.role] = min(most, wanted[instance.role] + 1)
     draft.put_service(replace(service, memory=replace(service.memory, wanted=wanted)))
+
+
+def _switch(draft: Draft, wish: SwitchInstanceRole) -> None:
+    """Have one engine change sides; the counts that are wanted change with it, within their bounds."""
+    instance = _instance(draft, wish.instance_id)
+    service = _service(draft, instance.service)
+    if instance.role is wish.role:
+        raise _NoError(f"{wish.instance_id} is {wish.role} already")
+    if not {instance.role, wish.role} <= set(service.spec.roles):
+        raise _NoError(f"service {service.name!r} has no role {wish.role} to switch to")
+    if instance.state is not InstanceState.IN_SERVICE:
+        raise _NoError(f"{wish.instance_id} is {instance.state}: only one in service switches")
+    if not instance.ours or len(instance.ranks) > 1:
+        raise _NoError(f"{wish.instance_id} cannot switch: it has an owner, or several ranks")
+    if busy(draft, instance):
+        raise _NoError(f"{wish.instance_id} has an order under way; try again in a moment")
+    wanted = {**_standing(draft, service), **service.memory.wanted}
+    fewest, most = service.spec.roles[instance.role].min, service.spec.roles[wish.role].max
+    if _serving(draft, service, instance.role) <= fewest:
+        raise _NoError(f"{instance.role} would be below its min {fewest}")
+    if _serving(draft, service, wish.role) >= most:
+        raise _NoError(f"{wish.role} would be above its max {most}")
+    wanted[instance.role] = max(fewest, wanted[instance.role] - 1)
+    wanted[wish.role] = min(most, wanted[wish.role] + 1)
+    memory = replace(service.memory, wanted=wanted, last_out_at=draft.now, last_in_at=draft.now)
+    draft.put_service(replace(service, memory=memory))
+    issue(draft, Verb.SWITCH_ROLE, instance, "operator", role=wish.role)
+
+
+def _serving(draft: Draft, service: Service, role: Role) -> int:
+    instances = draft.instances_of(service.name)
+    return sum(i.role is role and i.state is InstanceState.IN_SERVICE for i in instances)
 
 
 def _forget(draft: Draft, wish: ForgetAgent) -> None:

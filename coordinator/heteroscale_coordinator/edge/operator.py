@@ -16,6 +16,7 @@ import grpc
 import grpc.aio
 import structlog
 
+from heteroscale.convert import from_wire
 from heteroscale.documents import DocumentError
 from heteroscale.v1 import operator_pb2 as pb
 from heteroscale.v1.operator_pb2_grpc import OperatorServiceServicer
@@ -230,6 +231,17 @@ class OperatorFace(OperatorServiceServicer):
         wish = events.ReinstateInstance(mint("req"), request.instance_id)
         return await self._wish_for_instance(wish, context)
 
+    @guarded
+    async def SwitchInstanceRole(
+        self, request: pb.SwitchInstanceRoleRequest, context: Context
+    ) -> pb.Instance:
+        """Have one running engine change between prefill and decode."""
+        role = from_wire(Role, request.role)
+        if role not in (Role.PREFILL, Role.DECODE):
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "role must be prefill or decode")
+        wish = events.SwitchInstanceRole(mint("req"), request.instance_id, role)
+        return await self._wish_for_instance(wish, context)
+
     # ---- decisions ----------------------------------------------------------------------------
 
     @guarded
@@ -347,7 +359,9 @@ class OperatorFace(OperatorServiceServicer):
         return self._message(await self._service(name, context))
 
     async def _wish_for_instance(
-        self, wish: events.DrainInstance | events.ReinstateInstance, context: Context
+        self,
+        wish: events.DrainInstance | events.ReinstateInstance | events.SwitchInstanceRole,
+        context: Context,
     ) -> pb.Instance:
         await self._wish(wish, context)
         instance = self._loop.state.instances.get(wish.instance_id)

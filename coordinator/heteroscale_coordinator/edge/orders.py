@@ -95,6 +95,10 @@ def command(
             message.reinstate.SetInParent()
         case Verb.DRAIN:
             message.drain.CopyFrom(_drain(order, drain))
+        case Verb.SWITCH_ROLE:
+            if order.role is None:
+                return None
+            message.switch_role.role = to_wire(order.role)  # type: ignore[assignment]
         case Verb.TERMINATE:
             message.terminate.grace.CopyFrom(duration(drain.grace))
     return agent_pb2.ConnectResponse(command=message)
