@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
+from heteroscale_agent.config import RdmaSettings
 from heteroscale_agent.model import NicReading
 from heteroscale_agent.probes.rdma import RdmaProbe, RdmaRules, RdmaSight
 from heteroscale_agent.probes.rdma.probe import SCAN_SECONDS, SLOW_EVERY
@@ -257,7 +259,8 @@ def test_ports_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
 
 def test_unknown_files_and_folders_are_passed_over(port: RdmaPort) -> None:
     (port.root / "README").write_text("not a device")
-    (port.folder.parent / "notes").mkdir()
+    for name in ("notes", "99999999999", "٣"):
+        (port.folder.parent / name).mkdir()
     (port.folder / "counters" / "brand_new_error").write_text("77\n")
     sight = RdmaProbe(port.root).read()
     assert len(sight.nics) == 1
@@ -305,6 +308,15 @@ def test_rails_are_named_or_follow_the_pci_order(tmp_path: Path) -> None:
         )
     ]
     assert rails == [[None, None], [None, 7], [1, 0], [5, 0]]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("rails", {"mlx5_0": -1}), ("rails", {"mlx5_0": 2**40}), ("limits", {"default": 0})],
+)
+def test_rules_that_cannot_be_meant_are_refused(field: str, value: dict[str, int]) -> None:
+    with pytest.raises(ValidationError, match=field):
+        RdmaSettings.model_validate({field: value})
 
 
 def test_distances_follow_the_gpus_that_are_asked_for(tmp_path: Path) -> None:

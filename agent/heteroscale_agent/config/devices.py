@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import NonNegativeInt, PositiveFloat
+from pydantic import Field, PositiveFloat
 
 from heteroscale.documents import DocumentModel
+
+Rail = Annotated[int, Field(ge=0, le=1023)]
 
 
 class GpuSettings(DocumentModel):
@@ -36,7 +38,7 @@ class RdmaSettings(DocumentModel):
     limits: dict[str, PositiveFloat] = {}
     """Gb/s that a device or port can carry where that is less than its link's rate (PCIe, a cloud's
     limit); `default` is for all others. A port's share is of this."""
-    rails: dict[str, NonNegativeInt] = {}
+    rails: dict[str, Rail] = {}
     """Which rail (plane of switches) a device or port is wired to."""
     rails_in_order: bool = False
     """Ports that `rails` does not name are rails 0, 1, 2 … in the order of their PCI addresses: right

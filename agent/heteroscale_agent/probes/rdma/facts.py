@@ -20,6 +20,7 @@ _GIDS = 4
 _MAX_RATE_GBPS = 10_000.0
 _MAX_NUMA_NODE = 1_023
 _RATE = re.compile(rb"([0-9]{1,6}(?:\.[0-9]{1,3})?)\s*Gb/sec\b")
+_PORT = re.compile(r"[0-9]{1,3}")
 _PCI_ADDRESS = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 
 
@@ -93,7 +94,8 @@ def find(root: Path, rules: RdmaRules) -> list[tuple[Nic, Path]]:
     """
     found = {}
     for device in _devices(root):
-        for port in sorted(filter(str.isdecimal, sysfs.names(device / "ports")), key=int):
+        ports = filter(_PORT.fullmatch, sysfs.names(device / "ports"))
+        for port in sorted(ports, key=int):
             folder = device / "ports" / port
             nic = _facts(device, folder)
             if rules.wanted(nic):
