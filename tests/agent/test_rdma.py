@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from heteroscale_agent.config import RdmaSettings
 from heteroscale_agent.model import NicReading
 from heteroscale_agent.probes.rdma import RdmaProbe, RdmaRules, RdmaSight
 from heteroscale_agent.probes.rdma.probe import SCAN_SECONDS, SLOW_EVERY
+from heteroscale_agent.probes.sysfs import KeptFile
 from heteroscale_workbench.rdma_tree import FAMILIES, RdmaHost, RdmaPort
 
 
@@ -265,6 +267,23 @@ def test_unknown_files_and_folders_are_passed_over(port: RdmaPort) -> None:
     sight = RdmaProbe(port.root).read()
     assert len(sight.nics) == 1
     assert not any(sight.readings[0].errors.values())
+
+
+LOOPBACK = Path("/sys/class/net/lo/statistics/rx_packets")
+
+
+@pytest.mark.skipif(not LOOPBACK.exists(), reason="no sysfs here")
+def test_an_open_file_of_the_real_sysfs_is_read_anew() -> None:
+    kept = KeptFile(str(LOOPBACK))
+    before = kept.number()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        for _ in range(3):
+            sender.sendto(b"x", ("127.0.0.1", 9))
+    after = kept.number()
+    kept.close()
+    assert before is not None
+    assert after is not None
+    assert after >= before + 3
 
 
 # ---- rules -------------------------------------------------------------------------------------
