@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 
@@ -267,6 +268,16 @@ def test_unknown_files_and_folders_are_passed_over(port: RdmaPort) -> None:
     sight = RdmaProbe(port.root).read()
     assert len(sight.nics) == 1
     assert not any(sight.readings[0].errors.values())
+
+
+def test_a_name_of_strange_bytes_is_not_reported(tmp_path: Path) -> None:
+    port = RdmaPort(tmp_path / "infiniband", "mlx5_3", family=FAMILIES["mlx5-roce"]).create()
+    (port.folder / "gid_attrs" / "ndevs" / "0").unlink()
+    networks = port.root / port.device / "device" / "net"
+    (networks / "eth3").rename(networks / os.fsdecode(b"e\xffth"))
+    (port.root / os.fsdecode(b"mlx5_\xff")).symlink_to(port.root / "mlx5_3")
+    (nic,) = RdmaProbe(port.root).read().nics
+    assert (nic.name, nic.netdev) == ("mlx5_3", "")
 
 
 LOOPBACK = Path("/sys/class/net/lo/statistics/rx_packets")

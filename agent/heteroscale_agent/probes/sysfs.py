@@ -84,8 +84,13 @@ def as_number(said: bytes) -> int | None:
 
 
 def names(folder: Path) -> list[str]:
-    """Return what is in `folder`; nothing when it cannot be listed."""
+    """Return what is in `folder`, as far as it has a plain name; nothing when it cannot be listed."""
     try:
-        return [path.name for path in folder.iterdir()]
+        return [path.name for path in folder.iterdir() if is_plain(path.name)]
     except OSError:
         return []
+
+
+def is_plain(name: str) -> bool:
+    """Tell whether a name can be reported: a network device may be called by any bytes."""
+    return name.isascii() and name.isprintable()

@@ -107,7 +107,8 @@ def find(root: Path, rules: RdmaRules) -> list[tuple[Nic, Path]]:
 
 def _devices(root: Path) -> list[Path]:
     try:
-        return sorted(root.iterdir(), key=_natural)
+        plain = (path for path in root.iterdir() if sysfs.is_plain(path.name))
+        return sorted(plain, key=_natural)
     except FileNotFoundError:
         return []
 
