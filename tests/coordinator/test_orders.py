@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from heteroscale.convert import seconds, unix_seconds
+from heteroscale.convert import seconds, to_wire, unix_seconds
 from heteroscale.v1 import agent_pb2
 from heteroscale.words import InstanceState, Role, WithdrawReason
 from heteroscale_coordinator.core.model import Command, Instance, Rank, Service, Verb
@@ -105,6 +105,11 @@ def test_only_withdrawals_that_end_by_themselves_have_a_lease(
     withdraw = send(order(Verb.WITHDRAW, reason=reason, lease=given), None, service).withdraw
     got = seconds(withdraw.lease) if withdraw.HasField("lease") else None
     assert got == lease
+
+
+@pytest.mark.parametrize("role", [Role.PREFILL, Role.DECODE])
+def test_a_switch_carries_the_role(role: Role) -> None:
+    assert send(order(Verb.SWITCH_ROLE, role=role)).switch_role.role == to_wire(role)
 
 
 def test_a_drain_carries_how_to_empty_and_how_to_stop() -> None:

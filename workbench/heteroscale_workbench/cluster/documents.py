@@ -66,6 +66,7 @@ def _template(role: str, layout: Layout, host: Host, place: Place) -> dict[str, 
         *("--port", "{port}", "--bootstrap-port", "{bootstrap_port}", "--mode", role),
         *("--metrics", layout.flavour, "--gpu", host.gpu_types[0]),
         *("--startup", str(layout.engine_startup)),
+        "--enable-pd-role-switch",
         *("--domain", f"s0={host.name},s1={host.s1},s2={host.s2}"),
         *("--gpu-state", f"{place.folder}/busy-{{gpus}}.json"),
         *layout.engine_options,
@@ -78,6 +79,7 @@ def _template(role: str, layout: Layout, host: Host, place: Place) -> dict[str, 
         # Agents hand nothing on that is called HETEROSCALE_…, so engines are told here.
         "env": {"HETEROSCALE_SEEN_DIR": str(place.seen_dir)},
         "readiness": {"period": "0.3s", "timeout": "2s"},
+        "roleSwitch": {"settle": "1s", "timeout": "10s"},
     }
 
 

@@ -8,7 +8,9 @@ from typing import Self
 import grpc.aio
 
 from heteroscale.channel import TlsFiles, open_channel
+from heteroscale.convert import to_wire
 from heteroscale.v1 import operator_pb2, operator_pb2_grpc
+from heteroscale.words import Role
 
 DEADLINE = 5.0
 
@@ -75,6 +77,12 @@ class Operator:
         """Take one instance back."""
         request = operator_pb2.ReinstateInstanceRequest(instance_id=instance_id)
         await self._stub.ReinstateInstance(request, timeout=DEADLINE)
+
+    async def switch_role(self, instance_id: str, role: Role) -> None:
+        """Have one instance change between prefill and decode."""
+        told = to_wire(role)
+        request = operator_pb2.SwitchInstanceRoleRequest(instance_id=instance_id, role=told)  # type: ignore[arg-type]
+        await self._stub.SwitchInstanceRole(request, timeout=DEADLINE)
 
     async def pause(self, name: str) -> None:
         """Pause a service."""
