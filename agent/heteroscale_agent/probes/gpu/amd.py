@@ -142,6 +142,8 @@ class AmdDriver:
         uuid = _word(card.hip("hip_uuid")) or _word(card.quiet("amdsmi_get_gpu_device_uuid"))
         number = _plain(card.hip("hip_id"), _MAX_GPUS)
         memory = card.quiet("amdsmi_get_gpu_vram_usage")
+        if not uuid and memory is not None:
+            uuid = f"PCI-{address}"  # it answers, but an old library has no name for it
         return Gpu(
             index=place if number is None else int(number),
             uuid=uuid,
