@@ -140,6 +140,13 @@ def test_a_driver_without_the_newer_calls(tmp_path: Path) -> None:
     assert (seen["sm_activity_percent"], seen["pcie_sent_mib_per_s"]) == (None, None)
 
 
+def test_a_driver_that_knows_gpm_by_half(tmp_path: Path) -> None:
+    halved = build(tmp_path / "half", without=("nvmlGpmSampleAlloc",))
+    (seen,) = read(halved, tmp_path, StubGpu(utilization_percent=5))["readings"]
+    assert (seen["health"], seen["utilization_percent"]) == ("ok", 5)
+    assert seen["sm_activity_percent"] is None
+
+
 def test_a_gpu_lost_at_the_start_keeps_its_place(nvml_library: Path, tmp_path: Path) -> None:
     seen = read(nvml_library, tmp_path, StubGpu(return_code=GPU_IS_LOST), StubGpu())
     assert [gpu["type"] for gpu in seen["gpus"]] == ["unknown", "H20"]

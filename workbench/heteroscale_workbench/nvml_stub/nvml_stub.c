@@ -501,11 +501,13 @@ Return nvmlGpmQueryDeviceSupport(Device device, GpmSupport *support) {
 /* How many samples are not freed yet, for tests; no part of NVML. */
 int nvmlStubLiveSamples(void) { return live_samples; }
 
+#ifndef WITHOUT_nvmlGpmSampleAlloc
 Return nvmlGpmSampleAlloc(Sample **sample) {
     *sample = calloc(1, sizeof **sample);
     if (*sample) live_samples++;
     return *sample ? OK : INSUFFICIENT_SIZE;
 }
+#endif
 Return nvmlGpmSampleFree(Sample *sample) {
     if (sample) live_samples--;
     free(sample);

@@ -67,8 +67,12 @@ class Gpm:
             LostError: the GPU no longer answers.
 
         """
-        if not self._samples:
-            self._samples = [pynvml.nvmlGpmSampleAlloc() for _ in range(2)]
+        while len(self._samples) < 2:  # noqa: PLR2004 - one of then, one of now
+            sample = asked(pynvml.nvmlGpmSampleAlloc)
+            if sample is None:
+                self.works = False
+                return {}
+            self._samples.append(sample)
         old, new = self._samples
         self.works = asked(self._take, new) is not None
         primed, self._primed = self._primed, self.works
