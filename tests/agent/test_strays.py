@@ -12,7 +12,7 @@ import pytest
 from heteroscale.words import GateState, InstanceState, Outcome, Role, WithdrawReason
 from heteroscale_agent.hands.process import Found, Ident, Order
 from heteroscale_agent.instances import dump_record
-from heteroscale_agent.journal import Journal
+from heteroscale_agent.journal import Journal, peek
 from heteroscale_agent.ledger import instance_entry
 from heteroscale_agent.model import Terminate, Withdraw
 from heteroscale_agent.strays import RECORD, record_of
@@ -193,3 +193,20 @@ def test_the_launch_of_another_is_not_believed() -> None:
 def test_words_that_are_none_are_left_out(environ: dict[str, str]) -> None:
     record = record_of(Found("i1", Ident(5, 6), environ), 10.0, "boot")
     assert (record.launch.service, record.launch.role) == ("", Role.AGGREGATED)
+
+
+async def test_a_record_of_a_later_release_is_treated_as_a_lost_one(world: World) -> None:
+    """A downgrade: what only the release after can read is not guessed at, and frees no GPU."""
+    await world.serving()
+    before = world.status()
+    await world.die()
+    told = peek(world.folder)[0].records["i1"]
+    journal = Journal(world.folder, wall=lambda: 0.0)
+    journal.append([instance_entry("i1", {**told, "state": "hibernating", "mood": "good"})])
+    journal.close()
+    world.eyes.set_targets([])
+    await world.restart()
+    status = world.status()
+    assert (status.pid, status.service, status.adopted) == (before.pid, "chat", True)
+    assert status.generation > before.generation
+    assert (await world.do(launch(), "i2")).message == "GPU 0 is held by i1"

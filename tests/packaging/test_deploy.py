@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import configparser
+import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
+from heteroscale.documents import read_documents
+from heteroscale_agent.config import AgentDocument
 from tests.packaging import ground, releases
 from tests.packaging.releases import INSTALLER, Host
 
@@ -128,3 +133,65 @@ def test_removed_with_state_kept_then_purged(host: Host) -> None:
     assert sorted(path.name for path in host.prefix.iterdir()) == ["etc", "var"]
     host.install("--uninstall", "--purge")
     assert not host.prefix.exists()
+
+
+# ---- containers --------------------------------------------------------------------------------
+
+CONTAINER = ground.ROOT / "deploy" / "container"
+DAEMONSET = ground.ROOT / "deploy" / "kubernetes" / "agent-daemonset.yaml"
+
+
+def test_a_container_is_built_from_all_that_the_wheel_needs() -> None:
+    lines = (CONTAINER / "Containerfile.containerignore").read_text().split()
+    sent = {line[1:] for line in lines if line.startswith("!")}
+    assert {*ground.PACKAGES.values(), "pyproject.toml", "README.md", "LICENSE"} <= sent
+    text = (CONTAINER / "Containerfile").read_text()
+    extras = set(ground.project()["project"]["optional-dependencies"])
+    (wanted,) = re.findall(r"\$wheel\[([a-z,]+)\]", text)
+    assert set(wanted.split(",")) <= extras
+    scripts = set(ground.project()["project"]["scripts"])
+    assert set(re.findall(r'ENTRYPOINT \["([a-z-]+)"\]', text)) <= scripts
+    assert text.count("USER 10001:10001") == text.count("ENTRYPOINT")
+
+
+def manifests() -> dict[str, Any]:
+    return {one["kind"]: one for one in yaml.safe_load_all(DAEMONSET.read_text())}
+
+
+def test_the_daemonset_holds_together() -> None:
+    found = manifests()
+    pod = found["DaemonSet"]["spec"]["template"]["spec"]
+    name, namespace = "heteroscale-agent", found["Namespace"]["metadata"]["name"]
+    for kind in ("ServiceAccount", "ConfigMap", "DaemonSet"):
+        assert found[kind]["metadata"] == {"name": name, "namespace": namespace}
+    assert pod["serviceAccountName"] == name
+    (subject,) = found["ClusterRoleBinding"]["subjects"]
+    assert (subject["name"], subject["namespace"]) == (name, namespace)
+    volumes = {volume["name"] for volume in pod["volumes"]}
+    for container in (*pod["initContainers"], *pod["containers"]):
+        assert {mount["name"] for mount in container["volumeMounts"]} <= volumes
+    labels = found["DaemonSet"]["spec"]["template"]["metadata"]["labels"]
+    assert found["DaemonSet"]["spec"]["selector"]["matchLabels"] == labels
+    assert pod["securityContext"]["runAsUser"] == 10001
+
+
+def test_the_daemonsets_agent_only_watches_and_its_files_are_mounted() -> None:
+    found = manifests()
+    ((file, text),) = found["ConfigMap"]["data"].items()
+    (document,) = read_documents(text, file)
+    spec = document.parse(AgentDocument).spec
+    assert (spec.templates, spec.hooks) == ({}, {})
+    (agent,) = found["DaemonSet"]["spec"]["template"]["spec"]["containers"]
+    mounted = {mount["mountPath"] for mount in agent["volumeMounts"]}
+    assert {"/etc/heteroscale", str(spec.state_dir)} <= mounted
+    for path in (spec.tls.ca, spec.tls.certificate, spec.tls.key):
+        assert path is not None
+        assert str(path.parent) in mounted
+
+
+def test_the_daemonsets_rights_are_those_of_the_manual() -> None:
+    blocks = re.findall(
+        r"```yaml\n(.*?)```", (ground.ROOT / "docs/agent.md").read_text(), re.DOTALL
+    )
+    told = [one for text in blocks for one in yaml.safe_load_all(text) if "rules" in (one or {})]
+    assert [one["rules"] for one in told] == [manifests()["ClusterRole"]["rules"]]
