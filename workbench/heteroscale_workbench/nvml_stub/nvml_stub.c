@@ -24,7 +24,7 @@ enum {
     INSUFFICIENT_SIZE = 7, DRIVER_NOT_LOADED = 9, TIMEOUT = 10, GPU_IS_LOST = 15,
     VERSION_MISMATCH = 25,
 };
-enum { MAX_ROWS = 128, MAX_PIDS = 64, XID_EVENT = 8, WAIT_STEP_US = 50000 };
+enum { MAX_ROWS = 128, MAX_PIDS = 64, XID_EVENT = 8, WAIT_STEP_US = 100000 };
 enum { SM_UTIL = 2, TENSOR_UTIL = 5, DRAM_UTIL = 10, PCIE_TX = 20, PCIE_RX = 21, LINK_RX = 60, LINK_TX = 61 };
 enum { FIELD_LINK_TX = 138, FIELD_LINK_RX = 139 };
 #define NOBODY (~0u)
@@ -568,15 +568,23 @@ Return nvmlDeviceRegisterEvents(Device device, unsigned long long types, void *o
     set->seen[set->count++] = row.xid;
     return OK;
 }
-/* An event comes when the xid of a registered GPU changes to another number than 0. */
-Return nvmlEventSetWait_v2(void *opaque, Event *event, unsigned timeout_ms) {
-    EventSet *set = opaque;
+/* Finds a registered GPU whose xid has changed to another number than 0. */
+static int news(EventSet *set, Row *row) {
+    int found = 0;
+    pthread_mutex_lock(&lock);
+    for (int r = 0, count = refresh(); r < count && !found; r++)
+        for (int i = 0; i < set->count && !found; i++) {
+            if (strcmp(set->uuid[i], rows[r].uuid) || rows[r].xid == set->seen[i]) continue;
+            set->seen[i] = rows[r].xid;
+            if ((found = rows[r].xid != 0)) *row = rows[r];
+        }
+    pthread_mutex_unlock(&lock);
+    return found;
+}
+Return nvmlEventSetWait_v2(void *set, Event *event, unsigned timeout_ms) {
     Row row;
     for (unsigned waited = 0;; waited += WAIT_STEP_US / 1000) {
-        for (int i = 0; i < set->count; i++) {
-            if (copy_row(set->uuid[i], &row) || row.xid == set->seen[i]) continue;
-            set->seen[i] = row.xid;
-            if (!row.xid) continue;
+        if (news(set, &row)) {
             *event = (Event){&handles[handle_of(row.uuid)], XID_EVENT, row.xid, (unsigned)row.xid_instance, NOBODY};
             return OK;
         }
