@@ -158,7 +158,7 @@ async def test_a_reload_that_nginx_did_not_carry_out_confirms_nothing(nginx: Ngi
         assert "nonsense" in view.message
         # Passed over the check, nginx is asked all the same, and goes on as it was: said, not taken.
         hasty = UpstreamFileGate(
-            {"chat": nginx.upstream.model_copy(update={"check": (), "timeout": 0.5})}
+            {"chat": nginx.upstream.model_copy(update={"check": (), "timeout": 2.0})}
         )
         nginx.config.write_text(good.replace("listen 127", "listen 999.127"))
         view = await hasty.reconcile(member, wanted_in=False)

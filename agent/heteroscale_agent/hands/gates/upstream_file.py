@@ -67,7 +67,7 @@ class UpstreamFileGate:
             return View({place: None}, f"{place}: another agent is at it")
         except (OSError, ReloadError) as error:
             return View(
-                {place: None}, f"{place}: {getattr(error, 'strerror', None) or error}"[:400]
+                {place: None}, f"{place}: {getattr(error, 'strerror', None) or error}"[:600]
             )
 
     async def close(self) -> None:
@@ -246,5 +246,6 @@ def _finish(process: subprocess.Popen[bytes], command: tuple[str, ...], limit: f
             os.killpg(process.pid, signal.SIGKILL)
         raise ReloadError(f"{command[0]}: took longer than {limit:g} s") from None
     if process.returncode:
-        tail = told[-200:].decode("utf-8", errors="replace").strip()
-        raise ReloadError(f"{' '.join(command)[:80]}: exit code {process.returncode}: {tail}")
+        # The first words say what is wrong; the last ones only that something is.
+        said = " ".join(told[:400].decode("utf-8", errors="replace").split())[:300]
+        raise ReloadError(f"{command[0]}: exit code {process.returncode}: {said}")
