@@ -1,17 +1,12 @@
 """AMD's GPUs through amdsmi, AMD's own binding; where it is not installed there is nothing to read.
 
 The binding gives "N/A" for what a GPU does not tell, and raises for what it does not support: both
-are unknown. It needs libamd_smi.so, of ROCm's package amd-smi-lib, when it is imported, so that is
-looked for first.
+are unknown.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import importlib
-import importlib.util
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -27,6 +22,7 @@ from heteroscale_agent.model import (
     GpuProcess,
     GpuReading,
 )
+from heteroscale_agent.probes.gpu.amd_library import load_amdsmi
 from heteroscale_agent.probes.gpu.naming import (
     PCI_DEVICES,
     UNKNOWN_TYPE,
@@ -39,7 +35,6 @@ from heteroscale_agent.probes.gpu.port import GpuError, LostError
 SLOW_PERIOD = 5.0
 """Seconds between looks at error counters."""
 
-_LIBRARY = "libamd_smi.so"
 _MIB = 1 << 20
 _MAX_GPUS = 64
 _MAX_PROCESSES = 256
@@ -254,44 +249,6 @@ class _Card:
                 "ecc_corrected": _whole(_number(errors, "correctable_count", _MAX_COUNT)),
             }
         return {**self._slow, "throttle": self._throttle}
-
-
-def load_amdsmi() -> Any:
-    """Import amdsmi.
-
-    Raises:
-        GpuError: it or libamd_smi.so is not there, or they do not fit together.
-
-    """
-    if importlib.util.find_spec("amdsmi") is None:
-        raise GpuError("amdsmi: not installed (pip install 'heteroscale[amd]')")
-    if not any(_loads(path) for path in _libraries()):
-        # The binding would print this to where our own output goes, and raise a KeyError.
-        raise GpuError(f"amdsmi: there is no {_LIBRARY} (of ROCm's package amd-smi-lib)")
-    try:
-        return importlib.import_module("amdsmi")
-    except Exception as error:  # a library without a symbol it wants, say
-        raise GpuError(f"amdsmi: {error!r}") from error
-
-
-def _libraries() -> Iterator[str]:
-    """Yield where amdsmi looks for its library."""
-    for variable in ("ROCM_HOME", "ROCM_PATH"):
-        if root := os.environ.get(variable):
-            yield f"{root}/lib/{_LIBRARY}"
-    yield _LIBRARY
-    found = importlib.util.find_spec("amdsmi")
-    if found is not None and found.origin:
-        yield str(Path(found.origin).parent / _LIBRARY)
-    yield f"/opt/rocm/lib/{_LIBRARY}"
-
-
-def _loads(path: str) -> bool:
-    try:
-        ctypes.CDLL(path)
-    except OSError:
-        return False
-    return True
 
 
 def _status(error: Any) -> str:
