@@ -11,7 +11,7 @@ import trustme
 from pydantic import ValidationError
 
 from heteroscale.words import Role
-from heteroscale_agent.config.gates import HttpHook, Pods
+from heteroscale_agent.config.gates import HttpCheck, HttpHook, Pods
 from heteroscale_agent.config.places import KubernetesAccess
 from heteroscale_agent.hands.gates.http import HttpGate, judge
 from heteroscale_agent.hands.gates.labels import KEY, LabelsGate
@@ -172,8 +172,25 @@ async def test_a_pointer_says_in_out_or_nothing(
 
 
 @pytest.mark.parametrize(
+    ("text", "seen"),
+    [
+        ('{"urls": ["http://a:1", "http://b:1"]}', True),
+        ('{"urls": ["http://b:1", "http://a:11"]}', False),
+        ('{"urls": []}', False),
+        ('{"urls": "http://a:1"}', None),
+        ('{"urls": [1, "http://a:1"]}', None),
+        ("{}", None),
+    ],
+)
+def test_a_list_says_in_out_or_nothing(text: str, *, seen: bool | None) -> None:
+    check = HttpCheck(url="http://x/", pointer="/urls", lists="{endpoint}")
+    assert judge(check, 200, text.encode(), "http://a:1") is seen
+
+
+@pytest.mark.parametrize(
     ("changes", "said"),
     [
+        ({"check": {"url": "http://x", "lists": "{endpoint}"}}, "needs a `pointer`"),
         ({"open": {"url": "ftp://x"}}, "no http:// or https:// URL"),
         ({"open": {"url": "http://x", "secrets": {"A": {}}}}, "one of the two"),
         ({"check": {"url": "http://x", "inStatuses": [404]}}, "cannot be in both"),

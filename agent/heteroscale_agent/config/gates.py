@@ -89,6 +89,9 @@ class HttpCheck(HttpCall):
     """Values at `pointer` that say it is in."""
     out_values: tuple[JsonValue, ...] = (False,)
     """Values at `pointer` that say it is out."""
+    lists: str = ""
+    """Instead of values: a list of texts stands at `pointer`, and it is in when this is one of them,
+    e.g. `{endpoint}`; out when it is not."""
 
     @model_validator(mode="after")
     def _apart(self) -> Self:
@@ -96,6 +99,8 @@ class HttpCheck(HttpCall):
             raise ValueError("a status cannot be in both inStatuses and outStatuses")
         if self.pointer and not self.pointer.startswith("/"):
             raise ValueError(f"pointer {self.pointer!r} must begin with /")
+        if self.lists and not self.pointer:
+            raise ValueError("lists needs a `pointer` to the list")
         return self
 
 

@@ -61,7 +61,7 @@ class HttpGate:
         if hook.check is None:
             return self._believed.get(member.instance_id)
         status, data = await self._ask(hook, hook.check, member)
-        return judge(hook.check, status, data)
+        return judge(hook.check, status, data, _fill(hook.check.lists, values(member)))
 
     async def _correct(self, hook: HttpHook, member: Member, *, wanted_in: bool) -> None:
         self._believed.pop(member.instance_id, None)
@@ -117,18 +117,27 @@ def _secret(name: str, secret: Secret) -> str:
     return secret.prefix + value
 
 
-def judge(check: HttpCheck, status: int, data: bytes) -> bool | None:
-    """Return what an answer says: in, out, or None where it says neither."""
+def judge(check: HttpCheck, status: int, data: bytes, listed: str = "") -> bool | None:
+    """Return what an answer says: in, out, or None where it says neither.
+
+    ``listed``: what a list at the pointer holds when the instance is in; empty: values are compared.
+    """
     if status in check.out_statuses:
         return False
     if status not in check.in_statuses:
         return None
-    if not check.pointer:
-        return True
+    return _told(check, data, listed) if check.pointer else True
+
+
+def _told(check: HttpCheck, data: bytes, listed: str) -> bool | None:
+    """Return what the value at the pointer says."""
     try:
         value = _at(json.loads(data), check.pointer)
     except (ValueError, KeyError, IndexError, TypeError, RecursionError):
         return None
+    if listed:
+        whole = isinstance(value, list) and all(isinstance(one, str) for one in value)
+        return listed in value if whole else None
     for values_of, meaning in ((check.in_values, True), (check.out_values, False)):
         # 1 is not true here: an answer of another kind is no answer.
         if any(type(value) is type(one) and value == one for one in values_of):
