@@ -94,9 +94,14 @@ def test_a_look_that_hangs_or_fails_takes_nothing_from_the_others() -> None:
         yield from ()
         raise RuntimeError("driver said\x1b[2J nonsense")
 
+    def closed(_: Case) -> Iterator[Finding]:
+        yield from ()
+        raise PermissionError(13, "Permission denied", "/root/x")
+
     looks = [
         Look("a", "hanging", hanging),
         Look("b", "failing", failing),
+        Look("b", "closed", closed),
         Look("c", "good", lambda _: iter([ok("good", "yes")])),
     ]
     found = checkup.run(looks, Case(spec(), deadline=0.2))
@@ -105,10 +110,12 @@ def test_a_look_that_hangs_or_fails_takes_nothing_from_the_others() -> None:
         ("a", "first", Level.OK),
         ("a", "hanging", Level.PROBLEM),
         ("b", "failing", Level.PROBLEM),
+        ("b", "closed", Level.PROBLEM),
         ("c", "good", Level.OK),
     ]
     assert "no answer within 0.2 s" in found[1][1].saw
     assert "\x1b" not in found[2][1].saw
+    assert found[3][1].saw == "/root/x is closed to us"
 
 
 # ---- how it is shown ---------------------------------------------------------------------------

@@ -142,7 +142,7 @@ DAEMONSET = ground.ROOT / "deploy" / "kubernetes" / "agent-daemonset.yaml"
 
 
 def test_a_container_is_built_from_all_that_the_wheel_needs() -> None:
-    lines = (CONTAINER / "Containerfile.containerignore").read_text().split()
+    lines = (CONTAINER / "Containerfile.dockerignore").read_text().split()
     sent = {line[1:] for line in lines if line.startswith("!")}
     assert {*ground.PACKAGES.values(), "pyproject.toml", "README.md", "LICENSE"} <= sent
     text = (CONTAINER / "Containerfile").read_text()

@@ -44,6 +44,9 @@ def _look(look: Look, case: Case, found: list[Finding]) -> None:
         # One by one: what was found before a hang is kept.
         for finding in look.function(case):
             found.append(finding)  # noqa: PERF402
+    except PermissionError as error:
+        said = f"{error.filename or error} is closed to us"
+        found.append(problem(look.check, said, "run doctor as the agent's user (sudo)"))
     except Exception as error:  # noqa: BLE001 - one look that fails must not spoil the others
         said = f"could not be looked at: {type(error).__name__}: {error}"
         found.append(problem(look.check, said, "please report this with the text above"))
