@@ -8,3 +8,5 @@ load_without("structlog", "rich")
 # pydantic asks every installed distribution for plugins: three megabytes, and code that nobody meant
 # to run beside the engines, perhaps as root.
 load_without_plugins("heteroscale.documents")
+# NVML's binding comes with the library of archives; nothing is packed or unpacked here.
+load_without("shutil", "bz2", "lzma")
