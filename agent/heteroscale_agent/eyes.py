@@ -43,6 +43,8 @@ from heteroscale_agent.probes.watch import EngineWatch, RouterWatch
 from heteroscale_agent.probes.worker import Worker
 
 HISTORY_SECONDS = 120.0
+HISTORY_SPACING = 5.0
+"""Seconds between what is kept of them, but for the newest; windows need no closer ones."""
 OPEN_DEADLINE = 30.0
 """Seconds a driver may take to wake up at the agent's start; the GPUs of a later one come later."""
 PLACE_PATIENCE = 5.0
@@ -153,10 +155,7 @@ class HostEyes:
         """Take one sample of everything within half an interval; what is late is left behind."""
         await self._look(self._spec.sample_interval * _PATIENCE)
         report = self._report(self._clock())
-        # A hello tells of engines and routers alone: two minutes of devices would be a megabyte.
-        self._history.append(replace(report, gpus=(), nics=()))
-        while self._history[0].sampled_at < report.sampled_at - HISTORY_SECONDS:
-            self._history.popleft()
+        self._remember(report)
         return report
 
     async def _look(self, patience: float) -> None:
@@ -180,8 +179,17 @@ class HostEyes:
         host = self._spec.advertise_host
         return RouterWatch(router, host, self._clock, self._spec.scrape_timeout)
 
+    def _remember(self, report: Report) -> None:
+        """Keep it for the next hello, which tells of engines and routers alone."""
+        kept = self._history
+        if len(kept) > 1 and kept[-1].sampled_at - kept[-2].sampled_at < HISTORY_SPACING:
+            kept.pop()
+        kept.append(replace(report, gpus=(), nics=()))
+        while kept[0].sampled_at < report.sampled_at - HISTORY_SECONDS:
+            kept.popleft()
+
     def history(self) -> list[Report]:
-        """Return what engines and routers said in the last 120 s, oldest first."""
+        """Return what engines and routers said in the last 120 s, every five seconds, oldest first."""
         return list(self._history)
 
     def _report(self, now: float) -> Report:

@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -297,8 +298,11 @@ async def test_history_holds_two_minutes(clock: HandClock, tmp_path: Path) -> No
             await eyes.sample()
             clock.now += 1
         kept = eyes.history()
-    assert len(kept) == 121
-    assert kept[-1].sampled_at - kept[0].sampled_at == 120
+    times = [report.sampled_at for report in kept]
+    assert times[-1] == clock.now - 1
+    assert 115 <= times[-1] - times[0] <= 120
+    # A point every five seconds, and the newest.
+    assert {b - a for a, b in pairwise(times[:-1])} == {5.0}
 
 
 async def test_a_missing_driver_is_a_host_without_gpus(clock: HandClock, tmp_path: Path) -> None:

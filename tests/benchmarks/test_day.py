@@ -27,7 +27,7 @@ def test_an_agent_samples_all_the_time_and_says_it_when_there_is_somebody(
 def test_nothing_grows_once_histories_are_full(marks: list[Mark]) -> None:
     _, settled, last = marks
     assert last.watched == settled.watched == ENGINES
-    assert last.history == settled.history == 121
+    assert max(settled.history, last.history) <= 26
     # Fifteen each: of the living once in each of two generations, and of seven that left meanwhile.
     assert max(settled.series, last.series) <= 15 * (2 * ENGINES + 7)
     # A leak of one object in each of these 1,200 samples would be seen.
