@@ -17,7 +17,8 @@ pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="module")]
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fleet]:
     async with fleet(layout(tmp_path_factory.mktemp("switch"))) as made:
-        await made.serve(prefill=(1, 2), decode=(1, 2))
+        # What is scaled out by hand stays, idle as it is.
+        await made.serve(prefill=(1, 2), decode=(1, 2), policy={"cooldownIn": "30m"})
         yield made
 
 
