@@ -72,7 +72,8 @@ async def serve(spec: AgentSpec, identity: Identity) -> None:
     """Run the agent until SIGTERM or SIGINT."""
     outbox, pace = Outbox(), Pace(spec.sample_interval)
     eyes = await HostEyes.open(spec)
-    body = AgentBody(spec, eyes, outbox.put, host_hands(spec, time.monotonic))
+    hands = host_hands(spec, time.monotonic)
+    body = AgentBody(spec, eyes, outbox.put, hands, agent_id=identity.agent_id)
     settings = LinkSettings(
         spec.coordinator,
         spec.tls.files(),

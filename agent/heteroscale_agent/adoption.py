@@ -71,7 +71,8 @@ async def _take_in_strays(registry: Registry, hands: Hands) -> None:
 async def _find(registry: Registry, life: Life, hands: Hands, instance: Instance) -> None:
     record, now = instance.record, registry.clock()
     same_boot = record.boot_id == hands.boot_id
-    if record.ended:
+    if record.ended or record.discovered:
+        # What others started is looked for again; until then it is what it was.
         if not same_boot:
             instance.record = replace(record, since_at=now, boot_id=hands.boot_id)
         return

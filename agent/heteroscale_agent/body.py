@@ -22,6 +22,7 @@ import structlog
 from heteroscale.words import InstanceState
 from heteroscale_agent.adoption import add_static, adopt
 from heteroscale_agent.config import AgentSpec
+from heteroscale_agent.discovery import Finder, Witness
 from heteroscale_agent.executor import Executor
 from heteroscale_agent.gatekeeper import Gatekeeper
 from heteroscale_agent.hands.port import Hands
@@ -69,6 +70,7 @@ class AgentBody:
         wall: Callable[[], float] = time.time,
         journal: Journal | None = None,
         rng: random.Random | None = None,
+        agent_id: str = "",
     ) -> None:
         self._spec = spec
         self._eyes = eyes
@@ -87,6 +89,10 @@ class AgentBody:
             rng=rng if rng is not None else random.Random(),  # noqa: S311 - draws ports
         )
         self._switcher = Switcher(self._registry, self._life, hands.roles)
+        self._witness = Witness(spec, self._registry, eyes, hands.boot_id)
+        self._finder = Finder(
+            spec, self._witness, eyes, agent_id=agent_id, boot_id=hands.boot_id, clock=clock
+        )
         self._executor = Executor(self._registry, launcher, wall)
         self._epoch = journal.epoch
         self._acks: list[str] = []
@@ -104,6 +110,8 @@ class AgentBody:
         self._started = True
         await adopt(self._registry, self._life, self._hands)
         add_static(self._registry, self._spec)
+        await self._witness.forget({source.kind for source in self._finder.sources})
+        self._finder.start()
         self._registry.speaking = True
         self._retarget()
 
@@ -123,6 +131,7 @@ class AgentBody:
 
     async def close(self) -> None:
         """Stop looking, finish commands in hand, close the journal; engines are not touched."""
+        await self._finder.close()
         await self._executor.settle()
         busy = list(self._busy.values())
         for task in busy:
@@ -190,6 +199,8 @@ class AgentBody:
     def _begin(self) -> list[asyncio.Task[None]]:
         now = self._clock()
         begun = [self._task("", "journal", self._housekeep)]
+        if self._finder.due(now):
+            begun.append(self._task("", "discovery", self._discover))
         for instance in list(self._registry.instances.values()):
             name = instance.instance_id
             if is_ours(instance.record):
@@ -226,6 +237,10 @@ class AgentBody:
 
     async def _step(self, instance: Instance) -> None:
         await self._life.step(instance)
+        self._retarget()
+
+    async def _discover(self) -> None:
+        await self._finder.step()
         self._retarget()
 
     def _probe_due(self, instance: Instance, now: float) -> bool:

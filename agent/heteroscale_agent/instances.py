@@ -45,7 +45,7 @@ EDGES: dict[tuple[InstanceState, InstanceState], str] = {
     (_S.WITHDRAWN, _S.DRAINING): "drain or terminate, or a switch of its role broke it",
     (_S.WITHDRAWN, _S.FAILED): "it exited",
     **{
-        (state, _S.TERMINATED): "a rank above 0 exited with code 0: its leader has ended"
+        (state, _S.TERMINATED): "a rank above 0 exited with code 0, or its owner ended it"
         for state in (_S.WARMING, _S.IN_SERVICE, _S.WITHDRAWN)
     },
     (_S.DRAINING, _S.IN_SERVICE): "reinstate, or its lease ended, before TERM",
@@ -153,6 +153,15 @@ class Record:
     """After its end every router was seen to have it no more: they are never asked about it again,
     for the next engine may have its port."""
     history: tuple[str, ...] = ()
+    gpus_unknown: bool = False
+    """It was discovered, and which GPUs it holds is not known."""
+    watched_pid: int = 0
+    """Its process, where it is not ours to look after."""
+
+    @property
+    def discovered(self) -> bool:
+        """Whether it was found on the host: `pod/…`, `job/…`, `process/…`."""
+        return "/" in self.origin
 
     @property
     def ended(self) -> bool:
@@ -286,7 +295,7 @@ class Instance:
     def gate_state(self) -> GateState:
         """Return what is wanted, and whether every router agrees."""
         if self.record.origin:
-            return GateState.OPEN
+            return GateState.OPEN if self.record.wanted_in else GateState.CLOSED
         if self.record.wanted_in:
             return GateState.OPEN if self.confirmed(wanted_in=True) else GateState.OPENING
         return GateState.CLOSED if self.confirmed(wanted_in=False) else GateState.CLOSING

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -27,7 +28,7 @@ def pod(
     metadata = {
         "name": name,
         "namespace": namespace,
-        "uid": more.get("uid", f"00000000-0000-4000-8000-{abs(hash(name)) % 10**12:012d}"),
+        "uid": more.get("uid", f"00000000-0000-4000-8000-{zlib.crc32(name.encode()):012d}"),
         "labels": labels,
         "annotations": more.get("annotations", {}),
     }

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, NonNegativeInt
 
 from heteroscale.documents import DocumentModel, Duration, read_one
 from heteroscale_agent.config.devices import GpuSettings, RdmaSettings
+from heteroscale_agent.config.discovery import Discovery
 from heteroscale_agent.config.engines import (
     PortRange,
     Readiness,
@@ -97,6 +98,7 @@ class AgentSpec(DocumentModel):
     """Engines that somebody else started: watched, never commanded."""
     routers: Annotated[tuple[Router, ...], AfterValidator(names_differ)] = ()
     """Routers whose metrics tell what users feel: TTFT, refusals."""
+    discovery: Discovery = Discovery()
     gpu: GpuSettings = GpuSettings()
     rdma: RdmaSettings = RdmaSettings()
 
