@@ -309,7 +309,7 @@ class AgentBody:
             GpuHolder(
                 instance.instance_id,
                 instance.record.launch.gpu_indices,
-                instance.record.pid or None,
+                instance.record.pid or instance.record.watched_pid or None,
             )
             for instance in self._registry.instances.values()
             if not instance.record.ended

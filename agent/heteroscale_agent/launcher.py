@@ -146,7 +146,7 @@ class Launcher:
             stray = record.state is _S.UNKNOWN
             owner = f"{record.instance_id}: {record.message}" if stray else record.instance_id
             owners.update(dict.fromkeys(record.launch.gpu_indices, owner))
-            unknown = record.gpus_unknown and self._gpu_count() > 0
+            unknown = record.gpus_unknown and bool(self._gpus())
             if (stray and not record.launch.gpu_indices) or unknown:
                 somewhere = owner
         return Standing(self._gpus_by_index(), owners, somewhere)

@@ -101,7 +101,7 @@ class SlurmCluster:
         for process in processes:
             with suppress(psutil.NoSuchProcess):
                 process.terminate()
-        _, alive = await asyncio.to_thread(psutil.wait_procs, processes, 20)
+        _, alive = await asyncio.to_thread(psutil.wait_procs, processes, 5)
         for process in alive:
             process.kill()
 

@@ -191,7 +191,8 @@ def _missing(draft: Draft, instance: Instance, agent_id: str) -> None:
     )
     if waiting:
         return  # its launch is still to be sent again
-    leaving = instance.state is InstanceState.DRAINING
+    # What others started and nobody configures any more has come to no harm.
+    leaving = instance.state is InstanceState.DRAINING or not instance.ours
     state = InstanceState.TERMINATED if leaving else InstanceState.FAILED
     gone = instance
     for number, rank in enumerate(instance.ranks):
