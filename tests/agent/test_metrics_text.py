@@ -46,7 +46,7 @@ def ours(names: set[str], text: str) -> dict[str, list[tuple[dict[str, str], flo
 def test_every_line_of_a_real_answer_is_read_as_prometheus_reads_it(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     expected = oracle(text)
-    assert len(expected) > 10
+    assert len(expected) > 5
     # As text: some gauges are NaN, which equals nothing.
     assert repr(sorted(ours(set(expected), text).items())) == repr(sorted(expected.items()))
 
