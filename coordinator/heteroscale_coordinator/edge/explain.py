@@ -80,7 +80,8 @@ def _signals(decision: Decision) -> Iterator[str]:
         yield "  none"
     for name, value, unit, quality, coverage in decision.signals:
         told = "unknown" if value is None else f"{value:.6g} {unit}".rstrip()
-        yield f"  {name} = {told} ({quality}, {coverage:.0%} of instances heard)"
+        whose = "routers" if name.startswith("router_") else "instances"
+        yield f"  {name} = {told} ({quality}, {coverage:.0%} of {whose} heard)"
 
 
 def _changes(

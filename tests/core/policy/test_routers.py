@@ -125,7 +125,7 @@ def test_part_of_the_routers_is_unknown_and_engines_are_read(
 def test_quality_tells_how_many_are_heard() -> None:
     found = decided(heard("a", Felt()), heard("b", Felt(), silent_for=40))
     assert found.inputs["routers"] == "a ok, b stale"
-    assert signal(found, "router_ttft") == (None, "missing", 0.5)
+    assert signal(found, "router_ttft") == (None, "stale", 0.5)
 
 
 # ---- consent -----------------------------------------------------------------------------------

@@ -103,7 +103,9 @@ class Routers:
         coverage = heard / len(self.tracks)
         quality = "ok" if coverage == 1 else "partial" if heard else self._unheard
         return tuple(
-            SignalValue(name, value, unit, quality if value is not None else "missing", coverage)
+            SignalValue(
+                name, value, unit, quality if value is not None else self._unheard, coverage
+            )
             for name, value, unit in rows
         )
 
