@@ -118,6 +118,16 @@ class TestFacts:
         world.run(60)
         assert world.serving(Role.PREFILL) == 1, "it is replaced"
 
+    def test_one_of_another_owner_that_is_gone_has_not_failed(self, world: World) -> None:
+        fact = RankFact("pod-1", "chat", Role.DECODE, S.IN_SERVICE, 1, origin="pod/serving/chat-0")
+        world.send(RankChanged("n0", fact))
+        world.turn()
+        assert world.state.instances["pod-1"].origin == "pod/serving/chat-0"
+        world.hello(world.agents["n0"])
+        world.turn()
+        assert world.state.instances["pod-1"].state is S.TERMINATED
+        assert world.state.services["chat"].memory.launch_failures == 0
+
     def test_reports_out_of_order_are_dropped(self, world: World) -> None:
         agent = world.state.agents["n0"]
         agent.sequence, heard_at = 1000, agent.heard_at
