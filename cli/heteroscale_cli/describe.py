@@ -54,6 +54,7 @@ def instance(item: pb.Instance, now: float) -> list[str]:
             ("Role", text.role_word(item.role)),
             ("State", f"{text.state(item)} for {text.since(item.state_time, now)}"),
             ("Message", item.message or text.NONE),
+            ("Started by", item.origin or "the coordinator"),
             ("Generation", str(item.generation)),
             ("Created", f"{text.since(item.create_time, now)} ago"),
             ("Agents", ", ".join(item.agent_ids) or text.NONE),

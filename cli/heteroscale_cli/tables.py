@@ -115,6 +115,7 @@ def _instance(item: pb.Instance, now: float) -> Row:
         ",".join(map(str, item.gpu_indices)) or text.NONE,
         str(item.generation),
         text.since(item.create_time, now),
+        item.origin or "coordinator",
         item.message or text.NONE,
     ]
 
@@ -187,7 +188,7 @@ _TABLES: dict[Kind, tuple[Sequence[str], Sequence[str], Callable[[Any, float], R
     ),
     Kind.INSTANCE: (
         ("ID", "SERVICE", "ROLE", "STATE", "GPU", "NODE", "RUNNING", "WAITING", "TOK/S", "AGE"),
-        ("GROUP", "ENDPOINT", "GPUS", "GENERATION", "CREATED", "MESSAGE"),
+        ("GROUP", "ENDPOINT", "GPUS", "GENERATION", "CREATED", "STARTED-BY", "MESSAGE"),
         _instance,
     ),
     Kind.NODE: (

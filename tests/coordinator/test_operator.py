@@ -282,6 +282,17 @@ async def test_an_instance_shows_its_load_only_while_that_is_fresh(
     assert not stale.HasField("tokens_per_second")
 
 
+async def test_an_instance_says_who_started_it(
+    stub: OperatorServiceAsyncStub, loop: TwinLoop
+) -> None:
+    loop.populate()
+    found_one = replace(instance("job-7-8000", Role.DECODE), origin="job/7")
+    loop.commit(Changes(instances={found_one.instance_id: found_one}))
+    request = pb.ListInstancesRequest(service="chat")
+    found = {i.instance_id: i.origin for i in (await stub.ListInstances(request)).instances}
+    assert (found["job-7-8000"], found["i-1"]) == ("job/7", "")
+
+
 async def test_nodes_show_what_stands_on_them(
     stub: OperatorServiceAsyncStub, loop: TwinLoop
 ) -> None:

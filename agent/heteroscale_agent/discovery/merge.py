@@ -23,6 +23,12 @@ def place(host: str, port: int | None, here: Collection[str]) -> Place | None:
     return (HERE if not host or host.strip("[]") in here else host, port)
 
 
+def served(endpoint: str, here: Collection[str]) -> Place | None:
+    """Return where `http://host:port` serves; None when it names no port."""
+    host, _, port = endpoint.rstrip("/").partition("://")[2].rpartition(":")
+    return place(host, int(port), here) if port.isdecimal() else None
+
+
 def merge(seen: Sequence[Sighting], here: Collection[str]) -> list[Sighting]:
     """Return one sighting for each engine, in the order in which they were first seen."""
     placed = _with_ports(seen)

@@ -15,7 +15,7 @@ import structlog
 
 from heteroscale.words import InstanceState, Role, ScrapeQuality, WithdrawReason
 from heteroscale_agent.config import AgentSpec
-from heteroscale_agent.discovery.merge import Place, place
+from heteroscale_agent.discovery.merge import Place, place, served
 from heteroscale_agent.discovery.sighting import Sighting
 from heteroscale_agent.instances import EngineFacts, Instance, Record, moved
 from heteroscale_agent.model import Launch
@@ -77,7 +77,7 @@ class Witness:
     def _taken(self, here: Collection[str]) -> set[Place | None]:
         """Return where engines serve that are no business of discovery."""
         records = (instance.record for instance in self._registry.instances.values())
-        return {_served(r.endpoint, here) for r in records if not r.ended and not r.discovered}
+        return {served(r.endpoint, here) for r in records if not r.ended and not r.discovered}
 
     def _find(self, instance_id: str) -> Instance | None:
         """Return the live record of an engine; it has a number behind its id if it once was gone."""
@@ -180,8 +180,3 @@ def _launch(engine: Engine) -> Launch:
     seen = engine.seen
     role = seen.role or Role.AGGREGATED
     return Launch(seen.service, role, template="", gpu_indices=engine.gpus or ())
-
-
-def _served(endpoint: str, here: Collection[str]) -> Place | None:
-    host, _, port = endpoint.partition("://")[2].rpartition(":")
-    return place(host, int(port), here) if port.isdecimal() else None

@@ -15,6 +15,7 @@ from heteroscale_agent.config import AgentSpec, load
 from heteroscale_agent.doctor import (
     checkup,
     coordinator,
+    discovered,
     engines,
     gates,
     gpus,
@@ -45,6 +46,7 @@ _LOOKS = (
     Look("engines", "experimental", engines.unproven),
 )
 _AFTER_ENGINES = (
+    Look("engines", "discovery", discovered.look),
     Look("routers", "routers", routers.look),
     Look("routers", "watched", routers.watched),
     Look("routers", "gates", gates.look),

@@ -156,6 +156,7 @@ def instance_message(instance: Instance, track: Track | None, now: float) -> pb.
         waiting=fresh.waiting if fresh else None,
         tokens_per_second=_tokens_per_second(instance.role, track, now) if fresh else None,
         gpu_indices=[index for rank in instance.ranks for index in rank.gpu_indices],
+        origin=instance.origin,
     )
 
 
