@@ -357,7 +357,7 @@ async def test_a_file_that_somebody_changed_is_loaded_before_it_counts(tmp_path:
     ("changes", "said"),
     [
         ({"reload": ("/nonexistent/nginx",)}, "No such file"),
-        ({"reload": ("sleep", "1000"), "timeout": 0.1}, "took longer than 0.1 s"),
+        ({"reload": ("sleep", "1000"), "timeout": 0.1}, "sleep: took longer than 0.1 s"),
         ({"check": (sys.executable, "-S", "-c", "raise SystemExit('bad')")}, "exit code 1: bad"),
         ({"path": "/nonexistent/chat.conf"}, "No such file"),
         ({"pid_file": "/nonexistent/pid", "timeout": 0.1}, "no new workers"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from heteroscale.words import ScrapeQuality
+from heteroscale_coordinator.core.draft import Draft
+from heteroscale_coordinator.core.evaluate import view_of
 from heteroscale_coordinator.core.events import AgentConnected, ApplyService, ReportReceived
 from heteroscale_coordinator.core.model import LatencySample, RouterSample
 from heteroscale_coordinator.core.routers import FORGET, MOST, SLOTS, RouterTrack, RouterTracks, add
@@ -131,3 +133,12 @@ def test_routers_of_a_service_that_is_not_there_are_not_kept() -> None:
     stranger = sample(turns.now, service="other")
     turns.take(AgentConnected("a", 1, "host", router_history=(stranger,)))
     assert not turns.state.routers.get("other")
+
+
+def test_a_router_that_nobody_watches_any_more_is_seen_no_more() -> None:
+    turns = Turns()
+    turns.take(AgentConnected("a", 1, "host", router_history=(sample(turns.now, 5),)))
+    for later, seen in ((FORGET, [URL]), (FORGET + 1, [])):
+        draft = Draft(turns.state, turns.now + later, turns.mint)
+        view = view_of(draft, turns.state.services["chat"])
+        assert [track.url for track in view.routers] == seen

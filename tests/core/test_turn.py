@@ -310,6 +310,38 @@ class TestWishes:
         again = answer_to(world, SwitchInstanceRole("r", one, Role.PREFILL))
         assert "is prefill already" in again.error
 
+    @pytest.mark.parametrize("why_not", ["", "it did not want to"])
+    def test_nothing_is_launched_for_one_that_switches_or_cannot(
+        self, world: World, why_not: str
+    ) -> None:
+        answer_to(world, ScaleService("r", "chat", {Role.DECODE: 3}))
+        world.run(60)
+        one, before = world.instances(Role.DECODE)[0], set(world.state.instances)
+        for agent in world.agents.values():
+            agent.slow_to_switch = True
+        assert not answer_to(world, SwitchInstanceRole("r", one, Role.PREFILL)).error
+        world.run(40)
+        assert world.state.instances[one].state is S.WITHDRAWN
+        command = next(c for c in world.state.commands.values() if c.verb is Verb.SWITCH_ROLE)
+        assert command.state is CommandState.ACCEPTED
+        world.end_switch(command, why_not)
+        world.run(90)
+        assert set(world.state.instances) == before
+        there = world.serving(Role.PREFILL), world.serving(Role.DECODE)
+        assert there == ((1, 3) if why_not else (2, 2))
+
+    def test_one_that_dies_while_it_switches_is_replaced_as_what_it_was(self, world: World) -> None:
+        answer_to(world, ScaleService("r", "chat", {Role.DECODE: 3}))
+        world.run(60)
+        one = world.instances(Role.DECODE)[0]
+        for agent in world.agents.values():
+            agent.slow_to_switch = True
+        answer_to(world, SwitchInstanceRole("r", one, Role.PREFILL))
+        world.run(10)
+        world.kill(one)
+        world.run(90)
+        assert (world.serving(Role.PREFILL), world.serving(Role.DECODE)) == (1, 3)
+
     def test_bounds_win_over_a_switch(self, world: World) -> None:
         for role, other, least in ((Role.DECODE, Role.PREFILL, 2), (Role.PREFILL, Role.DECODE, 1)):
             one = world.instances(role)[0]

@@ -81,6 +81,8 @@ class TwinAgent:
     silent: bool = False
     blind: bool = False
     refuses: str = ""
+    slow_to_switch: bool = False
+    """Roles are switched when a test says so, as engines under load first have to empty."""
     sequence: int = 0
 
 
@@ -202,9 +204,10 @@ class World:
                 engine.lease_until = None
             case Verb.SWITCH_ROLE:
                 self._answer(agent, command, Outcome.ACCEPTED)
-                assert command.role is not None
-                engine.fact = replace(engine.fact, role=command.role)
-                self._become(agent, engine, S.IN_SERVICE)
+                self._become(agent, engine, S.WITHDRAWN, WithdrawReason.MAINTENANCE)
+                if not agent.slow_to_switch:
+                    self.end_switch(command)
+                return
             case _:
                 self._become(agent, engine, S.DRAINING)
                 self._answer(agent, command, Outcome.ACCEPTED)
@@ -250,6 +253,15 @@ class World:
         )
         if not agent.silent:
             self.send(RankChanged(agent.agent_id, engine.fact))
+
+    def end_switch(self, command: Command, why_not: str = "") -> None:
+        """An engine that was emptied has its new role, or refused it and serves on as it was."""
+        agent = self.agents[command.agent_id]
+        engine = agent.engines[command.instance_id]
+        if not why_not and command.role is not None:
+            engine.fact = replace(engine.fact, role=command.role)
+        self._become(agent, engine, S.IN_SERVICE)
+        self._answer(agent, command, Outcome.FAILED if why_not else Outcome.DONE, why_not)
 
     def kill(self, instance_id: str) -> None:
         """The engine's process dies."""

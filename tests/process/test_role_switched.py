@@ -44,5 +44,9 @@ async def test_a_decode_becomes_prefill_and_nothing_is_lost_or_started(world: Fl
     report = await running
     assert report.clean, report.failures
     assert world.started() == before
-    assert one.endpoint in await world.workers(0)
-    assert [len(await world.serving(role)) for role in (Role.PREFILL, Role.DECODE)] == [2, 1]
+    await world.counts(2, 1)
+
+    async def listed() -> bool:
+        return one.endpoint in await world.workers(0)
+
+    await world.until(listed, "the router lists it")

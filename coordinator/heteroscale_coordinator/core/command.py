@@ -58,6 +58,12 @@ def busy(draft: Draft, instance: Instance) -> bool:
     )
 
 
+def switching_to(draft: Draft, instance: Instance) -> Role | None:
+    """Return the role that an order under way has it change to; None: there is no such order."""
+    orders = draft.commands_of(instance.instance_id)
+    return next((c.role for c in orders if c.verb is Verb.SWITCH_ROLE), None)
+
+
 def draining(draft: Draft, instance: Instance) -> bool:
     """Return whether a drain of ours is open or accepted."""
     return any(c.verb is Verb.DRAIN for c in draft.commands_of(instance.instance_id))

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from heteroscale.words import InstanceState, WithdrawReason
 from heteroscale_coordinator.core import instance as life
-from heteroscale_coordinator.core.command import busy, issue
+from heteroscale_coordinator.core.command import busy, issue, switching_to
 from heteroscale_coordinator.core.draft import Draft
 from heteroscale_coordinator.core.model import (
     LIVE_STATES,
@@ -34,6 +34,9 @@ from heteroscale_coordinator.core.placement import (
 )
 from heteroscale_coordinator.core.policy import Member, ServiceView, decide
 from heteroscale_coordinator.core.state import Agent
+
+_SWITCHING = frozenset({InstanceState.IN_SERVICE, InstanceState.WITHDRAWN})
+"""States of an engine that is about to change its role, or being emptied for it."""
 
 
 def evaluate(draft: Draft, service: Service) -> None:
@@ -77,15 +80,25 @@ def view_of(draft: Draft, service: Service) -> ServiceView:
         name=name,
         spec=service.spec,
         members=tuple(
-            Member(i, state.tracks.get(i.instance_id), _recallable(draft, i)) for i in instances
+            Member(_to_be(draft, i), state.tracks.get(i.instance_id), _recallable(draft, i))
+            for i in instances
         ),
-        routers=tuple(state.routers.get(name, {}).values()),
+        # One that nobody watches any more must not hold back a scale-in for ever.
+        routers=tuple(t for t in state.routers.get(name, {}).values() if t.named(draft.now)),
         memory=service.memory,
         now=draft.now,
         partition=not homes.isdisjoint(state.cut_off),
         covered=not unheard,
         launch_only=bool(unheard) and waited,
     )
+
+
+def _to_be(draft: Draft, instance: Instance) -> Instance:
+    """Return an instance that switches its role as what it will be: else another is launched for it."""
+    role = switching_to(draft, instance)
+    if role is None or role is instance.role or instance.state not in _SWITCHING:
+        return instance
+    return replace(instance, role=role, state=InstanceState.WARMING)
 
 
 def _heard(agent: Agent | None) -> bool:

@@ -108,10 +108,35 @@ def answered(draft: Draft, event: CommandAnswered) -> None:
     command = draft.command(event.command_id)
     if command is None or command.agent_id != event.agent_id:
         return
-    answer(draft, command, event.outcome, event.message)
+    after = answer(draft, command, event.outcome, event.message)
+    if after.ended and not command.ended:
+        _give_back(draft, after)
     failed = event.outcome in (Outcome.REFUSED, Outcome.FAILED, Outcome.UNKNOWN)
     if command.verb is Verb.LAUNCH and failed:
         launch_failed(draft, command, f"launch {event.outcome}: {event.message}")
+
+
+def expired(draft: Draft, command: Command) -> None:
+    """An agent never answered a command; what counted on it is put right."""
+    if command.verb is Verb.LAUNCH:
+        launch_failed(draft, command, "launch was never confirmed")
+    else:
+        _give_back(draft, replace(command, state=CommandState.EXPIRED))
+
+
+def _give_back(draft: Draft, command: Command) -> None:
+    """Want the counts of before where an instance did not switch: else another one would follow it."""
+    instance, service = draft.instance(command.instance_id), draft.service(command.service)
+    if command.verb is not Verb.SWITCH_ROLE or command.state is CommandState.DONE:
+        return
+    if instance is None or service is None or command.role in (None, instance.role):
+        return
+    wanted = dict(service.memory.wanted)
+    for role, more in ((command.role, -1), (instance.role, 1)):
+        spec = service.spec.roles.get(role)
+        if spec is not None and role in wanted:
+            wanted[role] = min(spec.max, max(spec.min, wanted[role] + more))
+    draft.put_service(replace(service, memory=replace(service.memory, wanted=wanted)))
 
 
 def told(draft: Draft, agent_id: str, fact: RankFact, cause: str = "") -> None:
@@ -165,6 +190,7 @@ def _close_drains(draft: Draft, after: Instance) -> None:
             end(draft, command, CommandState.DONE, after.message)
         elif gone and command.verb is Verb.SWITCH_ROLE:
             end(draft, command, CommandState.FAILED, after.message)
+            _give_back(draft, replace(command, state=CommandState.FAILED))
         elif command.verb is Verb.DRAIN and command.state is CommandState.ACCEPTED:
             end(draft, command, CommandState.FAILED, f"went back: {after.state}")
 

@@ -50,6 +50,10 @@ class RouterTrack:
         else:
             held.append(sample)
 
+    def named(self, now: float) -> bool:
+        """Return whether any agent still names it, well or badly heard."""
+        return now - self.named_at <= FORGET
+
     def fresh(self, now: float, freshness: float) -> bool:
         """Return whether the newest sample is at most ``freshness`` seconds old."""
         age = self.age(now)
@@ -76,7 +80,7 @@ def add(
     """Take in a sample of a service's router, a new one or not; forget those nobody names."""
     track = tracks.get(sample.url)
     if track is None:
-        for url in [url for url, old in tracks.items() if now - old.named_at > FORGET]:
+        for url in [url for url, old in tracks.items() if not old.named(now)]:
             del tracks[url]
         if len(tracks) >= MOST:
             return

@@ -27,7 +27,7 @@ from heteroscale_coordinator.core.events import (
     ReportReceived,
     Tick,
 )
-from heteroscale_coordinator.core.model import Service, Verb
+from heteroscale_coordinator.core.model import Service
 from heteroscale_coordinator.core.state import State
 from heteroscale_coordinator.core.wishes import grant
 
@@ -78,8 +78,7 @@ def _fold(draft: Draft, event: Event) -> None:
 def _tell_time(draft: Draft) -> None:
     silence.age(draft)
     for command in expire(draft):
-        if command.verb is Verb.LAUNCH:
-            fleet.launch_failed(draft, command, "launch was never confirmed")
+        fleet.expired(draft, command)
     duties.clean_up(draft)
 
 

@@ -60,7 +60,8 @@ def service_message(service: Service, state: State, last: Decision | None) -> pb
 def _routers(service: Service, state: State) -> list[pb.RouterStatus]:
     tracks = state.routers.get(service.name, {}).values()
     found = []
-    for track in sorted(tracks, key=lambda one: (one.name, one.url)):
+    named = [track for track in tracks if track.named(state.turned_at)]
+    for track in sorted(named, key=lambda one: (one.name, one.url)):
         age = track.age(state.turned_at)
         fresh = age is not None and age <= service.spec.policy.freshness
         found.append(
