@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import typer
-import yaml
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
@@ -85,7 +84,9 @@ def plain(message: Message) -> dict[str, Any]:
 def print_message(message: Message, output: Output) -> None:
     """Print one message as JSON or YAML."""
     if output is Output.YAML:
-        print_text(yaml.safe_dump(plain(message), sort_keys=False, allow_unicode=True).rstrip())
+        from heteroscale.documents import write_document  # noqa: PLC0415  (tables need none of it)
+
+        print_text(write_document(plain(message)).rstrip())
     else:
         print_text(json.dumps(plain(message), indent=2, ensure_ascii=False))
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import yaml
-
-from heteroscale.documents import DocumentError, Violation, read_documents
+from heteroscale.documents import DocumentError, Violation, read_documents, write_document
 from heteroscale_coordinator.core.spec import ServiceDocument, ServiceSpec
 
 
@@ -48,4 +46,4 @@ def parse_services(text: str, file_name: str) -> list[Parsed]:
 
 def canonical(service: ServiceDocument) -> str:
     """Return the document as YAML: keys in the order of the schema, defaults left out."""
-    return yaml.safe_dump(service.document(), sort_keys=False, allow_unicode=True)
+    return write_document(service.document())

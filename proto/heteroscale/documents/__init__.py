@@ -5,6 +5,7 @@ everywhere. What the fields mean is said by the pydantic models of each house.
 """
 
 from heteroscale.documents.fields import DocumentModel, Duration, format_duration, parse_duration
+from heteroscale.documents.loader import write_document
 from heteroscale.documents.reader import (
     Document,
     DocumentError,
@@ -25,4 +26,5 @@ __all__ = [
     "read_documents",
     "read_file",
     "read_one",
+    "write_document",
 ]

@@ -1,4 +1,7 @@
-"""YAML as it is read here: version 1.2's plain values, and limits that a hostile text cannot pass."""
+"""YAML as it is read and written here: version 1.2's plain values.
+
+Reading has limits that a hostile text cannot pass. What is written is read alike by 1.1 and by 1.2.
+"""
 
 from __future__ import annotations
 
@@ -45,6 +48,18 @@ class Loader(yaml.SafeLoader):
         return int(node.value, bases.get(node.value[:2], 10))
 
 
+class Dumper(yaml.SafeDumper):
+    """Quotes what either version of YAML would take for something else than text.
+
+    PyYAML alone quotes by 1.1, which has no number 1e5: it would come back as one.
+    """
+
+    # Copied, as PyYAML does: its own lists are shared by every dumper of the process.
+    yaml_implicit_resolvers = {
+        first: list(rules) for first, rules in yaml.SafeDumper.yaml_implicit_resolvers.items()
+    }
+
+
 for _kind, _pattern, _first in (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
@@ -57,5 +72,12 @@ for _kind, _pattern, _first in (
     ),
     ("merge", "<<", ["<"]),
 ):
-    Loader.add_implicit_resolver(TAG + _kind, re.compile(rf"^(?:{_pattern})\Z"), _first)
+    _rule = re.compile(rf"^(?:{_pattern})\Z")
+    Loader.add_implicit_resolver(TAG + _kind, _rule, _first)
+    Dumper.add_implicit_resolver(TAG + _kind, _rule, _first)
 Loader.add_constructor(TAG + "int", Loader.construct_integer)
+
+
+def write_document(data: Any) -> str:
+    """Return plain values as YAML, keys in their order, that is read back as the same values."""
+    return yaml.dump(data, Dumper=Dumper, sort_keys=False, allow_unicode=True)

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import yaml
 
+from heteroscale.documents import write_document
 from heteroscale_workbench import nvml_stub
 from heteroscale_workbench.cluster import documents, operator
 from heteroscale_workbench.cluster.layout import Host, Layout, two_minipods
@@ -245,7 +245,7 @@ _ENVIRON = {"PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
 
 
 def _write(path: Path, document: Mapping[str, Any]) -> None:
-    path.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+    path.write_text(write_document(document), encoding="utf-8")
 
 
 def _busy(path: Path) -> dict[str, float]:

@@ -10,9 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from heteroscale.convert import from_wire, unix_seconds
+from heteroscale.documents import write_document
 from heteroscale.v1 import operator_pb2
 from heteroscale.words import InstanceState, Role
 from heteroscale_workbench.cluster.local import Layout, LocalCluster, two_minipods, until
@@ -100,7 +99,7 @@ class Demo:
 
     async def _bring_up(self, cluster: LocalCluster, operator: Operator) -> None:
         document = self.options.profile.service([router.url for router in cluster.routers])
-        await operator.apply(yaml.safe_dump(document, sort_keys=False))
+        await operator.apply(write_document(document))
 
         async def ready() -> bool:
             cluster.coordinator.require()
