@@ -121,7 +121,14 @@ def parser() -> argparse.ArgumentParser:
         epilog="The configuration is a YAML document of kind Agent; see docs/agent.md. What of this "
         "host can be read, reached and done: heteroscale-agent doctor.",
     )
-    result.add_argument("verb", nargs="?", choices=("run", "check"), default="run")
+    result.add_argument(
+        "verb",
+        nargs="?",
+        choices=("run", "check"),
+        default="run",
+        help="run (when nothing is said): serve until TERM; check: say what is wrong with the "
+        "document and its TLS files, and start nothing",
+    )
     result.add_argument("--version", action="version", version=f"heteroscale {__version__}")
     result.add_argument("-c", "--config", type=Path, required=True, help="the Agent document")
     result.add_argument("--coordinator", help="host:port; overrides the document")

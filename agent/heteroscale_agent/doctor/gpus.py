@@ -107,9 +107,13 @@ def _enough(case: Case, count: int) -> Iterator[Finding]:
         if template.gpus > count:
             yield problem(
                 f"template {name}",
-                f"wants {template.gpus} GPUs, the driver lists {count}",
+                f"wants {_gpus(template.gpus)}, the driver lists {count}",
                 "lower `gpus`, or mend the driver; `gpu.source: none` takes indices on trust",
             )
+
+
+def _gpus(count: int) -> str:
+    return "1 GPU" if count == 1 else f"{count} GPUs"
 
 
 def devices(case: Case) -> Iterator[Finding]:

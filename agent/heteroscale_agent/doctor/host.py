@@ -88,14 +88,14 @@ def _limits(case: Case) -> Iterator[Finding]:
         yield ok("open files", said)
     locked, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     if locked == resource.RLIM_INFINITY or not case.spec.templates or os.geteuid() == 0:
-        yield ok("locked memory", _limit(locked))
+        yield ok("locked memory", _limit(locked, " bytes"))
     else:
         todo = "RDMA engines register memory: the unit says LimitMEMLOCK=infinity"
-        yield note("locked memory", f"{_limit(locked)} bytes", todo)
+        yield note("locked memory", _limit(locked, " bytes"), todo)
 
 
-def _limit(value: int) -> str:
-    return "unlimited" if value == resource.RLIM_INFINITY else str(value)
+def _limit(value: int, unit: str = "") -> str:
+    return "unlimited" if value == resource.RLIM_INFINITY else f"{value}{unit}"
 
 
 def _clock() -> Finding:

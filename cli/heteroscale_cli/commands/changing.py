@@ -154,7 +154,7 @@ def reinstate(connection: Connection, instance: _Instance) -> None:
 def switch_role(
     connection: Connection,
     instance: _Instance,
-    role: Annotated[Half, typer.Argument(help="What it is to be.")],
+    role: Annotated[Half, typer.Argument(metavar="ROLE", help="`prefill` or `decode`.")],
 ) -> None:
     """Have a running engine change between prefill and decode.
 
