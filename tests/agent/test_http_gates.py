@@ -292,7 +292,26 @@ async def test_a_wrong_token_or_authority_is_unknown(pods: SmallPods, tmp_path: 
     view = await labels(pods, ca_file=tmp_path / "other.crt").reconcile(at, wanted_in=False)
     assert "certificate" in view.message.lower()
     view = await labels(pods, token_file=tmp_path / "none").reconcile(at, wanted_in=False)
-    assert "no token: FileNotFoundError" in view.message
+    assert "none: No such file" in view.message
+
+
+async def test_the_token_goes_nowhere_in_clear_text(pods: SmallPods) -> None:
+    at = member(Gate("labels"), origin=POD)
+    for server in ("http://192.0.2.1:1", "http://127.0.0.1.example:1", "http://[::2]:1"):
+        gate = labels(pods, api_server=server)
+        view = await gate.reconcile(at, wanted_in=False)
+        assert "is not https: the token is not sent there" in view.message
+        await gate.close()
+
+
+async def test_an_authority_that_was_renewed_is_trusted(pods: SmallPods) -> None:
+    gate, at = labels(pods), member(Gate("labels"), origin=POD)
+    right = pods.access.ca_file.read_text()
+    trustme.CA().cert_pem.write_to_path(str(pods.access.ca_file))
+    assert "certificate" in (await gate.reconcile(at, wanted_in=True)).message.lower()
+    pods.access.ca_file.write_text(right)
+    assert (await gate.reconcile(at, wanted_in=True)).all_in
+    await gate.close()
 
 
 @pytest.mark.parametrize(

@@ -1,21 +1,20 @@
 """The Kubernetes API as far as a host needs it: get JSON, with the service account of its pod.
 
-No client library: two GETs do, through the exchange that everything else here uses. The token is
-read for each request, because the kubelet rotates it; the authority is read again when it changed.
+No client library: two GETs do, through the exchange that everything else here uses.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import ssl
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
 
 from heteroscale_agent.config.places import KubernetesAccess
 from heteroscale_agent.exchange import ExchangeError, exchange
-from heteroscale_agent.probes.source import SourceError, Thread, read_file
+from heteroscale_agent.probes.kube_account import Account
+from heteroscale_agent.probes.source import SourceError, Thread
 
 MAX_ANSWER = 8 * 1024 * 1024
 PAGE = 50
@@ -37,11 +36,9 @@ class KubernetesApi:
     """GETs of one API server."""
 
     def __init__(self, access: KubernetesAccess, environ: Mapping[str, str]) -> None:
-        self._access = access
         self._thread = Thread("kubernetes")
-        self._tls: ssl.SSLContext | None = None
-        self._authority = ""
-        self.server = access.api_server.rstrip("/") or _in_cluster(environ)
+        self._account = Account(access, environ)
+        self.server = self._account.server
         self.node_name = access.node_name or environ.get("NODE_NAME", "") or os.uname().nodename
 
     async def get(
@@ -55,7 +52,7 @@ class KubernetesApi:
         """
         if not self.server:
             raise SourceError("not in a pod: set kubernetes.apiServer, tokenFile and caFile")
-        token, tls = await self._thread.call(self._secrets, deadline)
+        token, tls = await self._thread.call(self._account.secrets, deadline)
         headers = (("Accept", accept), ("Authorization", f"Bearer {token}"))
         try:
             status, body = await exchange(
@@ -102,38 +99,6 @@ class KubernetesApi:
     def close(self) -> None:
         """Let go of the thread."""
         self._thread.close()
-
-    def _secrets(self) -> tuple[str, ssl.SSLContext | None]:
-        token = read_file(self._access.token_file).strip()
-        if not token or not token.isascii() or not token.isprintable():
-            raise SourceError(f"{self._access.token_file} holds no token")
-        if not self.server.startswith("https://"):
-            # A token in clear text is everybody's on the way.
-            if not _loopback(self.server):
-                raise SourceError(f"{self.server} is not https: the token is not sent there")
-            return token, None
-        authority = read_file(self._access.ca_file)
-        if self._tls is None or authority != self._authority:
-            if "CERTIFICATE" not in authority:
-                # Nothing at all would make it trust every authority of the system.
-                raise SourceError(f"{self._access.ca_file} holds no certificate")
-            try:
-                self._tls = ssl.create_default_context(cadata=authority)
-            except (ssl.SSLError, ValueError) as error:
-                raise SourceError(f"{self._access.ca_file} holds no certificate") from error
-            self._authority = authority
-        return token, self._tls
-
-
-def _in_cluster(environ: Mapping[str, str]) -> str:
-    host = environ.get("KUBERNETES_SERVICE_HOST", "")
-    port = environ.get("KUBERNETES_SERVICE_PORT", "443")
-    return f"https://{f'[{host}]' if ':' in host else host}:{port}" if host else ""
-
-
-def _loopback(server: str) -> bool:
-    host = server.partition("://")[2]
-    return host.startswith(("127.", "localhost:", "[::1]"))
 
 
 def _object(body: bytes) -> dict[str, Any]:

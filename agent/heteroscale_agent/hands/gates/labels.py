@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import re
-import ssl
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -22,13 +21,15 @@ from urllib.parse import quote
 from heteroscale_agent.config.gates import Pods
 from heteroscale_agent.config.places import KubernetesAccess
 from heteroscale_agent.hands.gates.port import Member, View
+from heteroscale_agent.hands.gates.shared import Desk
 from heteroscale_agent.hands.http import Client, HttpError, exchange, parse_object
+from heteroscale_agent.probes.kube_account import Account
+from heteroscale_agent.probes.source import SourceError
 
 KEY, VALUE = "llm-d.ai/inference-serving", "true"
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 ORIGIN = "pod/"
 MAX_POD_BYTES = 4 * 1024 * 1024
-MAX_TOKEN_BYTES = 64 * 1024
 _KEY = re.compile(
     r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
 )
@@ -41,10 +42,10 @@ class LabelsGate:
     """Puts a label on pods and takes it off."""
 
     def __init__(self, access: KubernetesAccess, pods: Pods, http: Client) -> None:
-        self._access = access
+        self._account = Account(access, os.environ)
         self._pods = pods
         self._http = http
-        self._tls: ssl.SSLContext | None = None
+        self._desk = Desk()
 
     def complaint(self, member: Member) -> str:
         """Return what is wrong with the label, or which pod nobody names, or nothing."""
@@ -57,7 +58,7 @@ class LabelsGate:
                 return f"gate labels: {name} {options[name][:80]!r} is no value of a label"
         if options.get("outValue") == options.get("value", VALUE):
             return "gate labels: value and outValue are the same"
-        if not self._server():
+        if not self._account.server:
             return "gate labels needs kubernetes.apiServer, or to run in a pod"
         try:
             self._pod(member)
@@ -72,18 +73,19 @@ class LabelsGate:
             namespace, name = self._pod(member)
             place = f"pod/{namespace}/{name}"
             return View({place: await self._compare(namespace, name, member, wanted_in=wanted_in)})
-        except (HttpError, OSError) as error:
+        except (HttpError, SourceError, OSError) as error:
             return View({place: None}, f"{place}: {error}"[:300])
 
     async def close(self) -> None:
-        """Do nothing: no connection is kept, and labels stay as they are."""
+        """Let go of the thread; labels stay as they are."""
+        self._desk.close()
 
     async def _compare(
         self, namespace: str, name: str, member: Member, *, wanted_in: bool
     ) -> bool | None:
         options = member.gate.options
         key, value = options.get("key", KEY), options.get("value", VALUE)
-        url = f"{self._server()}/api/v1/namespaces/{quote(namespace)}/pods/{quote(name)}"
+        url = f"{self._account.server}/api/v1/namespaces/{quote(namespace)}/pods/{quote(name)}"
         pod = await self._ask("GET", url)
         if pod is None:
             # Nobody is sent to a pod that is gone; whether it ever comes is not for a gate to say.
@@ -99,7 +101,8 @@ class LabelsGate:
         return False if worn == options.get("outValue") else None
 
     async def _ask(self, method: str, url: str, patch: object = None) -> dict[str, Any] | None:
-        headers = [("Authorization", f"Bearer {self._token()}")]
+        token, tls = await self._desk.do("account", self._account.secrets, self._pods.timeout)
+        headers = [("Authorization", f"Bearer {token}")]
         if patch is not None:
             headers.append(("Content-Type", "application/merge-patch+json"))
         status, data = await exchange(
@@ -110,7 +113,7 @@ class LabelsGate:
             body=patch,
             limit=MAX_POD_BYTES,
             headers=headers,
-            tls=self._context(),
+            tls=tls,
         )
         if status == HTTPStatus.NOT_FOUND:
             _check_missing(data)
@@ -129,26 +132,6 @@ class LabelsGate:
         if not _NAME.fullmatch(name) or not _NAME.fullmatch(namespace):
             raise HttpError(f"no pod is named for {member.instance_id} (POD_NAME, or option `pod`)")
         return namespace, name
-
-    def _server(self) -> str:
-        if self._access.api_server:
-            return self._access.api_server.rstrip("/")
-        host = os.environ.get("KUBERNETES_SERVICE_HOST", "")
-        port = os.environ.get("KUBERNETES_SERVICE_PORT", "443")
-        bracketed = f"[{host}]" if ":" in host else host
-        return f"https://{bracketed}:{port}" if host else ""
-
-    def _token(self) -> str:
-        try:
-            with self._access.token_file.open("rb") as file:
-                return file.read(MAX_TOKEN_BYTES).decode("ascii").strip()
-        except (OSError, UnicodeError) as error:
-            raise HttpError(f"no token: {type(error).__name__}") from None
-
-    def _context(self) -> ssl.SSLContext:
-        if self._tls is None:
-            self._tls = ssl.create_default_context(cafile=str(self._access.ca_file))
-        return self._tls
 
 
 def _labels(pod: dict[str, Any]) -> dict[str, Any]:
