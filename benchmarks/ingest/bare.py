@@ -58,25 +58,18 @@ class BareService:
             await write(agent_pb2.ConnectResponse(ack=agent_pb2.Ack(sequence=message.sequence)))
 
 
+_GPU_COLUMNS = tuple(field.name for field in agent_pb2.GpuReadings.DESCRIPTOR.fields)
+_NIC_COLUMNS = tuple(field.name for field in agent_pb2.NicReadings.DESCRIPTOR.fields)
+
+
 def read_out(report: agent_pb2.Report) -> _Values:
     """Return every value of a report as Python's own."""
     gpus, nics, host = report.gpus, report.nics, report.host
     return (
         report.sampled_ago.seconds + report.sampled_ago.nanos * 1e-9,
         report.interval.seconds + report.interval.nanos * 1e-9,
-        list(gpus.utilization_percent),
-        list(gpus.memory_utilization_percent),
-        list(gpus.memory_used_mib),
-        list(gpus.power_watts),
-        list(gpus.temperature_celsius),
-        list(gpus.ecc_uncorrected),
-        list(gpus.process_count),
-        list(gpus.health),
-        list(gpus.sm_activity_percent),
-        list(nics.received_octets),
-        list(nics.sent_octets),
-        list(nics.errors),
-        list(nics.active),
+        *(list(getattr(gpus, name)) for name in _GPU_COLUMNS),
+        *(list(getattr(nics, name)) for name in _NIC_COLUMNS),
         host.cpu_percent,
         host.memory_used_bytes,
         host.load_1m,
