@@ -212,6 +212,17 @@ def test_for_a_person(tmp_path: Path) -> None:
     assert said.splitlines()[-1].startswith("1 problem, ")
 
 
+def test_nothing_but_json_is_printed_where_json_is_asked_for(tmp_path: Path) -> None:
+    config = document(
+        tmp_path,
+        "  coordinator: 127.0.0.1:1\n  gpu: {source: none}\n"
+        f"  topologyFrom: [{{file: {tmp_path / 'none.yaml'}}}]\n",
+    )
+    status, said, error = doctor("-c", config, "--json")
+    assert (status, error) == (1, "")
+    assert any("none.yaml" in finding["check"] for finding in json.loads(said)["findings"])
+
+
 def test_wrong_usage_and_wrong_documents(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

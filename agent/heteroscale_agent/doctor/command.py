@@ -9,7 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from heteroscale import __version__
+from heteroscale import __version__, logs
 from heteroscale.documents import DocumentError
 from heteroscale_agent.config import AgentSpec, load
 from heteroscale_agent.doctor import (
@@ -100,6 +100,8 @@ def run(argv: list[str]) -> int:
     except OSError as error:
         print(f"heteroscale doctor: {path}: {error.strerror}", file=sys.stderr)  # noqa: T201
         return USAGE
+    # Out of the way of what is printed: all that a look warns of is a finding too.
+    logs.configure("error")
     report = Report(
         __version__,
         platform.node(),

@@ -108,7 +108,7 @@ def _enough(case: Case, count: int) -> Iterator[Finding]:
             yield problem(
                 f"template {name}",
                 f"wants {_gpus(template.gpus)}, the driver lists {count}",
-                "lower `gpus`, or mend the driver; `gpu.source: none` takes indices on trust",
+                "lower `gpus`, or mend the driver: until then nothing is placed here",
             )
 
 
