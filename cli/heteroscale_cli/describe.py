@@ -82,7 +82,7 @@ def node(item: pb.Node, instances: Iterable[pb.Instance], now: float) -> list[st
         ("GPUs", f"{item.gpus_used} of {item.gpu_count} used, {item.gpu_type or text.UNKNOWN}"),
         ("GPU utilisation", f"{text.measured(item, 'gpu_utilization_percent')} %"),
         ("SM activity", f"{text.measured(item, 'gpu_sm_activity_percent')} %"),
-        ("RDMA ports", f"{tables.nics(item)} active, busiest at {_share(item)} %"),
+        ("RDMA ports", _ports(item)),
     ]
     here = [i for i in instances if item.agent_id in i.agent_ids]
     return [
@@ -95,8 +95,10 @@ def node(item: pb.Node, instances: Iterable[pb.Instance], now: float) -> list[st
     ]
 
 
-def _share(item: pb.Node) -> str:
-    return text.measured(item, "nic_share_percent")
+def _ports(item: pb.Node) -> str:
+    if not item.nic_count:
+        return text.NONE
+    return f"{tables.nics(item)} active, busiest at {text.measured(item, 'nic_share_percent')} %"
 
 
 def explanation(answer: pb.ExplainServiceResponse) -> list[str]:
