@@ -22,7 +22,7 @@ class Load:
     calm: float
     prompt: int = 32
     output: int = 20
-    long_output: int = 900
+    long_output: int = 3500
     """Of requests that are still in flight when their instance is drained."""
     running: str = ""
     """The engine's own gauge of running requests."""
@@ -90,7 +90,9 @@ async def _grows(stage: Stage, traffic: Traffic, load: Load) -> None:
 
 async def _drained_while_busy(stage: Stage, traffic: Traffic, load: Load) -> str:
     """An operator drains one in the midst of long answers: they end well, then it ends."""
-    for _ in range(4):
+    # Alone, so that what runs at the victim is long and will not be over in a moment.
+    await traffic.paused(stage)
+    for _ in range(8):
         traffic.ask(load.prompt, load.long_output)
     victim = (await stage.instances(_S.IN_SERVICE))[0]
 
@@ -101,6 +103,7 @@ async def _drained_while_busy(stage: Stage, traffic: Traffic, load: Load) -> str
     process = stage.process(victim.id)
     await stage.operator.drain(victim.id)
     assert await stage.metric(victim, load.running) >= 1
+    traffic.level = load.busy
     done = await stage.until_state(victim.id, _S.TERMINATED)
     assert victim.endpoint not in await stage.workers()
     assert await asyncio.to_thread(_gone, process), done.message

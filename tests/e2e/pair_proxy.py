@@ -37,7 +37,10 @@ class PairProxy:
         self.gate = gate
         self.url = ""
         self._turn = count()
-        self._http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None))
+        # A kept-alive connection that the engine closes at the wrong moment would lose a request.
+        connector = aiohttp.TCPConnector(force_close=True, limit=0)
+        wait = aiohttp.ClientTimeout(total=None)
+        self._http = aiohttp.ClientSession(connector=connector, timeout=wait)
         app = web.Application()
         app.router.add_post("/v1/completions", self._completions)
         self._runner = web.AppRunner(app)

@@ -189,11 +189,22 @@ class Traffic:
 
     def __init__(self, url: str, prompt: int, output: int) -> None:
         self.level = 0.0
-        options = LoadOptions(model=MODEL, timeout=PATIENCE, exact_events=False)
+        options = LoadOptions(
+            model=MODEL, timeout=PATIENCE, connect_timeout=PATIENCE, exact_events=False
+        )
         self.run = LoadRun(url, options=options, live=True)
         self._pacer = Pacer(repeat(Asked(1.0, prompt, output)), output)
         self._tasks = [asyncio.create_task(self._pace())]
         self._sending = asyncio.create_task(self.run.run())
+
+    async def paused(self, stage: Stage) -> None:
+        """Send nothing, and wait until nothing is in flight."""
+        self.level = 0.0
+
+        async def empty() -> bool:
+            return self.run.snapshot().in_flight == 0
+
+        await stage.wait(empty, "every answer")
 
     def ask(self, prompt: int, output: int) -> None:
         """Send one request of another size, now."""

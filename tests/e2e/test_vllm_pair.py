@@ -18,9 +18,10 @@ from tests.process.fleet import Seen, fleet
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 _S = InstanceState
-KV_LEASE = 900
+KV_LEASE = 300
 """Seconds that a prefill keeps KV for a decode that does not come. vLLM's default, 30, would end before
-a decode that shares two busy cores with its prefill has come."""
+a decode that shares two busy cores with its prefill has come; what a first handshake that took too
+long has left behind must be gone within the test's patience."""
 REQUESTS = 10
 HELD_FOR = 8.0
 """Seconds that a drain is watched not to end; three quiet scrapes would take two."""
@@ -132,7 +133,9 @@ async def _a_drain_waits_for_the_fetch(pair: Pair, prefill: Seen, decode: Seen) 
         assert (await pair.stage.instance(prefill.id)).state is _S.DRAINING
         assert process.is_running()
         assert await pair.kv_usage(prefill) > 0
+    before = await pair.stage.metric(decode, FETCHED)
     assert await fetch(decode) == alone
+    assert await pair.stage.metric(decode, FETCHED) > before
     done = await pair.stage.until_state(prefill.id, _S.TERMINATED)
     assert not process.is_running(), done.message
 

@@ -16,7 +16,7 @@ from tests.e2e.stage import MODEL, Engine
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "agent-vllm.yaml"
 PYTHON = Path(os.environ.get("HETEROSCALE_VLLM_PYTHON", ROOT / ".venv-vllm" / "bin" / "python"))
-OPTIONS = ("--dtype=float32", "--max-model-len=1024", "--enforce-eager", "--block-size=128")
+OPTIONS = ("--dtype=float32", "--max-model-len=4096", "--enforce-eager", "--block-size=128")
 ENVIRON = {
     "HF_HUB_OFFLINE": "1",
     "VLLM_NO_USAGE_STATS": "1",
@@ -67,5 +67,10 @@ def _on_cpu(template: dict[str, Any], directory: Path, kv_lease: int) -> dict[st
 def _in_memory(word: str, kv_lease: int) -> str:
     """Return the KV transfer's configuration with the CPU's memory as its buffer."""
     extra = {"num_threads": 0, "kv_lease_duration": kv_lease}
-    here = {"kv_buffer_device": "cpu", "kv_connector_extra_config": extra}
+    here = {
+        "kv_buffer_device": "cpu",
+        "kv_connector_extra_config": extra,
+        # Two cores are few for a pair: a handshake may take longer than vLLM waits for it.
+        "kv_load_failure_policy": "recompute",
+    }
     return _KV + json.dumps({**json.loads(word.removeprefix(_KV)), **here})

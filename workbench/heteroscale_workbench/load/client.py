@@ -21,7 +21,6 @@ from heteroscale_workbench.load.sse import Ending, EventScanner
 from heteroscale_workbench.load.traces import Arrival
 
 MAX_ERROR = 2048
-CONNECT_TIMEOUT = 10.0
 HTTP_OK = 200
 
 
@@ -54,6 +53,7 @@ class Target:
     url: str
     model: str = "simulated"
     timeout: float = 600.0
+    connect_timeout: float = 10.0
     exact_events: bool = True
     """One event for each token, as engine-sim writes; real engines may put several into one."""
 
@@ -100,7 +100,7 @@ async def send(
                 f"{target.url}/v1/completions",
                 data=_body(target.model, arrival),
                 headers={"Content-Type": "application/json", "X-Request-Id": request_id},
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=target.connect_timeout),
             ) as response,
         ):
             if response.status != HTTP_OK:
@@ -110,6 +110,9 @@ async def send(
                 events = scanner.feed(data)
                 if events:
                     tokens_came(events)
+    except aiohttp.ConnectionTimeoutError as error:
+        reason = f"no connection within {target.connect_timeout:g} s"
+        raise RequestFailedError(FailureKind.REFUSED, reason) from error
     except TimeoutError as error:
         raise RequestFailedError(
             FailureKind.TIMEOUT, f"no end after {target.timeout:g} s, {scanner.events} events"

@@ -18,6 +18,7 @@ class LoadOptions:
     model: str = "simulated"
     timeout: float = 600.0
     """A request that has not ended after this long has failed."""
+    connect_timeout: float = 10.0
     exact_events: bool = True
     """See ``Target``."""
     ttft_slo: float | None = None

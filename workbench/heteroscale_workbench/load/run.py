@@ -58,6 +58,7 @@ class LoadRun:
             url.rstrip("/"),
             self._options.model,
             self._options.timeout,
+            self._options.connect_timeout,
             self._options.exact_events,
         )
         self._arrivals = list(arrivals)
