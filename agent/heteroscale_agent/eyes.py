@@ -24,6 +24,7 @@ from heteroscale_agent.config import AgentSpec, Router
 from heteroscale_agent.model import (
     EngineReport,
     EngineState,
+    Gpu,
     GpuReading,
     Inventory,
     Nic,
@@ -187,6 +188,12 @@ class HostEyes:
         kept.append(replace(report, gpus=(), nics=()))
         while kept[0].sampled_at < report.sampled_at - HISTORY_SECONDS:
             kept.popleft()
+
+    def gpus_now(self) -> tuple[tuple[Gpu, GpuReading], ...]:
+        """Return every GPU with what it said last, by the newest sample; empty when nobody knows."""
+        oldest = self._clock() - self._spec.scrape_timeout - 2 * self._spec.sample_interval
+        view = None if self._gpus is None else self._gpus.latest(oldest)
+        return () if view is None else tuple(zip(view.gpus, view.readings, strict=True))
 
     def history(self) -> list[Report]:
         """Return what engines and routers said in the last 120 s, every five seconds, oldest first."""

@@ -13,6 +13,8 @@ from heteroscale_agent.model import (
     Command,
     CommandResult,
     EngineState,
+    Gpu,
+    GpuReading,
     InstanceEvent,
     InstanceStatus,
     Inventory,
@@ -66,6 +68,10 @@ class Eyes(Protocol):
 
     async def sample(self) -> Report:
         """Take one sample of everything; no source delays it beyond its own deadline."""
+        ...
+
+    def gpus_now(self) -> tuple[tuple[Gpu, GpuReading], ...]:
+        """Return every GPU with what it said last, by the newest sample; empty when nobody knows."""
         ...
 
     def history(self) -> list[Report]:

@@ -26,6 +26,7 @@ from heteroscale_agent.model import (
     EngineState,
     Gate,
     Gpu,
+    GpuReading,
     InstanceEvent,
     InstanceStatus,
     Inventory,
@@ -195,6 +196,7 @@ class FakeEyes:
     def __init__(self, clock: Clock, gpus: int = 4) -> None:
         self._clock = clock
         self.gpus = tuple(Gpu(i, f"GPU-{i}", "H20", "H20", 1) for i in range(gpus))
+        self.readings: tuple[GpuReading, ...] = ()
         self.scrape: EngineScrape | None = IDLE
         self.quality = ScrapeQuality.OK
         self.targets: tuple[ScrapeTarget, ...] = ()
@@ -216,6 +218,9 @@ class FakeEyes:
 
     async def sample(self) -> Report:
         return Report(self._clock.now, 1.0)
+
+    def gpus_now(self) -> tuple[tuple[Gpu, GpuReading], ...]:
+        return tuple(zip(self.gpus, self.readings, strict=False))
 
     def history(self) -> list[Report]:
         return []

@@ -22,6 +22,7 @@ from heteroscale_agent.model import (
     CommandResult,
     EngineState,
     Gpu,
+    GpuReading,
     InstanceStatus,
     Inventory,
     Report,
@@ -175,6 +176,9 @@ class TwinEyes:
 
     async def sample(self) -> Report:
         raise NotImplementedError("a link takes no sample")
+
+    def gpus_now(self) -> tuple[tuple[Gpu, GpuReading], ...]:
+        raise NotImplementedError("a link asks for no GPU")
 
     def history(self) -> list[Report]:
         return self.reports

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from aiohttp import web
 from heteroscale.words import GateState, InstanceState, Outcome, Role, WithdrawReason
 from heteroscale_agent.config import AgentSpec
 from heteroscale_agent.discovery.pods import sightings
+from heteroscale_agent.discovery.procs import Look
+from heteroscale_agent.discovery.sighting import Sighting
 from heteroscale_agent.probes.kube import KubernetesApi
 from heteroscale_agent.probes.source import SourceError
 from tests.agent.body_twins import drain, launch
@@ -129,6 +132,23 @@ async def test_an_agents_restart_loses_nothing(twin: KubeTwin, world: FoundWorld
     assert world.status(instance_id).state is S.IN_SERVICE
     twin.failing, twin.pods = None, []
     await world.until(lambda: world.status(instance_id).state is S.TERMINATED)
+
+
+async def test_a_port_that_only_its_process_tells_is_waited_for(
+    twin: KubeTwin, tmp_path: Path
+) -> None:
+    world = world_of(twin, tmp_path)
+    finder, uid = world.body._finder, "00000000-0000-4000-8000-000000000001"
+    seen = Sighting(f"pod:{uid}", CHAT, host="10.9.9.9", service="chat", ready=True)
+    assert finder._pods is not None
+    finder._pods.answer = [seen]
+    await finder.step()
+    assert world.found() == {}, "another port would be another instance"
+    finder._processes.answer = Look((replace(seen, origin="pod/x", port=9000, pid=4242),))
+    await finder.step()
+    assert world.found()[CHAT].endpoint == "http://10.9.9.9:9000"
+    assert world.ended() == []
+    await world.body.close()
 
 
 async def test_switched_off_discovery_ends_what_it_found(twin: KubeTwin, world: FoundWorld) -> None:

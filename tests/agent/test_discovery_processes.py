@@ -17,7 +17,7 @@ import pytest
 from heteroscale.words import InstanceState, Outcome, Role, ScrapeQuality
 from heteroscale_agent.discovery.procs import Look, ProcessScan, addresses
 from heteroscale_agent.hands.procfs import TAG
-from heteroscale_agent.model import GpuProcess, GpuReading, Report
+from heteroscale_agent.model import GpuProcess, GpuReading
 from tests.agent.body_twins import launch
 from tests.agent.found_world import FoundWorld
 
@@ -150,15 +150,14 @@ async def test_its_gpus_are_not_launched_upon(
     assert (await world.do(launch(gpu_indices=(3,)), "mine-2")).outcome is Outcome.DONE
 
 
-def readings(world: FoundWorld, *pids: tuple[int, ...]) -> list[Report]:
-    gpus = tuple(
+def readings(*pids: tuple[int, ...]) -> tuple[GpuReading, ...]:
+    return tuple(
         GpuReading(process_count=len(on), processes=tuple(map(GpuProcess, on))) for on in pids
     )
-    return [Report(world.clock.now, 1.0, gpus=gpus)]
 
 
 async def test_the_driver_tells_which_gpus_it_uses(
-    world: FoundWorld, engines: Engines, port: int, monkeypatch: pytest.MonkeyPatch
+    world: FoundWorld, engines: Engines, port: int
 ) -> None:
     process = engines.vllm(port)
     origin = f"process/{process.pid}"
@@ -166,17 +165,15 @@ async def test_the_driver_tells_which_gpus_it_uses(
     assert world.found()[origin].gpu_indices == ()
     refused = await world.do(launch(gpu_indices=(3,)), "mine")
     assert refused.outcome is Outcome.REFUSED, "which it holds is not known"
-    told = readings(world, (), (1,), (process.pid,), ())
-    monkeypatch.setattr(world.eyes, "history", lambda: told)
+    world.eyes.readings = readings((), (1,), (process.pid,), ())
     await world.until(lambda: world.found()[origin].gpu_indices == (2,))
     assert (await world.do(launch(gpu_indices=(3,)), "mine-2")).outcome is Outcome.DONE
 
 
 async def test_one_on_no_gpu_stands_in_nobodys_way(
-    world: FoundWorld, engines: Engines, port: int, monkeypatch: pytest.MonkeyPatch
+    world: FoundWorld, engines: Engines, port: int
 ) -> None:
-    told = readings(world, (), (), (), ())
-    monkeypatch.setattr(world.eyes, "history", lambda: told)
+    world.eyes.readings = readings((), (), (), ())
     origin = f"process/{engines.vllm(port).pid}"
     await world.until(
         lambda: origin in world.found() and world.found()[origin].state is S.IN_SERVICE

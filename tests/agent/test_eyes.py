@@ -353,6 +353,21 @@ async def test_gpus_that_come_and_go_are_another_inventory(
     assert report.gpus[1].health is GpuHealth.LOST
 
 
+async def test_who_is_on_a_gpu_now_is_told_to_whoever_asks(
+    clock: HandClock, tmp_path: Path, nvml_library: Path, gpus: StubState
+) -> None:
+    gpus.change(1, pids=(os.getpid(),))
+    gpus.write()
+    settings = GpuSettings(library=nvml_library)
+    async with opened(clock, tmp_path, gpu=settings, state_dir=tmp_path) as eyes:
+        await seen(eyes, clock, lambda report: report.gpus[1].process_count == 1)
+        told = {gpu.index: reading.processes for gpu, reading in eyes.gpus_now()}
+        assert told[0] == ()
+        assert [process.pid for process in told[1]] == [os.getpid()]
+        clock.now += 60
+        assert eyes.gpus_now() == (), "nobody knows any more"
+
+
 async def test_a_driver_that_comes_later_than_the_agent(
     clock: HandClock, tmp_path: Path, nvml_library: Path, gpus: StubState
 ) -> None:

@@ -84,6 +84,8 @@ class Finder:
         """Tell the witness what stands on this host now."""
         self._news = False
         self._due_at = self._clock() + RECHECK
+        if self._processes.answer is None and not self._processes.problem:
+            return  # where a pod or job serves, and so which instance it is, may be theirs to tell
         answered = {source.kind for source in self.sources if source.answer is not None}
         troubles = {source.kind: source.problem for source in self.sources if source.problem}
         await self._witness.tell(self.engines(), answered, troubles, self._here)
@@ -134,12 +136,11 @@ class Finder:
 
     def _using(self, pids: frozenset[int]) -> tuple[int, ...] | None:
         """Return the GPUs on which the driver lists one of ``pids``; None: it does not tell of all."""
-        history = self._eyes.history()
-        if not history or not history[-1].gpus:
+        readings = self._eyes.gpus_now()
+        if not readings:
             return None
-        readings = history[-1].gpus
-        used = [place for place, gpu in enumerate(readings) if _on(gpu, pids)]
-        if not used and any(gpu.process_count is None for gpu in readings):
+        used = [gpu.index for gpu, reading in readings if _on(reading, pids)]
+        if not used and any(reading.process_count is None for _, reading in readings):
             return None
         return tuple(used)
 
