@@ -91,6 +91,9 @@ async def exchange(
                 writer.transport.abort()
     except TimeoutError:
         raise ExchangeError(f"no whole answer within {deadline:g} s") from None
+    except h11.LocalProtocolError:
+        # Its text quotes what could not be sent, and that may be a secret.
+        raise ExchangeError("a header or the address has letters it may not have") from None
     except (OSError, h11.ProtocolError, UnicodeError) as error:
         raise ExchangeError(f"{type(error).__name__}: {error}") from error
 

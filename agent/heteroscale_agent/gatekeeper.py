@@ -67,6 +67,9 @@ class Gatekeeper:
         if kind is None:
             # Adopted under an older configuration: nobody here can say who sends it traffic.
             view = View({"gate": None}, f"no gate of kind {record.launch.gate.kind!r} here")
+        elif wrong := kind.complaint(record.member):
+            # So too where what its gate names is no longer in the configuration.
+            view = View({"gate": None}, wrong)
         else:
             view = await kind.reconcile(record.member, wanted_in=wanted_in)
         if wanted_in and view.kept_out_by and instance.view_wanted:

@@ -408,6 +408,19 @@ async def test_hooks_that_fail_are_unknown(command: tuple[str, ...]) -> None:
     assert "hook" in view.message
 
 
+async def test_a_hook_that_failed_to_open_is_closed_before_it_is_out(tmp_path: Path) -> None:
+    closes = ("touch", str(tmp_path / "closed"))
+    hook = Hook(open=("false",), close=closes)
+    gate, at = HookGate({"lb": hook}), member(Gate("hook", options={"hook": "lb"}))
+    await gate.reconcile(at, wanted_in=False)
+    assert (await gate.reconcile(at, wanted_in=False)).all_out
+    (tmp_path / "closed").unlink()
+    await gate.reconcile(at, wanted_in=True)
+    assert not (await gate.reconcile(at, wanted_in=False)).all_out, "it may have opened half"
+    assert (tmp_path / "closed").exists()
+    assert (await gate.reconcile(at, wanted_in=False)).all_out
+
+
 async def test_a_hook_that_hangs_is_killed() -> None:
     hangs_for_ever = ("sleep", "1000")
     gate = HookGate({"lb": Hook(open=hangs_for_ever, close=hangs_for_ever, timeout=0.05)})
@@ -465,6 +478,26 @@ async def test_a_file_that_cannot_be_written_is_unknown(tmp_path: Path) -> None:
     view = await rig.gate.reconcile(rig.member, wanted_in=True)
     assert list(view.places.values()) == [None]
     assert view.message
+
+
+async def test_a_file_that_cannot_be_read_whole_is_left_as_it_is(tmp_path: Path) -> None:
+    text = "".join(f"http://10.1.0.1:{port}\n" for port in range(1000, 1010)) + "#" * (4 << 20)
+    (tmp_path / "in").write_text(text)
+    gate = FileGate(tmp_path)
+    at = member(Gate("file", options={"path": "in", "format": "lines"}))
+    view = await gate.reconcile(at, wanted_in=True)
+    assert list(view.places.values()) == [None]
+    assert (tmp_path / "in").read_text() == text
+    await gate.close()
+
+
+async def test_letters_of_others_stay_whatever_they_are(tmp_path: Path) -> None:
+    (tmp_path / "in").write_bytes(b"# K\xf6ln\n")
+    gate = FileGate(tmp_path)
+    at = member(Gate("file", options={"path": "in", "format": "lines"}))
+    await gate.reconcile(at, wanted_in=True)
+    assert (tmp_path / "in").read_bytes().startswith(b"# K\xf6ln\n")
+    await gate.close()
 
 
 async def test_an_instance_that_moved_port_leaves_nothing_behind(tmp_path: Path) -> None:

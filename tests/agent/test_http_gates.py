@@ -138,6 +138,11 @@ async def test_a_secret_that_is_not_there_is_said_without_its_place(
     monkeypatch.setenv("LB_TOKEN", "from-env")
     await HttpGate({"lb": by_env}, client()).reconcile(member(), wanted_in=True)
     assert balancer.tokens == ["from-env"]
+    monkeypatch.setenv("LB_TOKEN", "hunter2\nsecond-line")
+    view = await HttpGate({"lb": by_env}, client()).reconcile(member(), wanted_in=True)
+    assert view.places == {"lb": None}
+    assert "hunter2" not in view.message
+    assert "letters it may not have" in view.message
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -304,6 +305,47 @@ async def test_haproxy_without_such_a_backend_is_unknown(haproxy: HaProxy) -> No
         view = await gate.reconcile(member_of(one, WEB, "i1"), wanted_in=False)
         assert list(view.places.values()) == [None]
         assert "Can't find backend" in view.message
+
+
+STATE = (
+    "1\n# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_port\n"
+    "3 chat 1 gpu1 {address} 2 0 8000\n\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "address", "out"),
+    [
+        ("http://localhost:8000", "127.0.0.1", False),
+        ("http://[0:0::1]:8000", "::1", False),
+        ("http://10.0.0.7:8000", "::ffff:10.0.0.7", False),
+        ("http://10.0.0.7:8000", "10.0.0.8", True),
+    ],
+)
+async def test_haproxy_server_of_another_spelling_is_not_out(
+    tmp_path: Path, endpoint: str, address: str, *, out: bool
+) -> None:
+    async def says(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if (await reader.readline()).startswith(b"show"):
+            writer.write(STATE.format(address=address).encode())
+        writer.close()
+
+    server = await asyncio.start_unix_server(says, tmp_path / "admin.sock")
+    gate = HaproxySocketGate(
+        {"web": Haproxy(sockets=(str(tmp_path / "admin.sock"),), backend="chat")}
+    )
+    member = Member("i1", "chat", Role.DECODE, endpoint, None, WEB)
+    async with server:
+        assert (await gate.reconcile(member, wanted_in=False)).all_out is out
+
+
+async def test_haproxy_of_an_endpoint_nobody_knows_the_address_of_is_unknown(
+    tmp_path: Path,
+) -> None:
+    gate = HaproxySocketGate({"web": Haproxy(sockets=(str(tmp_path / "none"),), backend="chat")})
+    member = Member("i1", "chat", Role.DECODE, "http://no.such.invalid:8000", None, WEB)
+    view = await gate.reconcile(member, wanted_in=False)
+    assert list(view.places.values()) == [None]
 
 
 # ---- files, whatever reads them ----

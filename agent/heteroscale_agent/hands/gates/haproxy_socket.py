@@ -9,12 +9,14 @@ HAProxy's own check holds down is not in. One that is not there at all is out.
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from heteroscale_agent.config.gates import Haproxy
 from heteroscale_agent.hands.gates.port import Member, View
 from heteroscale_agent.hands.gates.upstream_file import values
+from heteroscale_agent.names import NAMES
 
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 _MAINT, _DRAIN = 0x01 | 0x02 | 0x04 | 0x20, 0x08 | 0x10
@@ -92,7 +94,14 @@ async def _one(
 async def _compare(
     socket: str, proxy: Haproxy, member: Member, *, wanted_in: bool
 ) -> tuple[bool | None, str]:
-    mine = [s for s in await _servers(socket, proxy.backend) if _is_mine(s, member)]
+    told = values(member)
+    # HAProxy tells addresses: of an endpoint with a name all that the name stands for are meant.
+    hosts = set(map(_plain, await NAMES.addresses(told["host"].strip("[]"))))
+    mine = [
+        server
+        for server in await _servers(socket, proxy.backend)
+        if server.port == told["port"] and _plain(server.address) in hosts
+    ]
     if not wanted_in:
         for server in mine:
             if not server.is_closed(proxy.closed):
@@ -125,9 +134,14 @@ async def _add(socket: str, proxy: Haproxy, member: Member) -> Server:
     return Server(name, told["host"], told["port"], 0, _MAINT)
 
 
-def _is_mine(server: Server, member: Member) -> bool:
-    told = values(member)
-    return (server.address, server.port) == (told["host"].strip("[]"), told["port"])
+def _plain(address: str) -> str:
+    """Return an address as it is always written; `::ffff:10.0.0.1` is 10.0.0.1."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return str(mapped or found)
 
 
 async def _servers(socket: str, backend: str) -> list[Server]:

@@ -46,6 +46,8 @@ class HookGate:
             seen = self._believed.get(member.instance_id)
         if seen is wanted_in:
             return View({_PLACE: seen})
+        # One that fails may have done it all the same, or half: then nothing is believed any more.
+        self._believed.pop(member.instance_id, None)
         command = hook.open if wanted_in else hook.close
         code = await _run(command, member, hook.timeout)
         if code == 0 and not hook.check:

@@ -137,7 +137,8 @@ def _told(check: HttpCheck, data: bytes, listed: str) -> bool | None:
         return None
     if listed:
         whole = isinstance(value, list) and all(isinstance(one, str) for one in value)
-        return listed in value if whole else None
+        # One that is listed with a slash at its end is listed.
+        return listed.rstrip("/") in {one.rstrip("/") for one in value} if whole else None
     for values_of, meaning in ((check.in_values, True), (check.out_values, False)):
         # 1 is not true here: an answer of another kind is no answer.
         if any(type(value) is type(one) and value == one for one in values_of):

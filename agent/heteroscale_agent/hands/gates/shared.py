@@ -8,6 +8,7 @@ the files on it: each file has a thread of its own, and is unknown while that th
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import os
 from collections.abc import Callable, Iterator
@@ -96,18 +97,26 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def read_text(path: Path) -> str:
-    """Return the text of a file, empty where there is none."""
+    """Return the text of a file, empty where there is none.
+
+    Raises:
+        OSError: it cannot be read as a whole: what is left of it must never be written back.
+
+    """
     try:
         with path.open("rb") as file:
-            return file.read(MAX_FILE_BYTES).decode("utf-8", errors="replace")
+            data = file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError:
         return ""
+    if len(data) > MAX_FILE_BYTES:
+        raise OSError(errno.EFBIG, f"longer than {MAX_FILE_BYTES} bytes")
+    return data.decode("utf-8", errors="surrogateescape")
 
 
 def write_whole(path: Path, text: str) -> None:
     """Replace the file by ``text``; its mode stays, so whoever read it can read it still."""
     fresh = path.with_name(path.name + ".new")
-    with fresh.open("w", encoding="utf-8") as file:
+    with fresh.open("w", encoding="utf-8", errors="surrogateescape") as file:
         with suppress(FileNotFoundError):
             os.fchmod(file.fileno(), path.stat().st_mode & 0o7777)
         file.write(text)
