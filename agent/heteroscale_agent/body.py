@@ -94,7 +94,6 @@ class AgentBody:
             spec, self._witness, eyes, agent_id=agent_id, boot_id=hands.boot_id, clock=clock
         )
         self._executor = Executor(self._registry, launcher, wall)
-        self._epoch = journal.epoch
         self._acks: list[str] = []
         self._busy: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._targets: tuple[ScrapeTarget, ...] = ()
@@ -148,15 +147,14 @@ class AgentBody:
     @property
     def highest_epoch(self) -> int:
         """The highest epoch ever heard; kept on disk."""
-        return max(self._epoch, self._registry.journal.epoch)
+        return self._registry.epoch
 
     def hear_epoch(self, epoch: int) -> bool:
         """Take note of a coordinator's epoch; False when it is lower than one heard before."""
         if epoch < self.highest_epoch:
             return False
-        if epoch > self._epoch:
-            self._epoch = epoch
-            self._registry.journal.note([epoch_entry(epoch)])
+        # Written with the next tick: a disk that hangs must not stop everything else.
+        self._registry.heard = epoch
         return True
 
     async def execute(self, command: Command) -> CommandResult:
@@ -264,6 +262,8 @@ class AgentBody:
         acks, self._acks = self._acks, []
         if acks:
             await self._registry.note([acknowledged_entry(acks)])
+        if self._registry.heard > self._registry.journal.epoch:
+            await self._registry.note([epoch_entry(self._registry.heard)])
         await self._registry.flush()
         now = self._clock()
         ended = [i for i in self._registry.instances.values() if i.record.ended]
@@ -286,6 +286,8 @@ class AgentBody:
             await self._registry.note([pruned_entry(surplus)])
 
     def _note_acks(self) -> None:
+        if self._registry.heard > self._registry.journal.epoch:
+            self._registry.journal.note([epoch_entry(self._registry.heard)])
         if self._acks:
             self._registry.journal.note([acknowledged_entry(self._acks)])
             self._acks = []

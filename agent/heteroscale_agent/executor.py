@@ -18,7 +18,7 @@ from heteroscale_agent.allowlist import RefusedError
 from heteroscale_agent.instances import IllegalChangeError, Instance, Record, Switch, moved
 from heteroscale_agent.journal import JournalError
 from heteroscale_agent.launcher import Launcher
-from heteroscale_agent.leases import complaint
+from heteroscale_agent.leases import complaint, stays_out
 from heteroscale_agent.ledger import KEEP_ANSWERS, Entry, epoch_entry, result_entry
 from heteroscale_agent.life import switch_given_up
 from heteroscale_agent.model import (
@@ -87,10 +87,10 @@ class Executor:
         return result
 
     async def _carry_out(self, command: Command) -> CommandResult:
-        heard = self._registry.journal.epoch
+        heard = self._registry.epoch
         if command.epoch < heard:
             raise RefusedError(f"epoch {command.epoch} is over: epoch {heard} has been heard")
-        if command.epoch > heard:
+        if command.epoch > self._registry.journal.epoch:
             await self._registry.append([epoch_entry(command.epoch)])
         action = command.action
         if isinstance(action, Launch):
@@ -246,6 +246,9 @@ class Executor:
             )
         if record.state not in (_S.IN_SERVICE, _S.WITHDRAWN) or record.terminating:
             raise RefusedError(f"cannot switch the role of one that is {_standing_of(record)}")
+        if record.switch is None and stays_out(record):
+            # It would be in service afterwards, whatever came of it.
+            raise RefusedError(f"it is kept out ({record.withdraw_reason}): reinstate it first")
         _refuse_while_switching(record)
         if action.role not in (Role.PREFILL, Role.DECODE):
             raise RefusedError(f"no engine switches to {action.role}")

@@ -27,6 +27,11 @@ def complaint(reason: WithdrawReason, lease: float | None) -> str:
     return ""
 
 
+def stays_out(record: Record) -> bool:
+    """Return whether it is out for a reason that only a command ends."""
+    return record.state is InstanceState.WITHDRAWN and record.withdraw_reason in _STAYS_OUT
+
+
 def renewable(record: Record) -> bool:
     """Return whether renewals extend it: soft scale-in, and draining before TERM."""
     if record.state is InstanceState.DRAINING:

@@ -28,9 +28,16 @@ class Registry:
         self.instances: dict[str, Instance] = {}
         self.speaking = False
         """Off until the first hello can be made, which says it all anyway."""
+        self.heard = journal.epoch
+        """The highest epoch heard on the stream; on disk a moment later."""
         self._outbox = outbox
         # One thread: a disk that hangs must not eat up the pool that everybody else uses.
         self._disk = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
+
+    @property
+    def epoch(self) -> int:
+        """The highest epoch heard, by word or by command."""
+        return max(self.heard, self.journal.epoch)
 
     async def append(self, entries: Iterable[Entry]) -> None:
         """Write entries before acting on them. Raises JournalError: then nothing may be done."""

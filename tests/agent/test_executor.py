@@ -109,6 +109,18 @@ async def test_what_was_refused_once_is_never_done_later(world: World) -> None:
     assert (await world.body.execute(early)).outcome is Outcome.REFUSED
 
 
+async def test_an_epoch_that_was_heard_counts_at_once_and_costs_the_loop_no_disk(
+    world: World,
+) -> None:
+    before = world.body._registry.journal.epoch
+    assert world.body.hear_epoch(5)
+    assert world.body._registry.journal.epoch == before, "written by the thread of the disk"
+    refused = await world.do(launch(), epoch=4)
+    assert "epoch 5" in refused.message
+    await world.passes(1)
+    assert world.body._registry.journal.epoch == 5
+
+
 async def test_a_lower_epoch_is_refused_also_after_a_restart(world: World) -> None:
     assert world.body.hear_epoch(5)
     assert not world.body.hear_epoch(4)

@@ -48,7 +48,7 @@ def refusal(message: str, **more: object) -> str:
     ("status", "text", "intact", "later"),
     [
         (400, refusal("instance is not idle; drain all requests before switching"), None, True),
-        (400, refusal("another role switch is already in progress"), None, True),
+        (400, refusal("another role switch is already in progress"), False, True),
         (400, refusal("not idle", safe_to_restore=True), None, True),
         (400, refusal("--enable-pd-role-switch is not set on this instance"), True, False),
         (400, refusal("transfer backend 'fake' does not support it"), True, False),

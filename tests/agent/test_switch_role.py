@@ -17,6 +17,7 @@ from heteroscale_agent.hands.port import RoleAnswer
 from heteroscale_agent.model import (
     Action,
     EngineScrape,
+    Gate,
     Reinstate,
     SwitchRole,
     Terminate,
@@ -177,8 +178,28 @@ async def test_one_whose_role_nobody_can_tell_is_never_let_in(world: World) -> N
     assert world.gate.places == {"r1": set()}
 
 
+async def test_one_that_is_still_at_it_is_not_let_in_as_what_it_was(world: World) -> None:
+    under_way = RoleAnswer(done=False, message="in progress", intact=False, later=True)
+    world.roles.answers = [under_way] * 100
+    await world.do(TO_PREFILL)
+    await world.passes(70)
+    assert world.status().state is _S.FAILED
+    assert world.gate.places == {"r1": set()}
+
+
+@pytest.mark.parametrize("reason", [WithdrawReason.SICK, WithdrawReason.OPERATOR])
+async def test_what_is_kept_out_is_not_let_in_by_a_switch(
+    world: World, reason: WithdrawReason
+) -> None:
+    await world.do(Withdraw(reason, None))
+    result = await world.do(TO_PREFILL)
+    assert (result.outcome, world.status().state) == (Outcome.REFUSED, _S.WITHDRAWN)
+    assert "reinstate it first" in result.message
+    assert world.status().withdraw_reason is reason
+
+
 async def test_one_that_is_never_ready_to_switch_goes_back_as_what_it_says(world: World) -> None:
-    world.roles.answers = [RoleAnswer(done=False, message="in progress", later=True)] * 100
+    world.roles.answers = [RoleAnswer(done=False, message="not idle", later=True)] * 100
     await world.do(TO_PREFILL)
     await world.passes(70)
     assert (world.status().state, world.status().role) == (_S.IN_SERVICE, Role.DECODE)
@@ -287,6 +308,20 @@ async def test_a_stray_that_never_says_its_role_is_not_left_out_for_ever(world: 
     assert world.status().state is _S.LAUNCHING
     await world.passes(LEARN_TRIES + 5)
     assert (world.status().state, world.status().role) == (_S.IN_SERVICE, Role.DECODE)
+
+
+async def test_a_gate_that_left_the_configuration_is_unknown_and_said(world: World) -> None:
+    complaining = replace(launch(), template="either", parameters={}, gpu_indices=(1,))
+    await world.do(complaining, "i2")
+    await world.passes(2)
+    instance = world.body._registry.instances["i2"]
+    gone = replace(instance.record.launch, gate=Gate("none", options={"complaint": "no upstream"}))
+    instance.record = replace(instance.record, launch=gone)
+    asked = world.gate.asked
+    await world.body._gatekeeper.check(instance)
+    assert world.gate.asked == asked
+    assert instance.view is not None
+    assert (instance.view.places, instance.view.message) == ({"gate": None}, "no upstream")
 
 
 def test_only_prefill_and_decode_switch() -> None:

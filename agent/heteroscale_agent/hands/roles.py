@@ -19,7 +19,8 @@ from heteroscale_agent.hands.port import RoleAnswer
 
 MAX_INFO_BYTES = 4 * 1024 * 1024
 _ABSENT = (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED)
-_LATER = ("not idle", "in progress")
+_UNDER_WAY = "in progress"
+_LATER = ("not idle", _UNDER_WAY)
 _BROKEN = ("unhealthy", "restart", "raised")
 _ROLES = {"prefill": Role.PREFILL, "decode": Role.DECODE}
 
@@ -74,7 +75,9 @@ def _answer(status: int, told: Mapping[str, Any], role: Role) -> RoleAnswer:
         # Some other program's error, or the server's own: the scheduler may never have heard of it.
         return RoleAnswer(done=False, message=f"HTTP {status}: {message}".strip(": "), later=True)
     if any(word in message for word in _LATER):
-        return RoleAnswer(done=False, message=message, later=True)
+        # While it is at it, what it says it is may be another role a moment later.
+        intact = False if _UNDER_WAY in message else None
+        return RoleAnswer(done=False, message=message, later=True, intact=intact)
     safe = told.get("safe_to_restore")
     broken = any(word in message for word in _BROKEN)
     intact = safe if isinstance(safe, bool) else not broken
