@@ -10,14 +10,18 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import ssl
 from collections.abc import Callable, Iterable
 from functools import cache
+from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, unquote, urlsplit
 
 import h11
 
+from heteroscale_agent import tls as trust
 from heteroscale_agent.names import NAMES, Names
+
+if TYPE_CHECKING:
+    import ssl
 
 _READ = 256 * 1024
 _HEADERS = (
@@ -101,7 +105,7 @@ async def exchange(
 @cache
 def _system_tls() -> ssl.SSLContext:
     # More than a megabyte, so only where somebody speaks https.
-    return ssl.create_default_context()
+    return trust.context()
 
 
 async def _connect(

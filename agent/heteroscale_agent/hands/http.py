@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-import ssl
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from heteroscale_agent.exchange import ExchangeError
 from heteroscale_agent.exchange import exchange as exchange_bytes
+
+if TYPE_CHECKING:
+    import ssl
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
 """A router's list of ten thousand workers is about 4 MB."""

@@ -6,13 +6,17 @@ when its file has changed. A token goes nowhere in clear text but to this very h
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Mapping
 from ipaddress import ip_address
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from heteroscale_agent import tls
 from heteroscale_agent.config.places import KubernetesAccess
 from heteroscale_agent.probes.source import SourceError, read_file
+
+if TYPE_CHECKING:
+    import ssl
 
 
 class Account:
@@ -53,8 +57,8 @@ class Account:
                 # Nothing at all would make it trust every authority of the system.
                 raise SourceError(f"{self._access.ca_file} holds no certificate")
             try:
-                self._tls = ssl.create_default_context(cadata=authority)
-            except (ssl.SSLError, ValueError) as error:
+                self._tls = tls.context(ca_data=authority)
+            except (OSError, ValueError) as error:
                 raise SourceError(f"{self._access.ca_file} holds no certificate") from error
             self._authority = authority
         return self._tls

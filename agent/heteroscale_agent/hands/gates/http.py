@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import json
 import os
-import ssl
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from heteroscale_agent import tls
 from heteroscale_agent.config.gates import HttpCall, HttpCheck, HttpHook, Secret
 from heteroscale_agent.hands.gates.port import Member, View
 from heteroscale_agent.hands.gates.upstream_file import values
 from heteroscale_agent.hands.http import Client, HttpError, exchange
+
+if TYPE_CHECKING:
+    import ssl
 
 MAX_ANSWER_BYTES = 1024 * 1024
 MAX_SECRET_BYTES = 64 * 1024
@@ -93,7 +96,7 @@ class HttpGate:
             return None
         context = self._contexts.get(ca)
         if context is None:
-            context = self._contexts[ca] = ssl.create_default_context(cafile=str(ca))
+            context = self._contexts[ca] = tls.context(ca)
         return context
 
 
