@@ -49,6 +49,10 @@ EDGES: dict[tuple[InstanceState, InstanceState], str] = {
         for state in (_S.WARMING, _S.IN_SERVICE, _S.WITHDRAWN)
     },
     (_S.DRAINING, _S.IN_SERVICE): "reinstate, or its lease ended, before TERM",
+    (
+        _S.DRAINING,
+        _S.WITHDRAWN,
+    ): "an owner who was ending it (a job that is requeued) says it is not ready",
     (_S.DRAINING, _S.DRAINING): "drain with other terms, or terminate in the midst of a drain",
     (_S.DRAINING, _S.TERMINATED): "its process ended after TERM",
     (_S.DRAINING, _S.FAILED): "it exited before TERM was sent",
