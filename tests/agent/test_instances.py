@@ -9,10 +9,9 @@ import pytest
 from pydantic import ValidationError
 
 from heteroscale.words import GateState, InstanceState, Role, WithdrawReason
+from heteroscale_agent.edges import EDGES, ENDED
 from heteroscale_agent.hands.gates.port import View
 from heteroscale_agent.instances import (
-    EDGES,
-    ENDED,
     IllegalChangeError,
     Instance,
     Record,
