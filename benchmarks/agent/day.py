@@ -29,6 +29,7 @@ from heteroscale_agent.probes.engines import MAPPINGS
 
 ROUND_S = 3600.0
 ENGINES = 4
+ENGINE = "vllm"
 ENGINE_LIFE_S = 300.0
 REPORT_S = 5.0
 GROWTH_GOAL = 0.01
@@ -53,7 +54,7 @@ class Mark:
     watched: int
     """Engines that the eyes keep in mind."""
     series: int
-    """Series that the readers of metrics remember."""
+    """Series that the reader of their metrics remembers."""
     history: int
     """Reports kept for a hello."""
     samples: int
@@ -129,7 +130,7 @@ class Day:
         """Replace the oldest engine by a new one again and again."""
         while True:
             name = f"bench-{next(self._names):08d}"
-            self._targets.append(ScrapeTarget(name, f"http://engine/{name}", "vllm"))
+            self._targets.append(ScrapeTarget(name, f"http://engine/{name}", ENGINE))
             del self._targets[:-ENGINES]
             self._eyes.set_targets(self._targets)
             await asyncio.sleep(ENGINE_LIFE_S / ENGINES)
@@ -172,7 +173,7 @@ class Day:
             blocks=sys.getallocatedblocks(),
             objects=len(gc.get_objects()),
             watched=self._eyes.watched,
-            series=sum(mapping.filter.remembered for mapping in MAPPINGS.values()),
+            series=MAPPINGS[ENGINE].filter.remembered,
             history=len(self._eyes.history()),
             samples=self._eyes.samples,
             sent=self._sent,
