@@ -13,6 +13,8 @@ from heteroscale.v1 import operator_pb2, operator_pb2_grpc
 from heteroscale.words import Role
 
 DEADLINE = 5.0
+WRITE_DEADLINE = 30.0
+"""A change is answered after its commit, and a machine full of engines is in no hurry."""
 
 
 class Operator:
@@ -36,7 +38,7 @@ class Operator:
     async def apply(self, document: str) -> None:
         """Apply a YAML text."""
         request = operator_pb2.ApplyServicesRequest(document=document, file_name="cluster")
-        await self._stub.ApplyServices(request, timeout=DEADLINE)
+        await self._stub.ApplyServices(request, timeout=WRITE_DEADLINE)
 
     async def service(self, name: str) -> operator_pb2.Service:
         """Return one service."""
@@ -66,34 +68,34 @@ class Operator:
     async def scale(self, name: str, prefill: int, decode: int) -> None:
         """Set counts by hand."""
         request = operator_pb2.ScaleServiceRequest(name=name, prefill=prefill, decode=decode)
-        await self._stub.ScaleService(request, timeout=DEADLINE)
+        await self._stub.ScaleService(request, timeout=WRITE_DEADLINE)
 
     async def drain(self, instance_id: str) -> None:
         """Drain one instance."""
         request = operator_pb2.DrainInstanceRequest(instance_id=instance_id)
-        await self._stub.DrainInstance(request, timeout=DEADLINE)
+        await self._stub.DrainInstance(request, timeout=WRITE_DEADLINE)
 
     async def reinstate(self, instance_id: str) -> None:
         """Take one instance back."""
         request = operator_pb2.ReinstateInstanceRequest(instance_id=instance_id)
-        await self._stub.ReinstateInstance(request, timeout=DEADLINE)
+        await self._stub.ReinstateInstance(request, timeout=WRITE_DEADLINE)
 
     async def switch_role(self, instance_id: str, role: Role) -> None:
         """Have one instance change between prefill and decode."""
         told = to_wire(role)
         request = operator_pb2.SwitchInstanceRoleRequest(instance_id=instance_id, role=told)  # type: ignore[arg-type]
-        await self._stub.SwitchInstanceRole(request, timeout=DEADLINE)
+        await self._stub.SwitchInstanceRole(request, timeout=WRITE_DEADLINE)
 
     async def pause(self, name: str) -> None:
         """Pause a service."""
         await self._stub.PauseService(
-            operator_pb2.PauseServiceRequest(name=name, reason="test"), timeout=DEADLINE
+            operator_pb2.PauseServiceRequest(name=name, reason="test"), timeout=WRITE_DEADLINE
         )
 
     async def resume(self, name: str) -> None:
         """Resume a service."""
         await self._stub.ResumeService(
-            operator_pb2.ResumeServiceRequest(name=name), timeout=DEADLINE
+            operator_pb2.ResumeServiceRequest(name=name), timeout=WRITE_DEADLINE
         )
 
 
