@@ -17,7 +17,7 @@ LLAMACPP := .venv-llamacpp
 LLAMACPP_CMAKE := -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_APP=OFF \
   -DLLAMA_USE_PREBUILT_UI=OFF -DCMAKE_CXX_FLAGS_RELEASE=-O1 -DCMAKE_C_FLAGS_RELEASE=-O2
 LLAMACPP_READY := $(LLAMACPP)/.ready-$(LLAMACPP_VERSION)
-SOURCES := agent coordinator scheduler_adapters workbench cli proto tests benchmarks
+SOURCES := agent coordinator scheduler_adapters simulator workbench cli proto tests benchmarks
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-fast test-process e2e-setup e2e-vllm e2e-llamacpp check format proto

@@ -15,13 +15,13 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
+from heteroscale_simulator.profiles import EngineProfile, parse_profile
 from heteroscale_workbench.engine_sim.engine import Engine
 from heteroscale_workbench.engine_sim.exposition import Exposition
 from heteroscale_workbench.engine_sim.faults import Faults
 from heteroscale_workbench.engine_sim.kv import LINE_LIMIT
 from heteroscale_workbench.engine_sim.server import EngineServer
 from heteroscale_workbench.engine_sim.settings import Flavour, Mode, Settings
-from heteroscale_workbench.profiles import EngineProfile, parse_profile
 from heteroscale_workbench.router import free_port
 
 PROFILE = """

@@ -11,11 +11,11 @@ from rich.console import Console
 
 from heteroscale.words import Role
 from heteroscale_coordinator.core.spec import PolicySpec, ServiceDocument
+from heteroscale_simulator.traffic.traces import Arrival
 from heteroscale_workbench.demo import report, view
 from heteroscale_workbench.demo.profile import DemoProfile
 from heteroscale_workbench.demo.recording import Note, Recording, Sample
 from heteroscale_workbench.demo.traffic import MAX_OUTPUT, Pacer, generated, replayed
-from heteroscale_workbench.load.traces import Arrival
 
 
 def sample(t: float, prefill: int, decode: int, **more: object) -> Sample:

@@ -13,8 +13,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from heteroscale_simulator.profiles import load_profile
 from heteroscale_workbench.engine_sim.__main__ import parser, run, settings_of
-from heteroscale_workbench.profiles import load_profile
 from heteroscale_workbench.seen import SeenReader
 from tests.workbench.sims import EngineProcess, engine_process, until, write_profile
 

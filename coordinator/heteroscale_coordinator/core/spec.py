@@ -262,12 +262,23 @@ class PlacementSpec(DocumentModel):
     """False: the next wider domain when the wished one has no room. True: infeasible instead."""
 
 
+class ModelSpec(DocumentModel):
+    """What is served: by this, simulations and pressure tests find speeds; the laws read `target`."""
+
+    name: str
+    """As profile tables name it, e.g. Llama-3.1-8B."""
+    weights: str = "bfloat16"
+    """Type of the weights in those tables, e.g. bfloat16 or fp8."""
+
+
 class ServiceSpec(DocumentModel):
     """A service: its roles, the ratio between them, the promise, and how it is scaled."""
 
     roles: dict[Role, RoleSpec]
     ratio: Ratio = RatioSpec(min=0.5, max=0.5)
     slo: SloSpec = SloSpec()
+    model: ModelSpec | None = None
+    """What is served, for simulations and pressure tests."""
     policy: PolicySpec = PolicySpec()
     placement: PlacementSpec = PlacementSpec()
     gate: GateSpec = GateSpec()

@@ -13,12 +13,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.live import Live
 
+from heteroscale_simulator.traffic.traces import TraceError
 from heteroscale_workbench.cluster.processes import ProcessError
 from heteroscale_workbench.demo import report, view
 from heteroscale_workbench.demo.profile import DemoProfile
 from heteroscale_workbench.demo.recording import Recording
 from heteroscale_workbench.demo.run import Demo, DemoOptions
-from heteroscale_workbench.load.traces import TraceError
 from heteroscale_workbench.nvml_stub import BuildError
 from heteroscale_workbench.router import RouterError
 

@@ -14,6 +14,7 @@ from heteroscale.convert import from_wire, unix_seconds
 from heteroscale.documents import write_document
 from heteroscale.v1 import operator_pb2
 from heteroscale.words import InstanceState, Role
+from heteroscale_simulator.traffic.traces import read_trace
 from heteroscale_workbench.cluster.local import Layout, LocalCluster, two_minipods, until
 from heteroscale_workbench.cluster.operator import Error, Operator
 from heteroscale_workbench.demo.profile import OUTPUT, PROMPT, RATIO, SERVICE, DemoProfile
@@ -21,7 +22,6 @@ from heteroscale_workbench.demo.recording import Note, Recording, Sample
 from heteroscale_workbench.demo.script import PEAK, Phase, story
 from heteroscale_workbench.demo.traffic import Asked, Pacer, generated, replayed
 from heteroscale_workbench.load.run import LoadOptions, LoadRun, Snapshot
-from heteroscale_workbench.load.traces import read_trace
 
 SAMPLE_INTERVAL = 0.5
 PACE_INTERVAL = 0.05

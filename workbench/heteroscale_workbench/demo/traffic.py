@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, cycle, pairwise
 
-from heteroscale_workbench.load.traces import Arrival
+from heteroscale_simulator.traffic.traces import Arrival
 
 MAX_PROMPT = 2000
 MAX_OUTPUT = 240

@@ -8,10 +8,10 @@ import os
 import sys
 from pathlib import Path
 
+from heteroscale_simulator.profiles import EngineProfile, Selection, load_profile
 from heteroscale_workbench.engine_sim.faults import FAULTS, Faults, ProcessFault, read_faults
 from heteroscale_workbench.engine_sim.process import serve
 from heteroscale_workbench.engine_sim.settings import Flavour, Mode, Settings, parse_domain
-from heteroscale_workbench.profiles import EngineProfile, Selection, load_profile
 
 EPILOG = """\
 A pair behind the real router, on one machine:

@@ -15,9 +15,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from heteroscale_simulator.profiles import LinkProfile
 from heteroscale_workbench.engine_sim.job import Bootstrap, EngineError, Job
 from heteroscale_workbench.engine_sim.settings import Settings, distance
-from heteroscale_workbench.profiles import LinkProfile
 
 LINE_LIMIT = 16 * 1024
 SLICE = 0.02

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from heteroscale_workbench.profiles import DISTANCES, Distance, EngineProfile, GpuProfile
+from heteroscale_simulator.profiles import DISTANCES, Distance, EngineProfile, GpuProfile
 
 
 class Mode(StrEnum):

@@ -7,11 +7,11 @@ snapshots and a report.
 
 from __future__ import annotations
 
+from heteroscale_simulator.traffic.traces import Arrival, Scaling, TraceError, read_trace, scale
 from heteroscale_workbench.load.client import Failure, FailureKind
 from heteroscale_workbench.load.report import LoadOptions, LoadReport, Snapshot
 from heteroscale_workbench.load.run import LoadRun
 from heteroscale_workbench.load.shapes import Curve, Lengths, generate
-from heteroscale_workbench.load.traces import Arrival, Scaling, TraceError, read_trace, scale
 
 __all__ = [
     "Arrival",

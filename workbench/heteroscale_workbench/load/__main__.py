@@ -9,11 +9,11 @@ import signal
 import sys
 from pathlib import Path
 
+from heteroscale_simulator.traffic.traces import Arrival, Scaling, read_trace, scale
 from heteroscale_workbench.load.report import LoadOptions, LoadReport, Snapshot
 from heteroscale_workbench.load.run import LoadRun
 from heteroscale_workbench.load.shapes import Curve, Lengths, generate
 from heteroscale_workbench.load.stats import Latency
-from heteroscale_workbench.load.traces import Arrival, Scaling, read_trace, scale
 
 PROGRESS_INTERVAL = 0.5
 SHOWN_FAILURES = 20

@@ -17,8 +17,8 @@ from functools import lru_cache
 
 import aiohttp
 
+from heteroscale_simulator.traffic.traces import Arrival
 from heteroscale_workbench.load.sse import Ending, EventScanner
-from heteroscale_workbench.load.traces import Arrival
 
 MAX_ERROR = 2048
 HTTP_OK = 200

@@ -9,11 +9,11 @@ from itertools import count
 
 import aiohttp
 
+from heteroscale_simulator.traffic.traces import Arrival
 from heteroscale_workbench.load import client
 from heteroscale_workbench.load.client import Failure, FailureKind, RequestFailedError, Target
 from heteroscale_workbench.load.report import LoadOptions, LoadReport, Snapshot
 from heteroscale_workbench.load.stats import Latency, LogHistogram, Recent
-from heteroscale_workbench.load.traces import Arrival
 from heteroscale_workbench.seen import SeenReader
 
 __all__ = ["LoadOptions", "LoadReport", "LoadRun", "Snapshot"]

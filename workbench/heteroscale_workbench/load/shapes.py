@@ -7,8 +7,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from heteroscale_workbench.load.traces import Arrival
-from heteroscale_workbench.profiles.grid import linear
+from heteroscale_simulator.profiles.grid import linear
+from heteroscale_simulator.traffic.traces import Arrival
 
 HUMP_POINTS = 32
 DAY = (

@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 
 from heteroscale.documents import DocumentError, Violation, read_documents
-from heteroscale_workbench.profiles.model import (
+from heteroscale_simulator.profiles.model import (
     DISTANCES,
     Distance,
     EngineProfile,
@@ -18,7 +18,7 @@ from heteroscale_workbench.profiles.model import (
     ProfileDocument,
     TransferProfile,
 )
-from heteroscale_workbench.profiles.tables import Selection, read_tables
+from heteroscale_simulator.profiles.tables import Selection, read_tables
 
 __all__ = [
     "DISTANCES",
@@ -36,7 +36,7 @@ __all__ = [
 
 
 def shipped_profiles() -> list[str]:
-    """Return the names of the profiles that come with the workbench."""
+    """Return the names of the profiles that come with the simulator."""
     files = resources.files(__name__).iterdir()
     return sorted(f.name.removesuffix(".yaml") for f in files if f.name.endswith(".yaml"))
 

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from heteroscale.documents.fields import DocumentModel, Duration
-from heteroscale_workbench.profiles.grid import bilinear, linear
+from heteroscale_simulator.profiles.grid import bilinear, linear
 
 Distance = Literal["s0", "s1", "s2", "cluster"]
 DISTANCES: tuple[Distance, ...] = ("s0", "s1", "s2", "cluster")

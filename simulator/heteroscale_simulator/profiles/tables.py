@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from heteroscale_workbench.profiles.grid import linear
-from heteroscale_workbench.profiles.model import (
+from heteroscale_simulator.profiles.grid import linear
+from heteroscale_simulator.profiles.model import (
     DecodeTable,
     EngineProfile,
     GpuProfile,

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heteroscale.documents import DocumentError
-from heteroscale_workbench.profiles import Selection, load_profile, parse_profile, shipped_profiles
-from heteroscale_workbench.profiles.grid import bilinear, linear
+from heteroscale_simulator.profiles import Selection, load_profile, parse_profile, shipped_profiles
+from heteroscale_simulator.profiles.grid import bilinear, linear
 from tests.workbench.sims import PROFILE, profile
 
 TRACES = Path(__file__).parents[3] / "shared" / "traces"

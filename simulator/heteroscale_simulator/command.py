@@ -1,0 +1,1 @@
+"""``heteroscale simulate``: a service, a fleet and a trace under one policy or several."""

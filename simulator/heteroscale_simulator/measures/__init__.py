@@ -1,0 +1,1 @@
+"""What is measured, defined once: attainment, GPU-hours, cost, and the limits they are held against."""

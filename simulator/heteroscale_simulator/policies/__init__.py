@@ -1,0 +1,1 @@
+"""Rival policies behind one port. The joint policy is the coordinator's core itself."""

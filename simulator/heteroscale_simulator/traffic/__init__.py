@@ -1,0 +1,1 @@
+"""Traffic: recordings and generators, as arrivals by the second that the plant can play."""

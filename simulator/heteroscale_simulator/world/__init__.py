@@ -1,0 +1,1 @@
+"""The world: hosts, agents' twins and virtual time around the core, or around a rival."""
