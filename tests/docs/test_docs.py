@@ -25,8 +25,8 @@ KINDS: dict[str, type[BaseModel]] = {
     "Coordinator": CoordinatorDocument,
 }
 FOLDERS = (
-    *("proto", "agent", "coordinator", "scheduler_adapters", "workbench", "cli"),
-    *("tests", "examples"),
+    *("proto", "agent", "coordinator", "scheduler_adapters", "simulator"),
+    *("workbench", "cli", "tests", "examples"),
 )
 
 
@@ -145,6 +145,7 @@ def test_each_folder_has_a_short_readme_with_a_drawing(folder: str) -> None:
         ("coordinator", "heteroscale_coordinator"),
         ("proto", "heteroscale"),
         ("cli", "heteroscale_cli"),
+        ("simulator", "heteroscale_simulator"),
         ("workbench", "heteroscale_workbench"),
     ],
 )

@@ -28,6 +28,7 @@ PACKAGES = {
     "heteroscale_agent": "agent",
     "heteroscale_coordinator": "coordinator",
     "heteroscale_scheduler_adapters": "scheduler_adapters",
+    "heteroscale_simulator": "simulator",
     "heteroscale_workbench": "workbench",
     "heteroscale_cli": "cli",
 }

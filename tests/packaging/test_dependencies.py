@@ -21,6 +21,7 @@ EXTRA_OF = {
     "heteroscale_agent": "",
     "heteroscale_coordinator": "coordinator",
     "heteroscale_scheduler_adapters": "",
+    "heteroscale_simulator": "simulator",
     "heteroscale_workbench": "workbench",
     "heteroscale_cli": "cli",
 }

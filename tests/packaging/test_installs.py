@@ -18,7 +18,8 @@ WAYS = ("wheel", "wheel from sdist", "editable")
 NEVER_IN_THE_AGENT = (
     *("typer", "numpy", "sqlalchemy", "alembic", "aiohttp", "fastapi", "sglang_router"),
     *("rich", "httpx", "prometheus_client"),
-    *("heteroscale_coordinator", "heteroscale_cli", "heteroscale_workbench"),
+    *("heteroscale_coordinator", "heteroscale_cli"),
+    *("heteroscale_simulator", "heteroscale_workbench"),
 )
 
 
@@ -111,7 +112,7 @@ def test_the_tree_holds_the_data_files_that_the_code_reads() -> None:
     stubs = [f"v1/{name}_pb2{tail}.pyi" for name in ("agent", "operator") for tail in ("", "_grpc")]
     assert set(stubs) <= set(data["heteroscale"])
     assert "nvml_stub/nvml_stub.c" in data["heteroscale_workbench"]
-    assert any(name.startswith("profiles/") for name in data["heteroscale_workbench"])
+    assert any(name.startswith("profiles/") for name in data["heteroscale_simulator"])
     migrations = [n for n in data["heteroscale_coordinator"] if "migrations/versions/" in n]
     assert migrations
 
@@ -206,6 +207,7 @@ def test_an_agent_loads_nothing_heavy(
         ("", ["heteroscale", "heteroscale_agent"]),
         ("coordinator", ["heteroscale", "heteroscale_coordinator"]),
         ("cli", ["heteroscale", "heteroscale_cli"]),
+        ("simulator", ["heteroscale", "heteroscale_simulator"]),
         ("workbench", ["heteroscale", "heteroscale_workbench"]),
     ],
 )
