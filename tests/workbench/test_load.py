@@ -73,7 +73,7 @@ def test_every_format_is_read(
     [
         ("", "empty"),
         ("a,b,c\n1,2,3\n", "unknown format"),
-        ("t_s,input_tokens,output_tokens\n0,1,1\nx,1,1\n", "after line 2"),
+        ("t_s,input_tokens,output_tokens\n0,1,1\nx,1,1\n", "trace.csv:3: t_s"),
         ("t_s,input_tokens,output_tokens\n-1,1,1\n", "negative"),
         ("t_s,input_tokens,output_tokens\nnan,1,1\n", "finite"),
         ('{"timestamp": 0}\n', "input_length"),

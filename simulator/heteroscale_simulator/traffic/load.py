@@ -29,6 +29,8 @@ class Load:
     """Σ prompt tokens of those requests."""
     output_tokens: Floats
     """Σ tokens that they will generate, the first included; at least one a request."""
+    notes: tuple[str, ...] = ()
+    """What a person should know of how this load was read or made; sentences."""
 
     @property
     def seconds(self) -> int:

@@ -1,24 +1,17 @@
-"""Reads recorded arrivals in three formats, plain or gzipped, told apart by their first line.
-
-- ``t_s,input_tokens,output_tokens`` (CSV; other columns are ignored)
-- Azure's ``TIMESTAMP,ContextTokens,GeneratedTokens`` (CSV; date and time, up to 7 decimals)
-- Mooncake's JSON lines with ``timestamp`` in milliseconds, ``input_length``, ``output_length``
-"""
+"""Recorded arrivals one by one, for those who send real requests; ``recording`` has them by second."""
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
-import json
-import math
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from itertools import chain
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import NamedTuple
+
+from heteroscale_simulator.traffic.rows import Rows, TraceError
+from heteroscale_simulator.traffic.stream import Notices, opened, read, start
+
+__all__ = ["Arrival", "Scaling", "TraceError", "read_trace", "scale"]
 
 
 class Arrival(NamedTuple):
@@ -27,10 +20,6 @@ class Arrival(NamedTuple):
     at: float
     input_tokens: int
     output_tokens: int
-
-
-class TraceError(ValueError):
-    """A trace cannot be read; the message has file and line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,19 +43,21 @@ class Scaling:
 def read_trace(path: Path) -> list[Arrival]:
     """Return the arrivals of a recording, sorted, the first at its own time (often 0).
 
+    Moments (Azure's column) are counted from the earliest. The whole recording is held in memory.
+
     Raises:
         TraceError: no such file, an unknown format, or a line that makes no sense.
 
     """
-    try:
-        with _open(path) as file:
-            first = file.readline()
-            if not first.strip():
-                raise TraceError(f"{path}: empty")
-            parse = _parser(first, path)
-            arrivals = list(_parsed(parse(first, file), path))
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise TraceError(f"{path}: {error}") from error
+    with opened(path) as file:
+        form, blocks = start(file, str(path))
+        pieces = list(read(form, blocks, str(path), Notices()))
+    rows = Rows.joined(pieces) if pieces else None
+    if rows is None or not len(rows):
+        return []
+    at = rows.at - rows.at.min() if form.dated else rows.at
+    columns = (at.tolist(), rows.input_tokens.tolist(), rows.output_tokens.tolist())
+    arrivals = [Arrival(t, int(i), int(o)) for t, i, o in zip(*columns, strict=True)]
     arrivals.sort(key=lambda arrival: arrival.at)
     return arrivals
 
@@ -93,83 +84,3 @@ def scale(arrivals: Iterable[Arrival], how: Scaling, seed: int = 0) -> list[Arri
             )
     result.sort(key=lambda arrival: arrival.at)
     return result
-
-
-Rows = Iterator[tuple[int, float, int, int]]
-
-
-def _open(path: Path) -> TextIO:
-    if path.suffix == ".gz":
-        return io.TextIOWrapper(gzip.open(path, "rb"), "utf-8")
-    return path.open(encoding="utf-8", newline="")
-
-
-def _parser(first: str, path: Path) -> Callable[[str, TextIO], Rows]:
-    if first.lstrip().startswith("{"):
-        return _mooncake
-    columns = {column.strip().strip('"') for column in first.split(",")}
-    if {"t_s", "input_tokens", "output_tokens"} <= columns:
-        return _plain
-    if {"TIMESTAMP", "ContextTokens", "GeneratedTokens"} <= columns:
-        return _azure
-    known = "t_s,input_tokens,output_tokens; Azure's CSV; Mooncake's JSON lines"
-    raise TraceError(f"{path}:1: unknown format (known: {known})")
-
-
-def _parsed(rows: Rows, path: Path) -> Iterator[Arrival]:
-    line = 1
-    try:
-        for line, at, prompt, output in rows:  # noqa: B007 - the error below needs the last line
-            yield _arrival(at, prompt, output)
-    except (ValueError, KeyError, TypeError) as error:
-        raise TraceError(f"{path}: after line {line}: {error!s}") from error
-
-
-def _arrival(at: float, prompt: int, output: int) -> Arrival:
-    if not (0 <= at < math.inf and prompt >= 0 and output >= 0):
-        raise ValueError("a time or a length is negative or not finite")
-    return Arrival(at, max(1, prompt), max(1, output))
-
-
-def _plain(first: str, file: TextIO) -> Rows:
-    reader = csv.DictReader(chain([first], file))
-    for row in reader:
-        yield (
-            reader.line_num,
-            float(row["t_s"]),
-            _whole(row["input_tokens"]),
-            _whole(row["output_tokens"]),
-        )
-
-
-def _azure(first: str, file: TextIO) -> Rows:
-    reader = csv.DictReader(chain([first], file))
-    began: float | None = None
-    for row in reader:
-        at = _seconds(row["TIMESTAMP"])
-        began = at if began is None else began
-        yield (
-            reader.line_num,
-            at - began,
-            _whole(row["ContextTokens"]),
-            _whole(row["GeneratedTokens"]),
-        )
-
-
-def _mooncake(first: str, file: TextIO) -> Rows:
-    for number, line in enumerate(chain([first], file), 1):
-        if line.strip():
-            row = json.loads(line)
-            at = float(row["timestamp"]) / 1000
-            yield number, at, int(row["input_length"]), int(row["output_length"])
-
-
-def _seconds(stamp: str) -> float:
-    whole, _, decimals = stamp.partition(".")
-    decimals = decimals.split("+")[0].rstrip("Z")
-    moment = datetime.fromisoformat(whole).replace(tzinfo=UTC)
-    return moment.timestamp() + (float(f"0.{decimals}") if decimals else 0.0)
-
-
-def _whole(text: str) -> int:
-    return round(float(text))
