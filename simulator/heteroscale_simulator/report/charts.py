@@ -1,0 +1,144 @@
+"""The charts of a report: which curves of a run are drawn, and what they are held against."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+
+import numpy as np
+
+from heteroscale.words import Role
+from heteroscale_simulator.report.drawing import Axis, Line, Mark, chart, timeline
+from heteroscale_simulator.report.series import MINUTE, Series, Stage, held, series
+from heteroscale_simulator.report.study import OraclePlan, PolicyRun, ServiceRun, Told
+from heteroscale_simulator.report.words import clock, number, percent
+from heteroscale_simulator.traffic.load import Floats, Load
+
+COLOURS = 6
+ACTIONS = {
+    "scale_out": "c2",
+    "repair": "c0",
+    "scale_in": "c3",
+    "reinstate": "c4",
+    "finish_scale_in": "c1",
+}
+"""Known actions in the order of their lanes; others follow."""
+
+
+def load_charts(load: Load) -> str:
+    """Return what arrives: requests and tokens a second."""
+    axis = Axis(MINUTE, load.seconds)
+    requests = [Line("requests/s", "c0", load.by_minute("requests"))]
+    tokens = [
+        Line("prompt tokens/s", "c0", load.by_minute("input_tokens")),
+        Line("output tokens/s", "c1", load.by_minute("output_tokens")),
+    ]
+    return figure(
+        "Requests that arrive", requests, chart(axis, requests, label="requests")
+    ) + figure("Tokens that arrive", tokens, chart(axis, tokens, label="tokens"))
+
+
+def gpu_chart(runs: Sequence[PolicyRun]) -> str:
+    """Return the GPUs that each policy holds, over all services, by minute."""
+    seconds = max(service.load.seconds for service in runs[0].services)
+    lines = [
+        Line(
+            run.policy,
+            f"c{index % COLOURS}",
+            held((i for s in run.services for i in s.intervals), seconds, MINUTE, by_gpus=True),
+        )
+        for index, run in enumerate(runs)
+    ]
+    drawing = chart(Axis(MINUTE, seconds), lines, label="GPUs held", height=210)
+    return figure("GPUs held, in any state", lines, drawing)
+
+
+def service_charts(run: ServiceRun) -> str:
+    """Return counts, latencies, ratio and decisions of one service."""
+    axis = Axis(MINUTE, run.load.seconds)
+    minutes = series(run)
+    parts = [_counts(axis, minutes, role, run.oracle) for role in (Role.PREFILL, Role.DECODE)]
+    parts.append(_ratio(axis, minutes, run.oracle))
+    parts += _latency(axis, "TTFT", run.slo.ttft, minutes.ttft_mean, minutes.ttft_met)
+    parts += _latency(axis, "TBT", run.slo.tbt, minutes.tbt_mean, minutes.tbt_met)
+    parts.append(_decisions(axis, run.decisions))
+    return "\n".join(parts)
+
+
+def figure(title: str, lines: Sequence[Line], drawing: str) -> str:
+    """Return a chart with its title and the key of its colours."""
+    keys = "".join(
+        f'<small><span class="key {line.style}"></span>{html.escape(line.name)}</small>'
+        for line in lines
+    )
+    return f"<figure><figcaption>{html.escape(title)}{keys}</figcaption>{drawing}</figure>"
+
+
+def describe(told: Told) -> str:
+    """Return a decision's change in short: ``scale out +2P +4D``."""
+    change = f"{told.prefill_delta:+d}P {told.decode_delta:+d}D"
+    return f"{told.action.replace('_', ' ')} {change}"
+
+
+def _counts(axis: Axis, minutes: Series, role: Role, oracle: OraclePlan | None) -> str:
+    stages = minutes.counts[role]
+    stacked = [
+        Line("in service", "in-service", stages[Stage.IN_SERVICE]),
+        Line("starting", "starting", stages[Stage.STARTING]),
+        Line("withdrawn or draining", "leaving", stages[Stage.LEAVING]),
+    ]
+    lines = []
+    if oracle is not None:
+        counts = oracle.prefill if role is Role.PREFILL else oracle.decode
+        lines.append(Line("oracle", "oracle", counts))
+    drawing = chart(axis, lines, stacked=stacked, label=f"{role} instances")
+    return figure(f"{role.capitalize()} instances", [*stacked, *lines], drawing)
+
+
+def _ratio(axis: Axis, minutes: Series, oracle: OraclePlan | None) -> str:
+    lines = [Line("prefill per decode, in service", "c0", minutes.ratio)]
+    if oracle is not None:
+        lines.append(Line("oracle's", "oracle", oracle.prefill / np.maximum(oracle.decode, 1.0)))
+    return figure("P:D ratio", lines, chart(axis, lines, label="P:D ratio", height=140))
+
+
+def _latency(
+    axis: Axis, name: str, slo: float | None, mean: Floats, met: Floats
+) -> tuple[str, ...]:
+    lines = [Line(f"mean {name} of the minute's arrivals, ms", "c0", mean * 1000)]
+    limits = []
+    if slo is not None:
+        limits.append(Line(f"SLO {number(slo * 1000)} ms", "limit", np.full(len(mean), slo * 1000)))
+    above = figure(
+        name, [*lines, *limits], chart(axis, lines, limits=limits, label=f"{name}, ms", height=140)
+    )
+    if slo is None:
+        return (above,)
+    shares = [Line(f"share of requests within the {name} SLO", "c2", met)]
+    drawing = chart(axis, shares, say=_share, top=1.0, label=f"{name} met", height=96)
+    return above, figure(f"{name} SLO met", shares, drawing)
+
+
+def _share(value: float) -> str:
+    return percent(value, 0) if value in (0.0, 0.25, 0.5, 0.75, 1.0) else percent(value)
+
+
+def _decisions(axis: Axis, decisions: Sequence[Told]) -> str:
+    known = list(ACTIONS)
+    others = sorted({told.action for told in decisions} - set(known))
+    lanes = [name for name in (*known, *others) if any(d.action == name for d in decisions)]
+    marks = [
+        Mark(
+            told.at,
+            lanes.index(told.action),
+            f"mark {ACTIONS.get(told.action, 'c5')}",
+            f"{clock(told.at)} {describe(told)}\n{told.reason}",
+        )
+        for told in decisions
+        if told.at <= axis.seconds
+    ]
+    names = [name.replace("_", " ") for name in lanes]
+    short = [name.replace("finish scale in", "finish in") for name in names]
+    if not marks:
+        return figure("Decisions", [], "<p class=quiet>None: no count was ever changed.</p>")
+    return figure("Decisions (hover for the reason)", [], timeline(axis, short, marks, "decisions"))

@@ -1,0 +1,91 @@
+"""The figures of a study as JSON: ``runs[]``, one for each policy, in the order asked."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+from heteroscale_simulator.measures.run import RunFigures
+from heteroscale_simulator.report.study import OraclePlan, PolicyRun, ServiceRun, Study
+from heteroscale_simulator.traffic.load import Load
+
+
+def as_json(study: Study) -> str:
+    """Return the document as text; unknown figures are null, never NaN."""
+    return json.dumps(_plain(document(study)), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def document(study: Study) -> dict[str, object]:
+    """Return the study's figures as plain data; the keys of a run are those of ``RunFigures``."""
+    first = study.runs[0].services if study.runs else ()
+    return {
+        "version": study.version,
+        "seed": study.seed,
+        "command": list(study.command),
+        "inputs": dict(study.inputs),
+        "trace": {run.service: summary(run.load) for run in first},
+        "oracle": {run.service: _oracle(run.oracle) for run in first if run.oracle is not None},
+        "notes": list(study.notes),
+        "runs": [_run(run) for run in study.runs],
+    }
+
+
+def summary(load: Load) -> dict[str, float]:
+    """Return a load in a few numbers: peaks are of the busiest minute, per second."""
+    requests = load.by_minute("requests")
+    prompt, output = float(load.input_tokens.sum()), float(load.output_tokens.sum())
+    total = load.total_requests
+    return {
+        "seconds": load.seconds,
+        "requests": total,
+        "input_tokens": prompt,
+        "output_tokens": output,
+        "input_tokens_mean": prompt / total if total else math.nan,
+        "output_tokens_mean": output / total if total else math.nan,
+        "requests_per_s_mean": total / load.seconds,
+        "requests_per_s_peak": float(requests.max()),
+        "input_tokens_per_s_peak": float(load.by_minute("input_tokens").max()),
+        "output_tokens_per_s_peak": float(load.by_minute("output_tokens").max()),
+    }
+
+
+def _oracle(plan: OraclePlan) -> dict[str, float]:
+    total = plan.prefill + plan.decode
+    return {
+        "instances_mean": float(total.mean()),
+        "instances_peak": float(total.max()),
+        "prefill_mean": float(plan.prefill.mean()),
+        "prefill_peak": float(plan.prefill.max()),
+        "decode_mean": float(plan.decode.mean()),
+        "decode_peak": float(plan.decode.max()),
+        "static_peak_prefill": plan.peak_prefill,
+        "static_peak_decode": plan.peak_decode,
+    }
+
+
+def _run(run: PolicyRun) -> dict[str, object]:
+    result = _figures(run.figures)
+    if len(run.services) > 1:
+        result["services"] = [_service(service) for service in run.services]
+    return result
+
+
+def _service(run: ServiceRun) -> dict[str, object]:
+    return {"service": run.service, **_figures(run.figures)}
+
+
+def _figures(figures: RunFigures) -> dict[str, object]:
+    return asdict(figures)
+
+
+def _plain(value: object) -> object:
+    """Return ``value`` as JSON can say it: numbers that are none become null."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

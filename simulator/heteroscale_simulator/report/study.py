@@ -1,0 +1,93 @@
+"""What a report is made from: every policy's run over the same traffic, as plain values.
+
+Nothing here is computed: the world and the measures made it, the writers of this room only show it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from heteroscale.words import Role
+from heteroscale_simulator.measures.ledger import Interval
+from heteroscale_simulator.measures.run import RunFigures
+from heteroscale_simulator.plant.port import Outcomes, Slo
+from heteroscale_simulator.traffic.load import Floats, Load
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A decision that did something, as its policy explained it. Times in seconds of the run."""
+
+    at: float
+    action: str
+    """As the core's ``Action``: scale_out, scale_in, reinstate, finish_scale_in, repair."""
+    prefill_delta: int
+    """Change of the count of prefill instances, by sign."""
+    decode_delta: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """How busy a role's engines were, by minute: GPU-seconds in service, and means over them."""
+
+    gpu_seconds: Floats
+    gpu_util: Floats
+    """0 to 1; meaningless where ``gpu_seconds`` is 0."""
+    sm_activity: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class OraclePlan:
+    """Counts of the free oracle by minute, and the most that static peak provisioning would hold."""
+
+    prefill: Floats
+    decode: Floats
+    peak_prefill: int
+    peak_decode: int
+
+
+@dataclass(frozen=True)
+class ServiceRun:
+    """One service under one policy."""
+
+    service: str
+    slo: Slo
+    load: Load
+    outcomes: Outcomes
+    intervals: Sequence[Interval]
+    decisions: Sequence[Told]
+    figures: RunFigures
+    oracle: OraclePlan | None = None
+    usage: Mapping[Role, Usage] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PolicyRun:
+    """Every service under one policy; ``figures`` are over all of them."""
+
+    figures: RunFigures
+    services: Sequence[ServiceRun]
+
+    @property
+    def policy(self) -> str:
+        """What a person typed after ``--policy``."""
+        return self.figures.policy
+
+
+@dataclass(frozen=True)
+class Study:
+    """A comparison of policies on the same services, fleet and traffic, in the order asked."""
+
+    version: str
+    seed: int
+    command: Sequence[str]
+    """The command line, for a person who wants the same again."""
+    inputs: Mapping[str, object]
+    """Names of files and options, as JSON can hold them."""
+    runs: Sequence[PolicyRun]
+    prices: Mapping[str, float] = field(default_factory=dict)
+    """Of a GPU-hour, by GPU type."""
+    notes: Sequence[str] = ()
+    """What a reader should know: estimates used, speeds carried on beyond their tables."""
