@@ -1,0 +1,129 @@
+"""The best ratio r for P = ⌈r D⌉ by the minute, over all ratios that make a difference.
+
+⌈r D⌉ changes only where r D is whole, so between two such fractions every ratio gives the same counts,
+and the fractions k/D stand for all. They are ranked by the GPU-seconds that their counts need without
+start-up, which is a lower bound, and costed in that order until no bound is below the best cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil
+
+import numpy as np
+
+from heteroscale.words import Role
+from heteroscale_simulator.measures.capacity import Counts
+from heteroscale_simulator.measures.schedule import Ladder, paired, together
+from heteroscale_simulator.traffic.load import Floats
+
+MOST_RATIOS = 50_000
+"""Where more ratios than this make a difference, as many evenly chosen ones are looked at."""
+_COARSE = 200
+_FIRST_LOOK = 4
+
+
+@dataclass(frozen=True)
+class _Problem:
+    edges: Floats
+    counts: Mapping[Role, Counts]
+    ladders: Mapping[Role, Ladder]
+    pairs: Counts
+    """Distinct (prefill, decode) needs; shape (n, 2)."""
+    seconds: Floats
+    """How long each of them lasts; shape (n,)."""
+
+    def decode(self, ratio: float) -> Counts:
+        """Fewest decode instances by pair that are enough, and bring enough prefill."""
+        return enough_decode(self.pairs[:, 0], self.pairs[:, 1], ratio)
+
+    def bound(self, ratio: float) -> float:
+        """GPU-seconds in service; infinite beyond the fleet."""
+        decode = self.decode(ratio)
+        prefill = paired(decode, ratio)
+        total = 0.0
+        for role, counts in ((Role.PREFILL, prefill), (Role.DECODE, decode)):
+            height = self.ladders[role].height
+            most = int(counts.max())
+            if height is not None and most > height:
+                return float("inf")
+            gpus = [offer.gpus for offer in self.ladders[role].offers(most)]
+            total += float((np.append(0, np.cumsum(gpus))[counts] * self.seconds).sum())
+        return total
+
+    def cost(self, ratio: float) -> float:
+        """GPU-seconds held, start-up included."""
+        decode = enough_decode(self.counts[Role.PREFILL], self.counts[Role.DECODE], ratio)
+        return together(self.edges, decode, ratio, self.ladders).gpu_hours * 3600
+
+
+def enough_decode(prefill: Counts, decode: Counts, ratio: float) -> Counts:
+    """Return the least D ≥ ``decode`` with ⌈ratio × D⌉ ≥ ``prefill``."""
+    least = np.floor((prefill - 1) / ratio + 1e-9 / ratio).astype(np.int64) + 1
+    return np.maximum(decode, least)
+
+
+def best_ratio(
+    edges: Floats, counts: Mapping[Role, Counts], ladders: Mapping[Role, Ladder]
+) -> tuple[Counts, float]:
+    """Return decode instances by minute, and the ratio.
+
+    Raises:
+        ValueError: the fleet holds no fixed ratio under this load.
+
+    """
+    both = np.stack([counts[Role.PREFILL], counts[Role.DECODE]], axis=1)
+    pairs, which = np.unique(both, axis=0, return_inverse=True)
+    seconds = np.bincount(which.ravel(), weights=np.diff(edges)).astype(np.float64)
+    problem = _Problem(edges, counts, ladders, pairs, seconds)
+    best, ratio = _search(problem)
+    if not np.isfinite(best):
+        raise ValueError("the fleet is too small for any fixed ratio under this load")
+    return enough_decode(counts[Role.PREFILL], counts[Role.DECODE], ratio), ratio
+
+
+def _search(problem: _Problem) -> tuple[float, float]:
+    peak_p, peak_d = (int(most) for most in problem.pairs.max(axis=0))
+    coarse = np.geomspace(1 / peak_d / peak_p, peak_p, _COARSE)
+    ranked = sorted((problem.bound(r), float(r)) for r in coarse)
+    first = [r for bound, r in ranked[:_FIRST_LOOK] if np.isfinite(bound)]
+    best = min(((problem.cost(r), r) for r in first), default=(float("inf"), 1.0))
+    ratios = _that_matter(problem, coarse, best[0])
+    for bound, ratio in sorted((problem.bound(r), r) for r in ratios):
+        if bound >= best[0]:
+            break
+        best = min(best, (problem.cost(ratio), ratio))
+    return best
+
+
+def _that_matter(problem: _Problem, coarse: Floats, best: float) -> list[float]:
+    """Return the fractions between those coarse ratios that cannot be better than ``best``."""
+    best *= 1 + 1e-9
+    low = max((r for r in coarse if _least_with_decode(problem, r) > best), default=coarse[0])
+    high = min((r for r in coarse if _least_with_prefill(problem, r) > best), default=coarse[-1])
+    most = int(problem.decode(low).max())
+    found: list[Floats] = []
+    for decode in range(1, most + 1):
+        first, last = ceil(low * decode - 1e-9), ceil(high * decode)
+        found.append(np.arange(max(first, 1), last + 1) / decode)
+    ratios = np.unique(np.concatenate(found))
+    return [float(r) for r in ratios[:: ceil(len(ratios) / MOST_RATIOS) or 1]]
+
+
+def _least_with_decode(problem: _Problem, ratio: float) -> float:
+    # Falls as the ratio rises: the decode that the ratio wants, and no more prefill than is needed.
+    return _least(problem, problem.pairs[:, 0], problem.decode(ratio))
+
+
+def _least_with_prefill(problem: _Problem, ratio: float) -> float:
+    # Rises with the ratio: the prefill that comes with the decode that is needed.
+    return _least(problem, paired(problem.pairs[:, 1], ratio), problem.pairs[:, 1])
+
+
+def _least(problem: _Problem, prefill: Counts, decode: Counts) -> float:
+    gpus = [
+        min(offer.gpus for offer, _ in problem.ladders[role].rungs)
+        for role in (Role.PREFILL, Role.DECODE)
+    ]
+    return float(((prefill * gpus[0] + decode * gpus[1]) * problem.seconds).sum())
