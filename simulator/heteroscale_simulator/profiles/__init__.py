@@ -9,6 +9,8 @@ from importlib import resources
 from pathlib import Path
 
 from heteroscale.documents import DocumentError, Violation, read_documents
+from heteroscale_simulator.profiles.catalogue import DEFAULT_MODEL, speeds_for
+from heteroscale_simulator.profiles.hardware import Hardware, hardware, short_name
 from heteroscale_simulator.profiles.model import (
     DISTANCES,
     Distance,
@@ -16,22 +18,31 @@ from heteroscale_simulator.profiles.model import (
     GpuProfile,
     LinkProfile,
     ProfileDocument,
+    RangeError,
     TransferProfile,
 )
+from heteroscale_simulator.profiles.speed_grid import SpeedGrid
 from heteroscale_simulator.profiles.tables import Selection, read_tables
 
 __all__ = [
+    "DEFAULT_MODEL",
     "DISTANCES",
     "Distance",
     "EngineProfile",
     "GpuProfile",
+    "Hardware",
     "LinkProfile",
+    "RangeError",
     "Selection",
+    "SpeedGrid",
     "TransferProfile",
+    "hardware",
     "load_profile",
     "parse_profile",
     "read_tables",
     "shipped_profiles",
+    "short_name",
+    "speeds_for",
 ]
 
 

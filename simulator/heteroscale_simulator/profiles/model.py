@@ -17,6 +17,22 @@ Distance = Literal["s0", "s1", "s2", "cluster"]
 DISTANCES: tuple[Distance, ...] = ("s0", "s1", "s2", "cluster")
 """Nearest network domain two instances share; ``cluster`` when they share none of the nearer."""
 
+Source = Literal["stated", "measured", "extended", "estimated"]
+"""Where times come from: written by hand; measured; measured, and estimated beyond that; estimated."""
+
+
+class RangeError(ValueError):
+    """Times were asked for beyond what was measured."""
+
+
+class Measured(DocumentModel):
+    """How far the measurements behind a profile reach."""
+
+    prompt: PositiveFloat
+    """Longest prompt, in tokens."""
+    context: PositiveFloat
+    """Longest context of a decode step, in tokens."""
+
 
 class PrefillTable(DocumentModel):
     """Milliseconds to prefill a prompt, by its length in tokens; lengths rise."""
@@ -60,17 +76,56 @@ class GpuProfile(DocumentModel):
     """Most prompt tokens prefilled together; a longer prompt is prefilled alone."""
     startup: Duration = 60.0
     """From process start until the engine answers /health."""
+    source: Source = "stated"
+    """Where the times come from; beyond ``measured`` all but ``stated`` ones are estimates."""
+    measured: Measured | None = None
+    """How far measurements reach; None where there are none."""
+    strict: bool = False
+    """Refuse what lies beyond ``measured``, instead of carrying the last line on."""
+    origin: str = ""
+    """File, GPU, model, weights and TP behind the times, for messages."""
     prefill: PrefillTable
     decode: DecodeTable
 
+    def require(self, *, prompt: float = 0, context: float = 0) -> None:
+        """Refuse lengths, in tokens, that a strict profile was not measured at.
+
+        Raises:
+            RangeError: with what was asked, what there is, and where it is from.
+
+        """
+        if not (self.strict and self.measured):
+            return
+        for what, asked, edge in (
+            ("a prompt", prompt, self.measured.prompt),
+            ("a context", context, self.measured.context),
+        ):
+            if asked > edge:
+                raise RangeError(
+                    f"{self.origin}: {what} of {asked:.0f} tokens is beyond the measured {edge:.0f};"
+                    " measure further, or allow estimates beyond the edge"
+                )
+
     def prefill_seconds(self, tokens: float) -> float:
-        """Return the seconds one prefill of ``tokens`` prompt tokens takes; 0 for none."""
+        """Return the seconds one prefill of ``tokens`` prompt tokens takes; 0 for none.
+
+        Raises:
+            RangeError: the profile is strict, and was not measured so far.
+
+        """
         if tokens <= 0:
             return 0.0
+        self.require(prompt=tokens)
         return linear(self.prefill.lengths, self.prefill.ms, tokens) / 1000
 
     def step_seconds(self, batch: float, context: float) -> float:
-        """Return the seconds of one decode step of ``batch`` requests of mean ``context``."""
+        """Return the seconds of one decode step of ``batch`` requests of mean ``context``.
+
+        Raises:
+            RangeError: the profile is strict, and was not measured so far.
+
+        """
+        self.require(context=context)
         table = self.decode
         return bilinear(table.batches, table.contexts, table.step_ms, batch, context) / 1000
 

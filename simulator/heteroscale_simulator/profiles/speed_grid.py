@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from heteroscale_simulator.profiles.grid import bilinear, linear
 from heteroscale_simulator.profiles.model import GpuProfile
 
 Floats = npt.NDArray[np.float64]
@@ -42,13 +43,21 @@ class SpeedGrid:
         self._batches = _union([p.decode.batches for p in profiles])
         self._contexts = _union([p.decode.contexts for p in profiles])
         self._prefill = np.array(
-            [[p.prefill_seconds(tokens) for tokens in self._lengths] for p in profiles]
+            [
+                [linear(p.prefill.lengths, p.prefill.ms, n) / 1000 for n in self._lengths]
+                for p in profiles
+            ]
         )
+        self._profiles = tuple(profiles)
+        edges = [(p.measured if p.strict else None) for p in profiles]
+        self._strict = any(edges)
+        self._longest_prompt = np.array([e.prompt if e else np.inf for e in edges])
+        self._longest_context = np.array([e.context if e else np.inf for e in edges])
         # Flat, so that a corner is one index: (type, batch, context).
         self._step = np.array(
             [
-                p.step_seconds(batch, context)
-                for p in profiles
+                bilinear(d.batches, d.contexts, d.step_ms, batch, context) / 1000
+                for d in (p.decode for p in profiles)
                 for batch in self._batches
                 for context in self._contexts
             ]
@@ -58,7 +67,14 @@ class SpeedGrid:
         """Return the seconds one prefill of ``tokens`` prompt tokens takes; 0 where there are none.
 
         ``types`` and ``tokens`` have one shape (n,), and so has the answer.
+
+        Raises:
+            RangeError: a strict profile was not measured so far.
+
         """
+        if self._strict:
+            for i in np.flatnonzero(tokens > self._longest_prompt[types]):
+                self._profiles[types[i]].require(prompt=float(tokens[i]))
         low, fraction = _bracket(self._lengths, tokens)
         below = self._prefill[types, low]
         high = np.minimum(low + 1, len(self._lengths) - 1)
@@ -70,7 +86,14 @@ class SpeedGrid:
 
         All have one shape (n,), and so has the answer. A batch below 1 counts as 1: fluid models
         hold parts of a request, engines do not.
+
+        Raises:
+            RangeError: a strict profile was not measured so far.
+
         """
+        if self._strict:
+            for i in np.flatnonzero(context > self._longest_context[types]):
+                self._profiles[types[i]].require(context=float(context[i]))
         row, down = _bracket(self._batches, np.maximum(batch, 1.0))
         column, right = _bracket(self._contexts, context)
         wide = len(self._contexts)

@@ -1,38 +1,22 @@
 """Reads profiles from three CSV tables: prefill, decode and summary, by GPU, model and TP size.
 
 Columns used: ``gpu,model,weights_dtype,tp`` in all three; ``isl,prefill_ms`` · ``batch,context,
-step_ms`` · ``kv_capacity_tokens``. A decode table has holes where batch × context exceeds the KV
-capacity; they are filled by carrying on the line of the cells before, so that interpolation near the
-edge has its four corners.
+step_ms`` · ``kv_capacity_tokens``; others are passed over. All numbers are above 0.
 """
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from heteroscale_simulator.profiles.grid import linear
-from heteroscale_simulator.profiles.model import (
-    DecodeTable,
-    EngineProfile,
-    GpuProfile,
-    LinkProfile,
-    PrefillTable,
-    TransferProfile,
-)
+from heteroscale_simulator.profiles.csvs import Row, number, rows_of, whole
+from heteroscale_simulator.profiles.measurements import Measurements
+from heteroscale_simulator.profiles.model import EngineProfile, TransferProfile
+from heteroscale_simulator.profiles.shapes import shapes
+from heteroscale_simulator.profiles.transfer import DEFAULT_TRANSFER
 
-Row = Mapping[str, str]
-KV_BYTES_PER_TOKEN = {"Llama-3.1-8B": 128 * 1024, "Llama-3.1-70B": 320 * 1024}
-"""At two bytes a value: 2 (K and V) × layers × KV heads × head size × 2."""
-DEFAULT_TRANSFER = TransferProfile(
-    s0=LinkProfile(gigabytes_per_second=200, latency_ms=0.05),
-    s1=LinkProfile(gigabytes_per_second=45, latency_ms=0.1),
-    s2=LinkProfile(gigabytes_per_second=36, latency_ms=0.2),
-    cluster=LinkProfile(gigabytes_per_second=12, latency_ms=0.5),
-)
-"""NVLink inside a node; a 400 Gb/s port inside S1; a fifth less across S1; 100 Gb/s beyond."""
+TABLES = ("summary", "prefill", "decode")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +27,27 @@ class Selection:
     weights_dtype: str = "bfloat16"
     tensor_parallel: int = 1
 
+    def __str__(self) -> str:
+        """Name the engine as errors do."""
+        return f"{self.model} {self.weights_dtype} tp {self.tensor_parallel}"
+
     def matches(self, row: Row) -> bool:
         """Whether ``row`` belongs to the selection."""
         return (
             row["model"] == self.model
             and row["weights_dtype"] == self.weights_dtype
-            and int(row["tp"]) == self.tensor_parallel
+            and whole(row, "tp") == self.tensor_parallel
         )
+
+
+def table_path(folder: Path, table: str) -> Path:
+    """Return the file of a table: one of ``TABLES``."""
+    return folder / f"profile_{table}_by_gpu.csv"
+
+
+def has_tables(folder: Path) -> bool:
+    """Whether any of the three tables is there."""
+    return any(table_path(folder, table).is_file() for table in TABLES)
 
 
 def read_tables(
@@ -60,7 +58,9 @@ def read_tables(
     transfer: TransferProfile = DEFAULT_TRANSFER,
     startup: float = 60.0,
 ) -> EngineProfile:
-    """Read ``profile_{prefill,decode,summary}_by_gpu.csv`` in ``folder``.
+    """Read ``profile_{prefill,decode,summary}_by_gpu.csv`` in ``folder``, all GPU types of them.
+
+    Beyond the tables' edge the last line goes on; ``speeds_for`` is the strict reader.
 
     Args:
         folder: where the three files are.
@@ -73,68 +73,74 @@ def read_tables(
         ValueError: a file, a column or a number is wrong, or nothing matches the selection.
 
     """
-    capacity = {r["gpu"]: r for r in _rows(folder, "summary", selection)}
-    prefill = _by_gpu(_rows(folder, "prefill", selection))
-    decode = _by_gpu(_rows(folder, "decode", selection))
-    names = [name for name in capacity if name in prefill and name in decode]
-    if not names:
+    found = read_measurements(folder, selection, startup=startup)
+    if not found:
         raise ValueError(f"{folder}: no GPU has all three tables for {selection}")
-    kv_bytes = kv_bytes_per_token or KV_BYTES_PER_TOKEN.get(selection.model, 128 * 1024)
-    gpus = {
-        name: GpuProfile(
-            kv_capacity_tokens=int(capacity[name]["kv_capacity_tokens"]),
-            startup=startup,
-            prefill=_prefill(prefill[name]),
-            decode=_decode(decode[name]),
-        )
-        for name in names
-    }
+    shape = shapes(folder).get(selection.model)
+    kv_bytes = kv_bytes_per_token or (shape.kv_bytes_per_token if shape else 128 * 1024)
+    gpus = {name: measured.profile() for name, measured in found.items()}
     return EngineProfile(
         model=selection.model, kv_bytes_per_token=kv_bytes, transfer=transfer, gpus=gpus
     )
 
 
-def _rows(folder: Path, table: str, selection: Selection) -> list[Row]:
-    path = folder / f"profile_{table}_by_gpu.csv"
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return [row for row in csv.DictReader(file) if selection.matches(row)]
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror}") from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: column or value missing or wrong: {error}") from error
+def read_measurements(
+    folder: Path, selection: Selection, *, startup: float = 60.0
+) -> dict[str, Measurements]:
+    """Return what was measured of ``selection``, by the tables' GPU names; empty if nothing was.
+
+    Raises:
+        ValueError: a file, a column or a number is wrong, or a cell is there twice.
+
+    """
+    summary, prefill, decode = (_by_gpu(folder, name, selection) for name in TABLES)
+    return {
+        gpu: Measurements(
+            origin=f"{folder}: {gpu}, {selection}",
+            kv_capacity_tokens=whole(rows[-1], "kv_capacity_tokens"),
+            prefill=_points(prefill[gpu]),
+            decode=_cells(decode[gpu]),
+            startup=startup,
+        )
+        for gpu, rows in summary.items()
+        if gpu in prefill and gpu in decode
+    }
 
 
-def _by_gpu(rows: Iterable[Row]) -> dict[str, list[Row]]:
+def engines_in(folder: Path) -> dict[str, list[str]]:
+    """Return the engines in the summary table, in words with their TP sizes, by GPU name."""
+    sizes: dict[str, dict[str, list[int]]] = {}
+    for row in rows_of(table_path(folder, "summary")):
+        engine = f"{row['model']} {row['weights_dtype']}"
+        sizes.setdefault(row["gpu"], {}).setdefault(engine, []).append(whole(row, "tp"))
+    return {
+        gpu: [f"{engine} tp {'/'.join(map(str, tps))}" for engine, tps in engines.items()]
+        for gpu, engines in sizes.items()
+    }
+
+
+def _by_gpu(folder: Path, table: str, selection: Selection) -> dict[str, list[Row]]:
     result: dict[str, list[Row]] = {}
-    for row in rows:
+    for row in filter(selection.matches, rows_of(table_path(folder, table))):
         result.setdefault(row["gpu"], []).append(row)
     return result
 
 
-def _prefill(rows: list[Row]) -> PrefillTable:
-    points = sorted((float(row["isl"]), float(row["prefill_ms"])) for row in rows)
-    return PrefillTable(lengths=tuple(x for x, _ in points), ms=tuple(y for _, y in points))
+def _points(rows: Iterable[Row]) -> dict[float, float]:
+    points: dict[float, float] = {}
+    for row in rows:
+        length = number(row, "isl")
+        if length in points:
+            raise ValueError(f"{row.place}: isl {length:g} is there twice")
+        points[length] = number(row, "prefill_ms")
+    return points
 
 
-def _decode(rows: list[Row]) -> DecodeTable:
-    cells = {(float(r["batch"]), float(r["context"])): float(r["step_ms"]) for r in rows}
-    batches = sorted({batch for batch, _ in cells})
-    contexts = sorted({context for _, context in cells})
-    table: list[tuple[float, ...]] = []
-    for batch in batches:
-        known = [context for context in contexts if (batch, context) in cells]
-        values = [cells[batch, context] for context in known]
-        table.append(
-            tuple(
-                _fill(known, values, c, table[-1][i] if table else 0.0)
-                for i, c in enumerate(contexts)
-            )
-        )
-    return DecodeTable(batches=tuple(batches), contexts=tuple(contexts), step_ms=tuple(table))
-
-
-def _fill(known: list[float], values: list[float], context: float, smaller_batch: float) -> float:
-    # A larger batch is never faster: a hole is at least what the batch below it takes.
-    estimate = linear(known, values, context)
-    return estimate if context in known else max(estimate, smaller_batch)
+def _cells(rows: Iterable[Row]) -> dict[tuple[float, float], float]:
+    cells: dict[tuple[float, float], float] = {}
+    for row in rows:
+        at = (number(row, "batch"), number(row, "context"))
+        if at in cells:
+            raise ValueError(f"{row.place}: batch {at[0]:g} at context {at[1]:g} is there twice")
+        cells[at] = number(row, "step_ms")
+    return cells
