@@ -2,44 +2,44 @@
 
 A metrics endpoint or a router is a stranger's program under load: it may hang, drip a byte a second,
 answer with a login page or with gigabytes. Each of these ends in `ExchangeError` within the deadline.
-There are no redirects, proxies, cookies or connections kept, and so h11 alone does what is needed, at
-a seventh of a full client's CPU time and without its four megabytes.
+There are no redirects, proxies or cookies, and so h11 alone does what is needed, at a seventh of a full
+client's CPU time and without its four megabytes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Iterable
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit
 
 import h11
 
 from heteroscale_agent import tls as trust
+from heteroscale_agent.connection import (
+    Connection,
+    ExchangeError,
+    Judge,
+    TooLargeError,
+    UnheardError,
+)
 from heteroscale_agent.names import NAMES, Names
 
 if TYPE_CHECKING:
     import ssl
 
-_READ = 256 * 1024
+__all__ = ["ExchangeError", "Judge", "Line", "TooLargeError", "exchange", "split"]
+
 _HEADERS = (
     # A compressed answer could unfold into any size.
     ("Accept-Encoding", "identity"),
     ("User-Agent", "heteroscale-agent"),
-    ("Connection", "close"),
 )
+_CLOSE = ("Connection", "close")
 
-Judge = Callable[[h11.Response], None]
-
-
-class ExchangeError(Exception):
-    """There was no whole answer; the text says why, without the address."""
-
-
-class TooLargeError(ExchangeError):
-    """The answer is longer than it may be."""
+Result = TypeVar("Result")
 
 
 def split(url: str) -> SplitResult:
@@ -82,17 +82,77 @@ async def exchange(
 
     """
     parts = split(url)
+
+    async def ask() -> tuple[int, bytes]:
+        connection = await _connect(parts, tls, names)
+        try:
+            request = _request(method, parts, (*headers, _CLOSE), body)
+            return await connection.ask(request, body, limit, judge)
+        finally:
+            connection.abort()
+
+    return await _within(deadline, ask())
+
+
+class Line:
+    """GETs of one URL again and again, over one connection as long as the other end keeps it."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        headers: Iterable[tuple[str, str]] = (),
+        tls: ssl.SSLContext | None = None,
+        names: Names = NAMES,
+    ) -> None:
+        """Prepare to ask ``url``; the parameters are those of `exchange`."""
+        self.url = url
+        self._headers, self._tls, self._names = tuple(headers), tls, names
+        self._prepared: tuple[SplitResult, h11.Request] | None = None
+        self._kept: Connection | None = None
+
+    async def get(
+        self, *, deadline: float, limit: int, judge: Judge = lambda _: None
+    ) -> tuple[int, bytes]:
+        """Return status and body, as `exchange` does; one at a time.
+
+        A kept connection that turns out to be closed costs a second try, within the same deadline.
+        """
+        return await _within(deadline, self._get(limit, judge))
+
+    def close(self) -> None:
+        """Let go of the connection; the next `get` makes another."""
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            kept.abort()
+
+    async def _get(self, limit: int, judge: Judge) -> tuple[int, bytes]:
+        if self._prepared is None:
+            parts = split(self.url)
+            self._prepared = parts, _request("GET", parts, self._headers, b"")
+        parts, request = self._prepared
+        kept, self._kept = self._kept, None
+        if kept is not None and kept.free:
+            try:
+                return await self._ask(kept, request, limit, judge)
+            except UnheardError:
+                pass  # It was closed for idleness, most likely, as the request went out.
+        return await self._ask(await _connect(parts, self._tls, self._names), request, limit, judge)
+
+    async def _ask(
+        self, connection: Connection, request: h11.Request, limit: int, judge: Judge
+    ) -> tuple[int, bytes]:
+        answer = await connection.ask(request, b"", limit, judge)
+        if connection.free:
+            self._kept = connection
+        return answer
+
+
+async def _within(deadline: float, asking: Awaitable[Result]) -> Result:
+    """Await it for at most ``deadline`` seconds; whatever goes wrong there is an ExchangeError."""
     try:
         async with asyncio.timeout(deadline):
-            reader, writer = await _connect(parts, tls, names)
-            try:
-                connection = h11.Connection(h11.CLIENT)
-                writer.write(_request(connection, method, parts, headers, body))
-                await writer.drain()
-                return await _answer(connection, reader, limit, judge)
-            finally:
-                # Not close(): that would wait for what is still to be written.
-                writer.transport.abort()
+            return await asking
     except TimeoutError:
         raise ExchangeError(f"no whole answer within {deadline:g} s") from None
     except h11.LocalProtocolError:
@@ -108,34 +168,31 @@ def _system_tls() -> ssl.SSLContext:
     return trust.context()
 
 
-async def _connect(
-    url: SplitResult, tls: ssl.SSLContext | None, names: Names
-) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def _connect(url: SplitResult, tls: ssl.SSLContext | None, names: Names) -> Connection:
     host = url.hostname or ""
     secure = (tls or _system_tls()) if url.scheme == "https" else None
     port = url.port or (443 if secure else 80)
+    loop = asyncio.get_running_loop()
     error: OSError = OSError(f"no address of {host}")
     for address in await names.addresses(host):
         try:
-            return await asyncio.open_connection(
+            _, connection = await loop.create_connection(
+                Connection,
                 address,
                 port,
-                limit=_READ,
                 ssl=secure,
                 server_hostname=host if secure else None,
             )
         except OSError as failed:
             error = failed
+        else:
+            return connection
     raise error
 
 
 def _request(
-    connection: h11.Connection,
-    method: str,
-    url: SplitResult,
-    headers: Iterable[tuple[str, str]],
-    body: bytes,
-) -> bytes:
+    method: str, url: SplitResult, headers: Iterable[tuple[str, str]], body: bytes
+) -> h11.Request:
     user, _, host = url.netloc.rpartition("@")
     every = [("Host", host), *_HEADERS, *headers]
     if user:
@@ -145,37 +202,4 @@ def _request(
     if body or method in {"POST", "PUT", "PATCH"}:
         every.append(("Content-Length", str(len(body))))
     target = (url.path or "/") + (f"?{url.query}" if url.query else "")
-    events = [h11.Request(method=method, target=target, headers=every)]
-    written = b"".join(connection.send(event) or b"" for event in events)
-    if body:
-        written += connection.send(h11.Data(data=body)) or b""
-    return written + (connection.send(h11.EndOfMessage()) or b"")
-
-
-async def _answer(
-    connection: h11.Connection, reader: asyncio.StreamReader, limit: int, judge: Judge
-) -> tuple[int, bytes]:
-    status, body = 0, bytearray()
-    while True:
-        event = connection.next_event()
-        if event is h11.NEED_DATA:
-            connection.receive_data(await reader.read(_READ))
-        elif isinstance(event, h11.Response):
-            judge(event)
-            _refuse_large(event, limit)
-            status = event.status_code
-        elif isinstance(event, h11.Data):
-            body += event.data
-            if len(body) > limit:
-                raise TooLargeError(f"more than {limit} bytes")
-        elif isinstance(event, h11.EndOfMessage):
-            return status, bytes(body)
-        elif not isinstance(event, h11.InformationalResponse):
-            raise ExchangeError("the connection was closed")
-
-
-def _refuse_large(response: h11.Response, limit: int) -> None:
-    for name, value in response.headers:
-        # h11 has refused a length that is no number of at most 20 digits.
-        if name == b"content-length" and int(value) > limit:
-            raise TooLargeError(f"{int(value)} bytes announced")
+    return h11.Request(method=method, target=target, headers=every)

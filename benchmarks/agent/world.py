@@ -20,6 +20,8 @@ from heteroscale_workbench.rdma_tree import RdmaPort
 
 GPUS = NICS = 8
 PERIOD_S = 1.0
+KEEP_ALIVE_S = 5.0
+"""An idle connection is closed after so long: uvicorn's default, and so vLLM's and SGLang's."""
 _OCTETS_PER_S = 20_000_000_000
 _HEAD = "HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n"
 
@@ -48,13 +50,17 @@ class Engines:
         self, place: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         try:
-            await reader.readuntil(b"\r\n\r\n")
-            body = render(self._lines[place], time.monotonic() - self._began)
-            writer.write(f"{_HEAD}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-            await writer.drain()
-            self.scrapes[place] += 1
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # an agent that ends
+            close = False
+            while not close:
+                async with asyncio.timeout(KEEP_ALIVE_S):
+                    request = await reader.readuntil(b"\r\n\r\n")
+                close = b"connection: close" in request.lower()
+                body = render(self._lines[place], time.monotonic() - self._began)
+                writer.write(f"{_HEAD}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+                await writer.drain()
+                self.scrapes[place] += 1
+        except (ConnectionError, TimeoutError, asyncio.IncompleteReadError):
+            pass  # an agent that ends, or that asks no more
         finally:
             writer.close()
 

@@ -18,7 +18,7 @@ from heteroscale_agent.ports import Clock, ScrapeTarget
 from heteroscale_agent.probes.engines import MAPPINGS
 from heteroscale_agent.probes.engines.base import read
 from heteroscale_agent.probes.engines.text import MetricsTextError
-from heteroscale_agent.probes.http import ContentError, FetchError, get_text
+from heteroscale_agent.probes.http import ContentError, FetchError, TextPage
 from heteroscale_agent.probes.routers import ROUTERS
 from heteroscale_agent.probes.routers.base import read as read_router
 from heteroscale_agent.sample import EngineSampler, RouterSampler
@@ -40,6 +40,7 @@ class Watch:
         """Watch a page; each scrape may take ``timeout`` seconds as a whole. ``name`` is for logs."""
         self._name, self._clock, self._timeout = name, clock, timeout
         self._task: asyncio.Task[None] | None = None
+        self._page: TextPage | None = None
         self._known = False
         self.took = 0.0
         """Seconds of the last scrape, failed or not."""
@@ -77,9 +78,11 @@ class Watch:
         return self._task
 
     def cancel(self) -> None:
-        """Give up what is under way."""
+        """Give up what is under way, and the connection."""
         if self._task is not None:
             self._task.cancel()
+        if self._page is not None:
+            self._page.close()
 
     async def close(self) -> None:
         """Give up what is under way and wait until it is gone."""
@@ -110,7 +113,11 @@ class Watch:
         self.took = self._clock() - began
 
     async def _text(self, url: str) -> str:
-        return await get_text(url, deadline=self._timeout)
+        if self._page is None or self._page.url != url:
+            if self._page is not None:
+                self._page.close()
+            self._page = TextPage(url)
+        return await self._page.get(self._timeout)
 
     def _failed(self, quality: ScrapeQuality, message: str, *, unreachable: bool = False) -> None:
         # What is still starting does not answer; what answers wrongly needs a person.
