@@ -25,7 +25,6 @@ from heteroscale_agent.identity import Identity
 from heteroscale_agent.model import Report
 from heteroscale_agent.outbox import Outbox
 from heteroscale_agent.ports import ScrapeTarget
-from heteroscale_agent.probes.engines import MAPPINGS
 
 ROUND_S = 3600.0
 ENGINES = 4
@@ -53,8 +52,6 @@ class Mark:
     """Objects that its garbage collector knows."""
     watched: int
     """Engines that the eyes keep in mind."""
-    series: int
-    """Series that the reader of their metrics remembers."""
     history: int
     """Reports kept for a hello."""
     samples: int
@@ -64,11 +61,11 @@ class Mark:
     def __str__(self) -> str:
         return (
             f"{self.at_s / 3600:6.2f} {self.samples:9,} {self.sent:8,} {self.blocks:10,} "
-            f"{self.objects:9,} {self.watched:8} {self.series:7,} {self.history:8}"
+            f"{self.objects:9,} {self.watched:8} {self.history:8}"
         )
 
 
-HEAD = "  hour   samples     sent     blocks   objects  engines  series  history"
+HEAD = "  hour   samples     sent     blocks   objects  engines  history"
 
 
 def engine_text(url: str, now: float) -> str:
@@ -173,7 +170,6 @@ class Day:
             blocks=sys.getallocatedblocks(),
             objects=len(gc.get_objects()),
             watched=self._eyes.watched,
-            series=MAPPINGS[ENGINE].filter.remembered,
             history=len(self._eyes.history()),
             samples=self._eyes.samples,
             sent=self._sent,

@@ -1,4 +1,4 @@
-"""Lines of a metrics text: what prometheus_client makes of them, and what is kept in mind."""
+"""Lines of a metrics text: what prometheus_client makes of them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from heteroscale_agent.probes.engines.text import (
-    GENERATION,
-    MAX_REMEMBERED,
-    FamilyFilter,
-    MetricsTextError,
-)
+from heteroscale_agent.probes.engines.text import FamilyFilter, MetricsTextError, parse
 
 FIXTURES = sorted((Path(__file__).parent / "fixtures").glob("*.txt"))
 # Names that begin with two underscores are Prometheus' own.
@@ -38,8 +33,11 @@ def oracle(text: str) -> dict[str, list[tuple[dict[str, str], float]]]:
 
 
 def ours(names: set[str], text: str) -> dict[str, list[tuple[dict[str, str], float]]]:
-    found = FamilyFilter(names).samples(text)
-    return {name: [(dict(s.labels), s.value) for s in samples] for name, samples in found.items()}
+    heads, values = FamilyFilter(names).lines(text)
+    found: dict[str, list[tuple[dict[str, str], float]]] = {}
+    for head, value in zip(parse(heads), values, strict=True):
+        found.setdefault(head.name, []).append((dict(head.labels), value))
+    return found
 
 
 @pytest.mark.parametrize("path", FIXTURES, ids=lambda path: path.stem)
@@ -65,34 +63,10 @@ def test_labels_are_read_as_prometheus_reads_them(labels: dict[str, str], tail: 
 )
 def test_malformed_labels_are_refused(inside: str) -> None:
     with pytest.raises(MetricsTextError, match="malformed series"):
-        FamilyFilter({"a"}).samples(f"a{{{inside}}} 5\n")
+        ours({"a"}, f"a{{{inside}}} 5\n")
 
 
 def test_very_many_labels_are_read_in_one_go() -> None:
     inside = ",".join(f'l{number}="x"' for number in range(30_000))
     ((labels, _),) = ours({"a"}, f"a{{{inside}}} 5\n")["a"]
     assert len(labels) == 30_000
-
-
-def lines(count: int, engine: str) -> str:
-    return "".join(f'a{{engine="{engine}",le="{place}"}} 1\n' for place in range(count))
-
-
-def test_an_engine_that_invents_labels_does_not_fill_the_memory() -> None:
-    family = FamilyFilter({"a"})
-    lasting = lines(500, "lasting")
-    first = family.samples(lasting)["a"][0]
-    for number in range(300):
-        family.samples(lasting)
-        family.samples(lines(100, f"{number}"))
-        assert family.remembered <= 2 * MAX_REMEMBERED
-    # What is shown all the time has been parsed once.
-    assert family.samples(lasting)["a"][0].labels is first.labels
-
-
-def test_series_of_an_engine_that_is_gone_are_let_go() -> None:
-    family = FamilyFilter({"a"})
-    family.samples(lines(100, "gone"))
-    for _ in range(2 * GENERATION):
-        family.samples(lines(3, "lasting"))
-    assert family.remembered <= 2 * 3

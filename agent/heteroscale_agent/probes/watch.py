@@ -16,11 +16,12 @@ from heteroscale_agent.model import (
 )
 from heteroscale_agent.ports import Clock, ScrapeTarget
 from heteroscale_agent.probes.engines import MAPPINGS
-from heteroscale_agent.probes.engines.base import read
+from heteroscale_agent.probes.engines.base import reader
 from heteroscale_agent.probes.engines.text import MetricsTextError
 from heteroscale_agent.probes.http import ContentError, FetchError, TextPage
+from heteroscale_agent.probes.page import PageReader
 from heteroscale_agent.probes.routers import ROUTERS
-from heteroscale_agent.probes.routers.base import read as read_router
+from heteroscale_agent.probes.routers.base import reader as router_reader
 from heteroscale_agent.sample import EngineSampler, RouterSampler
 
 log = structlog.get_logger(__name__)
@@ -139,6 +140,8 @@ class EngineWatch(Watch):
         """Watch ``target``, which may be replaced by another of the same instance."""
         super().__init__(target.instance_id, clock, timeout)
         self.target = target
+        self._reader: tuple[tuple[str, str], PageReader[EngineScrape]] | None = None
+        """With the engine and the model that it reads of."""
         self._sampler = EngineSampler()
         self._good = EngineScrape()
 
@@ -158,10 +161,10 @@ class EngineWatch(Watch):
 
     def take(self, text: str, began: float) -> None:
         """Take in a scrape."""
-        mapping = MAPPINGS.get(self.target.engine)
-        if mapping is None:
-            raise UnknownEngineError(f"no mapping for engine {self.target.engine!r}")
-        self._good = read(mapping, text, self.target.model_name)
+        wanted = self.target.engine, self.target.model_name
+        if self._reader is None or self._reader[0] != wanted:
+            self._reader = wanted, self._reader_of(*wanted)
+        self._good = self._reader[1].read(text)
         self._sampler.fold(self._good, began)
 
     def meaning(self, status: int) -> str:
@@ -173,6 +176,13 @@ class EngineWatch(Watch):
         """Return the engine's part of a report; values from before ``oldest`` are stale."""
         return self._sampler.report(self.target.instance_id, *self.seen(now, oldest))
 
+    @staticmethod
+    def _reader_of(engine: str, model_name: str) -> PageReader[EngineScrape]:
+        mapping = MAPPINGS.get(engine)
+        if mapping is None:
+            raise UnknownEngineError(f"no mapping for engine {engine!r}")
+        return reader(mapping, model_name)
+
 
 class RouterWatch(Watch):
     """Keeps what one router says. ``url`` as it is reported must be the same seen from any host."""
@@ -181,6 +191,7 @@ class RouterWatch(Watch):
         """Watch ``router``; one on loopback is reported under ``advertise_host``."""
         super().__init__(router.name, clock, timeout)
         self._router, self._mapping = router, ROUTERS[router.kind]
+        self._reader = router_reader(self._mapping, router.model_name)
         self._reported_url = router.seen_from_afar(advertise_host)
         self._sampler = RouterSampler()
 
@@ -191,7 +202,7 @@ class RouterWatch(Watch):
 
     def take(self, text: str, began: float) -> None:
         """Take in a scrape."""
-        self._sampler.fold(read_router(self._mapping, text, self._router.model_name), began)
+        self._sampler.fold(self._reader.read(text), began)
 
     def meaning(self, status: int) -> str:
         """Return what the router means by an HTTP status."""

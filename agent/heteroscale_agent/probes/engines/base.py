@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from heteroscale_agent.model import EngineScrape, LatencyReading
-from heteroscale_agent.probes.engines.text import FamilyFilter, MetricsTextError
+from heteroscale_agent.probes.engines.text import FamilyFilter, Head
+from heteroscale_agent.probes.page import PageReader
+from heteroscale_agent.probes.reading import Reading, Unused
 from heteroscale_agent.probes.series import (
     MAX_QUEUE,
     MAX_REQUESTS,
     MAX_TOKENS,
     UNTOLD,
-    Page,
+    Layout,
     Quantity,
     Series,
     series,
 )
 
-__all__ = ["EngineMapping", "Quantity", "Series", "read", "series"]
+__all__ = ["EngineMapping", "Quantity", "Series", "read", "reader", "series"]
 
 
 @dataclass(frozen=True)
@@ -74,40 +77,52 @@ class EngineMapping:
         return FamilyFilter(names | self.counter_names)
 
 
+def reader(mapping: EngineMapping, model_name: str = "") -> PageReader[EngineScrape]:
+    """Return a reader of one engine's page, of the series of `model_name` alone unless it is empty."""
+
+    def lay_out(heads: Sequence[Head]) -> dict[str, Reading[Any]]:
+        layout = Layout(
+            heads,
+            replica_labels=mapping.replica_labels,
+            model_labels=mapping.model_labels,
+            model_name=model_name,
+        )
+        return {**_gauges(mapping, layout), **_cumulative(mapping, layout)}
+
+    return PageReader(mapping.name, mapping.filter, lay_out, EngineScrape)
+
+
 def read(mapping: EngineMapping, text: str, model_name: str = "") -> EngineScrape:
-    """Read one scrape. `model_name` restricts to that model's series; empty takes all.
+    """Read one scrape alone; see `reader`.
 
     Raises:
         MetricsTextError: the text has no metric of this engine, or cannot be read.
 
     """
-    samples = mapping.filter.samples(text)
-    if not samples:
-        raise MetricsTextError(f"no {mapping.name} metric in the answer")
-    page = Page(
-        samples,
-        replica_labels=mapping.replica_labels,
-        model_labels=mapping.model_labels,
-        model_name=model_name,
-    )
-    running = page.first(mapping.running, MAX_QUEUE)
-    waiting = page.first(mapping.waiting, MAX_QUEUE)
-    transferring = page.first(mapping.transferring, MAX_QUEUE)
-    kv_usage = page.share(mapping.kv_usage)
-    appears = mapping.counters_appear_on_use and running == 0 and waiting == 0
-    if appears and not page.shows(mapping.counter_names):
-        nothing = LatencyReading(0.0, 0.0)
-        return EngineScrape(*(0.0,) * 5, running, waiting, transferring, kv_usage, nothing, nothing)
-    return EngineScrape(
-        generation_tokens=page.first(mapping.generation_tokens, MAX_TOKENS),
-        prompt_tokens=page.first(mapping.prompt_tokens, MAX_TOKENS),
-        computed_prompt_tokens=page.first(mapping.computed_prompt_tokens, MAX_TOKENS),
-        requests_finished=page.first(mapping.requests_finished, MAX_REQUESTS),
-        requests_aborted=page.first(mapping.requests_aborted, MAX_REQUESTS),
-        running=running,
-        waiting=waiting,
-        transferring=transferring,
-        kv_usage=kv_usage,
-        time_to_first_token=page.latency(mapping.time_to_first_token),
-        time_between_tokens=page.latency(mapping.time_between_tokens),
-    )
+    return reader(mapping, model_name).read(text)
+
+
+def _gauges(mapping: EngineMapping, layout: Layout) -> dict[str, Reading[Any]]:
+    return {
+        "running": layout.first(mapping.running, MAX_QUEUE),
+        "waiting": layout.first(mapping.waiting, MAX_QUEUE),
+        "transferring": layout.first(mapping.transferring, MAX_QUEUE),
+        "kv_usage": layout.share(mapping.kv_usage),
+    }
+
+
+def _cumulative(mapping: EngineMapping, layout: Layout) -> dict[str, Reading[Any]]:
+    counters = ("generation_tokens", "prompt_tokens", "computed_prompt_tokens")
+    requests = ("requests_finished", "requests_aborted")
+    histograms = ("time_to_first_token", "time_between_tokens")
+    if mapping.counters_appear_on_use and not layout.shows(mapping.counter_names):
+        queues = [layout.first(one, MAX_QUEUE) for one in (mapping.running, mapping.waiting)]
+        return {
+            **dict.fromkeys((*counters, *requests), Unused(0.0, *queues)),
+            **dict.fromkeys(histograms, Unused(LatencyReading(0.0, 0.0), *queues)),
+        }
+    return {
+        **{name: layout.first(getattr(mapping, name), MAX_TOKENS) for name in counters},
+        **{name: layout.first(getattr(mapping, name), MAX_REQUESTS) for name in requests},
+        **{name: layout.latency(getattr(mapping, name)) for name in histograms},
+    }

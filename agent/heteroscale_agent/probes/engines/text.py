@@ -1,9 +1,9 @@
-"""Prometheus text, read cheaply: lines are chosen by family name, and each series is parsed once.
+"""Prometheus text, read cheaply: lines are chosen by family name, and only values are read every time.
 
 An engine's answer is 50-85 KB, of which a tenth is of use, and from scrape to scrape nothing in it
-changes but the values. So only wanted lines are looked at, and what stands before the value is
-parsed when it is first seen, and is remembered. prometheus_client would parse it too, but brings an
-HTTP server, a registry and three megabytes into the process; tests hold us to what it says.
+changes but the values. So only wanted lines are looked at, and what stands before their values, the
+*heads*, is parsed when other heads are shown than before. prometheus_client would parse it too, but
+brings an HTTP server, a registry and three megabytes into the process; tests hold us to what it says.
 """
 
 from __future__ import annotations
@@ -11,37 +11,24 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from os.path import commonprefix
-from sys import intern
 from typing import NamedTuple
 
 MAX_CHOSEN_CHARS = 512 * 1024
 """More text than this about the wanted families is no engine's: it is refused, not parsed."""
 
-MAX_REMEMBERED = 4_000
-"""Series remembered per engine kind in one generation; two are kept. An endpoint that invents new labels
-cannot fill the memory."""
-GENERATION = 1_000
-"""Texts until the next generation begins: four minutes of four engines. What is shown goes over into it,
-and the series of engines that are gone do not."""
-
-
 _LABEL = re.compile(r'[ \t]*([a-zA-Z_][a-zA-Z0-9_]*)[ \t]*=[ \t]*"((?:[^"\\]|\\.)*)"[ \t]*(,|$)')
 _ESCAPED = re.compile(r"\\(.)")
 _UNESCAPED = {"n": "\n", "\\": "\\", '"': '"'}
 
+Heads = tuple[str, ...]
+"""What stands before the values of the wanted lines, in their order."""
 
-class Sample(NamedTuple):
-    """One line: labels and value."""
 
+class Head(NamedTuple):
+    """What stands before a value: a full name, such as `vllm:request_success_total`, and labels."""
+
+    name: str
     labels: Mapping[str, str]
-    value: float
-
-
-_Series = tuple[str, Mapping[str, str]]
-"""A full name, and labels."""
-
-Samples = Mapping[str, Sequence[Sample]]
-"""Samples by their full name, such as `vllm:inter_token_latency_seconds_bucket`."""
 
 
 class MetricsTextError(ValueError):
@@ -49,7 +36,7 @@ class MetricsTextError(ValueError):
 
 
 class FamilyFilter:
-    """Picks the samples of the named families out of a metrics text."""
+    """Picks the lines of the named families out of a metrics text."""
 
     def __init__(self, names: Iterable[str]) -> None:
         """Choose `names`, each also with the suffixes that exporters add."""
@@ -59,56 +46,41 @@ class FamilyFilter:
         choice = "|".join(re.escape(name.removeprefix(prefix)) for name in ordered)
         family = rf"{re.escape(prefix)}(?:{choice})(?:_total|_bucket|_sum|_count)?(?=[ {{\t])"
         # A series as far as its labels go, then the value; a timestamp may follow.
-        self._line = re.compile(rf"\n({family}[ \t]*(?:{{.*}})?)[ \t]*(.*)")
-        self._known: dict[str, _Series] = {}
-        self._earlier: dict[str, _Series] = {}
-        self._texts = 0
+        self._line = re.compile(rf"\n({family}[ \t]*(?:{{.*}})?)[ \t]*(\S*)")
 
-    def samples(self, text: str) -> Samples:
-        """Return the wanted samples of `text`; empty when it has none.
+    def lines(self, text: str) -> tuple[Heads, list[float]]:
+        """Return the heads and the values of the wanted lines of `text`; empty when it has none.
 
         Raises:
-            MetricsTextError: a wanted line cannot be read, or there are far too many.
+            MetricsTextError: a wanted line has no value.
 
         """
         chosen = self._line.findall("\n" + text)
-        if sum(len(head) for head, _ in chosen) > MAX_CHOSEN_CHARS:
-            raise MetricsTextError(f"more than {MAX_CHOSEN_CHARS} characters of wanted series")
-        self._texts += 1
-        if self._texts % GENERATION == 0:
-            self._begin_generation()
-        found: dict[str, list[Sample]] = {}
-        for head, tail in chosen:
-            name, labels = self._known.get(head) or self._remember(head)
-            try:
-                value = float(tail.split(None, 1)[0])
-            except (ValueError, IndexError):
-                raise MetricsTextError(f"{head[:200]} has no value: {tail[:50]!r}") from None
-            found.setdefault(name, []).append(Sample(labels, value))
-        return found
-
-    @property
-    def remembered(self) -> int:
-        """Return how many series are kept in mind."""
-        return len(self._known) + len(self._earlier)
-
-    def _remember(self, head: str) -> _Series:
-        series = self._earlier.get(head) or _parse(head)
-        if len(self._known) >= MAX_REMEMBERED:
-            self._begin_generation()
-        self._known[head] = series
-        return series
-
-    def _begin_generation(self) -> None:
-        self._earlier, self._known = self._known, {}
+        try:
+            values = [float(value) for _, value in chosen]
+        except ValueError as error:
+            raise MetricsTextError(f"a series has no value: {str(error)[:200]}") from None
+        return tuple([head for head, _ in chosen]), values
 
 
-def _parse(head: str) -> _Series:
+def parse(heads: Sequence[str]) -> list[Head]:
+    """Return the series of `heads`, in their order.
+
+    Raises:
+        MetricsTextError: one cannot be read, or there are far too many.
+
+    """
+    if sum(map(len, heads)) > MAX_CHOSEN_CHARS:
+        raise MetricsTextError(f"more than {MAX_CHOSEN_CHARS} characters of wanted series")
+    return [_parse(head) for head in heads]
+
+
+def _parse(head: str) -> Head:
     name, brace, rest = head.partition("{")
     labels = _labels(rest.removesuffix("}")) if brace else {}
     if labels is None:
         raise MetricsTextError(f"malformed series {head[:200]!r}")
-    return name.rstrip(), labels
+    return Head(name.rstrip(), labels)
 
 
 def _labels(text: str) -> dict[str, str] | None:
@@ -121,8 +93,7 @@ def _labels(text: str) -> dict[str, str] | None:
         if found is None or found[1] in labels:
             return None
         value = _ESCAPED.sub(_unescape, found[2]) if "\\" in found[2] else found[2]
-        # Hundreds of series share the same few words.
-        labels[intern(found[1])] = intern(value)
+        labels[found[1]] = value
         place = found.end()
     return labels
 

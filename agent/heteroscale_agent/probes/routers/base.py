@@ -7,23 +7,26 @@ does not say when the first token went by, knows nothing of it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from heteroscale_agent.model import RouterScrape
-from heteroscale_agent.probes.engines.text import FamilyFilter, MetricsTextError
+from heteroscale_agent.probes.engines.text import FamilyFilter, Head
+from heteroscale_agent.probes.page import PageReader
+from heteroscale_agent.probes.reading import Reading
 from heteroscale_agent.probes.series import (
     MAX_QUEUE,
     MAX_REQUESTS,
     UNTOLD,
-    Page,
+    Layout,
     Quantity,
     Series,
     series,
 )
 
-__all__ = ["Quantity", "RouterMapping", "Series", "read", "series"]
+__all__ = ["Quantity", "RouterMapping", "Series", "read", "reader", "series"]
 
 
 @dataclass(frozen=True)
@@ -64,23 +67,29 @@ class RouterMapping:
         return FamilyFilter(names | set(self.shown_at_once))
 
 
+def reader(mapping: RouterMapping, model_name: str = "") -> PageReader[RouterScrape]:
+    """Return a reader of one router's page, of the series of `model_name` alone unless it is empty."""
+
+    def lay_out(heads: Sequence[Head]) -> dict[str, Reading[Any]]:
+        layout = Layout(heads, model_labels=mapping.model_labels, model_name=model_name)
+        return {
+            "time_to_first_token": layout.latency(mapping.time_to_first_token),
+            "time_between_tokens": layout.latency(mapping.time_between_tokens),
+            "requests_finished": layout.first(mapping.requests_finished, MAX_REQUESTS),
+            "requests_failed": layout.first(mapping.requests_failed, MAX_REQUESTS),
+            "requests_rejected": layout.first(mapping.requests_rejected, MAX_REQUESTS),
+            "running": layout.first(mapping.running, MAX_QUEUE),
+            "waiting": layout.first(mapping.waiting, MAX_QUEUE),
+        }
+
+    return PageReader(mapping.name, mapping.filter, lay_out, RouterScrape)
+
+
 def read(mapping: RouterMapping, text: str, model_name: str = "") -> RouterScrape:
-    """Read one scrape. `model_name` restricts to that model's series; empty takes all.
+    """Read one scrape alone; see `reader`.
 
     Raises:
         MetricsTextError: the text has no metric of this router, or cannot be read.
 
     """
-    samples = mapping.filter.samples(text)
-    if not samples:
-        raise MetricsTextError(f"no {mapping.name} metric in the answer")
-    page = Page(samples, model_labels=mapping.model_labels, model_name=model_name)
-    return RouterScrape(
-        time_to_first_token=page.latency(mapping.time_to_first_token),
-        time_between_tokens=page.latency(mapping.time_between_tokens),
-        requests_finished=page.first(mapping.requests_finished, MAX_REQUESTS),
-        requests_failed=page.first(mapping.requests_failed, MAX_REQUESTS),
-        requests_rejected=page.first(mapping.requests_rejected, MAX_REQUESTS),
-        running=page.first(mapping.running, MAX_QUEUE),
-        waiting=page.first(mapping.waiting, MAX_QUEUE),
-    )
+    return reader(mapping, model_name).read(text)
