@@ -1,1 +1,82 @@
 """The fleet of a simulation: what a user writes (``kind: Fleet``), and the hosts that it means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from heteroscale.documents import read_documents, read_one
+from heteroscale.documents.reader import Document
+from heteroscale_simulator.fleet.hosts import Host, hosts
+from heteroscale_simulator.fleet.model import (
+    FleetDocument,
+    FleetSpec,
+    GateDelays,
+    NetworkSpec,
+    NodePool,
+    Place,
+    StartupSpec,
+    TelemetrySpec,
+    TopologySpec,
+    WarmUpSpec,
+)
+from heteroscale_simulator.fleet.room import FleetTooSmallError, check_room
+
+__all__ = [
+    "Fleet",
+    "FleetDocument",
+    "FleetSpec",
+    "FleetTooSmallError",
+    "GateDelays",
+    "Host",
+    "NetworkSpec",
+    "NodePool",
+    "Place",
+    "StartupSpec",
+    "TelemetrySpec",
+    "TopologySpec",
+    "WarmUpSpec",
+    "check_room",
+    "hosts",
+    "load_fleet",
+    "parse_fleet",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """A fleet as it was read."""
+
+    name: str
+    spec: FleetSpec
+    folder: Path
+    """Where its file is; `profiles` may be beside it."""
+
+    def profiles(self) -> str | None:
+        """Return what ``load_profile`` takes: beside the file where that exists, else as written."""
+        given = self.spec.profiles
+        if given is None:
+            return None
+        beside = self.folder / given
+        return str(beside) if beside.exists() else given
+
+
+def load_fleet(path: Path) -> Fleet:
+    """Read a file with one document of kind Fleet.
+
+    Raises:
+        DocumentError: with file, line and field of everything that is wrong.
+        OSError: the file cannot be read.
+
+    """
+    return _fleet(read_one(path, "Fleet"), path.parent)
+
+
+def parse_fleet(text: str, file: str = "<input>") -> Fleet:
+    """Return the first document of ``text`` as a fleet. DocumentError as ``load_fleet``."""
+    return _fleet(read_documents(text, file)[0], Path())
+
+
+def _fleet(document: Document, folder: Path) -> Fleet:
+    parsed = document.parse(FleetDocument)
+    return Fleet(parsed.metadata.name, parsed.spec, folder)

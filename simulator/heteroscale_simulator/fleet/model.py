@@ -1,0 +1,228 @@
+"""What a user writes of a fleet (``kind: Fleet``): its nodes, how long things take, how it is seen.
+
+Everything a simulation needs beside a service and a trace. Read strictly; times are seconds inside.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+
+from heteroscale.documents.fields import DocumentModel, Duration
+from heteroscale_coordinator.core.rules import Rules
+from heteroscale_coordinator.core.spec import Name
+from heteroscale_simulator.profiles import LinkProfile, TransferProfile
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Z90 = 1.2815515655446004
+"""The standard normal's 90th percentile."""
+
+
+class Place(DocumentModel):
+    """Some nodes of a pool in one S1, by name."""
+
+    nodes: PositiveInt
+    s1: str
+    """Name of the S1 (minipod). Pools that name the same one share it."""
+    s2: str
+    """Name of the S2 (bigpod) above it."""
+    logical_cluster: str = "cluster-1"
+    """Name of the logical cluster above that."""
+
+
+class TopologySpec(DocumentModel):
+    """Where the nodes of a pool stand: dealt out by number, or in `places` by name."""
+
+    name: Name | None = None
+    """First part of the domains' names; the pool's name when left out. Pools of one `name` share
+    their domains, each filling them from the first one on: so S1s of mixed GPU types come about."""
+    nodes_per_s1: PositiveInt = 8
+    """Nodes of this pool below one S1 switch."""
+    s1_per_s2: PositiveInt = 8
+    """S1 below one S2 switch."""
+    s2_per_cluster: PositiveInt = 8
+    """S2 in one logical cluster."""
+    places: tuple[Place, ...] = ()
+    """By name instead: together exactly the nodes of the pool."""
+
+
+class NodePool(DocumentModel):
+    """Nodes that are alike."""
+
+    name: Name
+    """First part of the nodes' names."""
+    nodes: PositiveInt
+    """How many."""
+    gpu_type: Annotated[str, Field(min_length=1)]
+    """As services and profiles name it, e.g. H20."""
+    gpus_per_node: PositiveInt = 8
+    """GPUs of each node."""
+    price_per_gpu_hour: NonNegativeFloat | None = None
+    """What one GPU costs an hour, in any currency; pools of one type agree. Left out: the catalogue's."""
+    topology: TopologySpec = TopologySpec()
+
+    @model_validator(mode="after")
+    def _placed(self) -> Self:
+        places = self.topology.places
+        there = sum(place.nodes for place in places)
+        if places and there != self.nodes:
+            raise ValueError(f"places hold {there} nodes, the pool has {self.nodes}")
+        return self
+
+
+class StartupSpec(DocumentModel):
+    """From launch until the engine answers: lognormal with this median and 90th percentile."""
+
+    median: Annotated[Duration, Field(gt=0)] = 60.0
+    """Half of the launches are ready by then."""
+    p90: Annotated[Duration, Field(gt=0)] | None = None
+    """Nine of ten are. Left out, or equal to the median: all take the median."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.p90 is not None and self.p90 < self.median:
+            raise ValueError(f"p90 {self.p90:g}s is below the median {self.median:g}s")
+        return self
+
+    @property
+    def sigma(self) -> float:
+        """Standard deviation of the logarithm; 0 when fixed."""
+        return 0.0 if self.p90 is None else math.log(self.p90 / self.median) / Z90
+
+    def seconds(self, normal: float) -> float:
+        """Return the start-up that belongs to a standard normal deviate."""
+        return self.median * math.exp(self.sigma * normal)
+
+    @property
+    def ninetieth(self) -> float:
+        """The 90th percentile in seconds."""
+        return self.p90 or self.median
+
+
+class WarmUpSpec(DocumentModel):
+    """A fresh engine is slow for a while: graphs, caches and connections are still being made."""
+
+    duration: Duration = 0.0
+    """So long after it first answers."""
+    speed: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of its full speed meanwhile."""
+
+
+class GateDelays(DocumentModel):
+    """How long routers take to do what an agent asks of them."""
+
+    opening: Duration = 2.0
+    """Until traffic reaches a new or reinstated instance."""
+    closing: Duration = 1.0
+    """Until none reaches one that is withdrawn; the drain's settle time begins after it."""
+
+
+class TelemetrySpec(DocumentModel):
+    """What stands between an engine's metrics and whoever decides. How often: `rules`."""
+
+    delay: Duration = 1.0
+    """Age of the newest values an agent has when it reports; for rivals, of a scrape."""
+    noise: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """Relative standard deviation of gauges, and of the rise of counters from scrape to scrape.
+    Zero stays zero."""
+    missing: Share = 0.0
+    """Share of scrapes that fail, each on its own."""
+
+
+class NetworkSpec(DocumentModel):
+    """KV transfer by distance; what is left out is the profile's."""
+
+    s0: LinkProfile | None = None
+    """Inside a node."""
+    s1: LinkProfile | None = None
+    s2: LinkProfile | None = None
+    cluster: LinkProfile | None = None
+    """Beyond a shared S2."""
+
+    def over(self, profile: TransferProfile) -> TransferProfile:
+        """Return ``profile`` with the links that are given here in place of its own."""
+        given = {n: link for n in ("s0", "s1", "s2", "cluster") if (link := getattr(self, n))}
+        return profile.model_copy(update=given)
+
+
+class FleetSpec(DocumentModel):
+    """Nodes, what happens on them, and how it is seen."""
+
+    pools: Annotated[tuple[NodePool, ...], Field(min_length=1)]
+    startup: StartupSpec = StartupSpec()
+    """Of every GPU type that `startupByGpu` does not name."""
+    startup_by_gpu: dict[str, StartupSpec] = {}
+    """By GPU type: large weights load longer on slow disks."""
+    launch_failures: Share = 0.0
+    """Share of launches that end before the engine ever answers."""
+    warm_up: WarmUpSpec = WarmUpSpec()
+    speed_jitter: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """Relative standard deviation of speed from engine to engine."""
+    gate: GateDelays = GateDelays()
+    stop: Duration = 2.0
+    """From TERM to an empty engine until its process is gone and the GPUs are free."""
+    command_delay: Annotated[Duration, Field(gt=0)] = 1.0
+    """From a decision until its agent or kubelet acts; rounded up to whole seconds."""
+    telemetry: TelemetrySpec = TelemetrySpec()
+    rules: Rules = Rules()
+    """The coordinator's pace over this fleet, as in a document of kind Coordinator."""
+    network: NetworkSpec = NetworkSpec()
+    profiles: str | None = None
+    """Where the speeds come from: a shipped profile's name, a file, or a folder of tables, beside
+    this file. Left out: the catalogue."""
+
+    @model_validator(mode="after")
+    def _pools(self) -> Self:
+        names = [pool.name for pool in self.pools]
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise ValueError(f"pools named alike: {', '.join(sorted(twice))}")
+        _one_price(self.pools)
+        types = sorted({pool.gpu_type for pool in self.pools})
+        for name in self.startup_by_gpu:
+            if name not in types:
+                raise ValueError(f"startupByGpu names {name}, the pools have {', '.join(types)}")
+        return self
+
+    def startup_of(self, gpu_type: str) -> StartupSpec:
+        """Return the start-up of a GPU type."""
+        return self.startup_by_gpu.get(gpu_type, self.startup)
+
+    @property
+    def prices(self) -> dict[str, float]:
+        """Price of a GPU-hour by type, of those that are given."""
+        pools = (pool for pool in self.pools if pool.price_per_gpu_hour is not None)
+        return {pool.gpu_type: pool.price_per_gpu_hour or 0.0 for pool in pools}
+
+    @property
+    def gpu_types(self) -> dict[str, int]:
+        """GPUs by type."""
+        counts: dict[str, int] = {}
+        for pool in self.pools:
+            counts[pool.gpu_type] = counts.get(pool.gpu_type, 0) + pool.nodes * pool.gpus_per_node
+        return counts
+
+
+class FleetMetadata(DocumentModel):
+    """Names a fleet."""
+
+    name: Name
+
+
+class FleetDocument(DocumentModel):
+    """A whole YAML document of kind Fleet."""
+
+    api_version: Literal["heteroscale/v1"]
+    kind: Literal["Fleet"]
+    metadata: FleetMetadata
+    spec: FleetSpec
+
+
+def _one_price(pools: tuple[NodePool, ...]) -> None:
+    prices: dict[str, PositiveFloat | float] = {}
+    for pool in pools:
+        price = pool.price_per_gpu_hour
+        if price is not None and prices.setdefault(pool.gpu_type, price) != price:
+            raise ValueError(f"pools of {pool.gpu_type} have several prices; write one")
