@@ -1,6 +1,9 @@
 """Profiles of engines: what the simulated engine takes its times from.
 
-A profile is named (``demo``, shipped here), a YAML file, or a folder with the three CSV tables.
+A profile is named (``demo``, shipped here), a YAML file, or a folder with the three CSV tables. The
+speeds of a model on a fleet's GPU types are found by ``profiles.catalogue``, and looked up for many
+engines at once in ``profiles.speed_grid``; both stay out of here, because a simulated engine is a
+process of its own that needs neither numpy nor the core.
 """
 
 from __future__ import annotations
@@ -9,7 +12,6 @@ from importlib import resources
 from pathlib import Path
 
 from heteroscale.documents import DocumentError, Violation, read_documents
-from heteroscale_simulator.profiles.catalogue import DEFAULT_MODEL, speeds_for
 from heteroscale_simulator.profiles.hardware import Hardware, hardware, short_name
 from heteroscale_simulator.profiles.model import (
     DISTANCES,
@@ -21,11 +23,9 @@ from heteroscale_simulator.profiles.model import (
     RangeError,
     TransferProfile,
 )
-from heteroscale_simulator.profiles.speed_grid import SpeedGrid
 from heteroscale_simulator.profiles.tables import Selection, read_tables
 
 __all__ = [
-    "DEFAULT_MODEL",
     "DISTANCES",
     "Distance",
     "EngineProfile",
@@ -34,7 +34,6 @@ __all__ = [
     "LinkProfile",
     "RangeError",
     "Selection",
-    "SpeedGrid",
     "TransferProfile",
     "hardware",
     "load_profile",
@@ -42,7 +41,6 @@ __all__ = [
     "read_tables",
     "shipped_profiles",
     "short_name",
-    "speeds_for",
 ]
 
 

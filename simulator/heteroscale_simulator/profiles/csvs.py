@@ -26,7 +26,8 @@ def rows_of(path: Path) -> list[Row]:
 
     """
     try:
-        return _rows(path.read_text("utf-8").splitlines(), str(path))
+        # Spreadsheets put a byte order mark before what they save.
+        return _rows(path.read_text("utf-8-sig").splitlines(), str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: {error}") from error
 

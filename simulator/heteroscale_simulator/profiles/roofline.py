@@ -29,25 +29,25 @@ NODE_GPUS = 8
 class Efficiency:
     """The share of the peaks that engines reach, and their fixed costs."""
 
-    mfu_hbm: float = 0.77
+    mfu_hbm: float = 0.75
     """Of the peak arithmetic rate in matrix products, on cards with HBM."""
-    mfu_gddr: float = 0.58
+    mfu_gddr: float = 0.57
     """The same on cards with GDDR, whose power lets no clock stay at its peak."""
     fp8: float = 0.76
     """FP8's share of the share: quantising the inputs costs time too."""
-    decode: float = 0.86
+    decode: float = 0.93
     """Decode's share of it: its matrices are thin."""
-    attention: float = 0.50
+    attention: float = 0.53
     """Of the 16-bit peak, in the attention of a prefill."""
-    mbu: float = 0.82
+    mbu: float = 0.83
     """Of the peak memory rate."""
-    nvlink: float = 0.30
+    nvlink: float = 0.29
     """Of the link's rate, in an all-reduce over a switched link."""
     pcie: float = 0.20
     """The same over PCIe, for two GPUs; more share it, each pair in turn."""
     layer: float = 75e-6
     """Seconds of a layer that shrink with nothing: launches, norms, the scheduler's share."""
-    request: float = 0.05e-6
+    request: float = 0.02e-6
     """Seconds of a layer for each request of a decode step."""
     memory: float = 0.9
     """Share of the memory an engine uses."""

@@ -96,7 +96,7 @@ def read_measurements(
     summary, prefill, decode = (_by_gpu(folder, name, selection) for name in TABLES)
     return {
         gpu: Measurements(
-            origin=f"{folder}: {gpu}, {selection}",
+            origin=f"{folder}/profile_*_by_gpu.csv: {gpu}, {selection}",
             kv_capacity_tokens=whole(rows[-1], "kv_capacity_tokens"),
             prefill=_points(prefill[gpu]),
             decode=_cells(decode[gpu]),
