@@ -27,11 +27,16 @@ DESCRIPTIONS = {
     "doctor": "Say what of this host can be read, reached and done.",
     "coordinator": "Run the coordinator (decides).",
     "schema": "Print the JSON Schema of what people write.",
+    "simulate": "Play a trace against a fleet in virtual time, and compare policies.",
     "engine-sim": "Serve completions like a real engine, without a GPU.",
     "load": "Send open-loop load, and judge every answer.",
     "demo": "Run a small fleet on this machine and watch it scale.",
 }
-_EXTRAS = {"heteroscale_coordinator": "coordinator", "heteroscale_workbench": "workbench"}
+_EXTRAS = {
+    "heteroscale_coordinator": "coordinator",
+    "heteroscale_simulator": "simulator",
+    "heteroscale_workbench": "workbench",
+}
 
 
 def programs() -> dict[str, EntryPoint]:

@@ -35,7 +35,8 @@ TABLES = ("cohorts.csv", "intervals.csv", "counts.csv", "decisions.csv")
 
 
 def export(study: Study, folder: Path, batch: Batch) -> None:
-    """Write the four tables and their explanation into ``folder``, which must be there."""
+    """Write the four tables and their explanation into ``folder``, which is made if need be."""
+    batch.folder(folder)
     every = [(run, service) for run in study.runs for service in run.services]
     _table(batch, folder / "cohorts.csv", COHORTS, (r for e in every for r in _cohorts(*e)))
     _table(

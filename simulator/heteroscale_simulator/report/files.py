@@ -54,6 +54,7 @@ class Batch:
 
     def __init__(self) -> None:
         self._pending: list[tuple[Path, Path]] = []
+        self._folders: list[Path] = []
 
     def __enter__(self) -> Self:
         return self
@@ -75,6 +76,20 @@ class Batch:
         self._pending.append((Path(name), place))
         return os.fdopen(handle, "w", encoding="utf-8", newline="")
 
+    def folder(self, path: Path) -> None:
+        """Make a folder, unless it is there.
+
+        Raises:
+            UnwritableError: the system forbids it.
+
+        """
+        try:
+            if not path.is_dir():
+                path.mkdir()
+                self._folders.append(path)
+        except OSError as error:
+            raise UnwritableError(f"{path}: {error.strerror}") from error
+
     def write(self, path: Path, parts: Iterable[str]) -> None:
         """Write a whole text file that will stand at ``path``."""
         with self.open(path) as file:
@@ -94,6 +109,8 @@ class Batch:
                 continue
             made.chmod(_mode())
             made.replace(place)
+        for folder in () if good else self._folders:
+            folder.rmdir()
 
 
 def _mode() -> int:

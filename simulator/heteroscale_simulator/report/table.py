@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+import shutil
+import textwrap
+from collections.abc import Iterator, Sequence
+from typing import IO
 
 from heteroscale_simulator.measures.run import RunFigures
 from heteroscale_simulator.report.study import Study
@@ -15,25 +13,22 @@ from heteroscale_simulator.report.words import comparison, number, of_oracle, pe
 
 COLUMNS = (
     *("POLICY", "GPU-HOURS", "SAVED", "OF ORACLE", "TTFT", "TBT", "BOTH"),
-    *("FAILED", "EVENTS", "REVERSALS", "COST"),
+    *("FAILED", "EVENTS", "COST"),
 )
 
 
-def show(study: Study, console: Console) -> None:
-    """Print the study's table and its sentence."""
-    table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False)
-    for name in COLUMNS:
-        table.add_column(name, justify="left" if name == "POLICY" else "right", no_wrap=True)
-    for run in study.runs:
-        table.add_row(*(Text(cell) for cell in row(run.policy, run.figures)))
-        if len(run.services) > 1:
-            for service in run.services:
-                table.add_row(*(Text(c) for c in row(f"  {service.service}", service.figures)))
-    console.print(table)
-    console.print()
+def show(study: Study, out: IO[str]) -> None:
+    """Write the study's table, what should be known of it, and its sentence."""
+    table = [COLUMNS, *_rows(study)]
+    widths = [max(len(row[column]) for row in table) for column in range(len(COLUMNS))]
+    for name, *rest in table:
+        cells = [cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True)]
+        out.write("  ".join([name.ljust(widths[0]), *cells]) + "\n")
+    out.write("\n")
+    width = shutil.get_terminal_size((100, 24)).columns
     for note in study.notes:
-        console.print(Text(f"note: {note}"))
-    console.print(Text(comparison([run.figures for run in study.runs])))
+        out.write(textwrap.fill(f"note: {note}", width) + "\n")
+    out.write(textwrap.fill(comparison([run.figures for run in study.runs]), width) + "\n")
 
 
 def row(name: str, figures: RunFigures) -> Sequence[str]:
@@ -48,6 +43,13 @@ def row(name: str, figures: RunFigures) -> Sequence[str]:
         percent(figures.joint_attainment),
         number(figures.requests_failed),
         str(figures.scale_events),
-        str(figures.reversals),
         number(figures.cost),
     )
+
+
+def _rows(study: Study) -> Iterator[Sequence[str]]:
+    for run in study.runs:
+        yield row(run.policy, run.figures)
+        if len(run.services) > 1:
+            for service in run.services:
+                yield row(f"  {service.service}", service.figures)

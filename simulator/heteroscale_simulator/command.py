@@ -1,1 +1,0 @@
-"""``heteroscale simulate``: a service, a fleet and a trace under one policy or several."""

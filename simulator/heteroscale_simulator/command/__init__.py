@@ -1,0 +1,95 @@
+"""``heteroscale simulate``: a service, a fleet and a trace under one policy or several."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TextIO
+
+from rich.console import Console
+
+from heteroscale.documents import DocumentError
+from heteroscale_simulator.command.arguments import STDOUT, Options, UsageError, options, parser
+from heteroscale_simulator.command.play import KNOWN, play
+from heteroscale_simulator.command.progress import Watch, watch
+from heteroscale_simulator.report.export import export
+from heteroscale_simulator.report.figures import as_json
+from heteroscale_simulator.report.files import Batch, check_file, check_folder
+from heteroscale_simulator.report.page import page
+from heteroscale_simulator.report.study import Study
+from heteroscale_simulator.report.table import show
+
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+Play = Callable[[Options, Sequence[str], Watch], Study]
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run ``heteroscale simulate ARGV…`` and return the exit code."""
+    return execute(argv, play, sys.stdout, Console(stderr=True))
+
+
+def execute(argv: Sequence[str], simulate: Play, out: TextIO, console: Console) -> int:
+    """Run a command line with ``simulate`` as the world; ``console`` is standard error."""
+    try:
+        asked = options(parser(KNOWN).parse_args(argv), KNOWN)
+        _check_outputs(asked)
+        with watch(quiet=asked.quiet, wanted=asked.progress, console=console) as told:
+            study = simulate(asked, ["heteroscale", "simulate", *argv], told)
+        _deliver(study, asked, out)
+        _show(study, asked, out, console)
+    except DocumentError as error:
+        return _refuse(console, str(error))
+    except ValueError as error:
+        return _refuse(console, f"error: {error}")
+    except KeyboardInterrupt:
+        console.file.write("interrupted: nothing was written\n")
+        return EXIT_INTERRUPTED
+    return 0
+
+
+def _refuse(console: Console, text: str) -> int:
+    console.file.write(f"{text}\n")
+    return EXIT_USAGE
+
+
+def _check_outputs(asked: Options) -> None:
+    """Find out now, not after the run, what could not be written."""
+    files = [("--json", asked.json), ("--report", asked.report)]
+    places: list[Path] = []
+    for option, path in files:
+        if path is None or path == STDOUT:
+            continue
+        check_file(path, option)
+        places.append(path.resolve())
+    if asked.report == STDOUT:
+        raise UsageError("--report -: name a file; only --json can go to standard output")
+    if len(set(places)) < len(places):
+        raise UsageError(f"--json and --report both name {asked.report}: name two files")
+    if asked.export is not None:
+        check_folder(asked.export, "--export")
+
+
+def _deliver(study: Study, asked: Options, out: TextIO) -> None:
+    """Write what was asked for: all of it or none."""
+    with Batch() as batch:
+        if asked.json is not None and asked.json != STDOUT:
+            batch.write(asked.json, [as_json(study)])
+        if asked.report is not None:
+            batch.write(asked.report, page(study))
+        if asked.export is not None:
+            export(study, asked.export, batch)
+    if asked.json == STDOUT:
+        out.write(as_json(study))
+
+
+def _show(study: Study, asked: Options, out: TextIO, console: Console) -> None:
+    """Print the table: to standard output, unless the figures went there."""
+    if asked.quiet:
+        return
+    target = console.file if asked.json == STDOUT else out
+    show(study, target)
+    for name, path in (("report", asked.report), ("tables", asked.export)):
+        if path is not None:
+            target.write(f"{name}: {path}\n")
