@@ -11,8 +11,9 @@ from heteroscale.words import InstanceState, Role
 from heteroscale_simulator.measures.ledger import Interval
 from heteroscale_simulator.measures.run import RunFigures
 from heteroscale_simulator.plant.port import Outcomes, Slo
-from heteroscale_simulator.report.study import OraclePlan, PolicyRun, ServiceRun, Study, Told, Usage
+from heteroscale_simulator.report.study import OraclePlan, PolicyRun, ServiceRun, Study, Usage
 from heteroscale_simulator.traffic.load import Floats, Load
+from heteroscale_simulator.world.result import Decision
 
 SECONDS = 3600
 PRICES = {"H20": 1.5, "L20": 0.8}
@@ -69,11 +70,17 @@ def intervals(seconds: float = SECONDS) -> list[Interval]:
     ]
 
 
+def decision(at: float, action: str, prefill: int, decode: int, reason: str) -> Decision:
+    """Return a decision of the service ``chat``."""
+    delta = {Role.PREFILL: prefill, Role.DECODE: decode}
+    return Decision(at, "chat", action, reason, "demand", delta, {})
+
+
 DECISIONS = (
-    Told(600, "scale_out", 1, 0, "demand 9,000 tok/s exceeds supply 8,000 by more than 10 % <b>&"),
-    Told(2400, "scale_in", 0, -1, "demand 4,000 tok/s is below supply 8,000"),
-    Told(2700, "finish_scale_in", 0, 0, "300 s of watching went well"),
-    Told(2800, "scale_out", 1, 1, "no, it did not"),
+    decision(600, "scale_out", 1, 0, "demand 9,000 exceeds supply 8,000 by more than 10 % <b>&"),
+    decision(2400, "scale_in", 0, -1, "demand 4,000 tok/s is below supply 8,000"),
+    decision(2700, "finish_scale_in", 0, 0, "300 s of watching went well"),
+    decision(2800, "scale_out", 1, 1, "no, it did not"),
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from heteroscale_simulator.command.arguments import Options
+from heteroscale_simulator.command.arguments import Options, UsageError
 from heteroscale_simulator.command.progress import Watch
 from heteroscale_simulator.report.study import Study
 
@@ -13,4 +13,5 @@ KNOWN = ("joint", "hpa", "static-peak", "oracle-free", "oracle-fixed")
 
 def play(asked: Options, command: Sequence[str], told: Watch) -> Study:
     """Run and measure."""
-    raise ValueError("not yet")
+    del command, told
+    raise UsageError(f"{', '.join(asked.policies)}: there is no world to run it in yet")

@@ -10,12 +10,15 @@ import numpy as np
 from heteroscale.words import Role
 from heteroscale_simulator.report.drawing import Axis, Line, Mark, chart, timeline
 from heteroscale_simulator.report.series import MINUTE, Series, Stage, held, series
-from heteroscale_simulator.report.study import OraclePlan, PolicyRun, ServiceRun, Told
+from heteroscale_simulator.report.study import OraclePlan, PolicyRun, ServiceRun
 from heteroscale_simulator.report.words import clock, number, percent
 from heteroscale_simulator.traffic.load import Floats, Load
+from heteroscale_simulator.world.result import Decision
 
 COLOURS = 6
+SIGNS = {Role.PREFILL: "P", Role.DECODE: "D"}
 ACTIONS = {
+    "scale": "c2",
     "scale_out": "c2",
     "repair": "c0",
     "scale_in": "c3",
@@ -74,10 +77,12 @@ def figure(title: str, lines: Sequence[Line], drawing: str) -> str:
     return f"<figure><figcaption>{html.escape(title)}{keys}</figcaption>{drawing}</figure>"
 
 
-def describe(told: Told) -> str:
+def describe(told: Decision) -> str:
     """Return a decision's change in short: ``scale out +2P +4D``."""
-    change = f"{told.prefill_delta:+d}P {told.decode_delta:+d}D"
-    return f"{told.action.replace('_', ' ')} {change}"
+    change = [
+        f"{told.delta[role]:+d}{sign}" for role, sign in SIGNS.items() if told.delta.get(role)
+    ]
+    return " ".join([told.action.replace("_", " "), *change])
 
 
 def _counts(axis: Axis, minutes: Series, role: Role, oracle: OraclePlan | None) -> str:
@@ -123,7 +128,7 @@ def _share(value: float) -> str:
     return percent(value, 0) if value in (0.0, 0.25, 0.5, 0.75, 1.0) else percent(value)
 
 
-def _decisions(axis: Axis, decisions: Sequence[Told]) -> str:
+def _decisions(axis: Axis, decisions: Sequence[Decision]) -> str:
     known = list(ACTIONS)
     others = sorted({told.action for told in decisions} - set(known))
     lanes = [name for name in (*known, *others) if any(d.action == name for d in decisions)]

@@ -30,7 +30,18 @@ COUNTS = (
     *("oracle_prefill", "oracle_decode"),
     *(f"{role}_{name}" for role in ROLES for name in ("gpu_seconds", "gpu_util", "sm_activity")),
 )
-DECISIONS = (*("policy", "service", "second", "action", "prefill_delta", "decode_delta", "reason"),)
+DECISIONS = (
+    *(
+        "policy",
+        "service",
+        "second",
+        "action",
+        "prefill_delta",
+        "decode_delta",
+        "bound_by",
+        "reason",
+    ),
+)
 TABLES = ("cohorts.csv", "intervals.csv", "counts.csv", "decisions.csv")
 
 
@@ -99,7 +110,8 @@ def _decisions(run: PolicyRun, service: ServiceRun) -> Iterator[Row]:
     for told in service.decisions:
         yield (
             *(run.policy, service.service, _number(told.at), told.action),
-            *(told.prefill_delta, told.decode_delta, told.reason),
+            *(told.delta.get(role, 0) for role in ROLES),
+            *(told.bound_by, told.reason),
         )
 
 

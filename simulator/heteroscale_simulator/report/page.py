@@ -17,7 +17,7 @@ from heteroscale_simulator.report.charts import (
     service_charts,
 )
 from heteroscale_simulator.report.figures import summary
-from heteroscale_simulator.report.study import PolicyRun, ServiceRun, Study, Told
+from heteroscale_simulator.report.study import PolicyRun, ServiceRun, Study
 from heteroscale_simulator.report.words import (
     clock,
     comparison,
@@ -27,6 +27,7 @@ from heteroscale_simulator.report.words import (
     saved,
     span,
 )
+from heteroscale_simulator.world.result import Decision
 
 MAX_LISTED = 1000
 """Decisions in a list; the export has all."""
@@ -148,7 +149,7 @@ def _traffic(run: ServiceRun) -> str:
     )
 
 
-def _list(decisions: Sequence[Told]) -> str:
+def _list(decisions: Sequence[Decision]) -> str:
     if not decisions:
         return ""
     rows = "".join(

@@ -13,19 +13,7 @@ from heteroscale_simulator.measures.ledger import Interval
 from heteroscale_simulator.measures.run import RunFigures
 from heteroscale_simulator.plant.port import Outcomes, Slo
 from heteroscale_simulator.traffic.load import Floats, Load
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """A decision that did something, as its policy explained it. Times in seconds of the run."""
-
-    at: float
-    action: str
-    """As the core's ``Action``: scale_out, scale_in, reinstate, finish_scale_in, repair."""
-    prefill_delta: int
-    """Change of the count of prefill instances, by sign."""
-    decode_delta: int
-    reason: str
+from heteroscale_simulator.world.result import Decision
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +45,7 @@ class ServiceRun:
     load: Load
     outcomes: Outcomes
     intervals: Sequence[Interval]
-    decisions: Sequence[Told]
+    decisions: Sequence[Decision]
     figures: RunFigures
     oracle: OraclePlan | None = None
     usage: Mapping[Role, Usage] = field(default_factory=dict)
