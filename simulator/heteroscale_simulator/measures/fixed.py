@@ -20,7 +20,7 @@ from heteroscale_simulator.traffic.load import Floats
 
 MOST_RATIOS = 50_000
 """Where more ratios than this make a difference, as many evenly chosen ones are looked at."""
-_COARSE = 200
+_COARSE = 100
 _FIRST_LOOK = 4
 
 
@@ -44,12 +44,9 @@ class _Problem:
         prefill = paired(decode, ratio)
         total = 0.0
         for role, counts in ((Role.PREFILL, prefill), (Role.DECODE, decode)):
-            height = self.ladders[role].height
-            most = int(counts.max())
-            if height is not None and most > height:
+            if self.ladders[role].over(counts).any():
                 return float("inf")
-            gpus = [offer.gpus for offer in self.ladders[role].offers(most)]
-            total += float((np.append(0, np.cumsum(gpus))[counts] * self.seconds).sum())
+            total += float((self.ladders[role].gpus(counts) * self.seconds).sum())
         return total
 
     def cost(self, ratio: float) -> float:
@@ -66,21 +63,20 @@ def enough_decode(prefill: Counts, decode: Counts, ratio: float) -> Counts:
 
 def best_ratio(
     edges: Floats, counts: Mapping[Role, Counts], ladders: Mapping[Role, Ladder]
-) -> tuple[Counts, float]:
-    """Return decode instances by minute, and the ratio.
+) -> tuple[Counts, float, bool]:
+    """Return decode instances by minute, the ratio, and whether the fleet has room for it.
 
-    Raises:
-        ValueError: the fleet holds no fixed ratio under this load.
-
+    Where it has no room for any ratio, the one that would be best with more of the last GPU types.
     """
     both = np.stack([counts[Role.PREFILL], counts[Role.DECODE]], axis=1)
     pairs, which = np.unique(both, axis=0, return_inverse=True)
     seconds = np.bincount(which.ravel(), weights=np.diff(edges)).astype(np.float64)
-    problem = _Problem(edges, counts, ladders, pairs, seconds)
-    best, ratio = _search(problem)
-    if not np.isfinite(best):
-        raise ValueError("the fleet is too small for any fixed ratio under this load")
-    return enough_decode(counts[Role.PREFILL], counts[Role.DECODE], ratio), ratio
+    best, ratio = _search(_Problem(edges, counts, ladders, pairs, seconds))
+    fits = bool(np.isfinite(best))
+    if not fits:
+        more = {role: ladder.endless() for role, ladder in ladders.items()}
+        _, ratio = _search(_Problem(edges, counts, more, pairs, seconds))
+    return enough_decode(counts[Role.PREFILL], counts[Role.DECODE], ratio), ratio, fits
 
 
 def _search(problem: _Problem) -> tuple[float, float]:

@@ -8,7 +8,7 @@ at least one of each role; it holds the SLO by the capacities of ``capacity``, m
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -63,9 +63,18 @@ def free(wanted: Needs) -> Schedule:
 
 
 def fixed(wanted: Needs) -> Schedule:
-    """Return the least GPU-hours with ⌈r D⌉ prefill to D decode instances, at the best r."""
-    decode, ratio = best_ratio(wanted.edges, wanted.counts, wanted.ladders)
-    return together(wanted.edges, decode, ratio, wanted.ladders)
+    """Return the least GPU-hours with ⌈r D⌉ prefill to D decode instances, at the best r.
+
+    Where the fleet is too small for any ratio, it is reckoned with more of the last GPU types, and
+    ``short_seconds`` counts the minutes that it does not have room for.
+    """
+    decode, ratio, fits = best_ratio(wanted.edges, wanted.counts, wanted.ladders)
+    made = together(wanted.edges, decode, ratio, wanted.ladders)
+    short = wanted.short > 0
+    if not fits:
+        for role, ladder in wanted.ladders.items():
+            short |= ladder.over(made.counts[role])
+    return replace(made, short_seconds=float((short * np.diff(wanted.edges)).sum()))
 
 
 def static_peak(wanted: Needs) -> Schedule:

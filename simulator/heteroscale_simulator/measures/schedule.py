@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from heteroscale.words import InstanceState, Role
 from heteroscale_simulator.measures.capacity import Counts, Offer
@@ -26,11 +28,29 @@ class Ladder:
     rungs: tuple[tuple[Offer, int | None], ...]
     """GPU types with the most instances of each; None: as many as are wanted."""
 
-    @property
+    @cached_property
     def height(self) -> int | None:
         """Most instances; None: as many as are wanted."""
         limits = [limit for _, limit in self.rungs]
         return None if None in limits else sum(limit or 0 for limit in limits)
+
+    def endless(self) -> Ladder:
+        """Return the same with as many of the last GPU type as are wanted."""
+        return Ladder((*self.rungs[:-1], (self.rungs[-1][0], None)))
+
+    def over(self, counts: Counts) -> NDArray[np.bool_]:
+        """Return where ``counts`` are more than there are."""
+        if self.height is None:
+            return np.zeros(counts.shape, dtype=np.bool_)
+        return counts > self.height
+
+    def gpus(self, counts: Counts) -> Counts:
+        """Return the GPUs that so many instances hold."""
+        total, left = np.zeros_like(counts), counts
+        for offer, limit in self.rungs:
+            taken = left if limit is None else np.minimum(left, limit)
+            total, left = total + taken * offer.gpus, left - taken
+        return total + left * self.rungs[-1][0].gpus
 
     def offers(self, count: int) -> list[Offer]:
         """Return what the first ``count`` instances take; beyond the last rung its type goes on."""
