@@ -214,10 +214,9 @@ def test_the_exported_tables_give_the_same_figures(tmp_path: Path) -> None:
         )
         for role, one in run.usage.items()
     }
-    moves = [Move(t.at, {P: t.prefill_delta, D: t.decode_delta}) for t in run.decisions]
     mine = figures(
         "joint",
-        [Record(run.outcomes, run.intervals, moves, oracle, usage)],
+        [Record(run.outcomes, run.intervals, run.decisions, oracle, usage)],
         studies.SECONDS,
         studies.PRICES,
         1.0,
