@@ -31,12 +31,20 @@ class CounterSum:
     """Counters that are reported as one."""
 
     _counters: dict[str, Counter[int]] = field(default_factory=dict)
+    _raw: Mapping[str, int | None] | None = None
+    _told: int | None = None
 
     def fold(self, raw: Mapping[str, int | None], at: float) -> int | None:
         """Take in readings of time `at` (s); return the sum so far, None when a part is unknown.
 
-        What came to be known later adds from then on; what is no longer listed keeps its part.
+        What came to be known later adds from then on; what is no longer listed keeps its part. The
+        very same mapping as before says nothing new: most samples read no slow counter again.
         """
+        if raw is not self._raw:
+            self._raw, self._told = raw, self._sum(raw, at)
+        return self._told
+
+    def _sum(self, raw: Mapping[str, int | None], at: float) -> int | None:
         known = bool(raw)
         for name, value in raw.items():
             counter = self._counters.get(name)

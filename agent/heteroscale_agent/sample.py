@@ -13,6 +13,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import zip_longest
 from typing import Generic, TypeVar
 
@@ -148,6 +149,7 @@ class Latency:
         return LatencyCounters(self.sum_seconds, self.count, tuple(counts))
 
 
+@lru_cache(maxsize=1024)
 def grid_bucket(bound_seconds: float) -> int:
     """Return the grid bucket of an engine bucket that ends at `bound_seconds`.
 

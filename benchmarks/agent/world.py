@@ -59,8 +59,8 @@ class Engines:
                 writer.write(f"{_HEAD}Content-Length: {len(body)}\r\n\r\n".encode() + body)
                 await writer.drain()
                 self.scrapes[place] += 1
-        except (ConnectionError, TimeoutError, asyncio.IncompleteReadError):
-            pass  # an agent that ends, or that asks no more
+        except (ConnectionError, TimeoutError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # an agent that ends or asks no more, or the world's end
         finally:
             writer.close()
 

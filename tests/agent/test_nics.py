@@ -119,6 +119,17 @@ def test_what_was_missing_for_a_while_is_not_lost() -> None:
 # ---- flaps -------------------------------------------------------------------------------------
 
 
+def test_what_was_not_read_again_keeps_its_sum() -> None:
+    folded = CounterSum()
+    seen: dict[str, int | None] = {"a": 5, "b": 7}
+    assert folded.fold(seen, 0.0) == 0
+    later: dict[str, int | None] = {"a": 6, "b": 9}
+    assert [folded.fold(later, at) for at in (5.0, 6.0, 7.0)] == [3, 3, 3]
+    lost: dict[str, int | None] = {"a": 7, "b": None}
+    assert [folded.fold(lost, at) for at in (10.0, 11.0)] == [None, None]
+    assert folded.fold({"a": 8, "b": 10}, 15.0) == 6
+
+
 def test_a_flap_told_twice_is_one_whoever_is_first() -> None:
     assert flaps((0, 7, True), (1, 7, False), (2, 8, False), (3, 8, True)) == [0, 1, 1, 1]
     assert flaps((0, 7, True), (1, 8, True), (2, 8, False), (3, 8, True)) == [0, 1, 1, 1]

