@@ -41,9 +41,8 @@ def _start(look: Look, case: Case) -> _Running:
 
 def _look(look: Look, case: Case, found: list[Finding]) -> None:
     try:
-        # One by one: what was found before a hang is kept.
         for finding in look.function(case):
-            found.append(finding)  # noqa: PERF402
+            found.append(finding)  # noqa: PERF402 - one by one: what came before a hang is kept
     except PermissionError as error:
         said = f"{error.filename or error} is closed to us"
         found.append(problem(look.check, said, "run doctor as the agent's user (sudo)"))

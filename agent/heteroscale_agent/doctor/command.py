@@ -34,6 +34,8 @@ from heteroscale_agent.doctor.show import Report, as_json, as_text
 USAGE, PROBLEMS = 2, 1
 DOCUMENT = Path("/etc/heteroscale/agent.yaml")
 """Where deploy/install.sh puts the configuration: taken when none is named."""
+LONGEST = 600.0
+"""Seconds that a look may be given."""
 
 _LOOKS = (
     Look("host", "host", host.look),
@@ -85,8 +87,8 @@ def _seconds(text: str) -> float:
         value = float(text.removesuffix("s"))
     except ValueError:
         value = 0.0
-    if not 0 < value <= 600:  # noqa: PLR2004
-        raise argparse.ArgumentTypeError(f"{text!r} is no time: 5s, at most 600s")
+    if not 0 < value <= LONGEST:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time: 5s, at most {LONGEST:g}s")
     return value
 
 
@@ -98,7 +100,7 @@ def run(argv: list[str]) -> int:
     try:
         case, first = _case(path, arguments.timeout)
     except OSError as error:
-        print(f"heteroscale doctor: {path}: {error.strerror}", file=sys.stderr)  # noqa: T201
+        sys.stderr.write(f"heteroscale doctor: {path}: {error.strerror}\n")
         return USAGE
     # Out of the way of what is printed: all that a look warns of is a finding too.
     logs.configure("error")
@@ -108,11 +110,9 @@ def run(argv: list[str]) -> int:
         str(path or ""),
         [("document", first), *checkup.run(_looks(case), case)],
     )
-    if arguments.json:
-        print(as_json(report))  # noqa: T201
-    else:
-        colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-        print(as_text(report, colour=colour))  # noqa: T201
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    told = as_json(report) if arguments.json else as_text(report, colour=colour)
+    sys.stdout.write(f"{told}\n")
     return PROBLEMS if report.count(Level.PROBLEM) else 0
 
 

@@ -17,6 +17,8 @@ from heteroscale_agent.probes.gpu import GpuError, GpuProbe
 NVIDIA, AMD = 0x10DE, 0x1002
 _VENDORS = {NVIDIA: "NVIDIA", AMD: "AMD"}
 _DISPLAY, _ACCELERATOR = 0x03, 0x12
+_SHOWN = 8
+"""So many of a list are named."""
 _BETWEEN = 0.25
 """Seconds between two readings: rates and shares are told from the second on."""
 
@@ -159,4 +161,4 @@ def _list_dir(folder: Path) -> list[Path]:
 
 
 def _list(items: list[int] | list[str]) -> str:
-    return ", ".join(map(str, items[:8])) + (" …" if len(items) > 8 else "")  # noqa: PLR2004
+    return ", ".join(map(str, items[:_SHOWN])) + (" …" if len(items) > _SHOWN else "")

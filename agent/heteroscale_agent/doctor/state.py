@@ -60,10 +60,10 @@ def lock_holder(case: Case, lock: Path) -> int:
     except OSError:
         return 0
     for line in lines:
-        words = line.split()
-        # 1: FLOCK  ADVISORY  WRITE 4242 fe:01:131090 0 EOF
-        if len(words) > 5 and words[1] == "FLOCK" and words[5].rpartition(":")[2] == str(inode):  # noqa: PLR2004
-            return int(words[4]) if words[4].isdecimal() else 0
+        match line.split():
+            # 1: FLOCK  ADVISORY  WRITE 4242 fe:01:131090 0 EOF
+            case [_, "FLOCK", _, _, pid, place, *_] if place.rpartition(":")[2] == str(inode):
+                return int(pid) if pid.isdecimal() else 0
     return 0
 
 
@@ -109,10 +109,13 @@ def _file_system(case: Case, folder: Path) -> str:
         lines = (case.proc / "self/mounts").read_text("utf-8", "replace").splitlines()
     except OSError:
         return ""
-    rows = [words for line in lines if len(words := line.split()) > 2]  # noqa: PLR2004
     real = folder.resolve()
-    holding = [words for words in rows if real.is_relative_to(words[1])]
-    return max(holding, key=lambda words: len(words[1]), default=["", "", ""])[2]
+    holding = [("", "")]
+    for line in lines:
+        match line.split():
+            case [_, place, kind, *_] if real.is_relative_to(place):
+                holding.append((place, kind))
+    return max(holding, key=lambda one: len(one[0]))[1]
 
 
 def _journal(case: Case, folder: Path) -> Iterator[Finding]:
