@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -123,6 +125,28 @@ async def test_answers_that_say_nothing_are_unknown(
         view = await gate.reconcile(member(), wanted_in=wanted_in)
         assert view.places == {"lb": None}
         assert view.message
+
+
+async def test_a_secret_that_hangs_holds_up_nobody_else(
+    balancer: SmallBalancer, tmp_path: Path
+) -> None:
+    settings = hook(balancer, tmp_path, timeout="200ms")
+    (tmp_path / "token").unlink()
+    os.mkfifo(tmp_path / "token")  # opening it hangs until somebody writes
+    # Were it read on the loop, all would stand still until then, and the secret be good.
+    let_go = threading.Timer(30.0, (tmp_path / "token").write_text, ["s3cret\n"])
+    let_go.start()
+    gate = HttpGate({"lb": settings}, client())
+    try:
+        view = await gate.reconcile(member(), wanted_in=True)
+        assert view.places == {"lb": None}
+        assert "no answer within 0.2 s" in view.message
+        assert "still hangs" in (await gate.reconcile(member(), wanted_in=True)).message
+    finally:
+        let_go.cancel()
+        (tmp_path / "token").write_text("s3cret\n")
+        await gate.close()
+    assert balancer.asked == []
 
 
 async def test_a_secret_that_is_not_there_is_said_without_its_place(
@@ -259,6 +283,19 @@ async def test_a_sidecar_knows_its_own_pod(
     assert "no pod is named" in gate.complaint(at)
     monkeypatch.setenv("POD_NAME", "vllm-0")
     assert gate.complaint(at) == ""
+    assert (await gate.reconcile(at, wanted_in=True)).places == {POD: True}
+
+
+@pytest.mark.parametrize("by", ["configuration", "environment"])
+async def test_a_service_points_no_agent_at_another_pod(
+    pods: SmallPods, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    monkeypatch.delenv("POD_NAME", raising=False)
+    if by == "environment":
+        monkeypatch.setenv("POD_NAME", "vllm-0")
+    own = Pods(namespace=NAMESPACE, pod="vllm-0" if by == "configuration" else "")
+    gate = LabelsGate(pods.access, own, client())
+    at = member(Gate("labels", options={"pod": "kube-system/other"}))
     assert (await gate.reconcile(at, wanted_in=True)).places == {POD: True}
 
 

@@ -184,8 +184,8 @@ class Pods(DocumentModel):
     namespace: str = ""
     """Where pods named without one are; default: the service account's."""
     pod: str = ""
-    """The pod that is meant when neither the instance nor the gate names one; default: POD_NAME of the
-    environment, the agent's own pod where it is a sidecar."""
+    """The pod that is meant, whatever a service's options say, unless the instance is in one of its own;
+    default: POD_NAME of the environment, the agent's own pod where it is a sidecar."""
     timeout: Duration = 5.0
     """An answer that takes longer is none."""
 

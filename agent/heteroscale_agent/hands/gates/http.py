@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -17,6 +18,7 @@ from urllib.parse import quote
 from heteroscale_agent import tls
 from heteroscale_agent.config.gates import HttpCall, HttpCheck, HttpHook, Secret
 from heteroscale_agent.hands.gates.port import Member, View
+from heteroscale_agent.hands.gates.shared import Desk
 from heteroscale_agent.hands.gates.upstream_file import values
 from heteroscale_agent.hands.http import Client, HttpError, exchange
 
@@ -35,6 +37,7 @@ class HttpGate:
         self._http = http
         self._believed: dict[str, bool] = {}
         self._contexts: dict[Path, ssl.SSLContext] = {}
+        self._desk = Desk()
 
     def complaint(self, member: Member) -> str:
         """Return which hook the configuration lacks, or nothing."""
@@ -58,7 +61,8 @@ class HttpGate:
         return View({place: seen})
 
     async def close(self) -> None:
-        """Do nothing: no connection is kept."""
+        """Let go of the threads; no connection is kept."""
+        self._desk.close()
 
     async def _seen(self, hook: HttpHook, member: Member) -> bool | None:
         if hook.check is None:
@@ -80,6 +84,9 @@ class HttpGate:
 
     async def _ask(self, hook: HttpHook, call: HttpCall, member: Member) -> tuple[int, bytes]:
         told = values(member)
+        # Secrets may lie on storage that hangs: a thread waits for it, one for all of a hook's.
+        read = partial(self._read, hook, call)
+        headers, trust = await self._desk.do(member.gate.options["hook"], read, hook.timeout)
         return await exchange(
             self._http,
             call.method,
@@ -87,21 +94,29 @@ class HttpGate:
             deadline=hook.timeout,
             body=_filled(call.body, told),
             limit=MAX_ANSWER_BYTES,
-            headers=headers_of(call),
-            tls=self._tls(hook.ca),
+            headers=headers,
+            tls=trust,
         )
 
-    def _tls(self, ca: Path | None) -> ssl.SSLContext | None:
-        if ca is None:
-            return None
-        context = self._contexts.get(ca)
-        if context is None:
-            context = self._contexts[ca] = tls.context(ca)
-        return context
+    def _read(
+        self, hook: HttpHook, call: HttpCall
+    ) -> tuple[list[tuple[str, str]], ssl.SSLContext | None]:
+        """Return the headers and the authorities of ``call``; blocks."""
+        headers = headers_of(call)
+        if hook.ca is None:
+            return headers, None
+        if hook.ca not in self._contexts:
+            self._contexts[hook.ca] = tls.context(hook.ca)
+        return headers, self._contexts[hook.ca]
 
 
 def headers_of(call: HttpCall) -> list[tuple[str, str]]:
-    """Return the headers of ``call``, secrets read now. Raises HttpError for one that is not there."""
+    """Return the headers of ``call``, secrets read now; blocks.
+
+    Raises:
+        HttpError: a secret is not there.
+
+    """
     secrets = [(name, _secret(name, secret)) for name, secret in call.secrets.items()]
     return [*call.headers.items(), *secrets]
 

@@ -2,8 +2,9 @@
 
 llm-d's InferencePool, a Service, any selector: dropping the label takes the pod out and leaves it
 running; putting it back lets it in. `gate.options`: `key` (default llm-d's), `value` when in
-(`true`), `outValue` when out (default: no label), and `pod` as NAME or NAMESPACE/NAME where the
-instance's origin does not say. Each pass reads the pod: what it wears is what is told.
+(`true`), `outValue` when out (default: no label), and `pod` as NAME or NAMESPACE/NAME where neither the
+instance's origin nor the agent itself says: a service's spec cannot point an agent at another pod than
+its own. Each pass reads the pod: what it wears is what is told.
 
 Never the label that the pod's own controller selects by: a ReplicaSet that misses it lets the pod go
 and starts another. A pod with such an owner whose `pod-template-hash` is the key is refused.
@@ -123,10 +124,10 @@ class LabelsGate:
         return parse_object(data)
 
     def _pod(self, member: Member) -> tuple[str, str]:
-        """Return namespace and name of the pod; the instance's own origin comes first."""
+        """Return namespace and name of the pod; what a command says comes last."""
         told = member.origin.removeprefix(ORIGIN) if member.origin.startswith(ORIGIN) else ""
-        named = told or member.gate.options.get("pod", "") or self._pods.pod
-        named = named or os.environ.get("POD_NAME", "")
+        named = told or self._pods.pod or os.environ.get("POD_NAME", "")
+        named = named or member.gate.options.get("pod", "")
         namespace, _, name = named.rpartition("/")
         namespace = namespace or self._pods.namespace or _own_namespace()
         if not _NAME.fullmatch(name) or not _NAME.fullmatch(namespace):
