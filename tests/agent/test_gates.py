@@ -458,6 +458,41 @@ async def test_files_keep_the_entries_of_others_and_their_order(tmp_path: Path) 
         assert (await gate.reconcile(two, wanted_in=True)).all_in
 
 
+async def test_what_is_others_stays_as_it_is_and_where_it_is(tmp_path: Path) -> None:
+    others = [
+        {"endpoint": "http://z:1", "weight": 2, "drained": False, "tags": ["a", None]},
+        {"endpoint": "http://a:1", "zone": {"rack": 7}},
+        {"weight": 1.5},
+        "http://10.0.0.7:20001",
+        {"endpoint": 5},
+    ]
+    before = {"version": 3, "endpoints": others, "owner": None}
+    path = tmp_path / "in.json"
+    path.write_text(json.dumps(before))
+    gate, at = FileGate(tmp_path), member(Gate("file", options={"path": "in.json"}))
+    assert not (await gate.reconcile(at, wanted_in=True)).all_in
+    assert (await gate.reconcile(at, wanted_in=True)).all_in
+    after = json.loads(path.read_text())
+    own = {"endpoint": ENDPOINT, "instance_id": "i1", "role": "decode"}
+    after["endpoints"].remove(own)
+    assert after == before
+    await gate.reconcile(at, wanted_in=False)
+    assert json.loads(path.read_text()) == before
+    await gate.close()
+
+
+async def test_lines_of_others_stay_as_they_are_and_where_they_are(tmp_path: Path) -> None:
+    before = "# mine by hand\n\n  http://z:1\nhttp://a:1\n"
+    (tmp_path / "in").write_text(before)
+    gate = FileGate(tmp_path)
+    at = member(Gate("file", options={"path": "in", "format": "lines"}))
+    await gate.reconcile(at, wanted_in=True)
+    assert (await gate.reconcile(at, wanted_in=True)).all_in
+    await gate.reconcile(at, wanted_in=False)
+    assert (tmp_path / "in").read_text() == before
+    await gate.close()
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"endpoints": 5}', "\x00\xff"])
 async def test_a_file_of_nonsense_is_written_anew(tmp_path: Path, text: str) -> None:
     (tmp_path / "decode.json").write_text(text, encoding="latin-1")

@@ -1,8 +1,9 @@
 """The gate of routers that read a file: the endpoints in service, written whole and renamed.
 
 `gate.options`: `path`, below the agent's gate folder (a command names no other place to write), and
-`format`: `json` (the default) or `lines`, one endpoint each. Several agents may share a file: it is
-changed under a lock beside it. Entries of others are left as they are.
+`format`: `json` (the default: an object whose `endpoints` are listed) or `lines`, one endpoint each.
+Several agents may share a file: it is changed under a lock beside it. Of what is there, only the
+entries with the instance's own endpoint are changed; all else stays as it is and where it is.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from heteroscale_agent.hands.gates.port import Member, View
 from heteroscale_agent.hands.gates.shared import Desk, below, locked, read_text, write_whole
@@ -47,40 +49,66 @@ class FileGate:
 
 
 def _compare(path: Path, member: Member, *, wanted_in: bool) -> View:
-    lines = member.gate.options.get("format", "json") == "lines"
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path):
-        entries = _read_lines(path) if lines else _read_json(path)
-        others = [e for e in entries if e["endpoint"] != member.endpoint]
-        mine = [e for e in entries if e["endpoint"] == member.endpoint]
-        own = {"endpoint": member.endpoint}
-        if not lines:
-            own |= {"instance_id": member.instance_id, "role": member.role.value}
+        lines = member.gate.options.get("format", "json") == "lines"
+        listed: _Lines | _Json = (_Lines if lines else _Json)(read_text(path))
+        own = listed.entry(member)
+        mine = [one for one in listed.entries if listed.endpoint(one) == member.endpoint]
         right = mine == [own] if wanted_in else not mine
         if not right:
-            _write(path, [*others, own] if wanted_in else others, lines=lines)
+            kept = [one for one in listed.entries if listed.endpoint(one) != member.endpoint]
+            if wanted_in:
+                after = (i for i, one in enumerate(kept) if listed.endpoint(one) > member.endpoint)
+                kept.insert(next(after, len(kept)), own)
+            write_whole(path, listed.text(kept))
     return View({str(path): mine == [own] if wanted_in else bool(mine)})
 
 
-def _read_lines(path: Path) -> list[dict[str, str]]:
-    return [{"endpoint": line.strip()} for line in read_text(path).splitlines() if line.strip()]
+class _Lines:
+    """A file of endpoints, one a line."""
+
+    def __init__(self, text: str) -> None:
+        self.entries: list[Any] = text.splitlines()
+
+    def entry(self, member: Member) -> Any:
+        """Return the line of ``member``."""
+        return member.endpoint
+
+    def endpoint(self, entry: Any) -> str:
+        """Return whose entry it is."""
+        return str(entry).strip()
+
+    def text(self, entries: list[Any]) -> str:
+        """Return the file's text with ``entries`` in it."""
+        return "".join(f"{entry}\n" for entry in entries)
 
 
-def _read_json(path: Path) -> list[dict[str, str]]:
-    """Return the entries; a file of nonsense has none, and everybody writes theirs again."""
-    try:
-        listed = json.loads(read_text(path))["endpoints"]
-        return [
-            {str(k): str(v) for k, v in entry.items()} for entry in listed if "endpoint" in entry
-        ]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return []
+class _Json:
+    """A file that holds one JSON object with a list of `endpoints`; of another it is begun anew."""
 
+    def __init__(self, text: str) -> None:
+        try:
+            told = json.loads(text)
+        except (ValueError, RecursionError):
+            told = None
+        self._root: dict[str, Any] = told if isinstance(told, dict) else {}
+        listed = self._root.get("endpoints")
+        self.entries: list[Any] = listed if isinstance(listed, list) else []
 
-def _write(path: Path, entries: list[dict[str, str]], *, lines: bool) -> None:
-    ordered = sorted(entries, key=lambda entry: entry["endpoint"])
-    if lines:
-        text = "".join(entry["endpoint"] + "\n" for entry in ordered)
-    else:
-        text = json.dumps({"endpoints": ordered}, indent=1) + "\n"
-    write_whole(path, text)
+    def entry(self, member: Member) -> Any:
+        """Return the entry of ``member``."""
+        return {
+            "endpoint": member.endpoint,
+            "instance_id": member.instance_id,
+            "role": member.role.value,
+        }
+
+    def endpoint(self, entry: Any) -> str:
+        """Return whose entry it is; empty when it is nobody's that could be known here."""
+        told = entry.get("endpoint") if isinstance(entry, dict) else None
+        return told if isinstance(told, str) else ""
+
+    def text(self, entries: list[Any]) -> str:
+        """Return the file's text with ``entries`` in it."""
+        return json.dumps({**self._root, "endpoints": entries}, indent=1) + "\n"
