@@ -35,9 +35,9 @@ class Efficiency:
     """The same on cards with GDDR, whose power lets no clock stay at its peak."""
     fp8: float = 0.76
     """FP8's share of the share: quantising the inputs costs time too."""
-    decode: float = 0.93
+    decode: float = 0.88
     """Decode's share of it: its matrices are thin."""
-    attention: float = 0.53
+    attention: float = 0.55
     """Of the 16-bit peak, in the attention of a prefill."""
     mbu: float = 0.83
     """Of the peak memory rate."""
@@ -45,9 +45,9 @@ class Efficiency:
     """Of the link's rate, in an all-reduce over a switched link."""
     pcie: float = 0.20
     """The same over PCIe, for two GPUs; more share it, each pair in turn."""
-    layer: float = 75e-6
+    layer: float = 76e-6
     """Seconds of a layer that shrink with nothing: launches, norms, the scheduler's share."""
-    request: float = 0.02e-6
+    request: float = 0.03e-6
     """Seconds of a layer for each request of a decode step."""
     memory: float = 0.9
     """Share of the memory an engine uses."""
@@ -57,13 +57,22 @@ class Efficiency:
 
 @dataclass(frozen=True, slots=True)
 class Roofline:
-    """One model with ``weights`` on ``gpus`` GPUs of one type, joined by tensor parallelism."""
+    """One model with ``weights`` on ``gpus`` GPUs of one type, joined by tensor parallelism.
+
+    Raises:
+        ValueError: how large the weights are is not known.
+
+    """
 
     shape: ModelShape
     weights: str
     hardware: Hardware
     gpus: int = 1
     efficiency: Efficiency = Efficiency()
+
+    def __post_init__(self) -> None:
+        # An estimate of weights of unknown size would be none.
+        self.shape.weight_bytes(self.weights)
 
     def prefill_seconds(self, tokens: float) -> float:
         """Return the seconds to prefill one prompt; the output layer sees its last token only."""
@@ -118,7 +127,6 @@ class Roofline:
         return f"{self.shape.name} {self.weights} on {self.gpus} × {self.hardware.name}"
 
     def _check(self) -> None:
-        self.shape.weight_bytes(self.weights)
         if self.gpus > NODE_GPUS:
             raise ValueError(f"{self.name}: an estimate covers {NODE_GPUS} GPUs at most, one node")
         if self.kv_capacity() < 1:
