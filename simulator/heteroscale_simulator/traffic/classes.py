@@ -20,7 +20,7 @@ Cuts = tuple[tuple[float, ...], tuple[float, ...]]
 CUTS: Mapping[int, Cuts] = {
     1: ((), ()),
     2: ((0.9,), ()),
-    4: ((0.5, 0.9), (0.5,)),
+    4: ((0.9,), (0.5,)),
     6: ((0.5, 0.9), (0.5,)),
     8: ((0.5, 0.9, 0.99), (0.5,)),
     16: ((0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999), (0.5,)),
@@ -113,6 +113,11 @@ class Sums:
         for which, length in enumerate(lengths):
             np.minimum.at(self.lowest[which], kind, length)
             np.maximum.at(self.highest[which], kind, length)
+
+    def cover(self, rows: Rows) -> None:
+        """Reach to the last of these requests, whether they are counted or not."""
+        if len(rows):
+            self._grow(int(rows.at.max()) + 1)
 
     def column(self, index: int) -> Floats:
         """Return the sums: requests, prompt and output tokens, then the squares of both."""

@@ -58,3 +58,20 @@ class Load:
         lengths = np.minimum(60, self.seconds - starts)
         means: Floats = sums / lengths
         return means
+
+    def minute_sums(self, column: str) -> Floats:
+        """Return the sums over each minute of one of the three arrays; shape (minutes, classes).
+
+        The last minute may be short.
+        """
+        values: Floats = getattr(self, column)
+        sums: Floats = np.add.reduceat(values, np.arange(0, self.seconds, 60), axis=0)
+        return sums
+
+    def minute_lengths(self, column: str) -> Floats:
+        """Return each minute's mean tokens of a request; shape (minutes, classes).
+
+        ``column`` is ``input_tokens`` or ``output_tokens``; 0 where nothing arrived.
+        """
+        requests, tokens = self.minute_sums("requests"), self.minute_sums(column)
+        return np.divide(tokens, requests, out=np.zeros_like(tokens), where=requests > 0)

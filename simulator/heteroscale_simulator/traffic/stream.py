@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -134,29 +135,37 @@ class _Told(io.RawIOBase):
         return data
 
 
+def head(file: Readable, name: str) -> tuple[str, bytes, Iterator[tuple[int, bytes]]]:
+    """Return the first line as text and as bytes, and the blocks of whole lines after it.
+
+    A block comes with the number of its first line.
+
+    Raises:
+        TraceError: empty, or not text.
+
+    """
+    pieces = _blocks(file, name)
+    line, block = next(pieces, (1, b""))
+    first, _, rest = block.removeprefix(b"\xef\xbb\xbf").partition(b"\n")
+    if not first.strip():
+        raise TraceError(f"{name}: empty, or its first line is")
+    try:
+        text = first.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise TraceError(f"{name}:1: not text: {error}; is this the right file?") from error
+    return text, first, chain([(line + 1, rest)], pieces)
+
+
 def start(file: Readable, name: str) -> tuple[Format, Iterator[tuple[int, bytes]]]:
-    """Return the format, and the blocks of whole lines with the number of their first line.
+    """Return the format, and the blocks of whole lines that hold requests.
 
     Raises:
         TraceError: empty, or an unknown format.
 
     """
-    pieces = _blocks(file, name)
-    line, block = next(pieces, (1, b""))
-    block = block.removeprefix(b"\xef\xbb\xbf")
-    first, _, rest = block.partition(b"\n")
-    if not first.strip():
-        raise TraceError(f"{name}: empty, or its first line is")
-    try:
-        form = format_of(first.decode("utf-8"), name)
-    except UnicodeDecodeError as error:
-        raise TraceError(f"{name}:1: not text: {error}; is this the right file?") from error
-
-    def blocks() -> Iterator[tuple[int, bytes]]:
-        yield (line + 1, rest) if form.header else (line, block)
-        yield from pieces
-
-    return form, blocks()
+    text, first, blocks = head(file, name)
+    form = format_of(text, name)
+    return form, blocks if form.header else chain([(1, first + b"\n")], blocks)
 
 
 def _blocks(file: Readable, name: str) -> Iterator[tuple[int, bytes]]:
