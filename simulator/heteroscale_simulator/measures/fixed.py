@@ -7,7 +7,7 @@ start-up, which is a lower bound, and costed in that order until no bound is bel
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
@@ -15,12 +15,12 @@ import numpy as np
 
 from heteroscale.words import Role
 from heteroscale_simulator.measures.capacity import Counts
-from heteroscale_simulator.measures.schedule import Ladder, paired, together
+from heteroscale_simulator.measures.schedule import Ladder, companions, paired
 from heteroscale_simulator.traffic.load import Floats
 
 MOST_RATIOS = 50_000
 """Where more ratios than this make a difference, as many evenly chosen ones are looked at."""
-_COARSE = 100
+_COARSE = 200
 _FIRST_LOOK = 4
 
 
@@ -50,9 +50,39 @@ class _Problem:
         return total
 
     def cost(self, ratio: float) -> float:
-        """GPU-seconds held, start-up included."""
+        """GPU-seconds held, start-up included: what ``together`` would hold."""
         decode = enough_decode(self.counts[Role.PREFILL], self.counts[Role.DECODE], ratio)
-        return together(self.edges, decode, ratio, self.ladders).gpu_hours * 3600
+        groups = [
+            [(one.gpus, one.lead) for one in (offer, *(brought for _, brought in extra))]
+            for offer, extra in companions(self.ladders, ratio, int(decode.max()))
+        ]
+        return self.bound(ratio) + starting(decode, self.edges, groups)
+
+    def outcome(self, ratio: float) -> bytes:
+        """Tell apart ratios that differ in any count."""
+        decode = self.decode(ratio)
+        return decode.tobytes() + paired(decode, ratio).tobytes()
+
+
+def starting(counts: Counts, edges: Floats, groups: Sequence[Sequence[tuple[int, float]]]) -> float:
+    """Return the GPU-seconds that are held beyond those needed, to start or to bridge gaps.
+
+    ``groups`` are the (GPUs, lead) of the instances that come and go with each level.
+    """
+    held = np.array([sum(gpus for gpus, _ in group) for group in groups], dtype=np.float64)
+    relaunch = np.array([sum(gpus * lead for gpus, lead in group) for group in groups])
+    ended = np.full(len(groups), -1.0)
+    total, before = 0.0, 0
+    for at, now in zip(edges.tolist(), counts.tolist(), strict=False):
+        if now < before:
+            ended[now:before] = at
+        for level in range(before, now):
+            if ended[level] < 0:
+                total += sum(gpus * min(lead, at) for gpus, lead in groups[level])
+            else:
+                total += min(held[level] * (at - ended[level]), relaunch[level])
+        before = now
+    return total
 
 
 def enough_decode(prefill: Counts, decode: Counts, ratio: float) -> Counts:
@@ -86,7 +116,8 @@ def _search(problem: _Problem) -> tuple[float, float]:
     first = [r for bound, r in ranked[:_FIRST_LOOK] if np.isfinite(bound)]
     best = min(((problem.cost(r), r) for r in first), default=(float("inf"), 1.0))
     ratios = _that_matter(problem, coarse, best[0])
-    for bound, ratio in sorted((problem.bound(r), r) for r in ratios):
+    unlike = {problem.outcome(r): r for r in ratios}
+    for bound, ratio in sorted((problem.bound(r), r) for r in unlike.values()):
         if bound >= best[0]:
             break
         best = min(best, (problem.cost(ratio), ratio))
