@@ -2,3 +2,7 @@
 
 ``port`` says what a plant can do; ``flow`` is the one that runs fleets.
 """
+
+from heteroscale_simulator.plant.flow import FlowPlant
+
+__all__ = ["FlowPlant"]

@@ -1,0 +1,163 @@
+"""Prefill: one queue for a service's engines, as if the router always chose the least loaded.
+
+Capacity is Σ over open engines of their speed; a second's work counts, on each GPU type, the seconds
+of its cache-missed prompt tokens there. Prompts that wait are prefilled together, up to
+``max_prefill_tokens``: then each costs its part of the longer batch, and takes as long as all of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from heteroscale_simulator.plant.backlog import Arrived, Backlog, Piece
+from heteroscale_simulator.plant.cohorts import (
+    BORN,
+    COUNT,
+    DELAYS,
+    INPUT,
+    MET,
+    OUTPUT,
+    SPENT,
+    WIDTH,
+    means,
+)
+from heteroscale_simulator.plant.crew import Cost, Costs, Crew
+from heteroscale_simulator.plant.shifts import DONE, Shift
+from heteroscale_simulator.plant.transfer import Links
+from heteroscale_simulator.plant.waits import WINDOW, Waits, share_within, waits
+from heteroscale_simulator.profiles.speed_grid import SpeedGrid
+from heteroscale_simulator.traffic.load import Floats
+
+
+class Prefill:
+    """The prompts of one service, from arrival until their KV is with decode."""
+
+    def __init__(
+        self, grid: SpeedGrid, cache_hit: float, links: Links, promise: float | None
+    ) -> None:
+        self.backlog = Backlog()
+        self.shifts: list[Shift] = []
+        self.busy = 0.0
+        """Busy share of the open engines in the last second."""
+        self.together = 1.0
+        """Prompts in a batch."""
+        self.fetching = 0.0
+        """Requests × seconds of fetching their KV, of those started on in the last second."""
+        self.price: Cost | None = None
+        """Of the arrivals of the last second that had any."""
+        self._costs = Costs(grid, cache_hit)
+        self._links = links
+        self._promise = promise
+        self._kinds = len(grid.kv_capacity)
+        self._crew: Crew | None = None
+        self._shift: Shift | None = None
+        self._prices: dict[int, Cost] = {}
+        self._random = Waits()
+        self._offered: float | None = None
+        """Seconds of work at speed 1 that arrive in a second, over the window."""
+
+    def crew(self, crew: Crew | None) -> None:
+        """Let these do what starts from now on; None: nobody."""
+        self._crew = crew
+        self._prices = {}
+        self._shift = None
+
+    def start(self, now: int, arrived: Arrived, first_step: float) -> None:
+        """Let a second's arrivals queue, and start what can be started in it.
+
+        ``first_step`` is what decode takes for a first token, in seconds.
+        """
+        self.backlog.add(arrived)
+        self.busy = self.fetching = 0.0
+        if (crew := self._crew) is None:
+            self._links.carry(0.0)
+            return
+        self._prices = {}
+        self._measure(arrived, crew)
+        pieces, self.busy = self.backlog.serve(now, lambda row: self._price(row, crew).drain)
+        tokens = 0.0
+        for piece in pieces:
+            tokens += piece.share * float(piece.of.input_tokens.sum())
+            self._put(now, piece, crew, first_step)
+        self._links.carry(tokens)
+
+    def ends(self, now: int) -> Iterator[tuple[Shift, Floats, Floats]]:
+        """Yield what ends in second ``now``, by shift; as ``Shift.take``."""
+        for shift in self.shifts:
+            leaving, done = shift.take(now)
+            yield shift, leaving, done
+        if self.shifts and self.shifts[0].last <= now and self.shifts[0] is not self._shift:
+            self.shifts = [s for s in self.shifts if s.last > now or s is self._shift]
+
+    # ---- prices --------------------------------------------------------------------------------
+
+    def _price(self, row: Arrived, crew: Crew) -> Cost:
+        price = self._prices.get(row.second)
+        if price is None:
+            price = self._costs.of(row.requests, row.input_tokens, crew)
+            self._prices[row.second] = price
+        return price
+
+    def _measure(self, arrived: Arrived, crew: Crew) -> None:
+        """Note the load, what waits at random, and who is batched with whom."""
+        total = arrived.total
+        work = tokens = 0.0
+        service = spread = 0.0
+        if total > 0:
+            self.price = price = self._price(arrived, crew)
+            work = price.drain * crew.total
+            weights = price.split * arrived.requests / total
+            service = float((weights * price.own).sum())
+            second = float((weights * price.own**2).sum())
+            spread = max(0.0, second / service**2 - 1) if service else 0.0
+            tokens = float(arrived.requests @ price.tokens) / total
+        if self._offered is None:
+            self._offered = work
+        self._offered += (work - self._offered) / WINDOW
+        if not total:
+            return
+        self.together = together = 1 + self._costs.crowd / max(tokens, 1.0)
+        self._random = waits(self._offered / crew.total, crew.engines, service, spread / together)
+        standing = self.backlog.requests - total + total * self._random.expected
+        crowd = max(0.0, standing) * tokens
+        self._costs.crowd += (crowd - self._costs.crowd) / 2
+
+    # ---- what is started on --------------------------------------------------------------------
+
+    def _put(self, now: int, piece: Piece, crew: Crew, first_step: float) -> None:
+        price = self._price(piece.of, crew)
+        row = piece.of
+        random = self._random.behind((piece.first_wait + piece.last_wait) / 2)
+        waited = (piece.first_wait + piece.last_wait) / 2 + random.expected
+        fetch = self._links.seconds(means(row.input_tokens, row.requests))
+        sent = price.own + fetch
+        count = price.split * (row.requests * piece.share)
+        leaving = np.empty((*count.shape, WIDTH))
+        leaving[..., COUNT] = count
+        leaving[..., INPUT] = price.split * (row.input_tokens * piece.share)
+        leaving[..., OUTPUT] = price.split * (row.output_tokens * piece.share)
+        leaving[..., BORN] = count * piece.began
+        leaving[..., SPENT] = count * (sent + (waited + first_step))
+        if self._promise is not None:
+            slack = (self._promise - first_step - sent)[..., None] - DELAYS * self._promise
+            within = share_within(piece.first_wait, piece.last_wait, random, slack)
+            leaving[..., MET:] = within * count[..., None]
+        else:
+            leaving[..., MET:] = count[..., None]
+        done = np.empty((*count.shape, DONE))
+        done[..., 0] = count
+        done[..., 1] = leaving[..., INPUT]
+        done[..., 2] = count * price.tokens
+        done[..., 3] = count * (price.own + waited)
+        starts = piece.starts + random.expected
+        when = (sent + starts, sent + (starts + piece.lasts), fetch)
+        self.fetching += float((count * fetch).sum())
+        self._working(crew, count.shape[1]).put(now, leaving, done, when)
+
+    def _working(self, crew: Crew, classes: int) -> Shift:
+        if self._shift is None:
+            self._shift = Shift(crew.types, crew.shares.copy(), self._kinds, classes)
+            self.shifts.append(self._shift)
+        return self._shift
