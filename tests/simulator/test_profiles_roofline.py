@@ -83,9 +83,9 @@ def test_kv_capacity_is_what_was_measured() -> None:
         roofline = Roofline(
             shapes()[engine.model], engine.weights_dtype, hardware()[gpu], engine.tensor_parallel
         )
-        assert roofline.kv_capacity() == pytest.approx(
-            measured.kv_capacity_tokens, rel=5e-4, abs=300
-        ), gpu  # those tables round the weights to 70.6 billion
+        # Those tables round the weights up, to 70.6 billion.
+        tokens = abs(roofline.kv_capacity() - measured.kv_capacity_tokens)
+        assert tokens * roofline.shape.kv_bytes_per_token / roofline.gpus < 0.05e9, gpu
 
 
 def test_copies_of_kv_heads_bring_no_room() -> None:
