@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from heteroscale.words import Role, ScrapeQuality
+from heteroscale.words import Role, ScrapeQuality, WithdrawReason
 from heteroscale_agent.body import AgentBody
 from heteroscale_agent.config import AgentSpec
 from heteroscale_agent.hands.gates.port import GateKind, Member, View
@@ -32,10 +32,13 @@ from heteroscale_agent.model import (
     Inventory,
     Launch,
     Report,
+    Withdraw,
 )
 from heteroscale_agent.ports import GpuHolder, ScrapeTarget
 
 IDLE = EngineScrape(running=0.0, waiting=0.0, transferring=0.0, kv_usage=0.0)
+SOFT = Withdraw(WithdrawReason.SOFT_SCALE_IN, lease=20.0)
+"""A soft scale-in that heals by itself soon."""
 
 
 class Clock:

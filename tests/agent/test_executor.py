@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,17 +23,7 @@ from heteroscale_agent.model import (
     Withdraw,
 )
 from heteroscale_agent.ports import GpuHolder
-from tests.agent.body_twins import World, drain, launch
-
-SOFT = Withdraw(WithdrawReason.SOFT_SCALE_IN, lease=20.0)
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    made = World(tmp_path)
-    await made.body.start()
-    yield made
-    await made.body.close()
+from tests.agent.body_twins import SOFT, World, drain, launch
 
 
 async def test_a_launch_is_done_once_the_process_runs(world: World) -> None:

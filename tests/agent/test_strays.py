@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,14 +16,6 @@ from heteroscale_agent.ledger import instance_entry
 from heteroscale_agent.model import Terminate, Withdraw
 from heteroscale_agent.strays import RECORD, record_of
 from tests.agent.body_twins import World, drain, launch
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    made = World(tmp_path)
-    await made.body.start()
-    yield made
-    await made.body.close()
 
 
 async def restart_without_journal(world: World) -> None:
