@@ -1,4 +1,8 @@
-"""``heteroscale schema``: the JSON Schema of what people write, for editors and pipelines."""
+"""``heteroscale schema``: the JSON Schema of what people write, for editors and pipelines.
+
+Kinds of other packages come in by the entry point group ``heteroscale.documents``: a name, and the
+model of a whole document.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +24,37 @@ KINDS: dict[str, type[DocumentModel]] = {
     "Service": ServiceDocument,
     "Coordinator": CoordinatorDocument,
 }
+"""Our own."""
+GROUP = "heteroscale.documents"
 _DURATION = TypeAdapter(Duration).json_schema()["pattern"]
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
+def kinds() -> list[str]:
+    """Return the names of all kinds there are, our own first."""
+    return [*KINDS, *sorted({point.name for point in entry_points(group=GROUP)} - KINDS.keys())]
+
+
+def model_of(kind: str) -> type[DocumentModel]:
+    """Return the model of documents of ``kind``.
+
+    Raises:
+        KeyError: there is no such kind.
+        ImportError: its package is not installed with all that it needs.
+
+    """
+    if kind in KINDS:
+        return KINDS[kind]
+    point = next((one for one in entry_points(group=GROUP) if one.name == kind), None)
+    if point is None:
+        raise KeyError(kind)
+    model: type[DocumentModel] = point.load()
+    return model
+
+
 def schema_of(kind: str) -> dict[str, Any]:
-    """Return the JSON Schema of documents of ``kind``; KeyError when there is no such kind."""
-    body = KINDS[kind].model_json_schema(by_alias=True, mode="validation")
+    """Return the JSON Schema of documents of ``kind``; errors as ``model_of``."""
+    body = model_of(kind).model_json_schema(by_alias=True, mode="validation")
     for part in (body, *body.get("$defs", {}).values()):
         for field in part.get("properties", {}).values():
             _say_duration(field)
@@ -49,10 +78,17 @@ def run(argv: Sequence[str]) -> int:
         epilog="In an editor with the YAML language server, begin a file with "
         "`# yaml-language-server: $schema=FILE`.",
     )
-    parser.add_argument("kind", nargs="?", choices=KINDS, default="Service", help="default Service")
+    parser.add_argument(
+        "kind", nargs="?", choices=kinds(), default="Service", help="default Service"
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help="write it there instead")
     options = parser.parse_args(argv)
-    text = json.dumps(schema_of(options.kind), indent=2, ensure_ascii=False) + "\n"
+    try:
+        schema = schema_of(options.kind)
+    except ImportError as error:
+        sys.stderr.write(f"error: {options.kind} needs {error.name or error}: install its extra\n")
+        return 1
+    text = json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
     if options.out is None:
         sys.stdout.write(text)
         return 0

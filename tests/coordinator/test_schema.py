@@ -12,7 +12,7 @@ import yaml
 
 from heteroscale.documents import DocumentError, read_documents
 from heteroscale_coordinator.core.spec import ServiceDocument
-from heteroscale_coordinator.schema import KINDS, run, schema_of
+from heteroscale_coordinator.schema import kinds, model_of, run, schema_of
 from tests.coordinator.values import CHAT
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -24,7 +24,7 @@ def documents() -> list[tuple[str, dict[str, Any]]]:
         (f"{path.name}-{number}", data)
         for path in FILES
         for number, data in enumerate(yaml.safe_load_all(path.read_text(encoding="utf-8")))
-        if data["kind"] in KINDS
+        if data["kind"] in kinds()
     ]
 
 
@@ -33,7 +33,7 @@ def problems(data: dict[str, Any]) -> list[str]:
     return [error.message for error in validator.iter_errors(data)]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", kinds())
 def test_the_schema_is_one(kind: str) -> None:
     jsonschema.Draft202012Validator.check_schema(schema_of(kind))
 
@@ -45,7 +45,7 @@ def test_the_examples_are_found() -> None:
 @pytest.mark.parametrize(("name", "data"), documents(), ids=[name for name, _ in documents()])
 def test_examples_pass_the_schema_and_the_reader(name: str, data: dict[str, Any]) -> None:
     assert problems(data) == []
-    KINDS[data["kind"]].model_validate(data)
+    model_of(data["kind"]).model_validate(data)
 
 
 WRONG = {
@@ -96,4 +96,12 @@ def test_the_command_prints_or_writes(tmp_path: Path, capsys: pytest.CaptureFixt
     assert run(["--out", str(tmp_path / "missing" / "x")]) == 1
     assert "No such file" in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        run(["Fleet"])
+        run(["Flotilla"])
+
+
+def test_kinds_of_other_packages_come_in_by_entry_point() -> None:
+    assert "Fleet" in kinds()
+    pool = schema_of("Fleet")["$defs"]["NodePool"]["properties"]
+    assert "H20" in pool["gpuType"]["description"]
+    with pytest.raises(KeyError):
+        model_of("Flotilla")

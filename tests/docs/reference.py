@@ -1,4 +1,4 @@
-"""The field tables of docs/service.md, docs/agent.md and docs/coordinator.md, drawn from the models.
+"""The field tables of docs/{service,agent,coordinator,fleet}.md, drawn from the models.
 
 ``python -m tests.docs.reference`` (with the sources on the path) writes them; a test checks that what
 stands there is what the models say.
@@ -17,12 +17,14 @@ from heteroscale.documents import format_duration
 from heteroscale_agent.config import AgentSpec
 from heteroscale_coordinator.config import CoordinatorSpec
 from heteroscale_coordinator.core.spec import ServiceSpec
+from heteroscale_simulator.fleet import FleetSpec
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGES: dict[str, type[BaseModel]] = {
     "service.md": ServiceSpec,
     "agent.md": AgentSpec,
     "coordinator.md": CoordinatorSpec,
+    "fleet.md": FleetSpec,
 }
 BEGIN, END = "<!-- fields: begin -->", "<!-- fields: end -->"
 DURATION = ["string", "number"]

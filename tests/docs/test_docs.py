@@ -16,6 +16,7 @@ from heteroscale_agent.leases import complaint
 from heteroscale_coordinator.config import CoordinatorDocument
 from heteroscale_coordinator.core.model import Verb
 from heteroscale_coordinator.core.spec import GateSpec, ServiceDocument
+from heteroscale_simulator.fleet import FleetDocument
 from tests.docs import reference
 
 ROOT = reference.DOCS.parent
@@ -23,6 +24,7 @@ KINDS: dict[str, type[BaseModel]] = {
     "Agent": AgentDocument,
     "Service": ServiceDocument,
     "Coordinator": CoordinatorDocument,
+    "Fleet": FleetDocument,
 }
 FOLDERS = (
     *("proto", "agent", "coordinator", "scheduler_adapters", "simulator"),

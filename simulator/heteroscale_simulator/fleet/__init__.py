@@ -21,6 +21,7 @@ from heteroscale_simulator.fleet.model import (
     WarmUpSpec,
 )
 from heteroscale_simulator.fleet.room import FleetTooSmallError, check_room
+from heteroscale_simulator.profiles.hardware import hardware, short_name
 
 __all__ = [
     "Fleet",
@@ -52,13 +53,32 @@ class Fleet:
     folder: Path
     """Where its file is; `profiles` may be beside it."""
 
-    def profiles(self) -> str | None:
-        """Return what ``load_profile`` takes: beside the file where that exists, else as written."""
+    @property
+    def profiles(self) -> Path | None:
+        """The folder of its own speeds; None: the catalogue's."""
         given = self.spec.profiles
-        if given is None:
-            return None
-        beside = self.folder / given
-        return str(beside) if beside.exists() else given
+        return None if given is None else self.folder / given
+
+    def prices(self) -> dict[str, float]:
+        """Return what a GPU-hour costs by type: the pools' own price, else the catalogue's.
+
+        Raises:
+            ValueError: a type has neither.
+
+        """
+        known = hardware(self.profiles)
+        found: dict[str, float] = {}
+        for pool in self.spec.pools:
+            kind = known.get(short_name(pool.gpu_type, known))
+            if pool.price_per_gpu_hour is not None:
+                found[pool.gpu_type] = pool.price_per_gpu_hour
+            elif kind is not None:
+                found.setdefault(pool.gpu_type, kind.price_per_hour)
+        if lacking := sorted(self.spec.gpu_types.keys() - found.keys()):
+            raise ValueError(
+                f"fleet {self.name}: {', '.join(lacking)} has no price; write pricePerGpuHour"
+            )
+        return found
 
 
 def load_fleet(path: Path) -> Fleet:

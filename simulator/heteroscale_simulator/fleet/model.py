@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
 from heteroscale.documents.fields import DocumentModel, Duration
 from heteroscale_coordinator.core.rules import Rules
@@ -24,6 +24,7 @@ class Place(DocumentModel):
     """Some nodes of a pool in one S1, by name."""
 
     nodes: PositiveInt
+    """How many."""
     s1: str
     """Name of the S1 (minipod). Pools that name the same one share it."""
     s2: str
@@ -62,6 +63,7 @@ class NodePool(DocumentModel):
     price_per_gpu_hour: NonNegativeFloat | None = None
     """What one GPU costs an hour, in any currency; pools of one type agree. Left out: the catalogue's."""
     topology: TopologySpec = TopologySpec()
+    """Where they stand in the network."""
 
     @model_validator(mode="after")
     def _placed(self) -> Self:
@@ -137,7 +139,9 @@ class NetworkSpec(DocumentModel):
     s0: LinkProfile | None = None
     """Inside a node."""
     s1: LinkProfile | None = None
+    """Below one S1 switch."""
     s2: LinkProfile | None = None
+    """Below one S2 switch."""
     cluster: LinkProfile | None = None
     """Beyond a shared S2."""
 
@@ -151,6 +155,7 @@ class FleetSpec(DocumentModel):
     """Nodes, what happens on them, and how it is seen."""
 
     pools: Annotated[tuple[NodePool, ...], Field(min_length=1)]
+    """The nodes."""
     startup: StartupSpec = StartupSpec()
     """Of every GPU type that `startupByGpu` does not name."""
     startup_by_gpu: dict[str, StartupSpec] = {}
@@ -158,20 +163,23 @@ class FleetSpec(DocumentModel):
     launch_failures: Share = 0.0
     """Share of launches that end before the engine ever answers."""
     warm_up: WarmUpSpec = WarmUpSpec()
+    """How slow a fresh engine is."""
     speed_jitter: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     """Relative standard deviation of speed from engine to engine."""
     gate: GateDelays = GateDelays()
+    """How fast routers follow."""
     stop: Duration = 2.0
     """From TERM to an empty engine until its process is gone and the GPUs are free."""
     command_delay: Annotated[Duration, Field(gt=0)] = 1.0
     """From a decision until its agent or kubelet acts; rounded up to whole seconds."""
     telemetry: TelemetrySpec = TelemetrySpec()
+    """How engines are seen."""
     rules: Rules = Rules()
     """The coordinator's pace over this fleet, as in a document of kind Coordinator."""
     network: NetworkSpec = NetworkSpec()
+    """How fast KV travels."""
     profiles: str | None = None
-    """Where the speeds come from: a shipped profile's name, a file, or a folder of tables, beside
-    this file. Left out: the catalogue."""
+    """Folder with tables of one's own speeds, from where this file is. Left out: the catalogue."""
 
     @model_validator(mode="after")
     def _pools(self) -> Self:
@@ -180,6 +188,7 @@ class FleetSpec(DocumentModel):
         if twice:
             raise ValueError(f"pools named alike: {', '.join(sorted(twice))}")
         _one_price(self.pools)
+        _one_tree(self.pools)
         types = sorted({pool.gpu_type for pool in self.pools})
         for name in self.startup_by_gpu:
             if name not in types:
@@ -189,12 +198,6 @@ class FleetSpec(DocumentModel):
     def startup_of(self, gpu_type: str) -> StartupSpec:
         """Return the start-up of a GPU type."""
         return self.startup_by_gpu.get(gpu_type, self.startup)
-
-    @property
-    def prices(self) -> dict[str, float]:
-        """Price of a GPU-hour by type, of those that are given."""
-        pools = (pool for pool in self.pools if pool.price_per_gpu_hour is not None)
-        return {pool.gpu_type: pool.price_per_gpu_hour or 0.0 for pool in pools}
 
     @property
     def gpu_types(self) -> dict[str, int]:
@@ -221,8 +224,22 @@ class FleetDocument(DocumentModel):
 
 
 def _one_price(pools: tuple[NodePool, ...]) -> None:
-    prices: dict[str, PositiveFloat | float] = {}
+    prices: dict[str, float] = {}
     for pool in pools:
         price = pool.price_per_gpu_hour
         if price is not None and prices.setdefault(pool.gpu_type, price) != price:
             raise ValueError(f"pools of {pool.gpu_type} have several prices; write one")
+
+
+def _one_tree(pools: tuple[NodePool, ...]) -> None:
+    """Refuse pools that share domains and disagree on which lie above them."""
+    above: dict[str, tuple[int, int]] = {}
+    for pool in pools:
+        topology = pool.topology
+        if topology.places:
+            continue
+        name, own = topology.name or pool.name, (topology.s1_per_s2, topology.s2_per_cluster)
+        if above.setdefault(name, own) != own:
+            raise ValueError(
+                f"pools of topology {name} differ in s1PerS2 or s2PerCluster; write the same"
+            )

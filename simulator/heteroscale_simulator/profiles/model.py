@@ -151,7 +151,9 @@ class LinkProfile(DocumentModel):
     """KV transfer between two instances at one network distance."""
 
     gigabytes_per_second: PositiveFloat
+    """What one instance moves at most, in or out."""
     latency_ms: NonNegativeFloat = 0.0
+    """Before the first byte comes, in milliseconds."""
 
 
 class TransferProfile(DocumentModel):

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from heteroscale.words import InstanceState, Role
 from heteroscale_simulator.measures.ledger import Interval
 from heteroscale_simulator.plant.port import Outcomes
 from heteroscale_simulator.traffic.load import Floats
-
-REVERSAL_WITHIN = 600.0
-"""A scale event in the other direction within so many seconds is a reversal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +34,28 @@ class Decision:
 
 
 @dataclass(frozen=True)
-class Hardware:
-    """What the hardware of one role showed, over GPU-seconds in service; None: none was."""
+class Usage:
+    """How busy a role's hardware was, by minute: GPU-seconds in service, and means over them."""
 
-    gpu_util: float | None
-    sm_activity: float | None
+    gpu_seconds: Floats
+    gpu_util: Floats
+    """0 to 1; 0 where ``gpu_seconds`` is 0."""
+    sm_activity: Floats
+
+    @property
+    def gpu_util_mean(self) -> float | None:
+        """Mean over all GPU-seconds in service; None when there were none."""
+        return _mean(self.gpu_util, self.gpu_seconds)
+
+    @property
+    def sm_activity_mean(self) -> float | None:
+        """Likewise."""
+        return _mean(self.sm_activity, self.gpu_seconds)
+
+
+def _mean(values: Floats, weights: Floats) -> float | None:
+    total = float(weights.sum())
+    return float((values * weights).sum()) / total if total else None
 
 
 @dataclass(frozen=True)
@@ -54,23 +68,13 @@ class ServiceResult:
     counts: Mapping[tuple[Role, InstanceState], Floats]
     """Mean instances by role and state in each minute of the trace."""
     signals: Mapping[str, Floats]
-    """Newest true value at the end of each minute; see ``SIGNALS`` in ``series``."""
-    hardware: Mapping[Role, Hardware]
+    """True values at the end of each minute; see ``SIGNALS`` in ``series``."""
+    usage: Mapping[Role, Usage]
     decisions: tuple[Decision, ...]
     holds: Mapping[str, int]
     """How often nothing was done, by what bound it."""
     initial: Mapping[Role, int]
     """Counts in service at second 0."""
-
-    @property
-    def scale_events(self) -> int:
-        """Decisions that changed a count."""
-        return sum(decision.scales for decision in self.decisions)
-
-    @property
-    def reversals(self) -> int:
-        """Scale events that turn a role the other way within ten minutes of its event before."""
-        return count_reversals(self.decisions)
 
 
 @dataclass(frozen=True)
@@ -88,23 +92,3 @@ class WorldResult:
     launches_failed: int
     drains_forced: int
     wall_s: float
-
-
-def count_reversals(decisions: Sequence[Decision]) -> int:
-    """Return how many scale events reverse a role within ``REVERSAL_WITHIN`` of its last event."""
-    last: dict[Role, tuple[float, bool]] = {}
-    found = 0
-    for decision in decisions:
-        turned = False
-        for role, change in decision.delta.items():
-            if not change:
-                continue
-            before = last.get(role)
-            turned = turned or (
-                before is not None
-                and before[1] != (change > 0)
-                and decision.at - before[0] <= REVERSAL_WITHIN
-            )
-            last[role] = (decision.at, change > 0)
-        found += turned
-    return found

@@ -8,7 +8,7 @@ is still starting, the newest first, then the least loaded; what has served is d
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from itertools import count
 
 from heteroscale.words import Role
@@ -31,10 +31,10 @@ class RivalDriver:
         self,
         yard: Yard,
         scrapes: Mapping[str, Scrapes],
-        rival: Callable[[ServiceSpec], Rival],
+        rivals: Mapping[str, Rival],
     ) -> None:
         self._controllers = [
-            _Controller(yard, tenant, scrapes[name], rival(tenant.spec))
+            _Controller(yard, tenant, scrapes[name], rivals[name])
             for name, tenant in yard.tenants.items()
         ]
         self._by_name = {c.tenant.name: c for c in self._controllers}
@@ -74,6 +74,8 @@ class _Controller:
         self._ids = count(1)
         self._decide_at = self._launch_after = 0.0
         self._failed = 0
+        self._settled = -1
+        """Version of the tenant in which nothing was missing and nothing too many."""
 
     def second(self, second: int) -> None:
         now = float(second)
@@ -103,10 +105,13 @@ class _Controller:
                 inputs={role.value: f"{self._wanted[role]} → {n}" for role, n in wanted.items()},
             )
         )
-        self._wanted = wanted
+        self._wanted, self._settled = wanted, -1
 
     def _reconcile(self, now: float) -> None:
         """Launch what is missing, take away what is too many."""
+        if self._settled == self.tenant.version:
+            return
+        before = self.tenant.version
         for role, wanted in self._wanted.items():
             present = [
                 twin
@@ -117,6 +122,8 @@ class _Controller:
                 self._launch(role, wanted - len(present), now)
             elif len(present) > wanted:
                 self._remove(present, len(present) - wanted, now)
+        if self.tenant.version == before and now >= self._launch_after:
+            self._settled = before
 
     def _launch(self, role: Role, number: int, now: float) -> None:
         for _ in range(number):

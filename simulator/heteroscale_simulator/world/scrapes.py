@@ -117,14 +117,20 @@ class Scrapes:
     def gauge(self, name: str, role: Role) -> Mapping[str, float]:
         """Return the newest values of a gauge by instance in service."""
         found: dict[str, float] = {}
+        place, slots = PLACE[name], self._slots
+        left = [
+            twin.instance_id
+            for twin in self._tenant.twins.values()
+            if twin.role is role and twin.state is S.IN_SERVICE and twin.instance_id in slots
+        ]
         for scrape in reversed(self._window(STALE)):
-            for twin in self._tenant.twins.values():
-                key = twin.instance_id
-                slot = self._slots.get(key, len(scrape.values))
-                if twin.role is not role or twin.state is not S.IN_SERVICE or key in found:
-                    continue
-                if slot < len(scrape.values) and not np.isnan(scrape.values[slot, 0]):
-                    found[key] = float(scrape.values[slot, PLACE[name]])
+            values = scrape.values[:, place].tolist()
+            width = len(values)
+            told = {n: values[slots[n]] for n in left if slots[n] < width}
+            found |= {n: value for n, value in told.items() if value == value}  # noqa: PLR0124 - NaN
+            left = [n for n in left if n not in found]
+            if not left:
+                break
         return found
 
     # ---- inside --------------------------------------------------------------------------------

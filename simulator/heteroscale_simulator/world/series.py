@@ -5,82 +5,98 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from heteroscale.words import Role
 from heteroscale_simulator.plant.port import Readings
 from heteroscale_simulator.traffic.load import Floats
-from heteroscale_simulator.world.result import Hardware
+from heteroscale_simulator.world.result import Usage
 from heteroscale_simulator.world.twin import S
 from heteroscale_simulator.world.yard import Tenant
 
 EVERY = 5
-"""Seconds between looks at the hardware."""
+"""Seconds between looks at the hardware; each stands for the seconds since the one before."""
 MINUTE = 60
-SUMS = ("running", "waiting", "transferring")
-MEANS = ("kv_usage", "gpu_util", "sm_activity")
 ROLES = (Role.PREFILL, Role.DECODE)
-SIGNALS = tuple(f"{role.value}_{name}" for role in ROLES for name in ("tps", *SUMS, *MEANS))
+SUMS = ("running", "waiting", "transferring")
+SIGNALS = tuple(f"{role.value}_{name}" for role in ROLES for name in ("tps", *SUMS, "kv_usage"))
 """By role: tokens/s of its own work over the minute (computed prompt tokens; generated tokens),
-requests running, waiting, transferring, and the means over engines in service of three gauges."""
+requests running, waiting and transferring, and the highest KV usage of an engine in service."""
 _WORK = {Role.PREFILL: "computed_prompt_tokens", Role.DECODE: "generation_tokens"}
+
+Rows = NDArray[np.intp]
 
 
 class Watcher:
-    """One service, watched."""
+    """One service, watched through ``seconds`` of traffic."""
 
-    def __init__(self, tenant: Tenant) -> None:
+    def __init__(self, tenant: Tenant, seconds: int) -> None:
         self._tenant = tenant
+        minutes = -(-seconds // MINUTE)
         self._series: dict[str, list[float]] = {name: [] for name in SIGNALS}
-        self._seconds = dict.fromkeys(ROLES, 0.0)
-        self._busy = {role: np.zeros(2) for role in ROLES}
+        self._sums = {role: np.zeros((3, minutes)) for role in ROLES}
+        """GPU-seconds in service, those busy, and those with active SMs, by minute."""
         self._work: dict[str, float] = {}
+        self._known: tuple[int, tuple[str, ...]] | None = None
+        self._rows: dict[Role, tuple[Rows, Floats]] = {}
+        """As it was when states and engines were as ``_known`` says."""
 
     def second(self, second: int, readings: Readings) -> None:
-        """Look at the second that has just passed; call it every ``EVERY`` seconds."""
+        """Look at the time that has just passed; call it every ``EVERY`` seconds."""
         serving = self._serving(readings)
-        for role, rows in serving.items():
-            gpus = np.array([self._tenant.twins[readings.ids[row]].gpus for row in rows], float)
-            self._seconds[role] += float(gpus.sum())
-            self._busy[role] += (
-                float((readings.gpu_util[rows] * gpus).sum()),
-                float((readings.sm_activity[rows] * gpus).sum()),
-            )
+        minute = (second - 1) // MINUTE
+        for role, (rows, gpus) in serving.items():
+            weights = gpus * EVERY
+            busy = float((readings.gpu_util[rows] * weights).sum())
+            active = float((readings.sm_activity[rows] * weights).sum())
+            self._sums[role][:, minute] += (float(weights.sum()), busy, active)
         if second % MINUTE == 0:
             self._minute(readings, serving)
 
-    def hardware(self) -> Mapping[Role, Hardware]:
-        """Return what the hardware showed over the run."""
+    def usage(self) -> Mapping[Role, Usage]:
+        """Return what the hardware showed, by minute."""
         found = {}
         for role in ROLES:
-            seconds, busy = self._seconds[role], self._busy[role]
-            means = busy / seconds if seconds else (None, None)
-            found[role] = Hardware(*(None if m is None else float(m) for m in means))
+            seconds, busy, active = self._sums[role]
+            some = np.where(seconds > 0, seconds, 1.0)
+            found[role] = Usage(seconds, busy / some, active / some)
         return found
 
     def signals(self) -> Mapping[str, Floats]:
-        """Return the series, one value a minute."""
+        """Return the series, one value a whole minute."""
         return {name: np.array(values) for name, values in self._series.items()}
 
-    def _serving(self, readings: Readings) -> dict[Role, list[int]]:
-        rows: dict[Role, list[int]] = {role: [] for role in ROLES}
+    def _serving(self, readings: Readings) -> dict[Role, tuple[Rows, Floats]]:
+        """Return rows and GPUs of the engines in service, by role."""
+        known = (self._tenant.version, tuple(readings.ids))
+        if known == self._known:
+            return self._rows
+        found: dict[Role, list[tuple[int, int]]] = {role: [] for role in ROLES}
+        twins = self._tenant.twins
         for row, name in enumerate(readings.ids):
-            twin = self._tenant.twins.get(name)
+            twin = twins.get(name)
             if twin is not None and twin.state is S.IN_SERVICE:
-                rows[twin.role].append(row)
-        return rows
+                found[twin.role].append((row, twin.gpus))
+        self._known = known
+        self._rows = {
+            role: (
+                np.array([row for row, _ in pairs], dtype=np.intp),
+                np.array([gpus for _, gpus in pairs], dtype=np.float64),
+            )
+            for role, pairs in found.items()
+        }
+        return self._rows
 
-    def _minute(self, readings: Readings, serving: Mapping[Role, list[int]]) -> None:
+    def _minute(self, readings: Readings, serving: Mapping[Role, tuple[Rows, Floats]]) -> None:
         done = self._tell_work(readings)
         for role in ROLES:
-            rows, of = serving[role], self._of(readings, role)
+            mine = self._of(readings, role)
             self._series[f"{role.value}_tps"].append(done[role] / MINUTE)
             for name in SUMS:
-                self._series[f"{role.value}_{name}"].append(
-                    float(getattr(readings, name)[of].sum())
-                )
-            for name in MEANS:
-                mean = float(getattr(readings, name)[rows].mean()) if rows else float("nan")
-                self._series[f"{role.value}_{name}"].append(mean)
+                total = float(getattr(readings, name)[mine].sum())
+                self._series[f"{role.value}_{name}"].append(total)
+            highest = float(readings.kv_usage[serving[role][0]].max(initial=0.0))
+            self._series[f"{role.value}_kv_usage"].append(highest)
 
     def _of(self, readings: Readings, role: Role) -> list[int]:
         twins = self._tenant.twins
@@ -91,6 +107,7 @@ class Watcher:
         ]
 
     def _tell_work(self, readings: Readings) -> dict[Role, float]:
+        """Return each role's work since the minute before."""
         done, now = dict.fromkeys(ROLES, 0.0), {}
         for row, name in enumerate(readings.ids):
             twin = self._tenant.twins.get(name)

@@ -30,7 +30,6 @@ AFTER = 600
 """Seconds that a run goes on at most after its trace, to serve what is inside."""
 Progress = Callable[[int, int], None]
 """Given (seconds done, seconds of the trace)."""
-MakeRival = Callable[[ServiceSpec], Rival]
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,9 @@ class ServiceRun:
     """Fresh: a run changes it."""
     initial: Mapping[Role, int] | None = None
     """Counts in service at second 0; None: what the first five minutes need."""
+
+
+MakeRival = Callable[[ServiceRun], Rival]
 
 
 class Driver(Protocol):
@@ -142,7 +144,7 @@ class _Run:
         telemetry = Telemetry(run.plant, how, [self._seed + SEED, number], keep)
         initial = _initial(run, self._fleet)
         stand_up(self._yard, tenant, initial)
-        return _Service(run, tenant, telemetry, Watcher(tenant), initial)
+        return _Service(run, tenant, telemetry, Watcher(tenant, self._seconds), initial)
 
     def _make_driver(self, policy: MakeRival | None) -> Driver:
         if policy is None:
@@ -152,7 +154,8 @@ class _Run:
             s.run.name: Scrapes(self._yard, s.tenant, s.telemetry, s.run.load)
             for s in self._services
         }
-        return RivalDriver(self._yard, scrapes, policy)
+        rivals = {s.run.name: policy(s.run) for s in self._services}
+        return RivalDriver(self._yard, scrapes, rivals)
 
     def run(self, progress: Progress) -> WorldResult:
         began = time.perf_counter()
@@ -214,7 +217,7 @@ class _Run:
             outcomes=service.run.plant.outcomes(),
             counts=counts_by_minute(mine, self._seconds),
             signals=service.watcher.signals(),
-            hardware=service.watcher.hardware(),
+            usage=service.watcher.usage(),
             decisions=self._driver.decisions(name),
             holds=dict(self._driver.holds(name)),
             initial=service.initial,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 from typing import NamedTuple
 
@@ -60,30 +60,20 @@ class Twin:
     """When its process will be gone; set with TERM."""
     message: str = ""
 
-    @property
-    def instance_id(self) -> str:
-        """Its id."""
-        return self.order.instance_id
+    instance_id: str = field(init=False)
+    service: str = field(init=False)
+    role: Role = field(init=False)
+    host: str = field(init=False)
+    """The host of rank 0, whose agent speaks for it."""
+    gpus: int = field(init=False)
+    """GPUs of all its ranks."""
 
-    @property
-    def service(self) -> str:
-        """Whose it is."""
-        return self.order.service
-
-    @property
-    def role(self) -> Role:
-        """Its role."""
-        return self.order.role
-
-    @property
-    def host(self) -> str:
-        """The host of rank 0, whose agent speaks for it."""
-        return self.order.posts[0].host
-
-    @property
-    def gpus(self) -> int:
-        """GPUs of all its ranks."""
-        return sum(len(post.gpus) for post in self.order.posts)
+    def __post_init__(self) -> None:
+        """Hold at hand what is read every second."""
+        order = self.order
+        self.instance_id, self.service, self.role = order.instance_id, order.service, order.role
+        self.host = order.posts[0].host
+        self.gpus = sum(len(post.gpus) for post in order.posts)
 
     @property
     def terminating(self) -> bool:

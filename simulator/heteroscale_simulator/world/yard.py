@@ -38,6 +38,8 @@ class Tenant:
     """Of its launches, in their order."""
     twins: dict[str, Twin] = field(default_factory=dict)
     """Those that have not ended."""
+    version: int = 0
+    """Grows with every change of a state."""
 
 
 class Yard:
@@ -253,6 +255,7 @@ class Yard:
         self._ledger.leave(twin, now)
         twin.state, twin.since, twin.message = state, now, message
         twin.generation += 1
+        self.tenants[twin.service].version += 1
         self._changed[twin.instance_id] = twin
 
     def _take(self, order: Order, now: float) -> Twin:
@@ -260,6 +263,7 @@ class Yard:
             if not self.free[host].issuperset(gpus):
                 raise ValueError(f"{order.instance_id}: GPUs {gpus} of {host} are not free")
             self.free[host].difference_update(gpus)
+        self.tenants[order.service].version += 1
         twin = Twin(order, S.PENDING, now)
         key = twin.instance_id
         self.twins[key] = self._restless[key] = self._changed[key] = twin
