@@ -16,8 +16,9 @@ from heteroscale_simulator.measures.capacity import (
     decode_capacity,
 )
 from heteroscale_simulator.measures.minutes import Minutes
-from heteroscale_simulator.measures.need import Case, preferred
+from heteroscale_simulator.measures.need import Case, preferred, prefill_queue
 from heteroscale_simulator.measures.oracle import fixed, free, needs, static_peak
+from heteroscale_simulator.measures.targets import targets
 from heteroscale_simulator.plant.port import Slo, Workload
 from heteroscale_simulator.profiles import GpuProfile, LinkProfile, load_profile
 from heteroscale_simulator.traffic.load import Floats, Load
@@ -209,3 +210,23 @@ def test_more_traffic_never_needs_less(rates: list[float]) -> None:
     wanted = needs(one_type(Load(load, load * 800, load * 90)))
     for role in (P, D):
         assert (np.diff(wanted.counts[role]) >= 0).all()
+
+
+# ---- targets ---------------------------------------------------------------------------------
+
+
+def test_targets_are_the_largest_loads_that_hold() -> None:
+    case = one_type(steady(10))
+    found = targets(case)
+    assert found[D] == decode_capacity(H20, np.array([1050.0]), 0.08).rate[0]
+    queue = prefill_queue(case, case.offers[P][0])
+    count = int(needs(case).counts[P].max())
+    # So many instances hold the load, and a little more of it; 1 % beyond the target they do not.
+    more = found[P] * count / 10_000
+    assert more >= 1
+    assert queue.need(np.full(2, more * 0.999)).tolist() == [count] * 2
+    assert queue.need(np.full(2, more * 1.01)).tolist() == [count + 1] * 2
+
+
+def test_without_traffic_the_target_is_what_an_instance_does_at_all() -> None:
+    assert targets(one_type(steady(0)))[P] == pytest.approx(H20.prefill_rate(2048))

@@ -154,11 +154,11 @@ class PrefillQueue:
         held: NDArray[np.bool_] = stable & (self.met(instances, share) >= QUANTILE)
         return held
 
-    def held_share(self, instances: int) -> Floats:
-        """Return the largest share of each minute's arrivals that ``instances`` hold."""
+    def held_share(self, instances: int, most: float = 1.0) -> Floats:
+        """Return the largest share (0 to ``most``) of each minute's arrivals that so many hold."""
         count = np.full_like(self.work, instances)
-        low, high = np.zeros_like(self.work), np.ones_like(self.work)
-        low = np.where(self._holds(count, high), 1.0, low)
+        low, high = np.zeros_like(self.work), np.full_like(self.work, most)
+        low = np.where(self._holds(count, high), most, low)
         for _ in range(40):
             middle = (low + high) / 2
             enough = self._holds(count, middle)

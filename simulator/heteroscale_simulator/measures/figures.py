@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from heteroscale.words import Role
 from heteroscale_simulator.measures.attain import attainment
 from heteroscale_simulator.measures.ledger import Interval
+from heteroscale_simulator.measures.oracle import Needs, fixed, free, static_peak
 from heteroscale_simulator.measures.run import RunFigures
 from heteroscale_simulator.measures.scaling import Scaling, ratio_error, reversals, scale_events
 from heteroscale_simulator.measures.schedule import Schedule
@@ -32,6 +33,11 @@ class Limits:
     free: Schedule
     fixed: Schedule
     static_peak: Schedule
+
+    @classmethod
+    def of(cls, needs: Needs) -> Limits:
+        """Return all three for one load."""
+        return cls(free(needs), fixed(needs), static_peak(needs))
 
 
 @dataclass(frozen=True)

@@ -115,6 +115,7 @@ def _search(problem: _Problem) -> tuple[float, float]:
     ranked = sorted((problem.bound(r), float(r)) for r in coarse)
     first = [r for bound, r in ranked[:_FIRST_LOOK] if np.isfinite(bound)]
     best = min(((problem.cost(r), r) for r in first), default=(float("inf"), 1.0))
+    best = (best[0] * (1 + 1e-9), best[1])  # a fraction that is as good is told rather than it
     ratios = _that_matter(problem, coarse, best[0])
     unlike = {problem.outcome(r): r for r in ratios}
     for bound, ratio in sorted((problem.bound(r), r) for r in unlike.values()):
@@ -126,7 +127,6 @@ def _search(problem: _Problem) -> tuple[float, float]:
 
 def _that_matter(problem: _Problem, coarse: Floats, best: float) -> list[float]:
     """Return the fractions between those coarse ratios that cannot be better than ``best``."""
-    best *= 1 + 1e-9
     low = max((r for r in coarse if _least_with_decode(problem, r) > best), default=coarse[0])
     high = min((r for r in coarse if _least_with_prefill(problem, r) > best), default=coarse[-1])
     most = int(problem.decode(low).max())

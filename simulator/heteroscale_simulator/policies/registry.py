@@ -1,0 +1,42 @@
+"""Rivals by the name that a person types after ``--policy``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from heteroscale_simulator.policies.foresight import Replay
+from heteroscale_simulator.policies.grounds import Grounds
+from heteroscale_simulator.policies.hpa import Hpa
+from heteroscale_simulator.policies.hpa_pods import HpaGpu
+from heteroscale_simulator.policies.port import Rival
+
+JOINT = "joint"
+"""The coordinator's own core: the world drives it, no rival does."""
+RIVALS: Mapping[str, Callable[[Grounds], Rival]] = {
+    "hpa": Hpa,
+    "hpa-gpu": HpaGpu,
+    "static-peak": lambda grounds: Replay("static-peak", grounds.schedules.static_peak),
+    "oracle-free": lambda grounds: Replay("oracle-free", grounds.schedules.free),
+    "oracle-fixed": lambda grounds: Replay("oracle-fixed", grounds.schedules.fixed),
+}
+KNOWN = (JOINT, *RIVALS)
+
+
+def rival(name: str, grounds: Grounds) -> Rival:
+    """Return a fresh controller for one service.
+
+    Raises:
+        ValueError: no rival has this name, with those that have one.
+
+    """
+    try:
+        make = RIVALS[name]
+    except KeyError:
+        known = ", ".join(RIVALS)
+        raise ValueError(f"no rival policy is called {name!r}; there are {known}") from None
+    return make(grounds)
+
+
+def rivals(names: Sequence[str], grounds: Grounds) -> list[Rival]:
+    """Return the rivals of these names, in this order, without the core's own ``joint``."""
+    return [rival(name, grounds) for name in names if name != JOINT]
