@@ -126,6 +126,15 @@ def test_a_specification_is_read_strictly(text: str, complaint: str | None) -> N
         load_source(text)
 
 
+def test_every_generator_and_parameter_stands_in_the_docs() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "simulator.md").read_text()
+    shared = SHAPES["steady"].parameters
+    for name, shape in SHAPES.items():
+        own = {key: p for key, p in shape.parameters.items() if key not in shared}
+        cells = "; ".join(f"`{key}` {p.meaning} ({p.default:g})" for key, p in own.items()) or "–"
+        assert f"| `{name}` | {shape.meaning} | {cells} |" in page
+
+
 def test_rate_scale_is_a_factor_on_what_is_made_up() -> None:
     load = load_source("gen:steady?peak=10", 7)
     assert load.total_requests == pytest.approx(7 * 36_000, rel=0.02)
@@ -190,19 +199,29 @@ def test_a_recording_is_read_as_it_is_also_with_a_mark_in_its_name(tmp_path: Pat
     text = "t_s,input_tokens,output_tokens\n0,10,2\n1,30,0\n"
     load = load_source(str(written(tmp_path, text, "what?.csv")))
     assert load.input_tokens.sum() == 40
-    assert load.notes == ("1 lengths of zero tokens were read as one token",)
+    assert load.notes == ("lengths of zero tokens that were read as one token: 1",)
 
 
-# ---- minutes -------------------------------------------------------------------------------
+# ---- parts ---------------------------------------------------------------------------------
 
 
-def test_minutes_add_up_and_the_last_may_be_short() -> None:
+def test_the_last_minute_may_be_short() -> None:
     requests = np.ones((90, 2))
-    requests[60:, 1] = 0
-    load = Load(requests, requests * [10, 20], requests * [1, 2])
-    assert load.minute_sums("requests").tolist() == [[60, 60], [30, 0]]
-    assert load.minute_lengths("input_tokens").tolist() == [[10, 20], [10, 0]]
-    assert load.by_minute("output_tokens").tolist() == [3, 1]
+    load = Load(requests, requests * [10, 20], requests * [1, 3])
+    assert load.by_minute("output_tokens").tolist() == [4, 4]
+
+
+def test_a_load_is_cut_to_what_is_there() -> None:
+    requests = np.arange(10.0)[:, None]
+    load = Load(requests, requests, requests, ("a note",))
+    assert load.cut(2, 3).requests[:, 0].tolist() == [2, 3, 4]
+    assert load.cut(8, 30).seconds == 2
+    assert load.cut(8).input_tokens.sum() == 17
+    assert load.cut(3).notes == ("a note",)
+    with pytest.raises(ValueError, match="start at 10 s: the traffic lasts 10 s"):
+        load.cut(10)
+    with pytest.raises(ValueError, match="a duration of 0 s"):
+        load.cut(0, 0)
 
 
 # ---- a load in figures ---------------------------------------------------------------------

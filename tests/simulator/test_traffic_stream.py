@@ -159,6 +159,8 @@ STAMPED = "TIMESTAMP,ContextTokens,GeneratedTokens\n"
         (HEAD + "0,1,1\n" + HEAD, "csv:3: t_s is 't_s'"),
         (HEAD + "0,1,1\n1700000000,1,1\n", "csv:3: t_s is 19,675.9 days after the start.*milli"),
         (STAMPED + "yesterday,1,1\n", "csv:2: TIMESTAMP is 'yesterday': not a time such as"),
+        (STAMPED + "now,1,1\n", "csv:2: TIMESTAMP is 'now'"),
+        (STAMPED + "1700000000,1,1\n", "csv:2: TIMESTAMP is '1700000000'"),
         (STAMPED + "2024-13-10 00:00:00,1,1\n", "csv:2: TIMESTAMP is '2024-13-10"),
         ('{"timestamp": 0}\n', "csv:1: input_length is missing"),
         (MOONCAKE + '{"timestamp": 4000, "input\n', "csv:3: not a JSON object on one line"),
@@ -168,7 +170,7 @@ STAMPED = "TIMESTAMP,ContextTokens,GeneratedTokens\n"
         (b"\x00\x9f\xff\x80" * 64, "csv:1: not text"),
         (HEAD.encode() + b"0,1,1\n\xff\xfe\x80,1,1\n", "csv:3: not text"),
         (b"\x28\xb5\x2f\xfd..", "a zstd file; give plain text or gzip"),
-        (PACKED[:-9], "gzip stream breaks off"),
+        (PACKED[:-9], "csv:1: not far behind this line its gzip stream breaks off"),
         (PACKED[:-8] + bytes(8), "gzip stream is damaged"),
         (PACKED + b"garbage", "gzip stream is damaged"),
     ],
@@ -202,7 +204,7 @@ def test_zero_lengths_become_one_and_are_counted(tmp_path: Path) -> None:
         (2, 1, 1),
     ]
     assert notices.zero_lengths == 4
-    assert "4 lengths of zero tokens" in notices.sentences()[0]
+    assert "zero tokens that were read as one token: 4" in notices.sentences()[0]
 
 
 def test_seconds_since_1970_start_at_zero_and_other_starts_stay(tmp_path: Path) -> None:
@@ -219,7 +221,7 @@ def test_disorder_within_the_window_is_mended_and_told(tmp_path: Path) -> None:
     notices = Notices()
     rows = rows_of(written(tmp_path, text), notices)
     assert [row[:2] for row in rows] == [(at, at + 1) for at in range(5000)]
-    assert "rows stood out of order" in notices.sentences()[0]
+    assert "rows that stood out of order" in notices.sentences()[0]
 
 
 def test_disorder_beyond_the_window_is_refused_with_its_line(tmp_path: Path) -> None:

@@ -127,6 +127,8 @@ class Sums:
         self.seconds = max(self.seconds, seconds)
         have = len(self._columns[0])
         if seconds > have:
-            more = max(seconds, 2 * have) - have
-            fill = np.zeros((more, self.edges.classes))
-            self._columns = [np.concatenate([column, fill]) for column in self._columns]
+            # Zeroed pages cost no memory until they are written.
+            larger = [np.zeros((max(seconds, 2 * have), self.edges.classes)) for _ in self._columns]
+            for column, old in zip(larger, self._columns, strict=True):
+                column[:have] = old
+            self._columns = larger

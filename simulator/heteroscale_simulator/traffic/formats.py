@@ -67,7 +67,12 @@ class PlainCsv:
     def bulk(self, block: bytes) -> Columns:
         """Return the columns of whole lines."""
         table = np.loadtxt(
-            io.BytesIO(block), delimiter=",", usecols=self._where, comments=None, ndmin=2
+            io.BytesIO(block),
+            delimiter=",",
+            usecols=self._where,
+            comments=None,
+            quotechar='"',
+            ndmin=2,
         )
         return table[:, 0], table[:, 1], table[:, 2]
 
@@ -119,6 +124,7 @@ class AzureCsv(PlainCsv):
             delimiter=",",
             usecols=self._where,
             comments=None,
+            quotechar='"',
             dtype=STAMP,
             ndmin=1,
         )
@@ -126,7 +132,11 @@ class AzureCsv(PlainCsv):
         whole = np.ascontiguousarray(letters[:, :WHOLE_STAMP]).view(f"S{WHOLE_STAMP}")[:, 0]
         width = letters.shape[1] - WHOLE_STAMP
         rest = np.ascontiguousarray(letters[:, WHOLE_STAMP:]).view(f"S{width}")[:, 0]
-        if np.any((letters[:, WHOLE_STAMP] != 0) & (letters[:, WHOLE_STAMP] != ord("."))):
+        after = letters[:, WHOLE_STAMP]
+        strange = (after != 0) & (after != ord(".")) | np.any(
+            letters[:, [4, 7]] != ord("-"), axis=1
+        )
+        if strange.any():
             raise ValueError("another time zone, or none of the usual forms")
         moments = whole.astype("U19").astype("M8[s]")
         if np.isnat(moments).any():

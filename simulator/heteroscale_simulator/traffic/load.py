@@ -59,19 +59,18 @@ class Load:
         means: Floats = sums / lengths
         return means
 
-    def minute_sums(self, column: str) -> Floats:
-        """Return the sums over each minute of one of the three arrays; shape (minutes, classes).
+    def cut(self, start: int = 0, seconds: int | None = None) -> Load:
+        """Return ``seconds`` of it from ``start`` on (None: to its end), as a load of its own.
 
-        The last minute may be short.
+        Raises:
+            ValueError: it is not so long, or nothing would be left.
+
         """
-        values: Floats = getattr(self, column)
-        sums: Floats = np.add.reduceat(values, np.arange(0, self.seconds, 60), axis=0)
-        return sums
-
-    def minute_lengths(self, column: str) -> Floats:
-        """Return each minute's mean tokens of a request; shape (minutes, classes).
-
-        ``column`` is ``input_tokens`` or ``output_tokens``; 0 where nothing arrived.
-        """
-        requests, tokens = self.minute_sums("requests"), self.minute_sums(column)
-        return np.divide(tokens, requests, out=np.zeros_like(tokens), where=requests > 0)
+        if not 0 <= start < self.seconds:
+            raise ValueError(f"start at {start} s: the traffic lasts {self.seconds} s")
+        if seconds is not None and seconds < 1:
+            raise ValueError(f"a duration of {seconds} s: at least 1 is needed")
+        part = slice(start, None if seconds is None else start + seconds)
+        return Load(
+            self.requests[part], self.input_tokens[part], self.output_tokens[part], self.notes
+        )

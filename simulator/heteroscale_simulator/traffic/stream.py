@@ -64,9 +64,11 @@ class Notices:
         """Return what a person should know."""
         said = []
         if self.zero_lengths:
-            said.append(f"{self.zero_lengths:,} lengths of zero tokens were read as one token")
+            said.append(
+                f"lengths of zero tokens that were read as one token: {self.zero_lengths:,}"
+            )
         if self.disordered:
-            said.append(f"{self.disordered:,} rows stood out of order and were sorted")
+            said.append(f"rows that stood out of order and were sorted: {self.disordered:,}")
         if self.shift:
             said.append(f"times were moved back by {self.shift:,.0f} s, so that they start at 0")
         return tuple(said)
@@ -112,8 +114,6 @@ def opened(path: Path, progress: Progress | None = None) -> Iterator[Readable]:
                 yield told
     except IsADirectoryError as error:
         raise TraceError(f"{path}: a folder; give one file") from error
-    except EOFError as error:
-        raise TraceError(f"{path}: its gzip stream breaks off: copy the file again") from error
     except (gzip.BadGzipFile, zlib.error) as error:
         raise TraceError(f"{path}: its gzip stream is damaged ({error})") from error
     except OSError as error:
@@ -170,7 +170,7 @@ def start(file: Readable, name: str) -> tuple[Format, Iterator[tuple[int, bytes]
 
 def _blocks(file: Readable, name: str) -> Iterator[tuple[int, bytes]]:
     line, left = 1, b""
-    while data := file.read(BLOCK):
+    while data := _next(file, line, name):
         data = left + data
         end = data.rfind(b"\n") + 1
         block, left = data[:end], data[end:]
@@ -181,6 +181,14 @@ def _blocks(file: Readable, name: str) -> Iterator[tuple[int, bytes]]:
             line += block.count(b"\n")
     if left:
         yield line, left + b"\n"
+
+
+def _next(file: Readable, line: int, name: str) -> bytes:
+    try:
+        return file.read(BLOCK)
+    except EOFError as error:
+        where = f"{name}:{line}: not far behind this line"
+        raise TraceError(f"{where} its gzip stream breaks off: copy the file again") from error
 
 
 def read(
