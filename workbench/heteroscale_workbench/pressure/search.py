@@ -1,0 +1,111 @@
+"""The search: the largest load each deployment holds, then the deployment that carries most.
+
+A load is doubled until it is not held, then the gap is halved (in its logarithm) until it is small.
+Every trial goes into a journal first, so that an interrupted test goes on where it was.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+
+from heteroscale_workbench.pressure.journal import Journal
+from heteroscale_workbench.pressure.values import Bench, Counts, Goal, Limit, PressureError, Trial
+
+LEAST_RATE = 1e-3
+"""Requests/s below which no deployment is worth testing."""
+
+Tell = Callable[[Trial, bool], None]
+"""Told of each trial, and whether its load was held."""
+
+
+def holds(trial: Trial, goal: Goal) -> bool:
+    """Return whether a trial's load was held."""
+    return trial.attainment >= goal.attainment
+
+
+async def limit_of(
+    bench: Bench, counts: Counts, first: float, goal: Goal, *, journal: Journal, tell: Tell
+) -> Limit:
+    """Return the largest load that ``counts`` hold; ``first`` requests/s is where the search begins.
+
+    Raises:
+        PressureError: no end after ``goal.max_trials``: loads are held and not held without order.
+
+    """
+    search = _Search(bench, counts, goal, journal=journal, tell=tell)
+    held, over = await search.bracket(first)
+    while held is not None and over / held.rate > 1 + goal.tolerance:
+        trial = await search.attempt(math.sqrt(held.rate * over))
+        if holds(trial, goal):
+            held = trial
+        else:
+            over = trial.rate
+    return Limit(counts, held, search.trials)
+
+
+class _Search:
+    """The trials on one deployment; it is made to stand only when a trial is not in the journal."""
+
+    def __init__(
+        self, bench: Bench, counts: Counts, goal: Goal, *, journal: Journal, tell: Tell
+    ) -> None:
+        self.trials = 0
+        self._bench, self._counts = bench, counts
+        self._goal, self._journal, self._tell = goal, journal, tell
+        self._stands = False
+
+    async def bracket(self, first: float) -> tuple[Trial | None, float]:
+        """Return (a trial that was held, a load above it that was not); (None, …) if none is held."""
+        held: Trial | None = None
+        over = math.inf
+        rate = first
+        while held is None or math.isinf(over):
+            trial = await self.attempt(rate)
+            if holds(trial, self._goal):
+                held = trial
+                rate = 2 * rate
+            else:
+                over = rate
+                rate = rate / 2
+            if rate < LEAST_RATE:
+                break
+        return held, over
+
+    async def attempt(self, rate: float) -> Trial:
+        """Return what became of a load, from the journal or from the deployment."""
+        self.trials += 1
+        if self.trials > self._goal.max_trials:
+            raise PressureError(
+                f"{self._counts}: no limit after {self._goal.max_trials} loads; is the deployment "
+                "alone on its machines, and the SLO one that it can hold?"
+            )
+        trial = self._journal.find(self._counts, rate)
+        if trial is None:
+            if not self._stands:
+                await self._bench.stand(self._counts)
+                self._stands = True
+            trial = await self._bench.load(self._counts, rate)
+            self._journal.add(trial)
+        self._tell(trial, holds(trial, self._goal))
+        return trial
+
+
+def best_of(limits: Iterable[Limit]) -> Limit:
+    """Return the deployment that generates most tokens/s per instance at its limit.
+
+    Raises:
+        PressureError: none held any load.
+
+    """
+    held = [limit for limit in limits if limit.trial is not None]
+    if not held:
+        raise PressureError(
+            "no deployment held any load within the SLO: is it one that these engines can hold at "
+            "all? `ttft` must exceed the prefill of a whole prompt, `tbt` one decode step."
+        )
+    return max(held, key=lambda limit: (_worth(limit), -sum(limit.counts)))
+
+
+def _worth(limit: Limit) -> float:
+    return limit.trial.decode_tps / sum(limit.counts) if limit.trial else 0.0
