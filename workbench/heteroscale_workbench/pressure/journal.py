@@ -32,10 +32,11 @@ class Journal:
         if path is None:
             return
         try:
-            lines = path.read_text("utf-8").splitlines() if path.exists() else []
-            self._take(path, lines, dict(what))
-            if not lines:
-                path.write_text(json.dumps(dict(what)) + "\n", "utf-8")
+            text = path.read_text("utf-8") if path.exists() else ""
+            # A line that was being written when the test was cut off is done again.
+            whole = text[: text.rfind("\n") + 1]
+            self._take(path, whole.splitlines(), dict(what))
+            path.write_text(whole or json.dumps(dict(what)) + "\n", "utf-8")
         except OSError as error:
             raise PressureError(f"{path}: {error.strerror}") from error
 
@@ -62,8 +63,6 @@ class Journal:
                 "differ): remove it to begin anew, or name another with --journal"
             )
         for number, line in enumerate(lines[1:], 2):
-            if number == len(lines) and not line.endswith("}"):
-                continue  # the line that was being written when the test was cut off
             fields = _parsed(path, number, line)
             try:
                 trial = Trial(**{**fields, "counts": Counts(*fields["counts"])})

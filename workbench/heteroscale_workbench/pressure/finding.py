@@ -1,0 +1,72 @@
+"""The whole test: every split is driven to its limit, then ratio and targets follow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from heteroscale.words import Role
+from heteroscale_workbench.pressure.journal import Journal
+from heteroscale_workbench.pressure.search import Tell, best_of, limit_of
+from heteroscale_workbench.pressure.values import Bench, Counts, Goal, Limit
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What every split carried at its limit, and what follows."""
+
+    limits: Sequence[Limit]
+    best: Limit
+
+    @property
+    def ratio(self) -> str:
+        """The best split as a ratio."""
+        return f"{self.best.counts.prefill}:{self.best.counts.decode}"
+
+    def limits_per_instance(self) -> Mapping[Role, float]:
+        """Return the most tokens/s that one instance carried while the SLO held.
+
+        Of all splits: where a role was in excess it was not driven to its limit.
+        """
+        held = [(limit.counts, limit.trial) for limit in self.limits if limit.trial]
+        return {
+            Role.PREFILL: max(trial.prefill_tps / counts.prefill for counts, trial in held),
+            Role.DECODE: max(trial.decode_tps / counts.decode for counts, trial in held),
+        }
+
+
+def splits_of(units: int) -> list[Counts]:
+    """Return every split of ``units`` instances with one of each role at least."""
+    return [Counts(prefill, units - prefill) for prefill in range(1, units)]
+
+
+async def pressure_test(
+    bench: Bench,
+    splits: Sequence[Counts],
+    first: float,
+    goal: Goal,
+    *,
+    journal: Journal,
+    tell: Tell,
+) -> Finding:
+    """Drive each split to its limit, each search beginning where the last one ended.
+
+    Raises:
+        PressureError: nothing holds, or the bench cannot go on.
+
+    """
+    limits: list[Limit] = []
+    for counts in splits:
+        limit = await limit_of(bench, counts, first, goal, journal=journal, tell=tell)
+        limits.append(limit)
+        if limit.trial is not None:
+            first = limit.trial.rate
+    return Finding(limits, best_of(limits))
+
+
+def target_of(limit: float, tolerance_out: float) -> float:
+    """Return the target that makes the law scale out when an instance is at its limit.
+
+    It does above (1 + θ_out) × target (docs/service.md), so the target is that much below the limit.
+    """
+    return limit / (1 + tolerance_out)

@@ -1,0 +1,83 @@
+"""What a pressure test says: a line for each trial, a table of the splits, the finding in words."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from heteroscale.words import Role
+from heteroscale_workbench.pressure.finding import Finding
+from heteroscale_workbench.pressure.values import Limit, Trial
+
+
+def tell_trial(console: Console, trial: Trial, *, held: bool) -> None:
+    """Say what a load came to."""
+    verdict = "held" if held else "not held"
+    console.print(
+        f"{trial.counts!s:>8}  {trial.rate:9.3f} req/s  met {100 * trial.attainment:6.2f} %  "
+        f"prefill {trial.prefill_tps:9.0f}  decode {trial.decode_tps:9.0f} tok/s  {verdict}",
+        highlight=False,
+    )
+
+
+def show(finding: Finding, console: Console) -> None:
+    """Print the table of splits, the best one marked."""
+    table = Table(title="The largest load that holds the SLO, by split")
+    for name in (
+        "split",
+        "req/s",
+        "prefill tok/s",
+        "decode tok/s",
+        "met",
+        "TTFT",
+        "TBT",
+        "util P/D",
+    ):
+        table.add_column(name, justify="right")
+    for limit in finding.limits:
+        table.add_row(*_row(limit), style="bold" if limit is finding.best else None)
+    console.print(table)
+
+
+def _row(limit: Limit) -> list[str]:
+    trial = limit.trial
+    if trial is None:
+        return [str(limit.counts), "none", *["–"] * 6]
+    return [
+        str(limit.counts),
+        f"{trial.rate:.2f}",
+        f"{trial.prefill_tps:,.0f}",
+        f"{trial.decode_tps:,.0f}",
+        f"{100 * trial.attainment:.2f} %",
+        _ms(trial.ttft),
+        _ms(trial.tbt),
+        f"{_percent(trial.util_prefill)}/{_percent(trial.util_decode)}",
+    ]
+
+
+def _ms(seconds: float | None) -> str:
+    return "–" if seconds is None else f"{1000 * seconds:,.0f} ms"
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.0f}"
+
+
+def as_data(finding: Finding, targets: dict[Role, dict[str, float]]) -> dict[str, Any]:
+    """Return everything for JSON."""
+    return {
+        "ratio": finding.ratio,
+        "targets": {role.value: by_type for role, by_type in targets.items()},
+        "splits": [
+            {
+                "prefill": limit.counts.prefill,
+                "decode": limit.counts.decode,
+                "trials": limit.trials,
+                "limit": None if limit.trial is None else asdict(limit.trial),
+            }
+            for limit in finding.limits
+        ],
+    }
