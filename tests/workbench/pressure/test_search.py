@@ -32,6 +32,9 @@ class Toy:
     def limit(self, counts: Counts) -> float:
         return min(counts.prefill * self.prefill / 1000, counts.decode * self.decode / 100)
 
+    def first_rate(self, counts: Counts) -> float:
+        return 1.0
+
     async def stand(self, counts: Counts) -> None:
         self.stood.append(counts)
 

@@ -30,7 +30,7 @@ from heteroscale_workbench.pressure.finding import (
 )
 from heteroscale_workbench.pressure.journal import Journal
 from heteroscale_workbench.pressure.options import parser
-from heteroscale_workbench.pressure.values import Bench, Counts, Goal, PressureError
+from heteroscale_workbench.pressure.values import Bench, Goal, PressureError
 from heteroscale_workbench.pressure.workload import Workload, recorded, stated
 
 INTERRUPTED = 130
@@ -66,7 +66,7 @@ async def _test(options: argparse.Namespace, console: Console) -> tuple[Finding,
     if len(journal):
         console.print(f"{len(journal)} trials are in the journal already")
     async with _bench(options, document, workload) as bench:
-        first = options.first_rate or (1.0 if options.endpoint else simulated.guess(bench, splits[0]))
+        first = options.first_rate or bench.first_rate(splits[0])
         finding = await pressure_test(
             bench,
             splits,
@@ -179,7 +179,9 @@ async def _fleet(options: argparse.Namespace) -> AsyncIterator[Fleet]:
 def _model_of(options: argparse.Namespace, document: ServiceDocument) -> str:
     name = options.model or (document.spec.model.name if document.spec.model else "")
     if not name:
-        raise PressureError("which model does the endpoint serve? Say --model, or `spec.model.name`")
+        raise PressureError(
+            "which model does the endpoint serve? Say --model, or `spec.model.name`"
+        )
     return str(name)
 
 
@@ -190,8 +192,7 @@ def _targets(document: ServiceDocument, finding: Finding) -> Targets:
     """Return the target of each role: for every GPU type it names first that was tested."""
     over = document.spec.policy.tolerance_out
     return {
-        role: {"": target_of(limit, over)}
-        for role, limit in finding.limits_per_instance().items()
+        role: {"": target_of(limit, over)} for role, limit in finding.limits_per_instance().items()
     }
 
 

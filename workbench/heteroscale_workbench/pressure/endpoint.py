@@ -50,6 +50,10 @@ class Endpoint:
         self._url, self._workload, self._options, self._fleet = url, workload, options, fleet
         self._warm_up, self._measure, self._seed = warm_up, measure, seed
 
+    def first_rate(self, counts: Counts) -> float:
+        """Return a gentle beginning: half a request/s for each prefill."""
+        return counts.prefill / 2
+
     async def stand(self, counts: Counts) -> None:
         """Have these in service."""
         await self._fleet.hold(counts)

@@ -62,6 +62,9 @@ class Limit:
 class Bench(Protocol):
     """A deployment under test, real or simulated."""
 
+    def first_rate(self, counts: Counts) -> float:
+        """Return the requests/s at which a search may begin."""
+
     async def stand(self, counts: Counts) -> None:
         """Have exactly these instances in service, and nothing in flight."""
 
