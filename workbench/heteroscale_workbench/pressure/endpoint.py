@@ -50,6 +50,11 @@ class Endpoint:
         self._url, self._workload, self._options, self._fleet = url, workload, options, fleet
         self._warm_up, self._measure, self._seed = warm_up, measure, seed
 
+    @property
+    def label(self) -> str:
+        """Nothing: there is one deployment."""
+        return ""
+
     def first_rate(self, counts: Counts) -> float:
         """Return a gentle beginning: half a request/s for each prefill."""
         return counts.prefill / 2

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from heteroscale.words import Role
 from heteroscale_workbench.pressure.journal import Journal
 from heteroscale_workbench.pressure.search import Tell, best_of, limit_of
-from heteroscale_workbench.pressure.values import Bench, Counts, Goal, Limit
+from heteroscale_workbench.pressure.values import Bench, Counts, Goal, Limit, PressureError
+
+ABOUND = 3
+"""Times as many of the other role as the best split has, so that it is no bottleneck."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +24,10 @@ class Finding:
 
     @property
     def ratio(self) -> str:
-        """The best split as a ratio."""
-        return f"{self.best.counts.prefill}:{self.best.counts.decode}"
+        """The best split as a ratio in lowest terms: 8P8D is 1:1."""
+        prefill, decode = self.best.counts
+        both = math.gcd(prefill, decode)
+        return f"{prefill // both}:{decode // both}"
 
     def limits_per_instance(self) -> Mapping[Role, float]:
         """Return the most tokens/s that one instance carried while the SLO held.
@@ -62,6 +68,29 @@ async def pressure_test(
         if limit.trial is not None:
             first = limit.trial.rate
     return Finding(limits, best_of(limits))
+
+
+async def limit_alone(
+    bench: Bench, role: Role, best: Limit, goal: Goal, *, journal: Journal, tell: Tell
+) -> float:
+    """Return the most tokens/s that an instance of ``role`` carries when the other role abounds.
+
+    Raises:
+        PressureError: it holds no load.
+
+    """
+    prefill, decode = best.counts
+    if role is Role.PREFILL:
+        counts = Counts(prefill, ABOUND * decode)
+    else:
+        counts = Counts(ABOUND * prefill, decode)
+    first = best.trial.rate if best.trial else 1.0
+    limit = await limit_of(bench, counts, first, goal, journal=journal, tell=tell)
+    if limit.trial is None:
+        raise PressureError(f"{bench.label}: no load is held within the SLO")
+    if role is Role.PREFILL:
+        return limit.trial.prefill_tps / prefill
+    return limit.trial.decode_tps / decode
 
 
 def target_of(limit: float, tolerance_out: float) -> float:

@@ -17,6 +17,9 @@ DIGITS = 6
 """Significant digits by which two loads are the same."""
 
 
+_Key = tuple[str, Counts, str]
+
+
 class Journal:
     """Trials by counts and load; kept on disk when there is a path."""
 
@@ -28,7 +31,7 @@ class Journal:
 
         """
         self._path = path
-        self._trials: dict[tuple[Counts, str], Trial] = {}
+        self._trials: dict[_Key, Trial] = {}
         if path is None:
             return
         try:
@@ -43,13 +46,13 @@ class Journal:
     def __len__(self) -> int:
         return len(self._trials)
 
-    def find(self, counts: Counts, rate: float) -> Trial | None:
+    def find(self, label: str, counts: Counts, rate: float) -> Trial | None:
         """Return the trial of this load, if it has been done."""
-        return self._trials.get(_key(counts, rate))
+        return self._trials.get(_key(label, counts, rate))
 
     def add(self, trial: Trial) -> None:
         """Keep a trial."""
-        self._trials[_key(trial.counts, trial.rate)] = trial
+        self._trials[_key(trial.label, trial.counts, trial.rate)] = trial
         if self._path is not None:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(asdict(trial)) + "\n")
@@ -68,7 +71,7 @@ class Journal:
                 trial = Trial(**{**fields, "counts": Counts(*fields["counts"])})
             except (TypeError, KeyError) as error:
                 raise PressureError(f"{path}, line {number}: {error}") from error
-            self._trials[_key(trial.counts, trial.rate)] = trial
+            self._trials[_key(trial.label, trial.counts, trial.rate)] = trial
 
 
 def _parsed(path: Path, number: int, line: str) -> dict[str, Any]:
@@ -81,5 +84,5 @@ def _parsed(path: Path, number: int, line: str) -> dict[str, Any]:
     return found
 
 
-def _key(counts: Counts, rate: float) -> tuple[Counts, str]:
-    return counts, f"{rate:.{DIGITS}g}"
+def _key(label: str, counts: Counts, rate: float) -> _Key:
+    return label, counts, f"{rate:.{DIGITS}g}"

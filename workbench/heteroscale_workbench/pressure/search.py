@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable
 from heteroscale_workbench.pressure.journal import Journal
 from heteroscale_workbench.pressure.values import Bench, Counts, Goal, Limit, PressureError, Trial
 
-LEAST_RATE = 1e-3
-"""Requests/s below which no deployment is worth testing."""
+LEAST_SHARE = 1 / 128
+"""Of the first load: where not even that is held, nothing is."""
 
 Tell = Callable[[Trial, bool], None]
 """Told of each trial, and whether its load was held."""
@@ -68,7 +68,7 @@ class _Search:
             else:
                 over = rate
                 rate = rate / 2
-            if rate < LEAST_RATE:
+            if rate < LEAST_SHARE * first:
                 break
         return held, over
 
@@ -80,7 +80,7 @@ class _Search:
                 f"{self._counts}: no limit after {self._goal.max_trials} loads; is the deployment "
                 "alone on its machines, and the SLO one that it can hold?"
             )
-        trial = self._journal.find(self._counts, rate)
+        trial = self._journal.find(self._bench.label, self._counts, rate)
         if trial is None:
             if not self._stands:
                 await self._bench.stand(self._counts)

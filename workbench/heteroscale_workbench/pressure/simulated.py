@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-from heteroscale_simulator.plant.flow import FlowPlant
 
 from heteroscale.words import Role
 from heteroscale_coordinator.core.spec import ServiceSpec
+from heteroscale_simulator.plant.flow import FlowPlant
 from heteroscale_simulator.plant.port import Outcomes, PlantSettings, Readings, Seat, Slo
 from heteroscale_simulator.profiles import EngineProfile
 from heteroscale_simulator.profiles.catalogue import speeds_for
@@ -35,11 +35,12 @@ class Simulated:
         workload: Workload,
         seconds: tuple[float, float],
         *,
+        gpus: Mapping[Role, str] | None = None,
         seed: int = 0,
         folder: Path | None = None,
         extend: bool = False,
     ) -> None:
-        """``seconds``: of warm-up, and measured.
+        """``seconds``: of warm-up, and measured; ``gpus``: other types than the service names first.
 
         Raises:
             PressureError: no speed is known for the service's model and GPU types.
@@ -47,8 +48,8 @@ class Simulated:
         """
         self._workload, self._seed = workload, seed
         self._warm_up, self._measure = (round(one) for one in seconds)
-        self._gpus = {role: one.gpu_types[0] if one.gpu_types else FALLBACK_GPU
-                      for role, one in spec.roles.items()}  # fmt: skip
+        self._gpus = {**preferred(spec), **(gpus or {})}
+        self.label = ", ".join(f"{role} on {gpu}" for role, gpu in (gpus or {}).items())
         self._size = {role: one.gpus * one.ranks for role, one in spec.roles.items()}
         self._settings = PlantSettings(Slo(spec.slo.ttft, spec.slo.tbt), seed=seed)
         try:
@@ -133,7 +134,16 @@ class Simulated:
             tbt=mean(outcomes.tbt_sum, outcomes.finished),
             util_prefill=used(prefill),
             util_decode=used(~prefill),
+            label=self.label,
         )
+
+
+def preferred(spec: ServiceSpec) -> dict[Role, str]:
+    """Return the GPU type that each role names first."""
+    return {
+        role: one.gpu_types[0] if one.gpu_types else FALLBACK_GPU
+        for role, one in spec.roles.items()
+    }
 
 
 def _play(plant: FlowPlant, load: Load) -> Iterator[Readings]:

@@ -82,3 +82,16 @@ def as_data(finding: Finding, targets: dict[Role, dict[str, float]]) -> dict[str
             for limit in finding.limits
         ],
     }
+
+
+def in_words(finding: Finding, targets: dict[Role, dict[str, float]]) -> str:
+    """Return the finding as one sentence."""
+    parts = [
+        f"{role.value} " + ", ".join(_target(gpu, value) for gpu, value in by_type.items())
+        for role, by_type in targets.items()
+    ]
+    return f"Best ratio {finding.ratio}; targets {'; '.join(parts)} tok/s an instance."
+
+
+def _target(gpu: str, value: float) -> str:
+    return f"{value:,.0f} on {gpu}" if gpu else f"{value:,.0f}"

@@ -36,6 +36,8 @@ class Trial:
     util_prefill: float | None = None
     """Mean GPU utilisation; None where the deployment does not tell."""
     util_decode: float | None = None
+    label: str = ""
+    """Of the bench; loads of differently made deployments are different trials."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,10 @@ class Limit:
 
 class Bench(Protocol):
     """A deployment under test, real or simulated."""
+
+    @property
+    def label(self) -> str:
+        """What distinguishes it from others of one test; empty for the only one."""
 
     def first_rate(self, counts: Counts) -> float:
         """Return the requests/s at which a search may begin."""

@@ -1,0 +1,149 @@
+"""The command: what it refuses, what it finds on the plant, and how it goes on after an interruption."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from heteroscale.documents import read_one
+from heteroscale.words import Role
+from heteroscale_coordinator.core.spec import ServiceDocument
+from heteroscale_workbench.pressure import command, simulated
+from heteroscale_workbench.pressure.command import run
+from heteroscale_workbench.pressure.values import Counts, Trial
+
+SERVICE = """\
+apiVersion: heteroscale/v1
+kind: Service
+metadata: {name: chat}
+spec:
+  # What is served.
+  model: {name: Llama-3.1-8B}
+  slo: {ttft: 1s, tbt: 50ms}
+  roles:
+    prefill: {template: p, gpuTypes: [H100], max: 9}
+    decode: {template: d, gpuTypes: [H100], max: 9}
+"""
+LENGTHS = ("--input-tokens", "1000", "--output-tokens", "100")
+QUICK = (*LENGTHS, "--units", "4", "--warm-up", "20", "--measure", "40", "--tolerance", "0.1")
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Path:
+    path = tmp_path / "chat.yaml"
+    path.write_text(SERVICE)
+    return path
+
+
+def told(capsys: pytest.CaptureFixture[str]) -> str:
+    return " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--endpoint", "http://x", *LENGTHS), "--yes-this-is-not-production"),
+        (("--simulated",), "name --trace, or --input-tokens and --output-tokens"),
+        (("--simulated", "--trace", "nowhere.csv"), "nowhere.csv"),
+        (("--simulated", *LENGTHS, "--units", "1"), "--units 1 cannot be split"),
+        (("--simulated", *LENGTHS, "--profiles", "nowhere"), "nowhere: no folder of tables"),
+        (
+            ("--endpoint", "http://x", *LENGTHS, "--yes-this-is-not-production"),
+            "say its --counts P,D, once",
+        ),
+        (
+            ("--endpoint", "http://127.0.0.1:9", *LENGTHS, "--counts", "1,1", "--measure", "2")
+            + ("--warm-up", "1", "--yes-this-is-not-production"),
+            "requests was answered",
+        ),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_sentence(
+    service: Path, capsys: pytest.CaptureFixture[str], options: Sequence[str], message: str
+) -> None:
+    assert run(["--service", str(service), *options]) == 2
+    assert message in told(capsys)
+    assert service.read_text() == SERVICE
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("slo: {ttft: 1s, tbt: 50ms}", "slo: {ttft: 1s}", "spec.slo needs `ttft` and `tbt`"),
+        ("Llama-3.1-8B", "Nobody-7B", "Nobody-7B"),
+        ("[H100]", "[Z1]", "Z1"),
+        ("tbt: 50ms", "tbt: 1ms", "no deployment held any load"),
+    ],
+)
+def test_a_service_that_cannot_be_tested_is_refused(
+    service: Path, capsys: pytest.CaptureFixture[str], old: str, new: str, message: str
+) -> None:
+    service.write_text(SERVICE.replace(old, new))
+    assert run(["--service", str(service), "--simulated", *QUICK]) == 2
+    assert message in told(capsys)
+
+
+def test_ratio_and_targets_are_found_and_written(
+    service: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.json"
+    assert run(["--service", str(service), "--simulated", *QUICK, "--json", str(out)]) == 0
+    found = json.loads(out.read_text())
+    assert [(one["prefill"], one["decode"]) for one in found["splits"]] == [(1, 3), (2, 2), (3, 1)]
+    spec = read_one(service, "Service").parse(ServiceDocument).spec
+    assert f"{spec.ratio.min:.6f}" == f"{eval_ratio(found['ratio']):.6f}"
+    assert spec.roles[Role.DECODE].target_of("H100") == pytest.approx(
+        found["targets"]["decode"][""], rel=0.01
+    )
+    assert "# What is served." in service.read_text()
+    best = max(found["splits"], key=lambda one: one["limit"]["decode_tps"])
+    # 1,000 prompt tokens to 100: prefill is the larger part of the work.
+    assert best["prefill"] >= best["decode"]
+    assert "Best ratio" in told(capsys)
+
+
+def eval_ratio(text: str) -> float:
+    prefill, decode = text.split(":")
+    return int(prefill) / int(decode)
+
+
+def test_every_gpu_type_has_its_own_target(service: Path) -> None:
+    service.write_text(SERVICE.replace("d, gpuTypes: [H100]", "d, gpuTypes: [H100, L40S]"))
+    assert run(["--service", str(service), "--simulated", *QUICK]) == 0
+    roles = read_one(service, "Service").parse(ServiceDocument).spec.roles
+    strong, weak = (roles[Role.DECODE].target_of(gpu) for gpu in ("H100", "L40S"))
+    assert strong > 2 * weak > 0
+
+
+def test_a_dry_run_writes_nothing_into_the_service(service: Path) -> None:
+    assert run(["--service", str(service), "--simulated", *QUICK, "--dry-run"]) == 0
+    assert service.read_text() == SERVICE
+
+
+def test_interrupted_it_goes_on_where_it_was(
+    service: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done: list[float] = []
+
+    class CutOff(simulated.Simulated):
+        async def load(self, counts: Counts, rate: float) -> Trial:
+            if len(done) == limit:
+                raise KeyboardInterrupt
+            done.append(rate)
+            return await super().load(counts, rate)
+
+    monkeypatch.setattr("heteroscale_workbench.pressure.case.Simulated", CutOff)
+    limit = 4
+    options = ["--service", str(service), "--simulated", *QUICK]
+    assert run(options) == command.INTERRUPTED
+    assert "the same command goes on" in told(capsys)
+    limit = 1000
+    assert run(options) == 0
+    assert "4 trials are in the journal already" in told(capsys)
+    assert (
+        len(done) == len(set(done))
+        or len(done) == len(service.with_suffix(".profile.jsonl").read_text().splitlines()) - 1
+    )
