@@ -52,10 +52,9 @@ def quiet(trial: Trial, held: bool) -> None:
     pass
 
 
-@given(st.floats(0.01, 1e4), st.floats(0.01, 1e4))
-async def test_the_limit_is_found_from_wherever_the_search_begins(
-    limit: float, first: float
-) -> None:
+@given(st.floats(0.01, 1e4), st.floats(1e-4, 100.0))
+async def test_the_limit_is_found_from_wherever_the_search_begins(limit: float, off: float) -> None:
+    first = limit * off
     toy = Toy(prefill=limit * 1000, decode=1e9)
     goal = Goal(tolerance=0.03, max_trials=60)
     found = await limit_of(toy, Counts(1, 1), first, goal, journal=Journal(None, {}), tell=quiet)
