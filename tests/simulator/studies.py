@@ -8,12 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from heteroscale.words import InstanceState, Role
+from heteroscale_simulator.measures.figures import Limits
 from heteroscale_simulator.measures.ledger import Interval
 from heteroscale_simulator.measures.run import RunFigures
+from heteroscale_simulator.measures.schedule import Held, Schedule
 from heteroscale_simulator.plant.port import Outcomes, Slo
-from heteroscale_simulator.report.study import OraclePlan, PolicyRun, ServiceRun, Study, Usage
+from heteroscale_simulator.report.study import PolicyRun, ServiceRun, Study
 from heteroscale_simulator.traffic.load import Floats, Load
-from heteroscale_simulator.world.result import Decision
+from heteroscale_simulator.world.result import Decision, Usage
 
 SECONDS = 3600
 PRICES = {"H20": 1.5, "L20": 0.8}
@@ -94,6 +96,19 @@ def usage(seconds: int = SECONDS) -> dict[Role, Usage]:
     }
 
 
+def schedule(prefill: int, decode: int, seconds: int = SECONDS) -> Schedule:
+    """Return the same counts, always, on instances of two GPUs."""
+    edges = np.append(np.arange(0.0, seconds, 60.0), float(seconds))
+    counts = {Role.PREFILL: prefill, Role.DECODE: decode}
+    held = [
+        Held(role, "H20", 2, level, 0.0, 0.0, float(seconds))
+        for role, count in counts.items()
+        for level in range(1, count + 1)
+    ]
+    minutes = len(edges) - 1
+    return Schedule(edges, {r: np.full(minutes, n) for r, n in counts.items()}, tuple(held))
+
+
 def figures(policy: str = "joint", hours: float = 8.0, met: float = 0.99) -> RunFigures:
     """Return plausible figures that belong to nothing else here."""
     return RunFigures(
@@ -122,7 +137,6 @@ def figures(policy: str = "joint", hours: float = 8.0, met: float = 0.99) -> Run
 def service(name: str = "chat", policy: str = "joint", hours: float = 8.0) -> ServiceRun:
     """Return one service's run."""
     arriving = load()
-    minutes = SECONDS // 60
     return ServiceRun(
         service=name,
         slo=Slo(ttft=1.0, tbt=0.05),
@@ -131,7 +145,7 @@ def service(name: str = "chat", policy: str = "joint", hours: float = 8.0) -> Se
         intervals=intervals(),
         decisions=DECISIONS,
         figures=figures(policy, hours),
-        oracle=OraclePlan(np.full(minutes, 1.0), np.full(minutes, 2.0), 2, 4),
+        limits=Limits(schedule(1, 2), schedule(1, 2), schedule(2, 4)),
         usage=usage(),
     )
 

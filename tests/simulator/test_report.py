@@ -49,6 +49,7 @@ def test_a_run_has_the_figures_in_their_order_and_unknown_is_null() -> None:
     assert document["runs"][0]["ratio_error_mean"] is None  # NaN in the study
     assert document["seed"] == 7
     assert document["oracle"]["chat"]["instances_peak"] == 3
+    assert document["oracle"]["chat"]["static_peak_decode"] == 4
 
 
 def test_several_services_have_figures_of_their_own() -> None:
@@ -316,10 +317,15 @@ def test_a_distant_limit_does_not_flatten_the_curve() -> None:
     text = drawing.chart(drawing.Axis(60, 600.0), [line], limits=[far])
     (tops,) = re.findall(r'class="line c0" points="([^"]+)"', text)
     assert float(tops.split()[0].split(",")[1]) < 50
+    assert 'class="line limit"' not in text
+    assert drawing.is_outside(far, [line])
+    near = drawing.Line("SLO", "limit", np.full(10, 60.0))
+    assert 'class="line limit"' in drawing.chart(drawing.Axis(60, 600.0), [line], limits=[near])
+    assert not drawing.is_outside(near, [line])
 
 
 def test_a_run_without_decisions_and_without_an_oracle_has_a_page_too() -> None:
-    bare: ServiceRun = replace(studies.service(), decisions=(), oracle=None, usage={}, intervals=[])
+    bare: ServiceRun = replace(studies.service(), decisions=(), limits=None, usage={}, intervals=[])
     study = replace(studies.study(), runs=[PolicyRun(bare.figures, [bare])])
     assert "no count was ever changed" in " ".join(read(study).texts)
 

@@ -47,7 +47,7 @@ class Options:
     duration: float | None
     classes: int
     cache_hit: float
-    profiles: str | None
+    profiles: Path | None
     extend_profiles: bool
     json: Path | None
     report: Path | None
@@ -105,6 +105,7 @@ def _what(group: argparse._ArgumentGroup, policies: Sequence[str]) -> None:
     )
     add(
         "--profiles",
+        type=Path,
         metavar="DIR",
         help="speeds: a folder of profile_*_by_gpu.csv, a YAML file, or a shipped profile "
         "(default: the fleet's, else the catalogue)",

@@ -1,17 +1,144 @@
-"""Reads what a command line names, runs every policy over it, and measures."""
+"""Runs every policy over the same inputs, measures, and puts the study together."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from heteroscale_simulator.command.arguments import Options, UsageError
+from heteroscale import __version__
+from heteroscale.words import Role
+from heteroscale_simulator.command.arguments import Options
+from heteroscale_simulator.command.inputs import Asked, Inputs, read
+from heteroscale_simulator.command.limits import limits, slo_of
 from heteroscale_simulator.command.progress import Watch
-from heteroscale_simulator.report.study import Study
+from heteroscale_simulator.measures.figures import Limits, Record, Usage, figures
+from heteroscale_simulator.measures.run import RunFigures
+from heteroscale_simulator.plant import FlowPlant
+from heteroscale_simulator.plant.port import Outcomes, PlantSettings, Wear, Workload
+from heteroscale_simulator.report.study import PolicyRun, ServiceRun, Study
+from heteroscale_simulator.traffic.load import Floats
+from heteroscale_simulator.world import simulation
+from heteroscale_simulator.world.result import ServiceResult, WorldResult
 
 KNOWN = ("joint", "hpa", "static-peak", "oracle-free", "oracle-fixed")
 
 
 def play(asked: Options, command: Sequence[str], told: Watch) -> Study:
-    """Run and measure."""
-    del command, told
-    raise UsageError(f"{', '.join(asked.policies)}: there is no world to run it in yet")
+    """Read, run and measure.
+
+    Raises:
+        ValueError: something that was asked for cannot be, with what would be right.
+
+    """
+    inputs = read(asked, told)
+    workload = Workload(asked.cache_hit)
+    tell = told.stage("finding the oracle")
+    against = {}
+    for done, service in enumerate(inputs.services, 1):
+        against[service.name] = limits(service, inputs.fleet.spec, workload)
+        tell(done, len(inputs.services))
+    runs = [_run(policy, inputs, against, asked, told) for policy in asked.policies]
+    return Study(
+        version=__version__,
+        seed=asked.seed,
+        command=command,
+        inputs=_said(asked, inputs),
+        runs=runs,
+        prices=inputs.prices,
+        notes=[*inputs.notes, *_shortages(against)],
+    )
+
+
+def _run(
+    policy: str, inputs: Inputs, against: Mapping[str, Limits], asked: Options, told: Watch
+) -> PolicyRun:
+    services = [_service(service, inputs, asked, n) for n, service in enumerate(inputs.services)]
+    result = simulation.simulate(services, inputs.fleet.spec, None, asked.seed, told.stage(policy))
+    records = {name: _record(name, result, against[name]) for name in result.services}
+
+    def measured(of: Sequence[Record]) -> RunFigures:
+        return figures(policy, of, result.seconds, inputs.prices, result.wall_s)
+
+    return PolicyRun(
+        measured(list(records.values())),
+        [_told(s, result, records[s.name], measured([records[s.name]])) for s in inputs.services],
+    )
+
+
+def _service(service: Asked, inputs: Inputs, asked: Options, number: int) -> simulation.ServiceRun:
+    fleet = inputs.fleet.spec
+    wear = Wear(fleet.warm_up.duration, fleet.warm_up.speed, fleet.speed_jitter)
+    settings = PlantSettings(
+        slo_of(service.spec), Workload(asked.cache_hit), wear, asked.seed + number
+    )
+    seconds = inputs.seconds + simulation.AFTER
+    plant = FlowPlant(service.speeds, settings, seconds)
+    return simulation.ServiceRun(service.name, service.spec, service.load, plant, service.initial)
+
+
+def _record(name: str, result: WorldResult, against: Limits) -> Record:
+    own = result.services[name]
+    return Record(
+        outcomes=own.outcomes,
+        intervals=[one for one in result.intervals if one.service == name],
+        decisions=own.decisions,
+        limits=against,
+        usage={role: _usage(own, role) for role in own.usage},
+    )
+
+
+def _usage(own: ServiceResult, role: Role) -> Usage:
+    usage = own.usage[role]
+    return Usage(
+        float(usage.gpu_seconds.sum()), usage.gpu_util_mean or 0.0, usage.sm_activity_mean or 0.0
+    )
+
+
+def _told(service: Asked, result: WorldResult, record: Record, measured: RunFigures) -> ServiceRun:
+    own = result.services[service.name]
+    return ServiceRun(
+        service=service.name,
+        slo=slo_of(service.spec),
+        load=service.load,
+        outcomes=_cut(own.outcomes, result.seconds),
+        intervals=record.intervals,
+        decisions=own.decisions,
+        figures=measured,
+        limits=record.limits,
+        usage=own.usage,
+    )
+
+
+def _cut(outcomes: Outcomes, seconds: int) -> Outcomes:
+    """Return the outcomes of the trace's seconds: after it nothing arrives."""
+    cut: dict[str, Floats] = {
+        name: getattr(outcomes, name)[:seconds] for name in Outcomes.__dataclass_fields__
+    }
+    return Outcomes(**cut)
+
+
+def _said(asked: Options, inputs: Inputs) -> Mapping[str, object]:
+    """Return what was asked for, as JSON can hold it."""
+    return {
+        "services": [str(path) for path in asked.services],
+        "names": [service.name for service in inputs.services],
+        "traces": list(asked.traces),
+        "fleet": str(asked.fleet),
+        "rate_scale": list(asked.rate_scales),
+        "policies": list(asked.policies),
+        "initial": [None if first is None else list(first) for first in asked.initial],
+        "start_s": asked.start,
+        "duration_s": asked.duration,
+        "classes": asked.classes,
+        "cache_hit": asked.cache_hit,
+        "profiles": None if asked.profiles is None else str(asked.profiles),
+        "extend_profiles": asked.extend_profiles,
+    }
+
+
+def _shortages(against: Mapping[str, Limits]) -> list[str]:
+    return [
+        f"{name}: the load needs more than the fleet has for {one.free.short_seconds / 60:.0f} minutes; "
+        "the oracle and static peak then hold all there is"
+        for name, one in against.items()
+        if one.free.short_seconds
+    ]

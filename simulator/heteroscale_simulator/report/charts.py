@@ -8,14 +8,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from heteroscale.words import Role
-from heteroscale_simulator.report.drawing import Axis, Line, Mark, chart, timeline
+from heteroscale_simulator.measures.figures import Limits
+from heteroscale_simulator.report.drawing import Axis, Line, Mark, chart, is_outside, timeline
 from heteroscale_simulator.report.series import MINUTE, Series, Stage, held, series
-from heteroscale_simulator.report.study import OraclePlan, PolicyRun, ServiceRun
+from heteroscale_simulator.report.study import PolicyRun, ServiceRun
 from heteroscale_simulator.report.words import clock, number, percent
 from heteroscale_simulator.traffic.load import Floats, Load
 from heteroscale_simulator.world.result import Decision
 
 COLOURS = 6
+LIMITS = (("static peak", "fixed", "static_peak"), ("oracle", "oracle", "free"))
 SIGNS = {Role.PREFILL: "P", Role.DECODE: "D"}
 ACTIONS = {
     "scale": "c2",
@@ -52,7 +54,11 @@ def gpu_chart(runs: Sequence[PolicyRun]) -> str:
         )
         for index, run in enumerate(runs)
     ]
-    drawing = chart(Axis(MINUTE, seconds), lines, label="GPUs held", height=210)
+    limits = [(service.service, service.limits) for service in runs[0].services if service.limits]
+    for name, style, which in LIMITS if limits else ():
+        bills = [line for who, one in limits for line in getattr(one, which).intervals(who)]
+        lines.append(Line(name, style, held(bills, seconds, MINUTE, by_gpus=True)))
+    drawing = chart(Axis(MINUTE, seconds), lines, label="GPUs held", height=230)
     return figure("GPUs held, in any state", lines, drawing)
 
 
@@ -60,8 +66,8 @@ def service_charts(run: ServiceRun) -> str:
     """Return counts, latencies, ratio and decisions of one service."""
     axis = Axis(MINUTE, run.load.seconds)
     minutes = series(run)
-    parts = [_counts(axis, minutes, role, run.oracle) for role in (Role.PREFILL, Role.DECODE)]
-    parts.append(_ratio(axis, minutes, run.oracle))
+    parts = [_counts(axis, minutes, role, run.limits) for role in (Role.PREFILL, Role.DECODE)]
+    parts.append(_ratio(axis, minutes, run.limits))
     parts += _latency(axis, "TTFT", run.slo.ttft, minutes.ttft_mean, minutes.ttft_met)
     parts += _latency(axis, "TBT", run.slo.tbt, minutes.tbt_mean, minutes.tbt_met)
     parts.append(_decisions(axis, run.decisions))
@@ -85,7 +91,7 @@ def describe(told: Decision) -> str:
     return " ".join([told.action.replace("_", " "), *change])
 
 
-def _counts(axis: Axis, minutes: Series, role: Role, oracle: OraclePlan | None) -> str:
+def _counts(axis: Axis, minutes: Series, role: Role, limits: Limits | None) -> str:
     stages = minutes.counts[role]
     stacked = [
         Line("in service", "in-service", stages[Stage.IN_SERVICE]),
@@ -93,17 +99,17 @@ def _counts(axis: Axis, minutes: Series, role: Role, oracle: OraclePlan | None) 
         Line("withdrawn or draining", "leaving", stages[Stage.LEAVING]),
     ]
     lines = []
-    if oracle is not None:
-        counts = oracle.prefill if role is Role.PREFILL else oracle.decode
-        lines.append(Line("oracle", "oracle", counts))
+    if limits is not None:
+        lines.append(Line("oracle", "oracle", limits.free.counts[role].astype(np.float64)))
     drawing = chart(axis, lines, stacked=stacked, label=f"{role} instances")
     return figure(f"{role.capitalize()} instances", [*stacked, *lines], drawing)
 
 
-def _ratio(axis: Axis, minutes: Series, oracle: OraclePlan | None) -> str:
+def _ratio(axis: Axis, minutes: Series, limits: Limits | None) -> str:
     lines = [Line("prefill per decode, in service", "c0", minutes.ratio)]
-    if oracle is not None:
-        lines.append(Line("oracle's", "oracle", oracle.prefill / np.maximum(oracle.decode, 1.0)))
+    if limits is not None:
+        best = limits.free.counts
+        lines.append(Line("oracle's", "oracle", best[Role.PREFILL] / best[Role.DECODE]))
     return figure("P:D ratio", lines, chart(axis, lines, label="P:D ratio", height=140))
 
 
@@ -113,15 +119,17 @@ def _latency(
     lines = [Line(f"mean {name} of the minute's arrivals, ms", "c0", mean * 1000)]
     limits = []
     if slo is not None:
-        limits.append(Line(f"SLO {number(slo * 1000)} ms", "limit", np.full(len(mean), slo * 1000)))
-    above = figure(
+        limit = Line(f"SLO {number(slo * 1000)} ms", "limit", np.full(len(mean), slo * 1000))
+        above = ", far above" if is_outside(limit, lines) else ""
+        limits.append(Line(limit.name + above, limit.style, limit.values))
+    means = figure(
         name, [*lines, *limits], chart(axis, lines, limits=limits, label=f"{name}, ms", height=140)
     )
     if slo is None:
-        return (above,)
+        return (means,)
     shares = [Line(f"share of requests within the {name} SLO", "c2", met)]
     drawing = chart(axis, shares, say=_share, top=1.0, label=f"{name} met", height=96)
-    return above, figure(f"{name} SLO met", shares, drawing)
+    return means, figure(f"{name} SLO met", shares, drawing)
 
 
 def _share(value: float) -> str:

@@ -91,7 +91,8 @@ def chart(  # a chart is what its parts are
     high = top if top is not None else _top(lines, stacked, limits)
     y = _vertical(high, height)
     parts = [_areas(axis, stacked, y)]
-    parts += [_polyline(axis, one, y, high) for one in (*limits, *lines)]
+    shown = [one for one in limits if not _above(one, high)]
+    parts += [_polyline(axis, one, y) for one in (*shown, *lines)]
     parts.append(_hovers(axis, (*stacked, *lines, *limits), height, say))
     return _frame(axis, height, _rules(high, y, say), "".join(parts), label)
 
@@ -112,6 +113,11 @@ def timeline(axis: Axis, lanes: Sequence[str], marks: Sequence[Mark], label: str
         for one in marks
     ]
     return _frame(axis, height, "".join(rules), "".join(dots), label)
+
+
+def is_outside(limit: Line, lines: Sequence[Line]) -> bool:
+    """Return whether a chart of ``lines`` leaves ``limit`` outside its picture, far above."""
+    return _above(limit, _top(lines, [], [limit]))
 
 
 def nice(value: float) -> float:
@@ -167,12 +173,16 @@ def _vertical(high: float, height: int) -> Callable[[float], float]:
     return lambda value: TOP + (1 - value / high) * (height - TOP - BOTTOM)
 
 
-def _polyline(axis: Axis, line: Line, y: Callable[[float], float], high: float) -> str:
-    """Draw a line, cut at the top of the picture, with gaps where it is unknown."""
+def _above(limit: Line, high: float) -> bool:
+    return _max(limit.values) > high * (1 + 1e-9)
+
+
+def _polyline(axis: Axis, line: Line, y: Callable[[float], float]) -> str:
+    """Draw a line with gaps where it is unknown."""
     runs: list[list[str]] = [[]]
     for at, value in zip(axis.centres(len(line.values)), line.values.tolist(), strict=True):
         if math.isfinite(value):
-            runs[-1].append(f"{axis.x(float(at)):.1f},{y(min(value, high * 1.02)):.1f}")
+            runs[-1].append(f"{axis.x(float(at)):.1f},{y(value):.1f}")
         elif runs[-1]:
             runs.append([])
     drawn = []

@@ -14,8 +14,9 @@ import numpy as np
 from heteroscale_simulator.plant.port import Outcomes
 from heteroscale_simulator.report.files import Batch
 from heteroscale_simulator.report.series import MINUTE, ROLES, Stage, edges, series
-from heteroscale_simulator.report.study import PolicyRun, ServiceRun, Study, Usage
+from heteroscale_simulator.report.study import PolicyRun, ServiceRun, Study
 from heteroscale_simulator.traffic.load import Floats
+from heteroscale_simulator.world.result import Usage
 
 Row = Sequence[object]
 OUTCOMES = tuple(field.name for field in fields(Outcomes))
@@ -89,9 +90,8 @@ def _counts(run: PolicyRun, service: ServiceRun) -> Iterator[Row]:
     at = _numbers(edges(service.load.seconds, MINUTE))
     columns = [_numbers(minutes.counts[role][stage]) for role in ROLES for stage in Stage]
     length = len(at) - 1
-    plan = service.oracle
-    oracle = (None, None) if plan is None else (plan.prefill, plan.decode)
-    columns += [[""] * length if values is None else _numbers(values) for values in oracle]
+    free = service.limits.free.counts if service.limits is not None else {}
+    columns += [[str(n) for n in free[role]] if role in free else [""] * length for role in ROLES]
     for role in ROLES:
         columns += _usage(service.usage.get(role), length)
     for index, values in enumerate(zip(*columns, strict=True)):

@@ -7,8 +7,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
+import numpy as np
+
+from heteroscale_simulator.measures.figures import Limits
 from heteroscale_simulator.measures.run import RunFigures
-from heteroscale_simulator.report.study import OraclePlan, PolicyRun, ServiceRun, Study
+from heteroscale_simulator.report.study import PolicyRun, ServiceRun, Study
 from heteroscale_simulator.traffic.load import Load
 
 
@@ -26,7 +29,7 @@ def document(study: Study) -> dict[str, object]:
         "command": list(study.command),
         "inputs": dict(study.inputs),
         "trace": {run.service: summary(run.load) for run in first},
-        "oracle": {run.service: _oracle(run.oracle) for run in first if run.oracle is not None},
+        "oracle": {run.service: _oracle(run.limits) for run in first if run.limits is not None},
         "notes": list(study.notes),
         "runs": [_run(run) for run in study.runs],
     }
@@ -51,18 +54,21 @@ def summary(load: Load) -> dict[str, float]:
     }
 
 
-def _oracle(plan: OraclePlan) -> dict[str, float]:
-    total = plan.prefill + plan.decode
-    return {
+def _oracle(limits: Limits) -> dict[str, object]:
+    """Return the limits in instances: means and peaks over minutes."""
+    free = limits.free.counts
+    total = np.sum(list(free.values()), axis=0)
+    result: dict[str, object] = {
         "instances_mean": float(total.mean()),
-        "instances_peak": float(total.max()),
-        "prefill_mean": float(plan.prefill.mean()),
-        "prefill_peak": float(plan.prefill.max()),
-        "decode_mean": float(plan.decode.mean()),
-        "decode_peak": float(plan.decode.max()),
-        "static_peak_prefill": plan.peak_prefill,
-        "static_peak_decode": plan.peak_decode,
+        "instances_peak": int(total.max()),
+        "fixed_ratio": limits.fixed.ratio,
+        "short_seconds": limits.free.short_seconds,
     }
+    for role, counts in free.items():
+        result[f"{role}_mean"] = float(counts.mean())
+        result[f"{role}_peak"] = int(counts.max())
+        result[f"static_peak_{role}"] = int(limits.static_peak.counts[role].max())
+    return result
 
 
 def _run(run: PolicyRun) -> dict[str, object]:

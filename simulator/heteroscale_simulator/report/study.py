@@ -9,31 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from heteroscale.words import Role
+from heteroscale_simulator.measures.figures import Limits
 from heteroscale_simulator.measures.ledger import Interval
 from heteroscale_simulator.measures.run import RunFigures
 from heteroscale_simulator.plant.port import Outcomes, Slo
-from heteroscale_simulator.traffic.load import Floats, Load
-from heteroscale_simulator.world.result import Decision
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """How busy a role's engines were, by minute: GPU-seconds in service, and means over them."""
-
-    gpu_seconds: Floats
-    gpu_util: Floats
-    """0 to 1; meaningless where ``gpu_seconds`` is 0."""
-    sm_activity: Floats
-
-
-@dataclass(frozen=True, slots=True)
-class OraclePlan:
-    """Counts of the free oracle by minute, and the most that static peak provisioning would hold."""
-
-    prefill: Floats
-    decode: Floats
-    peak_prefill: int
-    peak_decode: int
+from heteroscale_simulator.traffic.load import Load
+from heteroscale_simulator.world.result import Decision, Usage
 
 
 @dataclass(frozen=True)
@@ -47,7 +28,8 @@ class ServiceRun:
     intervals: Sequence[Interval]
     decisions: Sequence[Decision]
     figures: RunFigures
-    oracle: OraclePlan | None = None
+    limits: Limits | None = None
+    """What it is held against."""
     usage: Mapping[Role, Usage] = field(default_factory=dict)
 
 

@@ -1,0 +1,58 @@
+"""What a service's runs are held against: the oracles and static peak, from the inputs alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from heteroscale.words import Role
+from heteroscale_coordinator.core.spec import ServiceSpec
+from heteroscale_simulator.command.inputs import Asked
+from heteroscale_simulator.fleet import FleetSpec
+from heteroscale_simulator.measures import oracle
+from heteroscale_simulator.measures.capacity import Journey, Offer
+from heteroscale_simulator.measures.figures import Limits
+from heteroscale_simulator.measures.minutes import Minutes
+from heteroscale_simulator.measures.need import Case
+from heteroscale_simulator.plant.port import Slo, Workload
+
+
+def slo_of(spec: ServiceSpec) -> Slo:
+    """Return the promise of a service."""
+    return Slo(ttft=spec.slo.ttft, tbt=spec.slo.tbt)
+
+
+def limits(service: Asked, fleet: FleetSpec, workload: Workload) -> Limits:
+    """Return the oracles of one service that has the fleet to itself.
+
+    The oracle's start-up is the median one, and its KV goes the way that the service asks for.
+
+    Raises:
+        ValueError: a role has no GPU type that holds the SLO, or the fleet cannot hold one instance.
+
+    """
+    speeds = service.speeds[Role.PREFILL]
+    link = speeds.transfer.link(service.spec.placement.affinity)
+    journey = Journey(slo_of(service.spec), workload, link, speeds.kv_bytes_per_token)
+    try:
+        wanted = oracle.needs(
+            Case(Minutes.of(service.load), _offers(service, fleet), journey, fleet.gpu_types)
+        )
+    except ValueError as error:
+        raise ValueError(f"{service.name}: {error}") from error
+    return Limits(oracle.free(wanted), oracle.fixed(wanted), oracle.static_peak(wanted))
+
+
+def _offers(service: Asked, fleet: FleetSpec) -> Mapping[Role, Sequence[Offer]]:
+    offers = {}
+    for role, profile in service.speeds.items():
+        asked = service.spec.roles[role]
+        offers[role] = [
+            Offer(kind, asked.gpus * asked.ranks, speed, _lead(fleet, kind))
+            for kind, speed in profile.gpus.items()
+        ]
+    return offers
+
+
+def _lead(fleet: FleetSpec, kind: str) -> float:
+    """Return the seconds from a launch until traffic arrives."""
+    return fleet.command_delay + fleet.startup_of(kind).median + fleet.gate.opening
