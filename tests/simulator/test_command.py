@@ -13,8 +13,8 @@ from rich.console import Console
 
 from heteroscale_simulator import command
 from heteroscale_simulator.command.arguments import Options, UsageError, options, parser
-from heteroscale_simulator.command.play import KNOWN
 from heteroscale_simulator.command.progress import Bar, Lines, Silent, Watch, watch
+from heteroscale_simulator.policies.registry import KNOWN
 from heteroscale_simulator.report.export import TABLES
 from heteroscale_simulator.report.study import Study
 from tests.simulator import studies

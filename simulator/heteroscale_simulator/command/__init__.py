@@ -11,8 +11,9 @@ from rich.console import Console
 
 from heteroscale.documents import DocumentError
 from heteroscale_simulator.command.arguments import STDOUT, Options, UsageError, options, parser
-from heteroscale_simulator.command.play import KNOWN, play
+from heteroscale_simulator.command.play import play
 from heteroscale_simulator.command.progress import Watch, watch
+from heteroscale_simulator.policies.registry import KNOWN
 from heteroscale_simulator.report.export import export
 from heteroscale_simulator.report.figures import as_json
 from heteroscale_simulator.report.files import Batch, check_file, check_folder

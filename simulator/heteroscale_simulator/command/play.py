@@ -7,19 +7,20 @@ from collections.abc import Mapping, Sequence
 from heteroscale import __version__
 from heteroscale.words import Role
 from heteroscale_simulator.command.arguments import Options
+from heteroscale_simulator.command.grounds import grounds, slo_of
 from heteroscale_simulator.command.inputs import Asked, Inputs, read
-from heteroscale_simulator.command.limits import limits, slo_of
 from heteroscale_simulator.command.progress import Watch
 from heteroscale_simulator.measures.figures import Limits, Record, Usage, figures
 from heteroscale_simulator.measures.run import RunFigures
 from heteroscale_simulator.plant import FlowPlant
 from heteroscale_simulator.plant.port import Outcomes, PlantSettings, Wear, Workload
+from heteroscale_simulator.policies.grounds import Grounds
+from heteroscale_simulator.policies.port import Rival
+from heteroscale_simulator.policies.registry import JOINT, rival
 from heteroscale_simulator.report.study import PolicyRun, ServiceRun, Study
 from heteroscale_simulator.traffic.load import Floats
 from heteroscale_simulator.world import simulation
 from heteroscale_simulator.world.result import ServiceResult, WorldResult
-
-KNOWN = ("joint", "hpa", "static-peak", "oracle-free", "oracle-fixed")
 
 
 def play(asked: Options, command: Sequence[str], told: Watch) -> Study:
@@ -32,11 +33,11 @@ def play(asked: Options, command: Sequence[str], told: Watch) -> Study:
     inputs = read(asked, told)
     workload = Workload(asked.cache_hit)
     tell = told.stage("finding the oracle")
-    against = {}
+    known = {}
     for done, service in enumerate(inputs.services, 1):
-        against[service.name] = limits(service, inputs.fleet.spec, workload)
+        known[service.name] = grounds(service, inputs.fleet.spec, workload)
         tell(done, len(inputs.services))
-    runs = [_run(policy, inputs, against, asked, told) for policy in asked.policies]
+    runs = [_run(policy, inputs, known, asked, told) for policy in asked.policies]
     return Study(
         version=__version__,
         seed=asked.seed,
@@ -44,16 +45,27 @@ def play(asked: Options, command: Sequence[str], told: Watch) -> Study:
         inputs=_said(asked, inputs),
         runs=runs,
         prices=inputs.prices,
-        notes=[*inputs.notes, *_shortages(against)],
+        targets={name: one.targets for name, one in known.items()},
+        notes=[*inputs.notes, *_shortages(known)],
     )
 
 
 def _run(
-    policy: str, inputs: Inputs, against: Mapping[str, Limits], asked: Options, told: Watch
+    policy: str, inputs: Inputs, known: Mapping[str, Grounds], asked: Options, told: Watch
 ) -> PolicyRun:
     services = [_service(service, inputs, asked, n) for n, service in enumerate(inputs.services)]
-    result = simulation.simulate(services, inputs.fleet.spec, None, asked.seed, told.stage(policy))
-    records = {name: _record(name, result, against[name]) for name in result.services}
+
+    def controller(of: simulation.ServiceRun) -> Rival:
+        return rival(policy, known[of.name])
+
+    result = simulation.simulate(
+        services,
+        inputs.fleet.spec,
+        None if policy == JOINT else controller,
+        asked.seed,
+        told.stage(policy),
+    )
+    records = {name: _record(name, result, known[name].schedules) for name in result.services}
 
     def measured(of: Sequence[Record]) -> RunFigures:
         return figures(policy, of, result.seconds, inputs.prices, result.wall_s)
@@ -135,10 +147,11 @@ def _said(asked: Options, inputs: Inputs) -> Mapping[str, object]:
     }
 
 
-def _shortages(against: Mapping[str, Limits]) -> list[str]:
+def _shortages(known: Mapping[str, Grounds]) -> list[str]:
+    short = {name: one.schedules.free.short_seconds for name, one in known.items()}
     return [
-        f"{name}: the load needs more than the fleet has for {one.free.short_seconds / 60:.0f} minutes; "
+        f"{name}: the load needs more than the fleet has for {seconds / 60:.0f} minutes; "
         "the oracle and static peak then hold all there is"
-        for name, one in against.items()
-        if one.free.short_seconds
+        for name, seconds in short.items()
+        if seconds
     ]

@@ -30,6 +30,7 @@ def document(study: Study) -> dict[str, object]:
         "inputs": dict(study.inputs),
         "trace": {run.service: summary(run.load) for run in first},
         "oracle": {run.service: _oracle(run.limits) for run in first if run.limits is not None},
+        "targets": {name: dict(found) for name, found in study.targets.items()},
         "notes": list(study.notes),
         "runs": [_run(run) for run in study.runs],
     }

@@ -59,5 +59,7 @@ class Study:
     runs: Sequence[PolicyRun]
     prices: Mapping[str, float] = field(default_factory=dict)
     """Of a GPU-hour, by GPU type."""
+    targets: Mapping[str, Mapping[Role, float]] = field(default_factory=dict)
+    """Tokens/s that an instance of a service carries at most within its SLO, as rivals are told."""
     notes: Sequence[str] = ()
     """What a reader should know: estimates used, speeds carried on beyond their tables."""

@@ -1,4 +1,4 @@
-"""What a service's runs are held against: the oracles and static peak, from the inputs alone."""
+"""What is known of a service before any run: the limits it is held against, and rivals' targets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from heteroscale_simulator.measures.capacity import Journey, Offer
 from heteroscale_simulator.measures.figures import Limits
 from heteroscale_simulator.measures.minutes import Minutes
 from heteroscale_simulator.measures.need import Case
+from heteroscale_simulator.measures.targets import targets
 from heteroscale_simulator.plant.port import Slo, Workload
+from heteroscale_simulator.policies.grounds import Grounds
 
 
 def slo_of(spec: ServiceSpec) -> Slo:
@@ -21,8 +23,8 @@ def slo_of(spec: ServiceSpec) -> Slo:
     return Slo(ttft=spec.slo.ttft, tbt=spec.slo.tbt)
 
 
-def limits(service: Asked, fleet: FleetSpec, workload: Workload) -> Limits:
-    """Return the oracles of one service that has the fleet to itself.
+def grounds(service: Asked, fleet: FleetSpec, workload: Workload) -> Grounds:
+    """Return the oracles of one service that has the fleet to itself, and its instances' capacities.
 
     The oracle's start-up is the median one, and its KV goes the way that the service asks for.
 
@@ -33,13 +35,13 @@ def limits(service: Asked, fleet: FleetSpec, workload: Workload) -> Limits:
     speeds = service.speeds[Role.PREFILL]
     link = speeds.transfer.link(service.spec.placement.affinity)
     journey = Journey(slo_of(service.spec), workload, link, speeds.kv_bytes_per_token)
+    case = Case(Minutes.of(service.load), _offers(service, fleet), journey, fleet.gpu_types)
     try:
-        wanted = oracle.needs(
-            Case(Minutes.of(service.load), _offers(service, fleet), journey, fleet.gpu_types)
-        )
+        wanted = oracle.needs(case)
+        against = Limits(oracle.free(wanted), oracle.fixed(wanted), oracle.static_peak(wanted))
+        return Grounds(targets(case), against)
     except ValueError as error:
         raise ValueError(f"{service.name}: {error}") from error
-    return Limits(oracle.free(wanted), oracle.fixed(wanted), oracle.static_peak(wanted))
 
 
 def _offers(service: Asked, fleet: FleetSpec) -> Mapping[Role, Sequence[Offer]]:
