@@ -169,11 +169,12 @@ def _cut(load: Load, trace: str, start: float, duration: float | None) -> Load:
         raise UsageError(
             f"--start {start:g}s: {trace} is over by then, it lasts {load.seconds} s; start earlier"
         )
-    last = load.seconds if duration is None else min(load.seconds, first + round(duration))
-    part = slice(first, last)
-    if not load.requests[part].any():
-        raise UsageError(f"{trace}: not one request arrives from {first} s to {last} s of it")
-    return Load(load.requests[part], load.input_tokens[part], load.output_tokens[part], load.notes)
+    part = load.cut(first, None if duration is None else round(duration))
+    if not part.total_requests:
+        raise UsageError(
+            f"{trace}: not one request arrives from {first} s to {first + part.seconds} s of it"
+        )
+    return part
 
 
 def _as_long(load: Load, seconds: int) -> Load:

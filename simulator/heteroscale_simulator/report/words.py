@@ -16,9 +16,10 @@ def saved(figures: RunFigures) -> float | None:
 
 
 def of_oracle(figures: RunFigures) -> float | None:
-    """Return what was saved as a share of what the free oracle saves; None if that is nothing."""
+    """Return what was saved as a share of what the free oracle saves; None if either is nothing."""
     possible = figures.gpu_hours_static_peak - figures.gpu_hours_oracle_free
-    return _share(figures.gpu_hours_static_peak - figures.gpu_hours, possible)
+    share = _share(figures.gpu_hours_static_peak - figures.gpu_hours, possible)
+    return share if share is not None and share >= 0 else None
 
 
 def _share(part: float, whole: float) -> float | None:
@@ -65,7 +66,7 @@ def sentence(figures: RunFigures) -> str:
     share, oracle = saved(figures), of_oracle(figures)
     if share is None:
         cost = f"held {number(figures.gpu_hours)} GPU-hours"
-    elif abs(share) < 0.0005:  # noqa: PLR2004 - what would be printed as 0.0 %
+    elif abs(share) < 0.002:  # noqa: PLR2004 - the start of the run alone makes as much
         cost = "held as many GPU-hours as static peak provisioning"
     else:
         way = "fewer" if share > 0 else "more"
