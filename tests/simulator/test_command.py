@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from heteroscale_simulator import command
-from heteroscale_simulator.command.arguments import Options, UsageError, options, parser
+from heteroscale_simulator.command.arguments import POLICIES, Options, UsageError, options, parser
 from heteroscale_simulator.command.progress import Bar, Lines, Silent, Watch, watch
 from heteroscale_simulator.policies.registry import KNOWN
 from heteroscale_simulator.report.export import TABLES
@@ -125,7 +125,7 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     assert ended.value.code == 0
     text = capsys.readouterr().out
     for name in KNOWN:
-        assert name in text
+        assert f"  {name:<14}{POLICIES[name]}\n" in text
     assert "exit status: 0 done, 2 wrong usage" in text
     assert "examples:" in text
 

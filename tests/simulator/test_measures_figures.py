@@ -22,7 +22,7 @@ from heteroscale_simulator.plant.port import Outcomes
 from heteroscale_simulator.profiles import load_profile
 from heteroscale_simulator.report.export import export
 from heteroscale_simulator.report.files import Batch
-from heteroscale_simulator.report.study import OraclePlan, PolicyRun
+from heteroscale_simulator.report.study import PolicyRun
 from tests.simulator import recompute, studies
 
 P, D = Role.PREFILL, Role.DECODE
@@ -221,11 +221,8 @@ def test_the_exported_tables_give_the_same_figures(tmp_path: Path) -> None:
         studies.PRICES,
         1.0,
     )
-    plan = OraclePlan(
-        oracle.free.counts[P].astype(float), oracle.free.counts[D].astype(float), 1, 2
-    )
     study = replace(
-        studies.study(("joint",)), runs=[PolicyRun(mine, [replace(run, figures=mine, oracle=plan)])]
+        studies.study(("joint",)), runs=[PolicyRun(mine, [replace(run, figures=mine, limits=oracle)])]
     )
     with Batch() as batch:
         export(study, tmp_path, batch)

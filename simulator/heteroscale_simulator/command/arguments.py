@@ -13,7 +13,19 @@ from heteroscale.documents import parse_duration
 
 STDOUT = Path("-")
 V = TypeVar("V")
+POLICIES = {
+    "joint": "the coordinator's own core: both roles together, by demand, inside the ratio's band",
+    "hpa": "a Kubernetes HPA per role on offered tokens/s, with 30 % head-room",
+    "hpa-gpu": "a Kubernetes HPA per role on GPU utilisation",
+    "static-peak": "always the counts that the busiest minute needs",
+    "oracle-free": "perfect foresight, each role for itself, played back",
+    "oracle-fixed": "perfect foresight at the best fixed P:D ratio, played back",
+}
+"""What the help says of each."""
 EPILOG = """\
+policies:
+{policies}
+
 examples:
   heteroscale simulate --service service.yaml --fleet fleet.yaml --trace requests.csv.gz
   heteroscale simulate --service service.yaml --fleet fleet.yaml --trace requests.csv.gz \\
@@ -62,16 +74,20 @@ def parser(policies: Sequence[str]) -> argparse.ArgumentParser:
         prog="heteroscale simulate",
         description="Play a trace against a service on a fleet, in virtual time, under one scaling "
         "policy or several, and hold each against static peak provisioning and perfect foresight.",
-        epilog=EPILOG,
+        epilog=EPILOG.format(policies=_listed(policies)),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    _what(result.add_argument_group("what is simulated"), policies)
+    _what(result.add_argument_group("what is simulated"))
     _how(result.add_argument_group("how the traffic is played"))
     _where(result.add_argument_group("what comes out"))
     return result
 
 
-def _what(group: argparse._ArgumentGroup, policies: Sequence[str]) -> None:
+def _listed(policies: Sequence[str]) -> str:
+    return "\n".join(f"  {name:<14}{POLICIES.get(name, '')}" for name in policies)
+
+
+def _what(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add(
         *("--service", "-s"),
@@ -94,7 +110,7 @@ def _what(group: argparse._ArgumentGroup, policies: Sequence[str]) -> None:
         *("--policy", "-p"),
         default="joint",
         metavar="A,B",
-        help=f"policies to compare, in this order: {', '.join(policies)} (default: joint)",
+        help="policies to compare, in this order (default: joint)",
     )
     add(
         "--initial",
