@@ -222,7 +222,8 @@ def test_the_exported_tables_give_the_same_figures(tmp_path: Path) -> None:
         1.0,
     )
     study = replace(
-        studies.study(("joint",)), runs=[PolicyRun(mine, [replace(run, figures=mine, limits=oracle)])]
+        studies.study(("joint",)),
+        runs=[PolicyRun(mine, [replace(run, figures=mine, limits=oracle)])],
     )
     with Batch() as batch:
         export(study, tmp_path, batch)
