@@ -14,9 +14,8 @@ import asyncio
 import contextlib
 import json
 import os
-import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ import psutil
 
 from heteroscale.documents import write_document
 from heteroscale_workbench import nvml_stub
-from heteroscale_workbench.cluster import documents, operator
+from heteroscale_workbench.cluster import documents, engines, operator
 from heteroscale_workbench.cluster.layout import Host, Layout, two_minipods
 from heteroscale_workbench.cluster.processes import Part, ProcessError
 from heteroscale_workbench.cluster.wire import Wire
@@ -103,15 +102,20 @@ class LocalCluster:
             await self.wait_for_agents(len(self.agents))
 
     async def stop(self) -> None:
-        """Stop everything, engines too, and leave no process behind."""
-        if self._feeder is not None:
-            self._feeder.cancel()
-            await asyncio.gather(self._feeder, return_exceptions=True)
-        await asyncio.gather(*(agent.stop() for agent in self.agents.values()))
-        await self.coordinator.stop()
-        await asyncio.gather(*(router.stop() for router in self.routers))
-        await asyncio.gather(*(wire.close() for wire in self.wires.values()))
-        await asyncio.to_thread(self._kill_engines)
+        """Stop everything, engines too, and leave no process behind.
+
+        Whatever goes wrong with one part, the others are stopped. Engines go as soon as their agents
+        have: they may keep every processor busy, and agents that saw them die would speak of it.
+        """
+        async with contextlib.AsyncExitStack() as last_first:
+            last_first.push_async_callback(_all, [wire.close for wire in self.wires.values()])
+            last_first.push_async_callback(_all, [router.stop for router in self.routers])
+            last_first.push_async_callback(self.coordinator.stop)
+            last_first.push_async_callback(asyncio.to_thread, engines.kill, self.directory)
+            last_first.push_async_callback(_all, [agent.stop for agent in self.agents.values()])
+            if self._feeder is not None:
+                self._feeder.cancel()
+                await asyncio.gather(self._feeder, return_exceptions=True)
 
     async def wait_for_agents(self, number: int) -> None:
         """Wait until so many agents are connected."""
@@ -128,31 +132,8 @@ class LocalCluster:
         await until(there, READY_TIMEOUT, f"{number} agents connected")
 
     def engine_processes(self) -> dict[str, psutil.Process]:
-        """Return the engines' processes by instance id, whoever launched them.
-
-        Of an engine of several processes it is the leader, where that still runs.
-        """
-        found: dict[str, psutil.Process] = {}
-        mark = str(self.directory)
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                environ = process.environ()
-                instance = environ.get("HETEROSCALE_INSTANCE_ID")
-                if not instance or not environ.get("HETEROSCALE_SEEN_DIR", "").startswith(mark):
-                    continue
-                if instance not in found or os.getsid(process.pid) == process.pid:
-                    found[instance] = process
-        return found
-
-    def _kill_engines(self) -> None:
-        doomed: list[psutil.Process] = []
-        for leader in self.engine_processes().values():
-            with contextlib.suppress(psutil.Error):
-                doomed += [leader, *leader.children(recursive=True)]
-        for process in doomed:
-            with contextlib.suppress(psutil.Error):
-                process.send_signal(signal.SIGKILL)
-        psutil.wait_procs(doomed, timeout=5)
+        """Return the engines' processes by instance id; of several processes, the leader."""
+        return engines.leaders(self.directory)
 
     # ---- parts ---------------------------------------------------------------------------------
 
@@ -239,6 +220,13 @@ def _feed_ports(host: RdmaHost, state: nvml_stub.StubState) -> None:
         octets = int(full * gpu.utilization_percent / 200)
         if octets:
             port.transfer(sent=octets, received=octets)
+
+
+async def _all(ends: Iterable[Callable[[], Awaitable[None]]]) -> None:
+    """Call all at once, wait for all, and raise what the first of them raised."""
+    for outcome in await asyncio.gather(*(end() for end in ends), return_exceptions=True):
+        if outcome is not None:
+            raise outcome
 
 
 _ENVIRON = {"PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(sys.path)}

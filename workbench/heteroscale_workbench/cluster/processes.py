@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 END_TIMEOUT = 30.0
+TAIL_BYTES = 1 << 20
+"""How far back a tail looks: an engine's log may be scrapes for thousands of lines."""
 
 
 class ProcessError(RuntimeError):
@@ -87,13 +90,14 @@ class Part:
         """Wait for its end and return the exit status."""
         return await self._process.wait() if self._process else None
 
-    def tail(self, lines: int = 8) -> str:
-        """Return the last lines of its log."""
+    def tail(self, lines: int = 8, without: re.Pattern[str] | None = None) -> str:
+        """Return the last lines of its log, those left out in which ``without`` is found."""
         if not self.log.exists():
             return ""
         with self.log.open("rb") as log:
-            log.seek(max(0, self.log.stat().st_size - 8192))
-            return "\n".join(log.read().decode(errors="replace").splitlines()[-lines:])
+            log.seek(max(0, self.log.stat().st_size - TAIL_BYTES))
+            said = log.read().decode(errors="replace").splitlines()
+        return "\n".join([line for line in said if not (without and without.search(line))][-lines:])
 
     def require(self) -> None:
         """Raise ProcessError when it has ended."""
