@@ -8,48 +8,50 @@ from dataclasses import dataclass
 import psutil
 
 from heteroscale.words import InstanceState
-from tests.e2e.stage import Stage, Traffic, service
+from tests.e2e.stage import POLICY, Stage, held_still, service
+from tests.e2e.traffic import Traffic
+from tests.process.fleet import Seen
 
 _S = InstanceState
+
+
+LONG_AT_ONCE = 8
+"""Long answers that are kept in flight; the router spreads them evenly over two engines."""
+IDLE_LOOKS = 3
+LONG_OBSERVATION, SHORT_OBSERVATION = "20m", "15s"
+"""How long a withdrawn instance is watched: longer than any machine takes to want it back, and no
+longer than a person would wait."""
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
     """What the story plays, in tokens; ``target`` is what one instance should carry, a second."""
 
-    target: float
-    busy: float
-    calm: float
+    running: str
+    """The engine's own gauge of running requests."""
+    waiting: str
+    """Its gauge of those it has not begun."""
+    target: float = 60.0
+    busy: float = 150.0
+    calm: float = 15.0
     prompt: int = 32
     output: int = 20
-    long_output: int = 3500
-    """Of requests that are still in flight when their instance is drained."""
-    running: str = ""
-    """The engine's own gauge of running requests."""
+    long_output: int = 2000
+    """Of requests that are in flight when their instance is drained."""
 
 
 async def whole_life(stage: Stage, template: str, load: Load) -> None:
     """Play the story and assert it; returns when every request has been answered well."""
-    await stage.operator.apply(
-        service(
-            {
-                "aggregated": {
-                    "template": template,
-                    "min": 1,
-                    "max": 2,
-                    "target": load.target,
-                    "startupTimeout": "6m",
-                }
-            },
-            {"kind": "sglang-router", "routers": [stage.cluster.url]},
-        )
-    )
+    await _apply(stage, template, load, LONG_OBSERVATION)
     (first,) = await stage.until_serving(1)
     async with stage.traffic(load.prompt, load.output) as traffic:
         await _scraped(stage, traffic, load)
         await _grows(stage, traffic, load)
+        await _apply(stage, template, load, LONG_OBSERVATION, least=2)
         drained = await _drained_while_busy(stage, traffic, load)
+        await _apply(stage, template, load, LONG_OBSERVATION)
         await _shrinks_and_grows_back(stage, traffic, load)
+        await _apply(stage, template, load, SHORT_OBSERVATION)
         gone = await _shrinks_for_good(stage, traffic, load, drained)
     seen = await stage.instances()
     assert {one.id for one in seen if one.state is _S.TERMINATED} >= {drained, gone}
@@ -63,53 +65,98 @@ async def whole_life(stage: Stage, template: str, load: Load) -> None:
     assert await stage.cluster.routers[0].retries() == 0
 
 
+async def _apply(stage: Stage, template: str, load: Load, observation: str, least: int = 1) -> None:
+    bounds = {"min": least, "max": 2, "target": load.target}
+    role = {"template": template, **bounds, "startupTimeout": "6m"}
+    gate = {"kind": "sglang-router", "routers": [stage.cluster.url]}
+    policy = {**POLICY, "observation": observation}
+    await stage.operator.apply(service({"aggregated": role}, gate, policy=policy))
+
+
 async def _scraped(stage: Stage, traffic: Traffic, load: Load) -> None:
     """The agent reads the engine: its tokens are the service's demand."""
     traffic.level = load.calm
 
     async def told() -> bool:
-        one = (await stage.operator.instances())[0]
-        return one.HasField("tokens_per_second") and one.tokens_per_second > 0
+        (one,) = await stage.operator.instances()
+        known = one.HasField("running") and one.HasField("waiting")
+        return known and one.HasField("tokens_per_second") and one.tokens_per_second > 0
 
     await stage.wait(told, "the engine's tokens in the coordinator's eyes")
-    (one,) = await stage.operator.instances()
-    assert one.HasField("running")
-    assert one.HasField("waiting")
 
 
 async def _grows(stage: Stage, traffic: Traffic, load: Load) -> None:
     traffic.level = load.busy
-    await stage.until_serving(2)
+    await _two_serve(stage)
     assert await stage.actions() == ["repair", "scale_out"]
 
-    async def both() -> bool:
-        return len([n for n in stage.served().values() if n > 0]) == 2
 
-    await stage.wait(both, "requests at both engines")
+async def _two_serve(stage: Stage) -> None:
+    """Wait until two are in service, and both have been sent requests."""
+    both = {one.id for one in await stage.until_serving(2)}
+
+    async def sent() -> bool:
+        served = stage.served()
+        return all(served.get(name, 0) > 0 for name in both)
+
+    await stage.wait(sent, "requests at both engines")
 
 
 async def _drained_while_busy(stage: Stage, traffic: Traffic, load: Load) -> str:
-    """An operator drains one in the midst of long answers: they end well, then it ends."""
-    # Alone, so that what runs at the victim is long and will not be over in a moment.
-    await traffic.paused(stage)
-    for _ in range(8):
-        traffic.ask(load.prompt, load.long_output)
-    victim = (await stage.instances(_S.IN_SERVICE))[0]
+    """An operator drains one in the midst of long answers: they end well, then it ends.
 
-    async def deep_in_work() -> bool:
-        return await stage.metric(victim, load.running) >= 2
-
-    await stage.wait(deep_in_work, "long requests at the victim")
+    A fast engine would be through with them before its drain has begun. So it is held still from the
+    midst of its work on, until its gate is closed and no other engine has anything left to do: what is
+    in flight then is its own.
+    """
+    # Nothing but long answers; an engine that counts tokens when they end shows no demand meanwhile.
+    await stage.until_answered(traffic)
+    traffic.keep(LONG_AT_ONCE, load.prompt, load.long_output)
+    victim = await _deep_in_work(stage, load)
     process = stage.process(victim.id)
-    await stage.operator.drain(victim.id)
-    assert await stage.metric(victim, load.running) >= 1
+    with held_still(process):
+        await stage.operator.drain(victim.id)
+        await stage.until_out(victim)
+        traffic.let_go()
+        await _others_idle(stage, traffic, load)
+        assert traffic.in_flight > 0
+        assert (await stage.instance(victim.id)).state is _S.DRAINING
     traffic.level = load.busy
     done = await stage.until_state(victim.id, _S.TERMINATED)
-    assert victim.endpoint not in await stage.workers()
     assert await asyncio.to_thread(_gone, process), done.message
-    # Demand is still there, so another takes its place.
-    await stage.until_serving(2)
+    # Another has taken its place, or is about to.
+    await _two_serve(stage)
     return victim.id
+
+
+async def _deep_in_work(stage: Stage, load: Load) -> Seen:
+    """Wait until both engines say that they are at work; return the busier one."""
+    both = await stage.until_serving(2)
+    running: dict[str, float] = {}
+
+    async def deep() -> bool:
+        for one in both:
+            running[one.id] = await stage.metric(one, load.running)
+        return min(running.values()) >= 1 and max(running.values()) > 1
+
+    await stage.wait(deep, "long answers at both engines")
+    return max(both, key=lambda one: running[one.id])
+
+
+async def _others_idle(stage: Stage, traffic: Traffic, load: Load) -> None:
+    """Wait until no engine in service has anything to do, and what is in flight stays in flight."""
+    looks: list[int] = []
+
+    async def idle() -> bool:
+        for one in await stage.instances(_S.IN_SERVICE):
+            for gauge in (load.running, load.waiting):
+                if await stage.metric(one, gauge) > 0:
+                    looks.clear()
+                    return False
+        looks.append(traffic.in_flight)
+        return len(looks) >= IDLE_LOOKS and len(set(looks[-IDLE_LOOKS:])) == 1
+
+    await stage.wait(idle, "engines with nothing to do")
 
 
 async def _shrinks_and_grows_back(stage: Stage, traffic: Traffic, load: Load) -> None:
@@ -117,11 +164,7 @@ async def _shrinks_and_grows_back(stage: Stage, traffic: Traffic, load: Load) ->
     traffic.level = load.calm
     soft = await stage.until_one(_S.WITHDRAWN)
     process = stage.process(soft.id)
-
-    async def out() -> bool:
-        return soft.endpoint not in await stage.workers()
-
-    await stage.wait(out, "the router to let it go")
+    await stage.until_out(soft)
     assert process.is_running()
     traffic.level = load.busy
     back = await stage.until_state(soft.id, _S.IN_SERVICE)

@@ -19,6 +19,10 @@ from aiohttp import web
 
 from heteroscale_workbench.router import free_port
 
+PATIENCE = 420.0
+"""Seconds an engine may take for one answer."""
+END_TIMEOUT = 1.0
+"""Seconds that requests still under way at the end are waited for."""
 HANDOVER: Mapping[str, Any] = {
     "do_remote_decode": True,
     "do_remote_prefill": False,
@@ -39,11 +43,12 @@ class PairProxy:
         self._turn = count()
         # A kept-alive connection that the engine closes at the wrong moment would lose a request.
         connector = aiohttp.TCPConnector(force_close=True, limit=0)
-        wait = aiohttp.ClientTimeout(total=None)
+        wait = aiohttp.ClientTimeout(total=PATIENCE)
         self._http = aiohttp.ClientSession(connector=connector, timeout=wait)
         app = web.Application()
         app.router.add_post("/v1/completions", self._completions)
-        self._runner = web.AppRunner(app)
+        # What nobody waits for ends with its client, or at the latest with the proxy.
+        self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=END_TIMEOUT)
 
     async def __aenter__(self) -> Self:
         await self._runner.setup()

@@ -5,27 +5,32 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import yaml
 
 from heteroscale.words import InstanceState
 from heteroscale_coordinator.core.rules import Rules
-from heteroscale_workbench.cluster.local import Host, Layout, until
-from heteroscale_workbench.cluster.operator import Error
+from heteroscale_workbench.cluster import engines
+from heteroscale_workbench.cluster.local import Host, Layout, LocalCluster, until
+from heteroscale_workbench.cluster.operator import Error, Operator
 from heteroscale_workbench.demo.profile import SERVICE
-from heteroscale_workbench.demo.traffic import Asked, Pacer
-from heteroscale_workbench.load import LoadOptions, LoadReport, LoadRun
-from tests.process.fleet import Fleet, Seen
+from tests.e2e.traffic import Traffic, clean
+from tests.process.fleet import Fleet, Seen, fleet
 
 PATIENCE = 420.0
 """Seconds any one thing may take: a real engine's start takes 30 s alone, minutes on a busy machine."""
-PACE = 0.1
+STORY = 1200.0
+"""Seconds a whole story may take; pytest's own limit is longer, so that the fleet is ended in order."""
+MOST = 1000
+"""Decisions that a coordinator tells at a time; holds are among them."""
+TAIL = 60
+"""Lines of each log that a failing story shows."""
 MODEL = "tiny"
 RULES = Rules(
     tick=0.5,
@@ -42,7 +47,6 @@ POLICY: Mapping[str, Any] = {
     "windowIn": "8s",
     "cooldownOut": "4s",
     "cooldownIn": "6s",
-    "observation": "25s",
     "freshness": "20s",
 }
 DRAIN: Mapping[str, Any] = {
@@ -64,8 +68,8 @@ class Engine:
     """Found once in an engine's log for each request that it was sent."""
 
 
-def layout(folder: Path, engine: Engine, *, gpus: int = 2, disaggregated: bool = False) -> Layout:
-    """Return one host with stub GPUs that may start the engine's templates."""
+def layout(folder: Path, engine: Engine) -> Layout:
+    """Return one host that may start the engine's templates; its GPUs are more than anyone wants."""
     templates = {
         name: {
             **template,
@@ -76,9 +80,9 @@ def layout(folder: Path, engine: Engine, *, gpus: int = 2, disaggregated: bool =
     }
     return Layout(
         folder,
-        hosts=[Host("agent-0", ("L20",) * gpus, "minipod-0")],
+        hosts=[Host("agent-0", ("L20",) * 3, "minipod-0")],
         rules=RULES,
-        disaggregated=disaggregated,
+        disaggregated=False,
         agent_spec={"templates": templates, "scrapeTimeout": "10s"},
     )
 
@@ -98,19 +102,17 @@ def service(roles: Mapping[str, Any], gate: Mapping[str, Any], **spec: Any) -> s
 class Stage(Fleet):
     """A running cluster, and what a test asks of its real engines."""
 
-    engine: Engine
+    def __init__(self, cluster: LocalCluster, operator: Operator, engine: Engine) -> None:
+        super().__init__(cluster, operator)
+        self.engine = engine
+        self._traffic: Traffic | None = None
 
-    @classmethod
-    def of(cls, made: Fleet, engine: Engine) -> Stage:
-        """Return the stage over a fleet."""
-        stage = cls(made.cluster, made.operator)
-        stage.engine = engine
-        return stage
-
-    async def wait(self, condition: Any, what: str) -> None:
-        """Wait until a condition holds; a part that has ended, or an engine, fails it at once."""
+    async def wait(self, condition: Callable[[], Awaitable[bool]], what: str) -> None:
+        """Wait until a condition holds; a request, an engine or a part that failed fails it at once."""
 
         async def holds() -> bool:
+            if self._traffic is not None:
+                self._traffic.require()
             for part in (self.cluster.coordinator, *self.cluster.agents.values()):
                 part.require()
             try:
@@ -132,6 +134,14 @@ class Stage(Fleet):
 
         await self.wait(there, f"{number} in service, and all routers say so")
         return found
+
+    async def until_out(self, instance: Seen) -> None:
+        """Wait until the router lists an instance no more."""
+
+        async def out() -> bool:
+            return bool(others := await self.workers()) and instance.endpoint not in others
+
+        await self.wait(out, f"the router to let {instance.id} go")
 
     async def until_one(self, state: InstanceState) -> Seen:
         """Wait until some instance is in a state, and return it."""
@@ -155,10 +165,11 @@ class Stage(Fleet):
 
     async def actions(self) -> list[str]:
         """Return what was decided so far, holds left out, oldest first."""
-        return [one.action for one in reversed(await self.acted())]
+        found = await self.operator.decisions(SERVICE, MOST)
+        return [one.action for one in reversed(found) if one.action != "hold"]
 
     async def metric(self, instance: Seen, name: str) -> float:
-        """Return a metric straight from the engine, summed over its labels; the name is a pattern."""
+        """Return a metric straight from the engine, summed over its labels and names: a pattern."""
         async with httpx.AsyncClient(trust_env=False, timeout=60) as http:
             text = (await http.get(f"{instance.endpoint}/metrics")).text
         found = re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE)
@@ -176,67 +187,40 @@ class Stage(Fleet):
     @contextlib.asynccontextmanager
     async def traffic(self, prompt: int, output: int, url: str = "") -> AsyncIterator[Traffic]:
         """Send traffic while inside; at the end every request must have been answered well."""
-        traffic = Traffic(url or self.cluster.url, prompt, output)
+        self._traffic = Traffic(url or self.cluster.url, MODEL, prompt, output, PATIENCE)
         try:
-            yield traffic
-            clean(await traffic.end())
+            yield self._traffic
+            clean(await self._traffic.end())
         finally:
+            traffic, self._traffic = self._traffic, None
             await traffic.drop()
 
-
-class Traffic:
-    """Equal requests at even distances, at a ``level`` (output tokens per second) that may change."""
-
-    def __init__(self, url: str, prompt: int, output: int) -> None:
-        self.level = 0.0
-        options = LoadOptions(
-            model=MODEL, timeout=PATIENCE, connect_timeout=PATIENCE, exact_events=False
-        )
-        self.run = LoadRun(url, options=options, live=True)
-        self._pacer = Pacer(repeat(Asked(1.0, prompt, output)), output)
-        self._tasks = [asyncio.create_task(self._pace())]
-        self._sending = asyncio.create_task(self.run.run())
-
-    async def paused(self, stage: Stage) -> None:
-        """Send nothing, and wait until nothing is in flight."""
-        self.level = 0.0
+    async def until_answered(self, traffic: Traffic) -> None:
+        """Pace nothing more, and wait until nothing is in flight."""
+        traffic.level = 0.0
 
         async def empty() -> bool:
-            return self.run.snapshot().in_flight == 0
+            return traffic.in_flight == 0
 
-        await stage.wait(empty, "every answer")
-
-    def ask(self, prompt: int, output: int) -> None:
-        """Send one request of another size, now."""
-        self.run.offer(prompt, output)
-
-    async def end(self) -> LoadReport:
-        """Send nothing more, wait for every answer, and report."""
-        self._tasks[0].cancel()
-        self.run.stop()
-        return await self._sending
-
-    async def drop(self) -> None:
-        """End at once, whatever is in flight."""
-        tasks = [*self._tasks, self._sending]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _pace(self) -> None:
-        loop = asyncio.get_running_loop()
-        last = loop.time()
-        while True:
-            await asyncio.sleep(PACE)
-            now = loop.time()
-            for asked in self._pacer.advance(now - last, self.level):
-                self.run.offer(asked.prompt, asked.output)
-            last = now
+        await self.wait(empty, "every answer")
 
 
-def clean(report: LoadReport) -> None:
-    """Assert that every request had its exact tokens, a finish reason and ``[DONE]``."""
-    told = [f"{one.at:.1f} s {one.kind.value}: {one.reason}" for one in report.failures]
-    assert report.requests > 0
-    assert (report.passed, report.failed_requests) == (report.requests, 0), told
-    assert report.clean, told
+@contextlib.asynccontextmanager
+async def playing(how: Layout, engine: Engine) -> AsyncIterator[Stage]:
+    """Run a fleet for one story; one that fails, or takes too long, tells all that can be known."""
+    async with fleet(how, tail=TAIL) as made, asyncio.timeout(STORY):
+        yield Stage(made.cluster, made.operator, engine)
+
+
+@contextlib.contextmanager
+def held_still(process: psutil.Process) -> Iterator[None]:
+    """Stop (SIGSTOP) a process and its children while inside: what they have begun does not end."""
+    still = engines.tree(process)
+    for one in still:
+        one.suspend()
+    try:
+        yield
+    finally:
+        for one in still:
+            with contextlib.suppress(psutil.Error):
+                one.resume()

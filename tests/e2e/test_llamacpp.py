@@ -8,14 +8,13 @@ import pytest
 
 from tests.e2e import llamacpp
 from tests.e2e.life import Load, whole_life
-from tests.e2e.stage import Stage, layout
-from tests.process.fleet import fleet
+from tests.e2e.stage import layout, playing
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 
 
 async def test_llamacpp_lives_its_whole_life_under_load(tmp_path: Path) -> None:
     engine = llamacpp.engine(tmp_path)
-    load = Load(target=60.0, busy=115.0, calm=15.0, running="llamacpp:requests_processing")
-    async with fleet(layout(tmp_path, engine)) as made:
-        await whole_life(Stage.of(made, engine), "llamacpp", load)
+    load = Load(running="llamacpp:requests_processing", waiting="llamacpp:requests_deferred")
+    async with playing(layout(tmp_path, engine), engine) as stage:
+        await whole_life(stage, "llamacpp", load)

@@ -8,14 +8,13 @@ import pytest
 
 from tests.e2e import vllm
 from tests.e2e.life import Load, whole_life
-from tests.e2e.stage import Stage, layout
-from tests.process.fleet import fleet
+from tests.e2e.stage import layout, playing
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 
 
 async def test_vllm_lives_its_whole_life_under_load(tmp_path: Path) -> None:
     engine = vllm.engine(tmp_path)
-    load = Load(target=60.0, busy=115.0, calm=15.0, running="vllm:num_requests_running")
-    async with fleet(layout(tmp_path, engine)) as made:
-        await whole_life(Stage.of(made, engine), "vllm", load)
+    load = Load(running="vllm:num_requests_running", waiting="vllm:num_requests_waiting")
+    async with playing(layout(tmp_path, engine), engine) as stage:
+        await whole_life(stage, "vllm", load)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,8 @@ from heteroscale.words import InstanceState, Role
 from heteroscale_workbench.demo.profile import SERVICE
 from tests.e2e import vllm
 from tests.e2e.pair_proxy import PairProxy
-from tests.e2e.stage import MODEL, Stage, layout, service
-from tests.process.fleet import Seen, fleet
+from tests.e2e.stage import MODEL, Stage, layout, playing, service
+from tests.process.fleet import Seen
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 _S = InstanceState
@@ -23,8 +22,8 @@ KV_LEASE = 300
 a decode that shares two busy cores with its prefill has come; what a first handshake that took too
 long has left behind must be gone within the test's patience."""
 REQUESTS = 10
-HELD_FOR = 8.0
-"""Seconds that a drain is watched not to end; three quiet scrapes would take two."""
+HELD_FOR = 4
+"""Fresh scrapes for which a drain is watched not to end; with three quiet ones it would."""
 FETCHED = r"vllm:prompt_tokens_by_source_total{.*external_kv_transfer.*}"
 
 
@@ -73,6 +72,16 @@ class Pair:
         names = ("vllm:num_requests_running", "vllm:num_requests_waiting")
         return sum([await self.stage.metric(instance, name) for name in names]) == 0
 
+    async def is_held(self, instance: Seen) -> bool:
+        """Whether a drain waits for nothing but KV that nobody has fetched."""
+        seen = await self.stage.instance(instance.id)
+        return seen.state is _S.DRAINING and "decoders may still fetch it" in seen.message
+
+    def scrapes(self, instance: Seen) -> int:
+        """Return how often an engine was scraped, by its own log."""
+        (log,) = self.stage.cluster.directory.glob(f"*/state/engines/{instance.id}.log")
+        return log.read_text("utf-8", "replace").count('"GET /metrics ')
+
     def _id(self) -> str:
         self._asked += 1
         return f"asked-{self._asked}"
@@ -81,8 +90,7 @@ class Pair:
 async def test_a_prefill_is_stopped_only_when_its_kv_was_fetched(tmp_path: Path) -> None:
     engine = vllm.engine(tmp_path, kv_lease=KV_LEASE)
     gate = tmp_path / "agent-0" / "state" / "gates" / "pair.json"
-    async with fleet(layout(tmp_path, engine)) as made, PairProxy(gate) as proxy:
-        stage = Stage.of(made, engine)
+    async with playing(layout(tmp_path, engine), engine) as stage, PairProxy(gate) as proxy:
         roles = {
             role: {"template": f"vllm-{role}", "startupTimeout": "6m"}
             for role in ("prefill", "decode")
@@ -100,7 +108,7 @@ async def test_a_prefill_is_stopped_only_when_its_kv_was_fetched(tmp_path: Path)
 async def _kv_is_handed_over(pair: Pair, prefill: Seen, decode: Seen) -> None:
     """Traffic flows through both, and what the decode says depends on the KV it fetched."""
     async with pair.stage.traffic(300, 16, pair.proxy.url) as traffic:
-        traffic.level = 16.0
+        traffic.keep(2, 300, 16)
 
         async def enough() -> bool:
             return traffic.run.snapshot().passed >= REQUESTS
@@ -120,19 +128,19 @@ async def _a_drain_waits_for_the_fetch(pair: Pair, prefill: Seen, decode: Seen) 
     prompt = _prompt("somebody comes late")
     alone = await pair.alone(prefill.endpoint, prompt)
     fetch = await pair.hold(prefill, prompt)
-    assert await pair.quiet(prefill)
+    await pair.stage.wait(lambda: pair.quiet(prefill), "a prefill with nothing to do")
     process = pair.stage.process(prefill.id)
     await pair.stage.operator.drain(prefill.id)
+    await pair.stage.wait(lambda: pair.is_held(prefill), "the drain to wait for the KV")
+    enough = pair.scrapes(prefill) + HELD_FOR
 
     async def held() -> bool:
-        return "decoders may still fetch it" in (await pair.stage.instance(prefill.id)).message
+        seen = await pair.stage.instance(prefill.id)
+        assert (seen.state, process.is_running()) == (_S.DRAINING, True), seen.message
+        return pair.scrapes(prefill) >= enough
 
-    await pair.stage.wait(held, "the drain to wait for the KV")
-    for _ in range(8):
-        await asyncio.sleep(HELD_FOR / 8)
-        assert (await pair.stage.instance(prefill.id)).state is _S.DRAINING
-        assert process.is_running()
-        assert await pair.kv_usage(prefill) > 0
+    await pair.stage.wait(held, f"{HELD_FOR} scrapes")
+    assert await pair.kv_usage(prefill) > 0
     before = await pair.stage.metric(decode, FETCHED)
     assert await fetch(decode) == alone
     assert await pair.stage.metric(decode, FETCHED) > before

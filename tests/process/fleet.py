@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from heteroscale.convert import from_wire
 from heteroscale.v1 import operator_pb2
 from heteroscale.words import InstanceState, Role
 from heteroscale_workbench.cluster.local import Host, Layout, LocalCluster, until
-from heteroscale_workbench.cluster.operator import Operator
+from heteroscale_workbench.cluster.operator import Error, Operator
 from heteroscale_workbench.cluster.processes import Part
 from heteroscale_workbench.demo.profile import SERVICE, DemoProfile
 from heteroscale_workbench.load import Arrival, LoadOptions, LoadRun
@@ -25,6 +26,10 @@ PATIENCE = 50.0
 """Seconds any one thing may take on a machine with two busy cores."""
 KV_LEASE = 4.0
 """A dead decode leaves its clients hanging for so long."""
+TAIL = 12
+"""Lines of each log that a failing test shows."""
+SCRAPES = re.compile(r"\b(GET:? /(metrics|health)\b|nanobind|leaked (type|function|instance))")
+"""What engines' logs are full of: scrapes, and what bindings say of themselves at the end."""
 LIVE = (InstanceState.PENDING, InstanceState.LAUNCHING, InstanceState.WARMING)
 
 
@@ -165,17 +170,36 @@ class Fleet:
         options = LoadOptions(seen_dir=self.cluster.seen_dir, timeout=timeout)
         return LoadRun(self.cluster.url, arrivals, options)
 
-    def tails(self) -> str:
-        """Return the last log lines of every part, for a failing test's eyes."""
+    def tails(self, lines: int = TAIL) -> str:
+        """Return the last log lines of every part, for a failing test's eyes; no engine's scrapes."""
         parts = [self.cluster.coordinator, *self.cluster.agents.values()]
         logs = sorted(self.cluster.directory.glob("*/state/engines/*.log"))
         engines = [Part(log.stem, (), log) for log in logs]
-        return "\n".join(f"--- {part.name}\n{part.tail(12)}" for part in [*parts, *engines])
+        tails = {part.name: part.tail(lines, SCRAPES) for part in [*parts, *engines]}
+        return "\n".join(f"--- {name}\n{tail}" for name, tail in tails.items())
+
+    async def told(self) -> str:
+        """Return what an operator sees and why it is so, for a failing test's eyes."""
+        try:
+            seen, decisions = await self.instances(), await self.operator.decisions(SERVICE)
+        except Error as error:
+            return f"the coordinator does not answer: {error.details()}"
+        holds = [one for one in decisions if one.action == "hold"][:1]
+        acted = [one for one in decisions if one.action != "hold"]
+        lines = [
+            *(f"{one.role} {one.id} {one.state} {one.endpoint} {one.message}" for one in seen),
+            f"in the router: {sorted(await self.workers())}",
+            *(f"{one.action}: {one.reason}" for one in [*reversed(acted), *holds]),
+        ]
+        return "--- instances, router, decisions\n" + "\n".join(lines)
 
 
 @contextlib.asynccontextmanager
-async def fleet(how: Layout) -> AsyncIterator[Fleet]:
-    """Run a fleet; when the block fails the error carries the logs, and no process is left."""
+async def fleet(how: Layout, *, tail: int = TAIL) -> AsyncIterator[Fleet]:
+    """Run a fleet; when the block fails the error carries the logs, and no process is left.
+
+    ``tail``: how many lines of each log.
+    """
     cluster = LocalCluster(how)
     operator = cluster.operator()
     made = Fleet(cluster, operator)
@@ -183,11 +207,14 @@ async def fleet(how: Layout) -> AsyncIterator[Fleet]:
         await cluster.start()
         yield made
     except BaseException as error:
-        error.add_note(made.tails())
+        error.add_note(await made.told())
+        error.add_note(made.tails(tail))
         raise
     finally:
-        await operator.__aexit__(None, None, None)
-        await cluster.stop()
+        try:
+            await operator.__aexit__(None, None, None)
+        finally:
+            await cluster.stop()
         assert cluster.engine_processes() == {}, "an engine outlived its cluster"
         parts = [cluster.coordinator, *cluster.agents.values()]
         unruly = [part for part in parts if part.status not in (None, 0)]
