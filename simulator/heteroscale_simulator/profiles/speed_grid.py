@@ -39,29 +39,16 @@ class SpeedGrid:
         self.max_prefill_tokens = np.array(
             [p.max_prefill_tokens for p in profiles], dtype=np.float64
         )
-        self._lengths = _union([p.prefill.lengths for p in profiles])
-        self._batches = _union([p.decode.batches for p in profiles])
-        self._contexts = _union([p.decode.contexts for p in profiles])
-        self._prefill = np.array(
-            [
-                [linear(p.prefill.lengths, p.prefill.ms, n) / 1000 for n in self._lengths]
-                for p in profiles
-            ]
-        )
+        self._lengths = _Axis([p.prefill.lengths for p in profiles])
+        self._batches = _Axis([p.decode.batches for p in profiles])
+        self._contexts = _Axis([p.decode.contexts for p in profiles])
         self._profiles = tuple(profiles)
         edges = [(p.measured if p.strict else None) for p in profiles]
         self._strict = any(edges)
         self._longest_prompt = np.array([e.prompt if e else np.inf for e in edges])
         self._longest_context = np.array([e.context if e else np.inf for e in edges])
-        # Flat, so that a corner is one index: (type, batch, context).
-        self._step = np.array(
-            [
-                bilinear(d.batches, d.contexts, d.step_ms, batch, context) / 1000
-                for d in (p.decode for p in profiles)
-                for batch in self._batches
-                for context in self._contexts
-            ]
-        )
+        self._prefill = self._lines()
+        self._step = self._planes()
 
     def prefill_seconds(self, types: Ints, tokens: Floats) -> Floats:
         """Return the seconds one prefill of ``tokens`` prompt tokens takes; 0 where there are none.
@@ -75,11 +62,10 @@ class SpeedGrid:
         if self._strict:
             for i in np.flatnonzero(tokens > self._longest_prompt[types]):
                 self._profiles[types[i]].require(prompt=float(tokens[i]))
-        low, fraction = _bracket(self._lengths, tokens)
-        below = self._prefill[types, low]
-        high = np.minimum(low + 1, len(self._lengths) - 1)
-        seconds = below + fraction * (self._prefill[types, high] - below)
-        return np.where(tokens > 0, seconds, 0.0)
+        low, fraction = self._lengths.bracket(tokens)
+        cell = self._prefill.take(types * self._lengths.cells + low, axis=1)
+        seconds: Floats = (cell[0] + fraction * cell[1]) * (tokens > 0)
+        return seconds
 
     def step_seconds(self, types: Ints, batch: Floats, context: Floats) -> Floats:
         """Return the seconds of one decode step of ``batch`` requests of mean ``context`` tokens.
@@ -94,27 +80,54 @@ class SpeedGrid:
         if self._strict:
             for i in np.flatnonzero(context > self._longest_context[types]):
                 self._profiles[types[i]].require(context=float(context[i]))
-        row, down = _bracket(self._batches, np.maximum(batch, 1.0))
-        column, right = _bracket(self._contexts, context)
-        wide = len(self._contexts)
-        upper = (types * len(self._batches) + row) * wide + column
-        lower = upper + wide * (row + 1 < len(self._batches))
-        beside = column + 1 < wide
-        at_upper, at_lower = self._step[upper], self._step[lower]
-        at_upper = at_upper + right * (self._step[upper + beside] - at_upper)
-        at_lower = at_lower + right * (self._step[lower + beside] - at_lower)
-        seconds: Floats = at_upper + down * (at_lower - at_upper)
+        row, down = self._batches.bracket(np.maximum(batch, 1.0))
+        column, right = self._contexts.bracket(context)
+        at = (types * self._batches.cells + row) * self._contexts.cells + column
+        cell = self._step.take(at, axis=1)
+        seconds: Floats = cell[0] + right * cell[1] + down * (cell[2] + right * cell[3])
         return seconds
 
+    def _lines(self) -> Floats:
+        # (value, rise) of every stretch of every type.
+        of = [p.prefill for p in self._profiles]
+        at = [[linear(p.lengths, p.ms, n) / 1000 for n in self._lengths.points] for p in of]
+        value = np.array(at)
+        rise = np.diff(value, axis=1)
+        return np.array([value[:, :-1].ravel(), rise.ravel()])
 
-def _union(axes: Sequence[Sequence[float]]) -> Floats:
-    return np.array(sorted({float(point) for axis in axes for point in axis}))
+    def _planes(self) -> Floats:
+        # (value, rise to the right, rise downwards, twist) of every cell of every type.
+        of = [p.decode for p in self._profiles]
+        value = np.array(
+            [
+                [
+                    [
+                        bilinear(p.batches, p.contexts, p.step_ms, b, c) / 1000
+                        for c in self._contexts.points
+                    ]
+                    for b in self._batches.points
+                ]
+                for p in of
+            ]
+        )
+        right, down = np.diff(value, axis=2), np.diff(value, axis=1)
+        parts = (value[:, :-1, :-1], right[:, :-1], down[:, :, :-1], np.diff(down, axis=2))
+        return np.array([part.ravel() for part in parts])
 
 
-def _bracket(axis: Floats, at: Floats) -> tuple[Ints, Floats]:
-    # As grid.bracket: nothing before the first point, and the last line goes on.
-    if len(axis) == 1:
-        return np.zeros(at.shape, dtype=np.int64), np.zeros(at.shape)
-    low = np.clip(np.searchsorted(axis, at, side="right") - 1, 0, len(axis) - 2)
-    fraction = np.maximum((at - axis[low]) / (axis[low + 1] - axis[low]), 0.0)
-    return low, fraction
+class _Axis:
+    """The union of several axes; a single point gets a second, so that there is a stretch."""
+
+    def __init__(self, axes: Sequence[Sequence[float]]) -> None:
+        points = sorted({float(point) for axis in axes for point in axis})
+        self.points = points if len(points) > 1 else [points[0], points[0] + 1]
+        self.cells = len(self.points) - 1
+        self._starts = np.array(self.points[:-1])
+        self._inner = self._starts[1:]
+        self._widths = np.diff(self.points)
+
+    def bracket(self, at: Floats) -> tuple[Ints, Floats]:
+        """Return as ``grid.bracket``: nothing before the first point, and the last line goes on."""
+        low = self._inner.searchsorted(at, side="right")
+        fraction = (at - self._starts.take(low)) / self._widths.take(low)
+        return low, np.maximum(fraction, 0.0)
