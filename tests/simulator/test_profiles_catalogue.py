@@ -127,6 +127,8 @@ def test_a_long_prompt_costs_more_than_the_last_line_would_say() -> None:
     [
         (None, "GH200", 2, r"Llama-3.1-8B bfloat16 tp 2 on GH200; known GPU types are A10, A100,"),
         (ModelSpec(name="Foo"), "H100", 1, r"no speed is known for Foo .*; known models are Llama"),
+        (ModelSpec(name="meta-llama/Llama-3.1-8B-Instruct"), "H100", 1, "mean Llama-3.1-8B"),
+        (ModelSpec(name=MODEL.name, weights="int4"), "H20", 1, "8B, weights 'int4': an estimate"),
         (LARGE, "H100", 1, r"Llama-3.1-70B bfloat16 on 1 × H100: 131 GiB of weights"),
     ],
 )
@@ -215,6 +217,7 @@ def test_a_batch_measured_too_short_is_refused_unless_extended(folder: Path) -> 
         ("prefill", "200,30", "400,30", "by_gpu.csv:4: isl 400 is there twice"),
         ("decode", "1,200,11", "1,100,11", "by_gpu.csv:3: batch 1 at context 100 is there twice"),
         ("decode", "step_ms", "ms", "by_gpu.csv:2: no column 'step_ms'"),
+        ("summary", f"{OF},1600", f"{OF},1600\n{OF},1700", "by_gpu.csv:2 once more"),
         ("summary", "1600", "0", "by_gpu.csv:2: kv_capacity_tokens is 0"),
         ("summary", ",1,1600", ",one,1600", "by_gpu.csv:2: tp: could not convert"),
     ],
@@ -232,6 +235,9 @@ def test_wrong_tables_are_refused_with_their_line(
 def test_a_missing_table_or_folder_is_named(folder: Path) -> None:
     (folder / "profile_decode_by_gpu.csv").unlink()
     with pytest.raises(ValueError, match=r"profile_decode_by_gpu\.csv: .*No such file"):
+        own(folder)
+    (folder / "profile_decode_by_gpu.csv").write_text("")
+    with pytest.raises(ValueError, match=r"profile_decode_by_gpu\.csv: empty"):
         own(folder)
     with pytest.raises(ValueError, match="nowhere: no folder"):
         speeds_for(None, ["H100"], 1, Path("nowhere"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
 from heteroscale_coordinator.core.spec import ModelSpec
@@ -113,12 +114,17 @@ def _roofline(name: str, engine: Selection, folder: Path | None) -> Roofline:
 
 
 def _unknown_model(engine: Selection, folder: Path | None) -> str:
+    known = sorted(shapes(folder))
+    plain = engine.model.rpartition("/")[2].removesuffix("-Instruct")
+    alike = get_close_matches(plain, known, n=1)
+    hint = f" (did you mean {alike[0]}?)" if alike else ""
     where = folder / "models.csv" if folder else "models.csv of a folder of your own"
     return (
-        f"no speed is known for {engine}; known models are"
-        f" {', '.join(sorted(shapes(folder)))}; describe it in {where}"
+        f"no speed is known for {engine}{hint}; known models are {', '.join(known)};"
+        f" describe it in {where}"
     )
 
 
 def _listed(folder: Path) -> str:
-    return "; ".join(f"{gpu}: {', '.join(which)}" for gpu, which in engines_in(folder).items())
+    engines = engines_in(folder).items()
+    return "; ".join(f"{gpu}: {', '.join(which)}" for gpu, which in engines) or "none"

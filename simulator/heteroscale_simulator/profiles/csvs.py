@@ -22,13 +22,13 @@ def rows_of(path: Path) -> list[Row]:
     """Return the rows of a file with a header line.
 
     Raises:
-        ValueError: it cannot be read, or a row has too many or too few cells.
+        ValueError: it cannot be read or is empty, or a row has too many or too few cells.
 
     """
     try:
         # Spreadsheets put a byte order mark before what they save.
         return _rows(path.read_text("utf-8-sig").splitlines(), str(path))
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path}: {error}") from error
 
 
@@ -69,6 +69,8 @@ def whole(row: Row, column: str) -> int:
 
 def _rows(lines: Iterable[str], file: str) -> list[Row]:
     reader = csv.DictReader(lines, restkey="", restval=None)
+    if not reader.fieldnames:
+        raise ValueError(f"{file}: empty, without a line of column names")
     rows: list[Row] = []
     for cells in reader:
         row = Row()

@@ -51,7 +51,7 @@ class ModelShape:
         """
         if weights not in WEIGHT_BYTES:
             known = ", ".join(WEIGHT_BYTES)
-            raise ValueError(f"weights {weights!r}: an estimate knows {known}")
+            raise ValueError(f"{self.name}, weights {weights!r}: an estimate knows {known}")
         return self.parameters * WEIGHT_BYTES[weights]
 
 

@@ -6,7 +6,7 @@ step_ms`` · ``kv_capacity_tokens``; others are passed over. All numbers are abo
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,7 +97,7 @@ def read_measurements(
     return {
         gpu: Measurements(
             origin=f"{folder}/profile_*_by_gpu.csv: {gpu}, {selection}",
-            kv_capacity_tokens=whole(rows[-1], "kv_capacity_tokens"),
+            kv_capacity_tokens=_capacity(rows),
             prefill=_points(prefill[gpu]),
             decode=_cells(decode[gpu]),
             startup=startup,
@@ -124,6 +124,12 @@ def _by_gpu(folder: Path, table: str, selection: Selection) -> dict[str, list[Ro
     for row in filter(selection.matches, rows_of(table_path(folder, table))):
         result.setdefault(row["gpu"], []).append(row)
     return result
+
+
+def _capacity(rows: Sequence[Row]) -> int:
+    if len(rows) > 1:
+        raise ValueError(f"{rows[1].place}: the engine of {rows[0].place} once more")
+    return whole(rows[0], "kv_capacity_tokens")
 
 
 def _points(rows: Iterable[Row]) -> dict[float, float]:
