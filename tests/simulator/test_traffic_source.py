@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -200,6 +202,20 @@ def test_a_recording_is_read_as_it_is_also_with_a_mark_in_its_name(tmp_path: Pat
     load = load_source(str(written(tmp_path, text, "what?.csv")))
     assert load.input_tokens.sum() == 40
     assert load.notes == ("lengths of zero tokens that were read as one token: 1",)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_pipe_is_read_like_a_file(tmp_path: Path, packed: bool) -> None:
+    text = b"t_s,input_tokens,output_tokens\n" + b"".join(b"%d,10,2\n" % s for s in range(99))
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(
+        target=pipe.write_bytes, args=(gzip.compress(text) if packed else text,)
+    )
+    writer.start()
+    load = load_source(str(pipe))
+    writer.join()
+    assert load.total_requests == 99
 
 
 # ---- parts ---------------------------------------------------------------------------------

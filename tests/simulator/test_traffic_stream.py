@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import tracemalloc
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,18 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heteroscale_simulator.traffic import stream
+from heteroscale_simulator.traffic import opening, stream
 from heteroscale_simulator.traffic.formats import AZURE, AzureCsv, Format, MooncakeLines, PlainCsv
+from heteroscale_simulator.traffic.opening import BLOCK, head
 from heteroscale_simulator.traffic.rows import COLUMNS, Rows, TraceError
-from heteroscale_simulator.traffic.stream import (
-    BLOCK,
-    WINDOW,
-    Notices,
-    in_order,
-    read,
-    start,
-    stream_trace,
-)
+from heteroscale_simulator.traffic.stream import WINDOW, Notices, requests, stream_trace
 
 PLAIN = "t_s,input_tokens,output_tokens\n0.5,374,44\n3.25,10,20\n"
 SHUFFLED = "model,output_tokens,t_s,user,input_tokens\nm,44,0.5,ann,374\nm,20,3.25,bob,10\n"
@@ -193,7 +185,7 @@ def test_a_folder_and_a_missing_file_are_refused(tmp_path: Path) -> None:
 
 def test_a_line_without_an_end_is_refused_before_it_fills_memory() -> None:
     with pytest.raises(TraceError, match="x:1: a line of more than"):
-        start(Endless(b"7" * 65536, 1 << 40), "x")
+        head(Endless(b"7" * 65536, 1 << 40), "x")
 
 
 def test_zero_lengths_become_one_and_are_counted(tmp_path: Path) -> None:
@@ -245,8 +237,8 @@ def test_progress_ends_at_one(tmp_path: Path, packed: bool) -> None:
 class Endless:
     """A file that is made while it is read: a head, then one piece again and again."""
 
-    def __init__(self, piece: bytes, size: int, head: bytes = b"") -> None:
-        self._piece, self._left, self._ready = piece, size, head
+    def __init__(self, piece: bytes, size: int, first: bytes = b"") -> None:
+        self._piece, self._left, self._ready = piece, size, first
 
     def read(self, size: int, /) -> bytes:
         while len(self._ready) < size and self._left > 0:
@@ -259,13 +251,11 @@ class Endless:
 def test_memory_does_not_grow_with_the_file() -> None:
     size = 200 << 20
     row = b"7.5,1000,100," + b"x" * 986 + b"\n"
-    file = Endless(row * 1000, size, head=HEAD.strip().encode() + b",note\n")
-    form, blocks = start(file, "x")
+    file = Endless(row * 1000, size, first=HEAD.strip().encode() + b",note\n")
     notices = Notices()
     tracemalloc.start()
     try:
-        pieces: Iterator[Rows] = in_order(read(form, blocks, "x", notices), form, "x", notices)
-        count = sum(len(piece) for piece in pieces)
+        count = sum(len(piece) for piece in requests(head(file, "x"), notices))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -275,7 +265,7 @@ def test_memory_does_not_grow_with_the_file() -> None:
 
 
 def test_pieces_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "BLOCK", 1000)
+    monkeypatch.setattr(opening, "BLOCK", 1000)
     monkeypatch.setattr(stream, "WINDOW", 50)
     path = written(tmp_path, HEAD + "".join(f"{at},{at + 1},1\n" for at in range(3000)))
     pieces = list(stream_trace(path))

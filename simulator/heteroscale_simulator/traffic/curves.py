@@ -19,8 +19,9 @@ import numpy as np
 from heteroscale_simulator.traffic.demand import Demand
 from heteroscale_simulator.traffic.formats import header_of
 from heteroscale_simulator.traffic.load import Floats
+from heteroscale_simulator.traffic.opening import Opening
 from heteroscale_simulator.traffic.rows import TraceError
-from heteroscale_simulator.traffic.stream import MAX_SECONDS, head, opened
+from heteroscale_simulator.traffic.stream import MAX_SECONDS
 
 TOKENS = ("minute", "total_tokens_per_s")
 PERCENT = ("hour", "load_pct_of_peak")
@@ -75,26 +76,26 @@ _SECONDS = {"minute": 60, "hour": 3600}
 _EXAMPLE = {"input": "1000", "output": "200", "peak": "100"}
 
 
-def read_curve(path: Path) -> Curve | None:
-    """Return a file's curve; None if its first line shows no curve.
+def curve_of(file: Opening) -> Curve | None:
+    """Return a file's curve; None, and nothing read, if its first line shows none.
 
     Raises:
-        TraceError: it cannot be opened, or a line makes no sense.
+        TraceError: a line makes no sense.
 
     """
-    name = str(path)
-    with opened(path) as file:
-        first, _, blocks = head(file, name)
-        columns = header_of(first)
-        kind = next((kind for kind in (TOKENS, PERCENT) if set(kind) <= set(columns)), None)
-        if kind is None:
-            return None
-        points = [
-            point for line, block in blocks for point in _points(block, line, columns, kind, name)
-        ]
+    name = file.name
+    columns = header_of(file.text)
+    kind = next((kind for kind in (TOKENS, PERCENT) if set(kind) <= set(columns)), None)
+    if kind is None:
+        return None
+    points = [
+        point for line, block in file.blocks for point in _points(block, line, columns, kind, name)
+    ]
     if len(points) < 2:  # noqa: PLR2004 - two ends
         raise TraceError(f"{name}: a curve needs at least two points; found {len(points)}")
     at, load = np.array(points).T
+    if np.any(np.diff(at) <= 0):  # from one block to the next; within one, the line is named
+        raise TraceError(f"{name}: {kind[0]} must rise from line to line")
     return Curve(kind, at, load)
 
 

@@ -11,9 +11,10 @@ import numpy as np
 
 from heteroscale_simulator.traffic.classes import Edges, Sums
 from heteroscale_simulator.traffic.load import Floats, Load
+from heteroscale_simulator.traffic.opening import Opening, Progress, head, opened
 from heteroscale_simulator.traffic.rows import Rows, TraceError
 from heteroscale_simulator.traffic.scaling import multiplied, thinned
-from heteroscale_simulator.traffic.stream import Notices, Progress, stream_trace
+from heteroscale_simulator.traffic.stream import Notices, requests
 
 SAMPLE = 200_000
 """Rows at the start from which the classes' edges are taken."""
@@ -44,10 +45,16 @@ def load_trace(
         ValueError: ``rate_scale`` or ``classes`` is out of range.
 
     """
+    with opened(path, progress) as file:
+        return load_opened(head(file, str(path)), rate_scale, seed, classes)
+
+
+def load_opened(file: Opening, rate_scale: float, seed: int, classes: int) -> Load:
+    """Return the rest of an opened recording as a load; see ``load_trace``."""
     notices = Notices()
-    load = load_rows(stream_trace(path, notices, progress), rate_scale, seed, classes)
+    load = load_rows(requests(file, notices), rate_scale, seed, classes)
     if load is None:
-        raise TraceError(f"{path}: no requests in it, only a first line")
+        raise TraceError(f"{file.name}: no requests in it, only a first line")
     return Load(load.requests, load.input_tokens, load.output_tokens, notices.sentences())
 
 

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from heteroscale_simulator.traffic.curves import read_curve
+from heteroscale_simulator.traffic.curves import curve_of
 from heteroscale_simulator.traffic.demand import Demand, drawn
 from heteroscale_simulator.traffic.generators import SHAPES, Parameter, Shape
 from heteroscale_simulator.traffic.load import Load
-from heteroscale_simulator.traffic.recording import load_trace
+from heteroscale_simulator.traffic.opening import Progress, head, opened
+from heteroscale_simulator.traffic.recording import load_opened
 from heteroscale_simulator.traffic.rows import TraceError
-from heteroscale_simulator.traffic.stream import Progress
 
 GENERATED = "gen:"
 CURVE_OPTIONS = {
@@ -58,13 +58,16 @@ def load_source(
     if text.startswith(GENERATED):
         return drawn(_faster(generated(text), rate_scale), seed, classes)
     path, options = _parted(text)
-    curve = read_curve(path)
-    if curve is not None:
-        values = parameters(options, CURVE_OPTIONS, str(path))
-        return drawn(_faster(curve.demand(str(path), values), rate_scale), seed, classes)
-    if options:
-        raise TraceError(f"{path}: a recording of requests takes no options ({options})")
-    return load_trace(path, rate_scale, seed, classes, progress)
+    # Opened once: it may be a pipe.
+    with opened(path, progress) as file:
+        opening = head(file, str(path))
+        curve = curve_of(opening)
+        if curve is None and options:
+            raise TraceError(f"{path}: a recording of requests takes no options ({options})")
+        if curve is None:
+            return load_opened(opening, rate_scale, seed, classes)
+    values = parameters(options, CURVE_OPTIONS, str(path))
+    return drawn(_faster(curve.demand(str(path), values), rate_scale), seed, classes)
 
 
 def generated(text: str) -> Demand:

@@ -6,46 +6,22 @@ sort them would need the whole file in memory.
 
 from __future__ import annotations
 
-import gzip
-import io
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import IO, Protocol
 
 import numpy as np
 
 from heteroscale_simulator.traffic.formats import Format, format_of
 from heteroscale_simulator.traffic.load import Floats
+from heteroscale_simulator.traffic.opening import Opening, Progress, head, opened
 from heteroscale_simulator.traffic.rows import Rows, TraceError, checked
 
-BLOCK = 4 << 20
-"""Bytes of text read at a time; also more than any one line may have."""
 WINDOW = 100_000
 """Rows within which disorder is mended."""
 MAX_SECONDS = 60 * 86400.0
 """The longest recording; arrivals are held by the second."""
-GZIP_MAGIC = b"\x1f\x8b"
-OTHER_MAGIC = {
-    b"\x28\xb5\x2f\xfd": "zstd",
-    b"BZh": "bzip2",
-    b"\xfd7zX": "xz",
-    b"PK\x03\x04": "zip",
-    b"PAR1": "Parquet",
-}
-
-Progress = Callable[[float], None]
-"""Is told what share of the file has been read, 0 to 1."""
-
-
-class Readable(Protocol):
-    """Bytes to read from."""
-
-    def read(self, size: int, /) -> bytes:
-        """Return at most so many bytes, none at the end."""
 
 
 @dataclass
@@ -88,118 +64,24 @@ def stream_trace(
     """
     seen = notices if notices is not None else Notices()
     with opened(path, progress) as file:
-        form, blocks = start(file, str(path))
-        yield from in_order(read(form, blocks, str(path), seen), form, str(path), seen)
+        yield from requests(head(file, str(path)), seen)
 
 
-@contextmanager
-def opened(path: Path, progress: Progress | None = None) -> Iterator[Readable]:
-    """Open a file, unpacking it if it is gzip by its first bytes; say errors in words.
+def read(file: Opening, notices: Notices) -> tuple[Format, Iterator[Rows]]:
+    """Return the format, and checked rows as they stand in the file.
 
     Raises:
-        TraceError: it cannot be opened, or is packed otherwise, or breaks off while it is read.
+        TraceError: an unknown format; or, as the rows are taken, one that names file, line, field.
 
     """
-    try:
-        with path.open("rb") as raw:
-            magic = raw.peek(6)[:6]
-            for start_bytes, what in OTHER_MAGIC.items():
-                if magic.startswith(start_bytes):
-                    raise TraceError(f"{path}: a {what} file; give plain text or gzip")
-            told = _Told(raw, path.stat().st_size, progress)
-            if magic.startswith(GZIP_MAGIC):
-                with gzip.GzipFile(fileobj=told) as unpacked:
-                    yield unpacked
-            else:
-                yield told
-    except IsADirectoryError as error:
-        raise TraceError(f"{path}: a folder; give one file") from error
-    except (gzip.BadGzipFile, zlib.error) as error:
-        raise TraceError(f"{path}: its gzip stream is damaged ({error})") from error
-    except OSError as error:
-        raise TraceError(f"{path}: {error.strerror or error}") from error
+    form = format_of(file.text, file.name)
+    first = [] if form.header else [(1, file.first + b"\n")]
+    return form, _checked(form, chain(first, file.blocks), file.name, notices)
 
 
-class _Told(io.RawIOBase):
-    """A file that tells how far it has been read."""
-
-    def __init__(self, raw: IO[bytes], size: int, progress: Progress | None) -> None:
-        self._raw, self._size, self._progress = raw, max(1, size), progress
-        self._done = 0
-
-    def read(self, size: int = -1, /) -> bytes:
-        data = self._raw.read(size)
-        self._done += len(data)
-        if self._progress is not None:
-            self._progress(min(1.0, self._done / self._size))
-        return data
-
-
-def head(file: Readable, name: str) -> tuple[str, bytes, Iterator[tuple[int, bytes]]]:
-    """Return the first line as text and as bytes, and the blocks of whole lines after it.
-
-    A block comes with the number of its first line.
-
-    Raises:
-        TraceError: empty, or not text.
-
-    """
-    pieces = _blocks(file, name)
-    line, block = next(pieces, (1, b""))
-    first, _, rest = block.removeprefix(b"\xef\xbb\xbf").partition(b"\n")
-    if not first.strip():
-        raise TraceError(f"{name}: empty, or its first line is")
-    try:
-        text = first.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise TraceError(f"{name}:1: not text: {error}; is this the right file?") from error
-    return text, first, chain([(line + 1, rest)], pieces)
-
-
-def start(file: Readable, name: str) -> tuple[Format, Iterator[tuple[int, bytes]]]:
-    """Return the format, and the blocks of whole lines that hold requests.
-
-    Raises:
-        TraceError: empty, or an unknown format.
-
-    """
-    text, first, blocks = head(file, name)
-    form = format_of(text, name)
-    return form, blocks if form.header else chain([(1, first + b"\n")], blocks)
-
-
-def _blocks(file: Readable, name: str) -> Iterator[tuple[int, bytes]]:
-    line, left = 1, b""
-    while data := _next(file, line, name):
-        data = left + data
-        end = data.rfind(b"\n") + 1
-        block, left = data[:end], data[end:]
-        if len(left) > BLOCK:
-            raise TraceError(f"{name}:{line}: a line of more than {BLOCK:,} bytes; is this text?")
-        if block:
-            yield line, block
-            line += block.count(b"\n")
-    if left:
-        yield line, left + b"\n"
-
-
-def _next(file: Readable, line: int, name: str) -> bytes:
-    try:
-        return file.read(BLOCK)
-    except EOFError as error:
-        where = f"{name}:{line}: not far behind this line"
-        raise TraceError(f"{where} its gzip stream breaks off: copy the file again") from error
-
-
-def read(
+def _checked(
     form: Format, blocks: Iterator[tuple[int, bytes]], name: str, notices: Notices
 ) -> Iterator[Rows]:
-    """Yield checked rows as they stand in the file.
-
-    Raises:
-        TraceError: naming file, line and field.
-
-    """
     for line, block in blocks:
         rows, zeros = checked(_parsed(form, block, line, name), name, form.fields)
         notices.zero_lengths += zeros
@@ -227,13 +109,15 @@ def _parsed(form: Format, block: bytes, line: int, name: str) -> Rows:
     return Rows(table[:, 0], table[:, 1], table[:, 2], lines)
 
 
-def in_order(pieces: Iterator[Rows], form: Format, name: str, notices: Notices) -> Iterator[Rows]:
+def requests(file: Opening, notices: Notices) -> Iterator[Rows]:
     """Yield rows in order of time, starting at 0 or at the recording's own start.
 
     Raises:
-        TraceError: disorder beyond the window, or a recording of more than 60 days.
+        TraceError: as ``read``; disorder beyond the window; a recording of more than 60 days.
 
     """
+    form, pieces = read(file, notices)
+    name = file.name
     waiting: list[Rows] = []
     held, newest, passed = 0, -np.inf, -np.inf
     origin: float | None = None

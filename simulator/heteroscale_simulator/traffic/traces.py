@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from heteroscale_simulator.traffic.opening import head, opened
 from heteroscale_simulator.traffic.rows import Rows, TraceError
-from heteroscale_simulator.traffic.stream import Notices, opened, read, start
+from heteroscale_simulator.traffic.stream import Notices, read
 
 __all__ = ["Arrival", "Scaling", "TraceError", "read_trace", "scale"]
 
@@ -50,10 +51,9 @@ def read_trace(path: Path) -> list[Arrival]:
 
     """
     with opened(path) as file:
-        form, blocks = start(file, str(path))
-        pieces = list(read(form, blocks, str(path), Notices()))
-    rows = Rows.joined(pieces) if pieces else None
-    if rows is None or not len(rows):
+        form, pieces = read(head(file, str(path)), Notices())
+        rows = Rows.joined(list(pieces))
+    if not len(rows):
         return []
     at = rows.at - rows.at.min() if form.dated else rows.at
     columns = (at.tolist(), rows.input_tokens.tolist(), rows.output_tokens.tolist())
