@@ -88,7 +88,7 @@ class TopologyWatch:
             self._heard(place, await source.read())
             said.set()
             pause = RETRY if self._answers[place].problem else REFRESH
-            await self._sleep(pause * random.uniform(1 - _SPREAD, 1 + _SPREAD))  # noqa: S311
+            await self._sleep(pause * random.uniform(1 - _SPREAD, 1 + _SPREAD))  # noqa: S311 - no secret
 
     def _heard(self, place: int, answer: Answer) -> None:
         before = self._answers[place]
