@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import exp
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,12 +14,12 @@ from heteroscale_simulator.measures.capacity import (
     QUANTILE,
     Journey,
     Offer,
-    PrefillQueue,
     decode_capacity,
 )
 from heteroscale_simulator.measures.minutes import Minutes
 from heteroscale_simulator.measures.need import Case, preferred, prefill_queue
 from heteroscale_simulator.measures.oracle import fixed, free, needs, static_peak
+from heteroscale_simulator.measures.prefill_queue import PrefillQueue
 from heteroscale_simulator.measures.targets import targets
 from heteroscale_simulator.plant.port import Slo, Workload
 from heteroscale_simulator.profiles import GpuProfile, LinkProfile, load_profile
@@ -84,16 +86,34 @@ def test_decode_agrees_with_the_profile(context: float, tbt: float | None) -> No
 
 def test_ttft_has_prefill_transfer_and_one_step_beside_the_wait() -> None:
     minutes = Minutes.of(steady(1, prompt=1024))
-    queue = PrefillQueue.of(minutes, H20, journey(ttft=1.0), np.full(2, 0.05))
+    queue = PrefillQueue(minutes, H20, journey(ttft=1.0), np.full(2, 0.05))
     own, transfer = 0.440, 1024 * 131072 / 1.31072e9 + 0.010
     assert queue.room[0, 0] == pytest.approx(1.0 - own - transfer - 0.05)
     assert queue.work[0] == pytest.approx(0.440)
-    assert queue.variability[0] == pytest.approx(0.5)  # one length: c_s = 0
+
+
+def test_met_is_one_less_those_who_wait_too_long() -> None:
+    # One instance, half a prompt a second; 2,048 tokens fill a batch: 0.96 s, load 0.48, c_s = 0.
+    minutes = Minutes.of(steady(0.5, prompt=2048))
+    queue = PrefillQueue(minutes, H20, journey(ttft=3.0), np.full(2, 0.05))
+    room = 3.0 - 0.96 - (2048 * 131072 / 1.31072e9 + 0.010) - 0.05
+    mean = 0.5 * 0.96 / (1 - 0.48)
+    assert queue.met(np.ones(2), np.ones(2))[0] == pytest.approx(1 - 0.48 * exp(-room / mean))
+
+
+def test_prompts_that_wait_are_prefilled_together_and_it_pays() -> None:
+    # A prompt of one token takes 20 ms alone: 100 a second would be two instances' work. Together
+    # they are a few tokens a batch, and one instance is plenty.
+    queue = PrefillQueue(
+        Minutes.of(steady(100, prompt=1)), H20, journey(ttft=1.0), np.full(2, 0.05)
+    )
+    assert queue.work[0] == pytest.approx(2.0)
+    assert queue.need(np.ones(2)).tolist() == [1, 1]
 
 
 def test_the_prefix_cache_shortens_prefill_but_not_the_transfer() -> None:
     minutes = Minutes.of(steady(1, prompt=2048))
-    queue = PrefillQueue.of(minutes, H20, journey(ttft=1.0, hit=0.5), np.zeros(2))
+    queue = PrefillQueue(minutes, H20, journey(ttft=1.0, hit=0.5), np.zeros(2))
     assert queue.work[0] == pytest.approx(0.440)
     assert queue.room[0, 0] == pytest.approx(1 - 0.440 - 2048 * 131072 / 1.31072e9 - 0.010)
 
@@ -102,18 +122,18 @@ def test_the_prefix_cache_shortens_prefill_but_not_the_transfer() -> None:
     st.lists(st.tuples(st.floats(0, 30), st.floats(1, 4000)), min_size=1, max_size=4),
     st.floats(0.3, 5),
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_need_is_the_first_count_that_holds(
     classes: list[tuple[float, float]], ttft: float
 ) -> None:
     requests = np.array([[rate for rate, _ in classes]] * 60)
     load = Load(requests, requests * [prompt for _, prompt in classes], requests)
-    queue = PrefillQueue.of(Minutes.of(load), H20, journey(ttft), np.full(1, 0.05))
+    queue = PrefillQueue(Minutes.of(load), H20, journey(ttft), np.full(1, 0.05))
     everyone = np.ones(1)
 
     def holds(count: int) -> bool:
         instances: Floats = np.array([float(count)])
-        return bool(queue.work[0] < count and queue.met(instances, everyone)[0] >= QUANTILE)
+        return bool(queue.met(instances, everyone)[0] >= QUANTILE)
 
     need = int(queue.need(everyone)[0])
     tried = next(n for n in range(10_000) if holds(n) or not queue.work[0])
@@ -123,7 +143,7 @@ def test_need_is_the_first_count_that_holds(
 def test_requests_that_nobody_can_answer_in_time_are_left_out() -> None:
     requests = np.array([[10.0, 1.0]] * 60)
     load = Load(requests, requests * [256, 4096], requests * 10)  # 0.11 s and 2 s of prefill
-    queue = PrefillQueue.of(Minutes.of(load), H20, journey(ttft=1.0), np.zeros(1))
+    queue = PrefillQueue(Minutes.of(load), H20, journey(ttft=1.0), np.zeros(1))
     few = np.array([1e6])
     assert queue.met(few, np.ones(1)).tolist() == [1.0]
     assert queue.work[0] == pytest.approx(10 * 0.110 + 2.0)  # and still they are served
@@ -131,12 +151,12 @@ def test_requests_that_nobody_can_answer_in_time_are_left_out() -> None:
 
 def test_without_a_ttft_slo_it_is_enough_to_keep_up() -> None:
     minutes = Minutes.of(steady(10, prompt=1024))  # 4.4 instances' work
-    queue = PrefillQueue.of(minutes, H20, journey(ttft=None), np.zeros(2))
+    queue = PrefillQueue(minutes, H20, journey(ttft=None), np.zeros(2))
     assert queue.need(np.ones(2)).tolist() == [5, 5]
 
 
 def test_more_instances_hold_a_larger_share() -> None:
-    queue = PrefillQueue.of(Minutes.of(steady(10)), H20, journey(), np.full(2, 0.05))
+    queue = PrefillQueue(Minutes.of(steady(10)), H20, journey(), np.full(2, 0.05))
     need = int(queue.need(np.ones(2))[0])
     shares = [queue.held_share(count)[0] for count in range(need + 1)]
     assert shares == sorted(shares)

@@ -13,10 +13,10 @@ from heteroscale_simulator.measures.capacity import (
     Counts,
     Journey,
     Offer,
-    PrefillQueue,
     decode_capacity,
 )
 from heteroscale_simulator.measures.minutes import Minutes
+from heteroscale_simulator.measures.prefill_queue import PrefillQueue
 from heteroscale_simulator.measures.schedule import Ladder
 from heteroscale_simulator.traffic.load import Floats
 
@@ -52,7 +52,7 @@ def prefill_queue(case: Case, offer: Offer) -> PrefillQueue:
     """Return the load's prompts before instances of ``offer``."""
     decode = preferred(case, Role.DECODE)[0].speed
     step = decode_capacity(decode, case.minutes.context, case.journey.slo.tbt).step
-    return PrefillQueue.of(case.minutes, offer.speed, case.journey, step)
+    return PrefillQueue(case.minutes, offer.speed, case.journey, step)
 
 
 def prefill_need(case: Case, ladder: Ladder) -> tuple[Counts, Floats]:
