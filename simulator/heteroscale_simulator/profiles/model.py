@@ -103,7 +103,7 @@ class GpuProfile(DocumentModel):
             if asked > edge:
                 raise RangeError(
                     f"{self.origin}: {what} of {asked:.0f} tokens is beyond the measured {edge:.0f};"
-                    " measure further, or allow estimates beyond the edge"
+                    " measure further, or extend the tables by estimates (--extend-profiles)"
                 )
 
     def prefill_seconds(self, tokens: float) -> float:
