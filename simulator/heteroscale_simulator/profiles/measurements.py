@@ -114,7 +114,8 @@ class Measurements:
             if following and batch * following <= self.kv_capacity_tokens:
                 raise ValueError(
                     f"{self.origin}: batch {batch:g} was measured to a context of {edge:g} tokens,"
-                    f" and KV for {following:g} would fit; measure it, or extend the tables (--extend-profiles)"
+                    f" and KV for {following:g} would fit; measure it, or extend the tables"
+                    " (--extend-profiles)"
                 )
 
 
