@@ -39,6 +39,8 @@ class Cost:
 
     own: Floats
     """Seconds from start to end of a prefill that holds such a prompt, by (type, class)."""
+    part: Floats
+    """Seconds of those that are its own part, by (type, class)."""
     split: Floats
     """Share of the requests that goes to each type, in a column."""
     drain: float
@@ -70,13 +72,15 @@ class Costs:
         types = np.arange(kinds).repeat(classes)
         whole = self._grid.prefill_seconds(types, batch.ravel()).reshape(batch.shape)
         own = whole / crew.mean_speed
-        work = whole * (tokens / np.maximum(batch, 1e-9)) @ requests
+        each = whole * (tokens / np.maximum(batch, 1e-9))
+        work = each @ requests
         # Types get requests as fast as they do them, so that they are through at the same time.
         rates = np.where(crew.capacity > 0, crew.capacity / np.maximum(work, 1e-12), 0.0)
         rate = float(rates.sum())
         every = float(requests @ tokens)
         per_token = work / every if every else work
-        return Cost(own, (rates / rate)[:, None], 1.0 / rate, tokens, per_token)
+        split = (rates / rate)[:, None]
+        return Cost(own, each / crew.mean_speed, split, 1.0 / rate, tokens, per_token)
 
     def _batches(self, requests: Floats, tokens: Floats) -> Floats:
         """Return the tokens of the batch that a prompt of each class is in, by (type, class)."""

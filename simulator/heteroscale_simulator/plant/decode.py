@@ -27,6 +27,7 @@ Ints = NDArray[np.int64]
 ENDED, GENERATED, RECEIVED, TBT_SUM, TBT_COUNT = range(5)
 """Counters by engine: requests that ended, their tokens, prompt tokens that came, seconds between tokens
 and how many those were."""
+_BY_ENGINE = ("steps", "batch", "_start", "_joined", "_left", "_clocks", "_middle")
 _LEAST = 1e-9
 """Shares below this are rounding."""
 _ALMOST = 1.0 + _LEAST
@@ -60,6 +61,11 @@ class Decode:
         """Requests that queue."""
         self.limit = 0.0
         """The most tokens a request may come to; 0 where nobody is open."""
+        self.batch: Floats = np.zeros(0)
+        """Mean requests in the batch over the last second."""
+        self._start: Floats = np.zeros(0)
+        self._joined: Floats = np.zeros(0)
+        self._left: Floats = np.zeros(0)
         self._clocks: Floats = np.zeros(0)
         self._middle: Floats = np.zeros(0)
         self._queue: deque[_Queued] = deque()
@@ -77,7 +83,7 @@ class Decode:
         self.open = np.append(self.open, False)
         self.sums = np.concatenate((self.sums, np.zeros((3, 1))), axis=1)
         self.counters = np.concatenate((self.counters, np.zeros((5, 1))), axis=1)
-        for name in ("steps", "_clocks", "_middle"):
+        for name in _BY_ENGINE:
             setattr(self, name, np.append(getattr(self, name), 0.0))
         self._resize()
 
@@ -85,7 +91,7 @@ class Decode:
         """Take an engine out; its batch fails."""
         self._tally_cut(self.ring.buckets[at], self._clocks[at])
         self.ring.remove(at)
-        for name in ("types", "speeds", "open", "steps", "_clocks", "_middle"):
+        for name in ("types", "speeds", "open", *_BY_ENGINE):
             setattr(self, name, np.delete(getattr(self, name), at))
         self.sums = np.delete(self.sums, at, axis=1)
         self.counters = np.delete(self.counters, at, axis=1)
@@ -136,8 +142,13 @@ class Decode:
             return
         batch = self.sums[0]
         context = self.resident / np.maximum(batch, 1e-9)
-        self.steps = self._grid.step_seconds(self.types, batch, context) / self.speeds
+        # Who is in a batch sees himself and, arrivals being random, as many others as there are on
+        # average.
+        felt = np.minimum(self.batch + 1.0, self.places)
+        self.steps = self._grid.step_seconds(self.types, felt, context) / self.speeds
         moved = 1.0 / self.steps
+        self._start, self._joined = batch.copy(), np.zeros(len(batch))
+        self._left = np.zeros(len(batch))
         began = self._clocks
         self._clocks = began + moved
         self._middle = began + 0.5 * moved
@@ -147,6 +158,8 @@ class Decode:
         if rows.shape[1]:
             ended = rows.sum(axis=1).T
             self.sums -= ended[: r.TOKENS]
+            ends = (ended[r.CLOCKS] + ended[r.TOKENS] - ended[r.IN_BATCH] * began) / moved
+            self._left = ended[r.IN_BATCH] - ends
             self.counters[ENDED] += ended[r.IN_BATCH]
             self.counters[GENERATED] += ended[r.TOKENS]
             self._tally_ended(now, rows, began, moved)
@@ -169,6 +182,7 @@ class Decode:
                 break
         if not self._queue:
             self.waiting = 0.0
+        self.batch = np.maximum(self._start + 0.5 * self._joined - self._left, 0.0)
 
     def _admit(self, now: int, queued: _Queued) -> bool:
         """Admit what has room; return whether that was all."""
@@ -208,6 +222,7 @@ class Decode:
         self.ring.put(joins, self._middle + (part[:, OUTPUT] / count)[:, None])
         joined = joins[..., : r.TOKENS].sum(axis=0).T
         self.sums += joined
+        self._joined += joined[r.IN_BATCH]
         self.counters[RECEIVED] += joined[r.PROMPTS]
         values = np.stack((met, part[:, SPENT] + count * delay, count))
         self._tally.spread(part[:, BORN] / count, TTFT_MET, values)

@@ -12,7 +12,7 @@ from heteroscale_simulator.plant.decode import Decode
 from heteroscale_simulator.plant.hardware import compute_seconds, decode_running, sm_activity
 from heteroscale_simulator.plant.port import Readings
 from heteroscale_simulator.plant.prefill import Prefill
-from heteroscale_simulator.plant.ring import IN_BATCH, Ints
+from heteroscale_simulator.plant.ring import Ints
 from heteroscale_simulator.plant.slots import Slots
 from heteroscale_simulator.profiles.speed_grid import SpeedGrid
 from heteroscale_simulator.traffic.load import Floats
@@ -73,7 +73,7 @@ class Meters:
         }
 
     def _of_decode(self, decode: Decode, names: Sequence[str], carried: float) -> Columns:
-        counters, batch = decode.counters, np.maximum(decode.sums[IN_BATCH], 0.0)
+        counters, batch = decode.counters, decode.batch
         zeros = np.zeros(len(names))
         shares = decode.queue_shares()
         running = decode_running(batch)

@@ -55,6 +55,8 @@ class Prefill:
         self._shift: Shift | None = None
         self._prices: dict[int, Cost] = {}
         self._random = Waits()
+        self._stood = 0.0
+        """Mean seconds that the fluid let wait, over the window."""
         self._offered: float | None = None
         """Seconds of work at speed 1 that arrive in a second, over the window."""
 
@@ -77,11 +79,15 @@ class Prefill:
         self._prices = {}
         self._measure(arrived, crew)
         pieces, self.busy = self.backlog.serve(now, lambda row: self._price(row, crew).drain)
-        tokens = 0.0
+        tokens = stood = started = 0.0
         for piece in pieces:
             tokens += piece.share * float(piece.of.input_tokens.sum())
+            started += piece.share * piece.of.total
+            stood += piece.share * piece.of.total * (piece.first_wait + piece.last_wait) / 2
             self._put(now, piece, crew, first_step)
         self._links.carry(tokens)
+        if started:
+            self._stood += (stood / started - self._stood) / WINDOW
 
     def ends(self, now: int) -> Iterator[tuple[Shift, Floats, Floats]]:
         """Yield what ends in second ``now``, by shift; as ``Shift.take``."""
@@ -101,35 +107,41 @@ class Prefill:
         return price
 
     def _measure(self, arrived: Arrived, crew: Crew) -> None:
-        """Note the load, what waits at random, and who is batched with whom."""
+        """Note the load, what waits at random, and who is batched with whom.
+
+        Who waits alone, one after another, waits as in a G/G/n queue. Who waits in company starts
+        sooner, with the batch: he waits for the running one, R = Wq/(1 + ρ), and shares his own with
+        those who came since that began, 2λR of them on average; so he is through later.
+        """
         total = arrived.total
-        work = tokens = 0.0
-        service = spread = 0.0
-        if total > 0:
-            self.price = price = self._price(arrived, crew)
-            work = price.drain * crew.total
-            weights = price.split * arrived.requests / total
-            service = float((weights * price.own).sum())
-            second = float((weights * price.own**2).sum())
-            spread = max(0.0, second / service**2 - 1) if service else 0.0
-            tokens = float(arrived.requests @ price.tokens) / total
-        if self._offered is None:
-            self._offered = work
+        price = self._price(arrived, crew) if total > 0 else None
+        work = price.drain * crew.total if price else 0.0
+        self._offered = work if self._offered is None else self._offered
         self._offered += (work - self._offered) / WINDOW
-        if not total:
+        if price is None:
             return
-        self.together = together = 1 + self._costs.crowd / max(tokens, 1.0)
-        self._random = waits(self._offered / crew.total, crew.engines, service, spread / together)
-        standing = self.backlog.requests - total + total * self._random.expected
-        crowd = max(0.0, standing) * tokens
-        self._costs.crowd += (crowd - self._costs.crowd) / 2
+        self.price = price
+        load = self._offered / crew.total
+        weights = price.split * arrived.requests / total
+        part = float((weights * price.part).sum())
+        spread = float((weights * price.part**2).sum()) / part**2 - 1 if part else 0.0
+        alone = waits(load, crew.engines, part, max(0.0, spread))
+        company = float((weights * price.own).sum()) - part
+        # The ups and downs of whole seconds are in the fluid's wait already.
+        queue = max(0.0, alone.expected - self._stood)
+        self._random = alone.of(max(queue - company / 2, queue / 2))
+        tokens = float(arrived.requests @ price.tokens) / total
+        self.together = 1 + self._costs.crowd / max(tokens, 1.0)
+        standing = max(0.0, self.backlog.requests - total)
+        random = 2 * total * queue / (1 + min(load, 1.0))
+        self._costs.crowd += ((standing + random) * tokens - self._costs.crowd) / 2
 
     # ---- what is started on --------------------------------------------------------------------
 
     def _put(self, now: int, piece: Piece, crew: Crew, first_step: float) -> None:
         price = self._price(piece.of, crew)
         row = piece.of
-        random = self._random.behind((piece.first_wait + piece.last_wait) / 2)
+        random = self._random
         waited = (piece.first_wait + piece.last_wait) / 2 + random.expected
         fetch = self._links.seconds(means(row.input_tokens, row.requests))
         sent = price.own + fetch

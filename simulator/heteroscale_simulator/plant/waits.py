@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import exp, pi, sqrt
+from math import pi, sqrt
 
 import numpy as np
 
@@ -31,14 +31,9 @@ class Waits:
         """Mean wait of all, in seconds."""
         return self.chance * self.mean
 
-    def behind(self, backlog: float) -> Waits:
-        """Return what is left of it for those who wait ``backlog`` seconds for the fluid anyway.
-
-        A queue that stands is fed evenly; what is random inside a second matters when it empties.
-        """
-        if backlog <= 0 or self.expected < _NOTHING:
-            return self
-        return Waits(self.chance * exp(-backlog / self.mean), self.mean)
+    def of(self, expected: float) -> Waits:
+        """Return waits of as many, that are ``expected`` seconds in the mean of all."""
+        return Waits(self.chance, expected / self.chance if self.chance else 0.0)
 
 
 def waits(load: float, servers: int, service: float, spread: float) -> Waits:
