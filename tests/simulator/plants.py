@@ -74,7 +74,7 @@ def run(
 def inside(over: FlowPlant) -> tuple[float, float]:
     """Return the requests inside, counted where they are, and the output tokens they will have."""
     found: list[Floats] = [
-        np.array([row.requests.sum(), row.output_tokens.sum()]) * (1 - row.served)
+        row.sums[[COUNT, OUTPUT]].sum(axis=1) * (1 - row.served)
         for row in over._prefill.backlog
     ]
     found += [

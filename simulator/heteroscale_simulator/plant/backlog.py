@@ -19,13 +19,14 @@ class Arrived:
     """What one second brought."""
 
     second: int
-    requests: Floats
-    """By class, as are the next two."""
-    input_tokens: Floats
-    output_tokens: Floats
+    sums: Floats
+    """COUNT, INPUT and OUTPUT by class; shape (3, classes)."""
+    total: float
+    """Requests."""
+    tokens: float
+    """Prompt tokens."""
     served: float = 0.0
     """Share that has been served."""
-    total: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,6 @@ class Backlog:
 
     def add(self, row: Arrived) -> None:
         """Queue what a second brought."""
-        row.total = float(row.requests.sum())
         if row.total > 0:
             self._rows.append(row)
             self.requests += row.total
@@ -118,21 +118,18 @@ class Backlog:
         if row.served >= 1.0 - 1e-9:
             self._rows.popleft()
 
-    def cut(self, share: float) -> Iterator[tuple[Arrived, Floats]]:
-        """Take ``share`` of all that stands out of it; yield each second's, by class."""
+    def cut(self, share: float) -> Iterator[tuple[int, float]]:
+        """Take ``share`` of all that stands out of it; yield seconds and requests."""
         for row in self._rows:
-            left = 1.0 - row.served
-            gone = row.requests * (share * left)
-            yield row, gone
-            keep = 1.0 - share
-            whole = row.served + left * keep
-            if whole > 0:
-                # The same share of a smaller row stays, so that what was served is not served again.
-                row.requests = row.requests - gone
-                row.input_tokens = row.input_tokens * (1.0 - share * left)
-                row.output_tokens = row.output_tokens * (1.0 - share * left)
-                row.served = row.served / whole
-            row.total = float(row.requests.sum())
+            gone = share * (1.0 - row.served)
+            yield row.second, gone * row.total
+            # What was served is a larger part of a smaller row; it is not served again.
+            keep = 1.0 - gone
+            if keep > 0:
+                row.served /= keep
+            row.sums = row.sums * keep
+            row.total *= keep
+            row.tokens *= keep
         if share >= 1.0:
             self._rows.clear()
         self.requests *= 1.0 - share

@@ -10,10 +10,11 @@ import numpy as np
 
 from heteroscale_simulator.traffic.load import Floats
 
-COUNT, INPUT, OUTPUT, BORN, SPENT, MET = range(6)
-"""Columns: requests, Σ prompt tokens, Σ output tokens, Σ time of arrival, Σ seconds since then at the
-door of decode (a first step as long as steps were at the start of prefill is in it), and from MET on
-the requests that would meet the TTFT promise if DELAYS more of it went by."""
+COUNT, INPUT, OUTPUT, COMPUTED, PREFILLED, BORN, SPENT, MET = range(8)
+"""Columns: requests, Σ prompt tokens, Σ output tokens, Σ prompt tokens computed, Σ seconds to the end of
+prefill, Σ time of arrival, Σ seconds since then at the door of decode (a first step as long as steps were
+at the start of prefill is in it), and from MET on the requests that would meet the TTFT promise if DELAYS
+more of it went by."""
 DELAYS = np.array([0.0, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1.0])
 """Further delays in units of the TTFT promise. After the last one nobody meets it."""
 WIDTH = MET + len(DELAYS)

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from math import exp
 
 import numpy as np
 from numpy.typing import NDArray
 
 from heteroscale_simulator.plant import ring as r
-from heteroscale_simulator.plant.cohorts import BORN, COUNT, INPUT, OUTPUT, SPENT, means, met_after
+from heteroscale_simulator.plant.cohorts import BORN, COUNT, INPUT, OUTPUT, SPENT, met_after
 from heteroscale_simulator.plant.port import Slo
 from heteroscale_simulator.plant.ring import Ring
 from heteroscale_simulator.plant.tally import FAILED, FINISHED, OUTPUT_TOKENS, TTFT_MET, Tally
@@ -163,9 +164,9 @@ class Decode:
             self.counters[ENDED] += ended[r.IN_BATCH]
             self.counters[GENERATED] += ended[r.TOKENS]
             self._tally_ended(now, rows, began, moved)
-        first = self.steps * (1.5 - 0.5 * np.exp(-np.maximum(self.sums[0], 0.0)))
         able = self.open if self.limit else slice(None)
-        self.first_step = float(first[able].mean())
+        running = 1.0 - exp(-float(self.batch[able].mean()))
+        self.first_step = float(self.steps[able].mean()) * (1.0 + 0.5 * running)
 
     def receive(self, now: int, cohort: Floats) -> None:
         """Queue a cohort whose KV has come, and admit what has room."""
@@ -217,13 +218,16 @@ class Decode:
         each[:, r.JOINED] = count * (now + 0.5)
         each[:, r.CAME] = part[:, BORN]
         each[:, r.HOPES] = met
+        total, prompts = each[:, : r.CLOCKS].sum(axis=0).tolist()
         joins = each[:, None, :] * spread[:, None]
-        joins[..., r.CLOCKS] = joins[..., r.IN_BATCH] * self._middle
+        joins[..., r.CLOCKS] = count[:, None] * (spread * self._middle)
         self.ring.put(joins, self._middle + (part[:, OUTPUT] / count)[:, None])
-        joined = joins[..., : r.TOKENS].sum(axis=0).T
-        self.sums += joined
-        self._joined += joined[r.IN_BATCH]
-        self.counters[RECEIVED] += joined[r.PROMPTS]
+        joined, received = spread * total, spread * prompts
+        self.sums[r.IN_BATCH] += joined
+        self.sums[r.PROMPTS] += received
+        self.sums[r.CLOCKS] += joined * self._middle
+        self._joined += joined
+        self.counters[RECEIVED] += received
         values = np.stack((met, part[:, SPENT] + count * delay, count))
         self._tally.spread(part[:, BORN] / count, TTFT_MET, values)
 
@@ -272,8 +276,7 @@ class Decode:
         """Fail the classes that are longer than any open engine's KV; they are 0 then."""
         if not self.limit:
             return
-        need = means(cohort[:, INPUT] + cohort[:, OUTPUT], cohort[:, COUNT])
-        long = need > self.limit * _ALMOST
+        long = cohort[:, INPUT] + cohort[:, OUTPUT] > cohort[:, COUNT] * (self.limit * _ALMOST)
         if long.any():
             gone = cohort[long]
             self._tally.spread(gone[:, BORN] / gone[:, COUNT], FAILED, gone[None, :, COUNT] * share)

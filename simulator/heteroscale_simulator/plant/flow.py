@@ -13,11 +13,12 @@ import numpy as np
 
 from heteroscale.words import Role
 from heteroscale_simulator.plant.backlog import Arrived
-from heteroscale_simulator.plant.cohorts import BORN, COUNT, WIDTH, means
+from heteroscale_simulator.plant.cohorts import COUNT, WIDTH
 from heteroscale_simulator.plant.decode import Decode
 from heteroscale_simulator.plant.meters import Meters
 from heteroscale_simulator.plant.port import Outcomes, PlantSettings, Readings, Seat
 from heteroscale_simulator.plant.prefill import Prefill
+from heteroscale_simulator.plant.shifts import arrivals_of
 from heteroscale_simulator.plant.slots import Slots
 from heteroscale_simulator.plant.tally import ARRIVED, FAILED, INPUT_TOKENS, Tally
 from heteroscale_simulator.plant.transfer import Links
@@ -60,7 +61,7 @@ class FlowPlant:
         self._prefill = Prefill(
             grids[Role.PREFILL], settings.workload.cache_hit, self._links, settings.slo.ttft
         )
-        self._slots = Slots(len(self._kinds[Role.PREFILL]))
+        self._slots = Slots(grids[Role.PREFILL].kv_capacity)
         self._decode = Decode(
             grids[Role.DECODE], settings.slo, self._tally, _bucket(grids[Role.DECODE])
         )
@@ -126,7 +127,7 @@ class FlowPlant:
         """Return the requests that it still works on, holds for a fetch, or has queued."""
         seat, place = self._seat(instance_id), self._places[instance_id]
         if seat.role is Role.PREFILL:
-            holds = float(self._slots.held(self._prefill.shifts)[0][place])
+            holds = float(self._slots.held(self._prefill.shifts)[place, COUNT])
             holds += self._prefill.backlog.requests * float(self._slots.queue_shares()[place])
         else:
             queued = self._decode.waiting * float(self._decode.queue_shares()[place])
@@ -142,12 +143,12 @@ class FlowPlant:
         if self._changed:
             self._settle()
         self._decode.advance(now)
-        arrived = self._arrive(requests, input_tokens, output_tokens)
+        arrived = self._arrive(np.stack((requests, input_tokens, output_tokens)))
         self._prefill.start(now, arrived, self._decode.first_step)
         came = np.zeros((len(requests), WIDTH))
-        for shift, leaving, done in self._prefill.ends(now):
-            self._slots.count(shift, done)
-            came += leaving
+        for shift, leaving in self._prefill.ends(now):
+            self._slots.count(shift, leaving)
+            came += leaving.sum(axis=0)
         self._decode.receive(now, came)
         self._now = now + 1
 
@@ -166,30 +167,33 @@ class FlowPlant:
 
     # ---- inside --------------------------------------------------------------------------------
 
-    def _arrive(self, requests: Floats, input_tokens: Floats, output_tokens: Floats) -> Arrived:
+    def _arrive(self, sums: Floats) -> Arrived:
         now = self._now
-        self._tally.at(now, ARRIVED, float(requests.sum()))
-        self._tally.at(now, INPUT_TOKENS, float(input_tokens.sum()))
-        ours, theirs = self._limits()
-        need = means(input_tokens + output_tokens, requests)
-        long = (need > theirs) | (means(input_tokens, requests) > ours)
+        total, tokens, _ = sums.sum(axis=1).tolist()
+        self._tally.at(now, ARRIVED, total)
+        self._tally.at(now, INPUT_TOKENS, tokens)
+        _, prompts, outputs = sums
+        longest, most = self._limits
+        long = (prompts > longest * sums[COUNT]) | (prompts + outputs > most * sums[COUNT])
         if long.any():
-            self._tally.at(now, FAILED, float(requests[long].sum()))
-            requests, input_tokens = requests * ~long, input_tokens * ~long
-            output_tokens = output_tokens * ~long
-        return Arrived(now, requests, input_tokens, output_tokens)
+            failed, tokens_failed, _ = sums[:, long].sum(axis=1).tolist()
+            self._tally.at(now, FAILED, failed)
+            sums = sums * ~long
+            total, tokens = total - failed, tokens - tokens_failed
+        return Arrived(now, sums, total, tokens)
 
+    @property
     def _limits(self) -> tuple[float, float]:
-        """Return the longest prompt, and the most tokens in all, that an engine has room for."""
-        grid, slots = self._grids[Role.PREFILL], self._slots
-        able = slots.types[slots.open]
-        ours = float(grid.kv_capacity[able].max(initial=0.0)) or float(grid.kv_capacity.max())
-        return ours, self._decode.limit or float(self._grids[Role.DECODE].kv_capacity.max())
+        """The longest prompt, and the most tokens in all, that an engine has room for."""
+        return (
+            self._slots.longest or float(self._grids[Role.PREFILL].kv_capacity.max()),
+            self._decode.limit or float(self._grids[Role.DECODE].kv_capacity.max()),
+        )
 
     def _settle(self) -> None:
         """Let the engines that are open now do the work from now on, and pair them."""
         self._changed = False
-        self._prefill.crew(self._slots.crew())
+        self._prefill.crew(self._slots.settle())
         self._links.pair(
             [(s, float(self._slots.speeds[at])) for s, at in self._opened(Role.PREFILL)],
             [(s, float(self._decode.places[at])) for s, at in self._opened(Role.DECODE)],
@@ -222,12 +226,12 @@ class FlowPlant:
         """Fail what a prefill engine computes, holds, and has of the queue."""
         share = self._slots.queue_shares()[slot]
         if share > 0:
-            for row, requests in self._prefill.backlog.cut(float(share)):
-                self._tally.at(row.second, FAILED, float(requests.sum()))
+            for second, requests in self._prefill.backlog.cut(float(share)):
+                self._tally.at(second, FAILED, requests)
         for shift in self._prefill.shifts:
             for held in shift.drop(slot):
-                gone = held[held[:, COUNT] > 0]
-                self._tally.spread(gone[:, BORN] / gone[:, COUNT], FAILED, gone[None, :, COUNT])
+                came, lost = arrivals_of(held)
+                self._tally.spread(came, FAILED, lost[None])
         self._slots.give(slot)
 
     def _seat(self, instance_id: str) -> Seat:

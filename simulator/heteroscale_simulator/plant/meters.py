@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from heteroscale_simulator.plant import decode as d
-from heteroscale_simulator.plant import slots as p
+from heteroscale_simulator.plant.cohorts import COMPUTED, COUNT, INPUT, PREFILLED
 from heteroscale_simulator.plant.decode import Decode
 from heteroscale_simulator.plant.hardware import compute_seconds, decode_running, sm_activity
 from heteroscale_simulator.plant.port import Readings
@@ -26,7 +26,7 @@ class Meters:
     def __init__(self, prefill: SpeedGrid, decode: SpeedGrid) -> None:
         self._prefill = prefill
         self._decode = decode
-        self._compute = {"p": compute_seconds(prefill), "d": compute_seconds(decode)}
+        self._compute = compute_seconds(prefill), compute_seconds(decode)
         self._generated: dict[str, float] = {}
 
     def read(
@@ -44,28 +44,32 @@ class Meters:
         return Readings(ids=[*names, *decodes], **columns)
 
     def _of_prefill(self, prefill: Prefill, slots: Slots, at: Ints) -> Columns:
-        holds, tokens, computes = (column[at] for column in slots.held(prefill.shifts))
-        counters, types = slots.counters[at], slots.types[at]
-        zeros, shares = np.zeros(len(at)), slots.queue_shares()[at]
-        # A closed engine is busy while it still computes.
-        busy = np.where(slots.open[at], prefill.busy, np.minimum(computes, 1.0))
+        counters, types, opened = slots.counters[at], slots.types[at], slots.open[at]
+        held, shares, zeros = (
+            slots.held(prefill.shifts)[at],
+            slots.queue_shares()[at],
+            np.zeros(len(at)),
+        )
+        # A closed engine works on what it holds.
+        busy = np.where(opened, prefill.busy, np.minimum(held[:, COUNT], 1.0))
+        running = np.where(opened, prefill.busy * prefill.together, held[:, COUNT])
+        tokens = np.where(opened, prefill.holding * shares, held[:, INPUT])
         compute = zeros
         if prefill.price is not None:
             per_token = np.maximum(prefill.price.seconds_per_token, 1e-12)
-            compute = (self._compute["p"] / per_token)[types]
+            compute = (self._compute[0] / per_token)[types]
         return {
-            "generation_tokens": counters[:, p.ENDED],
-            "prompt_tokens": counters[:, p.PROMPTS],
-            "computed_prompt_tokens": counters[:, p.COMPUTED],
-            "requests_finished": counters[:, p.ENDED],
+            "generation_tokens": counters[:, COUNT],
+            "prompt_tokens": counters[:, INPUT],
+            "computed_prompt_tokens": counters[:, COMPUTED],
+            "requests_finished": counters[:, COUNT],
             "requests_aborted": zeros,
-            "running": np.where(slots.open[at], prefill.busy * prefill.together, computes),
+            "running": running,
             "waiting": prefill.backlog.requests * shares,
-            # The calendar knows whole seconds; who comes and goes within one is Little's.
-            "transferring": np.maximum(holds - computes, prefill.fetching * shares),
+            "transferring": prefill.fetching * shares,
             "kv_usage": np.minimum(tokens / self._prefill.kv_capacity[types], 1.0),
-            "ttft_sum": counters[:, p.TTFT_SUM],
-            "ttft_count": counters[:, p.ENDED],
+            "ttft_sum": counters[:, PREFILLED],
+            "ttft_count": counters[:, COUNT],
             "tbt_sum": zeros,
             "tbt_count": zeros,
             "gpu_util": busy,
@@ -77,7 +81,7 @@ class Meters:
         zeros = np.zeros(len(names))
         shares = decode.queue_shares()
         running = decode_running(batch)
-        compute = self._compute["d"][decode.types] * batch / np.maximum(decode.steps, 1e-9)
+        compute = self._compute[1][decode.types] * batch / np.maximum(decode.steps, 1e-9)
         return {
             "generation_tokens": self._monotone(names, decode.generated),
             "prompt_tokens": counters[d.RECEIVED].copy(),

@@ -14,17 +14,17 @@ import numpy as np
 from heteroscale_simulator.plant.backlog import Arrived, Backlog, Piece
 from heteroscale_simulator.plant.cohorts import (
     BORN,
+    COMPUTED,
     COUNT,
     DELAYS,
     INPUT,
     MET,
-    OUTPUT,
+    PREFILLED,
     SPENT,
     WIDTH,
-    means,
 )
 from heteroscale_simulator.plant.crew import Cost, Costs, Crew
-from heteroscale_simulator.plant.shifts import DONE, Shift
+from heteroscale_simulator.plant.shifts import Shift
 from heteroscale_simulator.plant.transfer import Links
 from heteroscale_simulator.plant.waits import WINDOW, Waits, share_within, waits
 from heteroscale_simulator.profiles.speed_grid import SpeedGrid
@@ -44,7 +44,10 @@ class Prefill:
         self.together = 1.0
         """Prompts in a batch."""
         self.fetching = 0.0
-        """Requests × seconds of fetching their KV, of those started on in the last second."""
+        """Requests × seconds of fetching their KV, of those started on in the last second: as many
+        are being fetched at a time (Little)."""
+        self.holding = 0.0
+        """The same of prompt tokens, over prefill and fetching."""
         self.price: Cost | None = None
         """Of the arrivals of the last second that had any."""
         self._costs = Costs(grid, cache_hit)
@@ -72,7 +75,7 @@ class Prefill:
         ``first_step`` is what decode takes for a first token, in seconds.
         """
         self.backlog.add(arrived)
-        self.busy = self.fetching = 0.0
+        self.busy = self.fetching = self.holding = 0.0
         if (crew := self._crew) is None:
             self._links.carry(0.0)
             return
@@ -81,7 +84,7 @@ class Prefill:
         pieces, self.busy = self.backlog.serve(now, lambda row: self._price(row, crew).drain)
         tokens = stood = started = 0.0
         for piece in pieces:
-            tokens += piece.share * float(piece.of.input_tokens.sum())
+            tokens += piece.share * piece.of.tokens
             started += piece.share * piece.of.total
             stood += piece.share * piece.of.total * (piece.first_wait + piece.last_wait) / 2
             self._put(now, piece, crew, first_step)
@@ -89,11 +92,10 @@ class Prefill:
         if started:
             self._stood += (stood / started - self._stood) / WINDOW
 
-    def ends(self, now: int) -> Iterator[tuple[Shift, Floats, Floats]]:
-        """Yield what ends in second ``now``, by shift; as ``Shift.take``."""
+    def ends(self, now: int) -> Iterator[tuple[Shift, Floats]]:
+        """Yield what has been fetched in second ``now``, by shift; as ``Shift.take``."""
         for shift in self.shifts:
-            leaving, done = shift.take(now)
-            yield shift, leaving, done
+            yield shift, shift.take(now)
         if self.shifts and self.shifts[0].last <= now and self.shifts[0] is not self._shift:
             self.shifts = [s for s in self.shifts if s.last > now or s is self._shift]
 
@@ -102,7 +104,7 @@ class Prefill:
     def _price(self, row: Arrived, crew: Crew) -> Cost:
         price = self._prices.get(row.second)
         if price is None:
-            price = self._costs.of(row.requests, row.input_tokens, crew)
+            price = self._costs.of(row.sums[COUNT], row.sums[INPUT], crew)
             self._prices[row.second] = price
         return price
 
@@ -122,7 +124,7 @@ class Prefill:
             return
         self.price = price
         load = self._offered / crew.total
-        weights = price.split * arrived.requests / total
+        weights = price.split * arrived.sums[COUNT] / total
         part = float((weights * price.part).sum())
         spread = float((weights * price.part**2).sum()) / part**2 - 1 if part else 0.0
         alone = waits(load, crew.engines, part, max(0.0, spread))
@@ -130,7 +132,7 @@ class Prefill:
         # The ups and downs of whole seconds are in the fluid's wait already.
         queue = max(0.0, alone.expected - self._stood)
         self._random = alone.of(max(queue - company / 2, queue / 2))
-        tokens = float(arrived.requests @ price.tokens) / total
+        tokens = float(arrived.sums[COUNT] @ price.tokens) / total
         self.together = 1 + self._costs.crowd / max(tokens, 1.0)
         standing = max(0.0, self.backlog.requests - total)
         random = 2 * total * queue / (1 + min(load, 1.0))
@@ -139,34 +141,30 @@ class Prefill:
     # ---- what is started on --------------------------------------------------------------------
 
     def _put(self, now: int, piece: Piece, crew: Crew, first_step: float) -> None:
-        price = self._price(piece.of, crew)
-        row = piece.of
-        random = self._random
+        price, row, random = self._price(piece.of, crew), piece.of, self._random
         waited = (piece.first_wait + piece.last_wait) / 2 + random.expected
-        fetch = self._links.seconds(means(row.input_tokens, row.requests))
+        fetch = self._links.seconds(row.sums[INPUT] / np.maximum(row.sums[COUNT], 1e-9))
         sent = price.own + fetch
-        count = price.split * (row.requests * piece.share)
+        count = price.split * (row.sums[COUNT] * piece.share)
         leaving = np.empty((*count.shape, WIDTH))
+        leaving[..., :COMPUTED] = (row.sums * piece.share).T
+        leaving[..., 1:COMPUTED] *= price.split[..., None]
         leaving[..., COUNT] = count
-        leaving[..., INPUT] = price.split * (row.input_tokens * piece.share)
-        leaving[..., OUTPUT] = price.split * (row.output_tokens * piece.share)
+        leaving[..., COMPUTED] = count * price.tokens
+        leaving[..., PREFILLED] = count * (price.own + waited)
         leaving[..., BORN] = count * piece.began
         leaving[..., SPENT] = count * (sent + (waited + first_step))
-        if self._promise is not None:
+        if self._promise is None:
+            leaving[..., MET:] = count[..., None]
+        else:
             slack = (self._promise - first_step - sent)[..., None] - DELAYS * self._promise
             within = share_within(piece.first_wait, piece.last_wait, random, slack)
             leaving[..., MET:] = within * count[..., None]
-        else:
-            leaving[..., MET:] = count[..., None]
-        done = np.empty((*count.shape, DONE))
-        done[..., 0] = count
-        done[..., 1] = leaving[..., INPUT]
-        done[..., 2] = count * price.tokens
-        done[..., 3] = count * (price.own + waited)
-        starts = piece.starts + random.expected
-        when = (sent + starts, sent + (starts + piece.lasts), fetch)
-        self.fetching += float((count * fetch).sum())
-        self._working(crew, count.shape[1]).put(now, leaving, done, when)
+        self._working(crew, count.shape[1]).put(
+            now, leaving, sent + (piece.starts + random.expected), piece.lasts
+        )
+        self.fetching += float(np.vdot(count, np.broadcast_to(fetch, count.shape)))
+        self.holding += float(np.vdot(leaving[..., INPUT], sent))
 
     def _working(self, crew: Crew, classes: int) -> Shift:
         if self._shift is None:

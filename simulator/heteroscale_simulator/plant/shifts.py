@@ -11,71 +11,54 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from heteroscale_simulator.plant.cohorts import COUNT, INPUT, WIDTH
+from heteroscale_simulator.plant.cohorts import BORN, COUNT, WIDTH
 from heteroscale_simulator.traffic.load import Floats
 
 Ints = NDArray[np.int64]
-DONE = 4
-"""Columns of what a prefill adds to counters at its end: requests, prompt tokens, computed, Σ TTFT."""
 _HORIZON = 64
-_TINY = 1e-12
+_INSTANT = 1e-9
 
 
 class Shift:
-    """One crew's work: cells by (second, type, class) of when it ends."""
+    """One crew's work: cells by (second, type, class) of when its KV has been fetched."""
 
     def __init__(self, types: Ints, shares: Floats, kinds: int, classes: int) -> None:
         """``types`` and ``shares`` are by slot; a type's shares add up to 1 where it has engines."""
         self.types = types
         self.shares = shares
         self.leaving = np.zeros((_HORIZON, kinds, classes, WIDTH))
-        """When KV has been fetched: what goes on to decode."""
-        self.computed = np.zeros((_HORIZON, kinds, classes, DONE))
-        """When the prompt is through."""
-        self.holds = np.zeros((2, kinds))
-        """Requests and prompt tokens that have not left, by type."""
-        self.computes = np.zeros(kinds)
-        """Requests of those whose prompt is not through."""
         self.last = 0
         """The last second with anything in it."""
-        kind, row = np.indices((kinds, classes))
-        self._kind, self._row = kind, row
+        self._cells: Ints = np.arange(kinds * classes).reshape(kinds, classes)
 
-    def put(
-        self, now: int, leaving: Floats, done: Floats, when: tuple[Floats, Floats, Floats]
-    ) -> None:
-        """Enter work of shape (types, classes, …) in second ``now``; what ends sooner has been taken.
+    @property
+    def holds(self) -> Floats:
+        """Sums over all that has not left, by (type, column)."""
+        sums: Floats = self.leaving.sum(axis=(0, 2))
+        return sums
 
-        ``when`` is, by (type, class): the first and the last moment of leaving, evenly between and at
-        most a second apart, and how long before each its prompt was through.
+    def put(self, now: int, leaving: Floats, first: Floats, lasts: float) -> None:
+        """Enter work of shape (types, classes, WIDTH) in second ``now``.
+
+        It leaves evenly from ``first`` on, by (type, class), for ``lasts`` seconds, at most one.
         """
-        first, last, before = when
-        self._reach(now, int(last.max()))
-        self._enter(self.leaving, leaving, first, last)
-        self._enter(self.computed, done, first - before, last - before)
-        self.holds += leaving[..., (COUNT, INPUT)].sum(axis=1).T
-        self.computes += done[..., 0].sum(axis=1)
+        early = first.astype(np.int64)
+        # What leaves after the second has ended belongs to the next one.
+        later = np.maximum(first - early + (lasts - 1.0), 0.0) / max(lasts, _INSTANT)
+        self._reach(now, int(early.max()) + 1)
+        size = len(self.leaving)
+        flat = self.leaving.reshape(-1, WIDTH)
+        step = self._cells.size
+        part = leaving * later[..., None]
+        flat[(early % size) * step + self._cells] += leaving - part
+        flat[((early + 1) % size) * step + self._cells] += part
 
-    def _enter(self, calendar: Floats, sums: Floats, first: Floats, last: Floats) -> None:
-        early, late = first.astype(np.int64), last.astype(np.int64)
-        horizon = len(calendar)
-        if (late > early).any():
-            second = np.where(late > early, (last - late) / np.maximum(last - first, _TINY), 0.0)
-            part = sums * second[..., None]
-            calendar[late % horizon, self._kind, self._row] += part
-            sums = sums - part
-        calendar[early % horizon, self._kind, self._row] += sums
-
-    def take(self, second: int) -> tuple[Floats, Floats]:
-        """Remove and return what ends in ``second``: leaving by class, done by type."""
+    def take(self, second: int) -> Floats:
+        """Remove and return what leaves in ``second``, by (type, class, column)."""
         at = second % len(self.leaving)
-        leaving = self.leaving[at].sum(axis=0)
-        done = self.computed[at].sum(axis=1)
-        self.holds -= self.leaving[at][..., (COUNT, INPUT)].sum(axis=1).T
-        self.computes -= done[:, 0]
-        self.leaving[at] = 0
-        self.computed[at] = 0
-        return leaving, done
+        leaving: Floats = self.leaving[at].copy()
+        self.leaving[at] = 0.0
+        return leaving
 
     def drop(self, slot: int) -> Iterator[Floats]:
         """Take a slot's part out of it; yield what that was, by (class, columns), a second each."""
@@ -87,9 +70,6 @@ class Shift:
         yield from held[held[..., COUNT].any(axis=1)] * share
         rest = 1 - share
         self.leaving[:, kind] *= rest
-        self.computed[:, kind] *= rest
-        self.holds[:, kind] *= rest
-        self.computes[kind] *= rest
         self.shares[slot] = 0.0
         if rest > 0:
             self.shares[self.types == kind] /= rest
@@ -102,8 +82,12 @@ class Shift:
         if size == old_size:
             return
         seconds = np.arange(now, now + old_size)
-        old, old_done = self.leaving, self.computed
+        old = self.leaving
         self.leaving = np.zeros((size, *old.shape[1:]))
-        self.computed = np.zeros((size, *old_done.shape[1:]))
         self.leaving[seconds % size] = old[seconds % old_size]
-        self.computed[seconds % size] = old_done[seconds % old_size]
+
+
+def arrivals_of(cohort: Floats) -> tuple[Floats, Floats]:
+    """Return the mean time of arrival and the number of requests of each class that has any."""
+    there = cohort[cohort[:, COUNT] > 0]
+    return there[:, BORN] / there[:, COUNT], there[:, COUNT]
