@@ -74,8 +74,7 @@ def run(
 def inside(over: FlowPlant) -> tuple[float, float]:
     """Return the requests inside, counted where they are, and the output tokens they will have."""
     found: list[Floats] = [
-        row.sums[[COUNT, OUTPUT]].sum(axis=1) * (1 - row.served)
-        for row in over._prefill.backlog
+        row.sums[[COUNT, OUTPUT]].sum(axis=1) * (1 - row.served) for row in over._prefill.backlog
     ]
     found += [
         shift.leaving.reshape(-1, shift.leaving.shape[-1])[:, [COUNT, OUTPUT]].sum(axis=0)
