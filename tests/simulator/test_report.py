@@ -66,6 +66,9 @@ def test_the_trace_is_told_in_numbers() -> None:
         max(load.requests.sum(axis=1).reshape(-1, 60).mean(axis=1))
     )
     assert trace["input_tokens_mean"] == pytest.approx(0.8 * 800 + 0.2 * 4000)
+    assert trace["input_tokens_p99"] == pytest.approx(4000)
+    assert 0 < trace["in_out_ratio_low"] <= trace["in_out_ratio_high"]
+    assert (trace["longest_gap_s"], trace["empty_minutes"]) == (0, 0)
 
 
 # ---- by the minute -------------------------------------------------------------------------

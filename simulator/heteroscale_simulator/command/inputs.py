@@ -19,6 +19,7 @@ from heteroscale_simulator.profiles import EngineProfile, load_profile, shipped_
 from heteroscale_simulator.profiles.catalogue import DEFAULT_MODEL, speeds_for
 from heteroscale_simulator.traffic.load import Load
 from heteroscale_simulator.traffic.source import load_source
+from heteroscale_simulator.traffic.summary import summary
 
 ROLES = (Role.PREFILL, Role.DECODE)
 V = TypeVar("V")
@@ -196,7 +197,7 @@ def _notes(services: Sequence[Asked]) -> Sequence[str]:
     """Return what a reader should know of where traffic and speeds come from."""
     notes: list[str] = []
     for service in services:
-        notes += [f"{service.name}: {note}" for note in service.load.notes]
+        notes += [f"{service.name}: {note}" for note in summary(service.load).warnings()]
         if service.spec.model is None:
             notes.append(
                 f"{service.name} names no model; its speeds are those of {DEFAULT_MODEL.name}, "

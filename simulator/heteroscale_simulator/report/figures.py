@@ -13,6 +13,7 @@ from heteroscale_simulator.measures.figures import Limits
 from heteroscale_simulator.measures.run import RunFigures
 from heteroscale_simulator.report.study import PolicyRun, ServiceRun, Study
 from heteroscale_simulator.traffic.load import Load
+from heteroscale_simulator.traffic.summary import summary as traffic_summary
 
 
 def as_json(study: Study) -> str:
@@ -37,22 +38,34 @@ def document(study: Study) -> dict[str, object]:
 
 
 def summary(load: Load) -> dict[str, float]:
-    """Return a load in a few numbers: peaks are of the busiest minute, per second."""
-    requests = load.by_minute("requests")
+    """Return a load in a few numbers: peaks are of the busiest minute, per second.
+
+    p99 lengths are of means by second and class; ratios of prompt to output tokens of each hour.
+    """
+    facts = traffic_summary(load)
     prompt, output = float(load.input_tokens.sum()), float(load.output_tokens.sum())
-    total = load.total_requests
     return {
         "seconds": load.seconds,
-        "requests": total,
+        "requests": facts.requests,
         "input_tokens": prompt,
         "output_tokens": output,
-        "input_tokens_mean": prompt / total if total else math.nan,
-        "output_tokens_mean": output / total if total else math.nan,
-        "requests_per_s_mean": total / load.seconds,
-        "requests_per_s_peak": float(requests.max()),
+        "input_tokens_mean": _or_nan(facts.input_mean),
+        "output_tokens_mean": _or_nan(facts.output_mean),
+        "input_tokens_p99": _or_nan(facts.input_p99),
+        "output_tokens_p99": _or_nan(facts.output_p99),
+        "in_out_ratio_low": _or_nan(facts.ratio_low),
+        "in_out_ratio_high": _or_nan(facts.ratio_high),
+        "longest_gap_s": facts.longest_gap,
+        "empty_minutes": facts.empty_minutes,
+        "requests_per_s_mean": facts.mean_rate,
+        "requests_per_s_peak": facts.peak_minute_rate,
         "input_tokens_per_s_peak": float(load.by_minute("input_tokens").max()),
         "output_tokens_per_s_peak": float(load.by_minute("output_tokens").max()),
     }
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def _oracle(limits: Limits) -> dict[str, object]:

@@ -145,7 +145,9 @@ def _traffic(run: ServiceRun) -> str:
         f"{number(facts['requests_per_s_mean'])} a second, "
         f"{number(facts['requests_per_s_peak'])} in the busiest minute; on average "
         f"{number(facts['input_tokens_mean'])} prompt and "
-        f"{number(facts['output_tokens_mean'])} output tokens."
+        f"{number(facts['output_tokens_mean'])} output tokens, "
+        f"{number(facts['in_out_ratio_low'])} to {number(facts['in_out_ratio_high'])} "
+        "prompt tokens for each output token by the hour."
     )
 
 
