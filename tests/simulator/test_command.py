@@ -125,7 +125,7 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     assert ended.value.code == 0
     text = capsys.readouterr().out
     for name in KNOWN:
-        assert f"  {name:<14}{POLICIES[name]}\n" in text
+        assert f"  {name:<20}{POLICIES[name]}\n" in text
     assert "exit status: 0 done, 2 wrong usage" in text
     assert "examples:" in text
 

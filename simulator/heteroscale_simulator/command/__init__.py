@@ -14,6 +14,7 @@ from heteroscale_simulator.command.arguments import STDOUT, Options, UsageError,
 from heteroscale_simulator.command.play import play
 from heteroscale_simulator.command.progress import Watch, watch
 from heteroscale_simulator.policies.registry import KNOWN
+from heteroscale_simulator.profiles import RangeError
 from heteroscale_simulator.report.export import export
 from heteroscale_simulator.report.figures import as_json
 from heteroscale_simulator.report.files import Batch, check_file, check_folder
@@ -42,6 +43,8 @@ def execute(argv: Sequence[str], simulate: Play, out: TextIO, console: Console) 
         _show(study, asked, out, console)
     except DocumentError as error:
         return _refuse(console, str(error))
+    except RangeError as error:
+        return _refuse(console, f"error: {error} (--extend-profiles)")
     except ValueError as error:
         return _refuse(console, f"error: {error}")
     except KeyboardInterrupt:

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from heteroscale.documents import parse_duration
+from heteroscale_simulator.traffic.generators import SHAPES
+from heteroscale_simulator.traffic.source import GENERATED
 
 STDOUT = Path("-")
 V = TypeVar("V")
@@ -25,6 +27,9 @@ POLICIES = {
 EPILOG = """\
 policies:
 {policies}
+
+generated traffic, with parameters as in gen:diurnal?hours=24&peak=400&input=2000:
+{generators}
 
 examples:
   heteroscale simulate --service service.yaml --fleet fleet.yaml --trace requests.csv.gz
@@ -74,7 +79,7 @@ def parser(policies: Sequence[str]) -> argparse.ArgumentParser:
         prog="heteroscale simulate",
         description="Play a trace against a service on a fleet, in virtual time, under one scaling "
         "policy or several, and hold each against static peak provisioning and perfect foresight.",
-        epilog=EPILOG.format(policies=_listed(policies)),
+        epilog=_epilog(policies),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _what(result.add_argument_group("what is simulated"))
@@ -83,8 +88,10 @@ def parser(policies: Sequence[str]) -> argparse.ArgumentParser:
     return result
 
 
-def _listed(policies: Sequence[str]) -> str:
-    return "\n".join(f"  {name:<14}{POLICIES.get(name, '')}" for name in policies)
+def _epilog(policies: Sequence[str]) -> str:
+    listed = [f"  {name:<20}{POLICIES.get(name, '')}" for name in policies]
+    shapes = [f"  {GENERATED + name:<20}{shape.meaning}" for name, shape in SHAPES.items()]
+    return EPILOG.format(policies="\n".join(listed), generators="\n".join(shapes))
 
 
 def _what(group: argparse._ArgumentGroup) -> None:
@@ -104,7 +111,7 @@ def _what(group: argparse._ArgumentGroup) -> None:
         required=True,
         metavar="TRACE",
         help="a recording (t_s,input_tokens,output_tokens; Azure's CSV; Mooncake's JSON lines; plain "
-        "or gzip), or generated traffic such as gen:diurnal",
+        "or gzip), or generated traffic such as gen:diurnal: see below",
     )
     add(
         *("--policy", "-p"),

@@ -16,6 +16,7 @@ from heteroscale_simulator.measures.need import Case
 from heteroscale_simulator.measures.targets import targets
 from heteroscale_simulator.plant.port import Slo, Workload
 from heteroscale_simulator.policies.grounds import Grounds
+from heteroscale_simulator.profiles import RangeError
 
 
 def slo_of(spec: ServiceSpec) -> Slo:
@@ -40,6 +41,8 @@ def grounds(service: Asked, fleet: FleetSpec, workload: Workload) -> Grounds:
         wanted = oracle.needs(case)
         against = Limits(oracle.free(wanted), oracle.fixed(wanted), oracle.static_peak(wanted))
         return Grounds(targets(case), against)
+    except RangeError:
+        raise
     except ValueError as error:
         raise ValueError(f"{service.name}: {error}") from error
 

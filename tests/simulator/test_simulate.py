@@ -1,0 +1,337 @@
+"""``heteroscale simulate`` from the command line to its outputs, on short generated traffic."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from heteroscale_simulator import command
+from heteroscale_simulator.command.play import play
+from tests.simulator import recompute
+
+ROOT = Path(__file__).resolve().parents[2]
+POLICIES = ("hpa", "joint", "static-peak", "oracle-free", "oracle-fixed")
+SERVICE = """\
+apiVersion: heteroscale/v1
+kind: Service
+metadata: {name: chat}
+spec:
+  model: {name: Llama-3.1-8B}
+  roles:
+    prefill: {template: p, gpuTypes: [H100], max: 16, target: 12000}
+    decode: {template: d, gpuTypes: [H100], max: 16, target: 5000}
+  ratio: {min: 0.2, max: 4}
+  slo: {ttft: 2s, tbt: 50ms}
+  policy: {cooldownIn: 2m, cooldownOut: 1m, observation: 1m}
+"""
+FLEET = """\
+apiVersion: heteroscale/v1
+kind: Fleet
+metadata: {name: few}
+spec:
+  startup: {median: 30s, p90: 40s}
+  pools: [{name: h, nodes: 4, gpuType: H100, gpusPerNode: 8, pricePerGpuHour: 2}]
+"""
+TRAFFIC = "gen:diurnal?hours=0.5&period=0.5&trough-at=0&trough=0.1&peak=60"
+
+
+@dataclass(frozen=True)
+class Done:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """What `--json -` printed."""
+        document: dict[str, Any] = json.loads(self.out)
+        return document
+
+
+def simulate(*words: str | Path) -> Done:
+    """Run a command line as a person's shell would."""
+    out, err = StringIO(), StringIO()
+    console = Console(file=err, width=120)
+    code = command.execute([str(word) for word in words], play, out, console)
+    return Done(code, out.getvalue(), err.getvalue())
+
+
+Write = Callable[[str, str], Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Return what writes a file of this test."""
+
+    def put(name: str, text: str) -> Path:
+        (tmp_path / name).write_text(text)
+        return tmp_path / name
+
+    return put
+
+
+@dataclass(frozen=True)
+class Played:
+    document: Mapping[str, Any]
+    folder: Path
+
+    @property
+    def runs(self) -> Mapping[str, Mapping[str, Any]]:
+        """Figures by policy."""
+        return {run["policy"]: run for run in self.document["runs"]}
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
+    """Run every policy once; all tests of what comes out look at the same files."""
+    folder = tmp_path_factory.mktemp("played")
+    (folder / "service.yaml").write_text(SERVICE)
+    (folder / "fleet.yaml").write_text(FLEET)
+    done = simulate(
+        *("--service", folder / "service.yaml", "--fleet", folder / "fleet.yaml"),
+        *("--trace", TRAFFIC, "--policy", ",".join(POLICIES), "--seed", "3"),
+        *("--json", "-", "--report", folder / "out.html", "--export", folder / "out"),
+    )
+    assert done.code == 0, done.err
+    return Played(done.document, folder)
+
+
+# ---- figures -------------------------------------------------------------------------------
+
+
+def test_runs_stand_in_the_order_asked(played: Played) -> None:
+    assert [run["policy"] for run in played.document["runs"]] == list(POLICIES)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_the_figures_can_be_recomputed_from_the_tables(played: Played, policy: str) -> None:
+    told = recompute.figures(played.folder / "out", policy)
+    run = played.runs[policy]
+    assert {name: run[name] for name in told} == {
+        name: pytest.approx(value, rel=1e-6, abs=1e-9) for name, value in told.items()
+    }
+    errors = list(recompute.ratio_errors(played.folder / "out", policy))
+    mean = sum(s * e for s, e in errors) / sum(s for s, _ in errors)
+    # The table has minutes; the figure looks at every change inside them.
+    assert run["ratio_error_mean"] == pytest.approx(mean, abs=0.05)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_figures_are_consistent(played: Played, policy: str) -> None:
+    run = played.runs[policy]
+    for name in ("ttft_attainment", "tbt_attainment", "joint_attainment", "gpu_util_prefill"):
+        assert 0 <= run[name] <= 1
+    assert run["joint_attainment"] <= min(run["ttft_attainment"], run["tbt_attainment"]) + 1e-9
+    assert run["cost"] == pytest.approx(2 * run["gpu_hours"])
+    assert run["requests"] == pytest.approx(played.document["trace"]["chat"]["requests"])
+    assert 0 <= run["requests_failed"] <= run["requests"]
+    assert 0 <= run["reversals"] <= run["scale_events"]
+
+
+def test_every_policy_is_held_against_the_same_limits(played: Played) -> None:
+    for name in ("gpu_hours_static_peak", "gpu_hours_oracle_free", "gpu_hours_oracle_fixed"):
+        assert len({run[name] for run in played.document["runs"]}) == 1
+    run = played.runs["joint"]
+    assert (
+        run["gpu_hours_oracle_free"]
+        <= run["gpu_hours_oracle_fixed"]
+        <= run["gpu_hours_static_peak"]
+    )
+
+
+@pytest.mark.parametrize("policy", ["hpa", "joint"])
+def test_who_meets_the_load_holds_no_less_than_the_oracle(played: Played, policy: str) -> None:
+    run = played.runs[policy]
+    assert run["joint_attainment"] > 0.95
+    assert run["gpu_hours"] >= run["gpu_hours_oracle_free"]
+
+
+def test_policies_scale_with_the_traffic(played: Played) -> None:
+    for policy in ("hpa", "joint"):
+        assert played.runs[policy]["scale_events"] > 0
+    held = recompute.rows(played.folder / "out", "counts.csv", "joint")
+    decode = [float(row["decode_in_service"]) for row in held]
+    assert max(decode[12:22]) > decode[2]
+
+
+def test_static_peak_holds_what_it_is_billed_for(played: Played) -> None:
+    run = played.runs["static-peak"]
+    assert run["gpu_hours"] == pytest.approx(run["gpu_hours_static_peak"], rel=0.1)
+
+
+def test_the_page_shows_every_policy(played: Played) -> None:
+    text = (played.folder / "out.html").read_text()
+    for policy in POLICIES:
+        assert f'<section class=policy id="policy-{policy}">' in text
+    assert "NaN" not in text
+    assert ">nan" not in text
+
+
+def test_nothing_arrives_that_is_not_accounted_for(played: Played) -> None:
+    for policy in POLICIES:
+        rows = recompute.rows(played.folder / "out", "cohorts.csv", policy)
+        arrived, ended = (
+            np.array([sum(float(row[name]) for name in names) for row in rows])
+            for names in (("arrived",), ("finished", "failed"))
+        )
+        assert ended.sum() == pytest.approx(arrived.sum(), rel=1e-6)  # until all is served
+        by_minute = [column.reshape(-1, 60).sum(axis=1) for column in (ended, arrived)]
+        assert by_minute[0] == pytest.approx(by_minute[1], rel=0.1)
+
+
+# ---- seeds ---------------------------------------------------------------------------------
+
+
+def short(write: Write, *words: str) -> list[dict[str, Any]]:
+    done = simulate(
+        *("--service", write("s.yaml", SERVICE), "--fleet", write("f.yaml", FLEET)),
+        *("--trace", TRAFFIC, "--duration", "5m", "--policy", "joint,hpa", "--json", "-", *words),
+    )
+    assert done.code == 0, done.err
+    runs: list[dict[str, Any]] = done.document["runs"]
+    return [{name: value for name, value in run.items() if name != "wall_s"} for run in runs]
+
+
+def test_a_seed_gives_the_same_run_again_and_another_another(write: Write) -> None:
+    first = short(write, "--seed", "5")
+    assert short(write, "--seed", "5") == first
+    assert short(write, "--seed", "6") != first
+
+
+def test_a_policy_does_not_depend_on_its_company(write: Write) -> None:
+    alone = short(write, "--policy", "hpa")
+    assert alone == [run for run in short(write) if run["policy"] == "hpa"]
+
+
+def test_a_rate_is_scaled(write: Write) -> None:
+    (once, _), (thrice, _) = short(write), short(write, "--rate-scale", "3")
+    assert thrice["requests"] == pytest.approx(3 * once["requests"], rel=0.1)
+
+
+# ---- several services ----------------------------------------------------------------------
+
+
+def test_several_services_share_a_fleet_and_have_figures_of_their_own(write: Write) -> None:
+    other = SERVICE.replace("chat", "code")
+    done = simulate(
+        *("--service", write("a.yaml", SERVICE), "--trace", TRAFFIC),
+        *("--service", write("b.yaml", other), "--trace", "gen:steady?peak=5&hours=0.1"),
+        *("--fleet", write("f.yaml", FLEET), "--duration", "10m", "--json", "-"),
+    )
+    assert done.code == 0, done.err
+    (run,) = done.document["runs"]
+    parts = run["services"]
+    assert [part["service"] for part in parts] == ["chat", "code"]
+    for name in ("gpu_hours", "gpu_hours_oracle_free", "requests", "cost", "scale_events"):
+        assert run[name] == pytest.approx(sum(part[name] for part in parts))
+    assert done.document["trace"]["code"]["seconds"] == 600  # silent after its own six minutes
+    assert parts[1]["requests"] == pytest.approx(5 * 360, rel=0.1)
+
+
+def test_what_stands_at_the_start_can_be_said(write: Write, tmp_path: Path) -> None:
+    short(write, "--initial", "3,4", "--duration", "60s", "--export", str(tmp_path / "out"))
+    (row,) = recompute.rows(tmp_path / "out", "counts.csv", "hpa")
+    assert float(row["prefill_in_service"]) == pytest.approx(3)
+    assert float(row["decode_in_service"]) == pytest.approx(4)
+
+
+# ---- bad input -----------------------------------------------------------------------------
+
+AGGREGATED = """\
+apiVersion: heteroscale/v1
+kind: Service
+metadata: {name: plain}
+spec:
+  roles:
+    aggregated: {template: a}
+"""
+ROWS = "t_s,input_tokens,output_tokens\n0,100,10\n"
+BAD: Sequence[tuple[Mapping[str, str], Sequence[str], str]] = [
+    ({"s.yaml": AGGREGATED}, [], "plain is aggregated; a simulation needs"),
+    ({"s.yaml": SERVICE.replace("H100", "H20")}, [], "wants H20, the fleet has H100"),
+    ({"s.yaml": SERVICE.replace("Llama-3.1-8B", "Nobody-9B")}, [], "no speed is known for"),
+    ({"s.yaml": SERVICE.replace("tbt: 50ms", "tbt: 1us")}, [], "tbt"),
+    ({"s.yaml": "metadata: ["}, [], "not YAML"),
+    ({"s.yaml": SERVICE.replace("ttft:", "tfft:")}, [], "did you mean `ttft`"),
+    ({"s.yaml": FLEET}, [], "kind"),
+    ({"f.yaml": SERVICE}, [], "kind"),
+    ({"f.yaml": FLEET.replace("nodes: 4", "nodes: 0")}, [], "nodes"),
+    (
+        {"f.yaml": FLEET.replace("nodes: 4", "nodes: 1").replace("PerNode: 8", "PerNode: 1")},
+        [],
+        "fleet",
+    ),
+    ({}, ["--initial", "30,30"], "the fleet is too small"),
+    ({}, ["--trace", "gen:diurnall"], "did you mean diurnal?"),
+    ({}, ["--trace", "none.csv"], "none.csv: No such file"),
+    ({"t.csv": "a,b\n1,2\n"}, ["--trace", "t.csv"], "t.csv:1"),
+    ({"t.csv": ROWS + "1,-5,10\n"}, ["--trace", "t.csv"], "t.csv:3"),
+    ({"t.csv": ROWS}, ["--trace", "t.csv", "--start", "1h"], "start earlier"),
+    ({}, ["--profiles", "none"], "no such folder"),
+    ({}, ["--profiles", "demo"], "has no speeds of H100"),
+    ({}, ["--rate-scale", "nan"], "must be above 0"),
+    ({}, ["--policy", "magic"], "known are joint"),
+]
+
+
+@pytest.mark.parametrize(("files", "words", "message"), BAD, ids=lambda part: str(part)[:40])
+def test_bad_input_is_told_in_a_sentence_and_nothing_is_written(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    files: Mapping[str, str],
+    words: Sequence[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, text in {"s.yaml": SERVICE, "f.yaml": FLEET, **files}.items():
+        Path(name).write_text(text)
+    before = sorted(tmp_path.iterdir())
+    trace = [] if "--trace" in words else ["--trace", TRAFFIC]
+    done = simulate(
+        *("--service", "s.yaml", "--fleet", "f.yaml", *trace, *words),
+        *("--json", "out.json", "--report", "out.html", "--export", "out"),
+    )
+    assert done.code == 2, done.out
+    assert message in done.err
+    assert "Traceback" not in done.err
+    # One sentence; a document is told all that is wrong with it, a line each.
+    assert len(done.err.splitlines()) == 1 or all(".yaml:" in l for l in done.err.splitlines())
+    assert done.out == ""
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_speeds_beyond_a_table_are_refused_unless_they_may_be_estimated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    head = "gpu,model,weights_dtype,tp"
+    who = "H100,Llama-3.1-8B,bfloat16,1"
+    tables = {
+        "prefill": f"{head},isl,prefill_ms\n{who},64,4\n{who},1024,30\n",
+        "decode": f"{head},batch,context,step_ms\n"
+        + "".join(f"{who},{b},{c},{5 + b / 40 + c / 4000}\n" for b in (1, 64) for c in (64, 2048)),
+        "summary": f"{head},kv_capacity_tokens\n{who},120000\n",
+    }
+    Path("speeds").mkdir()
+    for name, text in tables.items():
+        Path(f"speeds/profile_{name}_by_gpu.csv").write_text(text)
+    Path("s.yaml").write_text(SERVICE)
+    Path("f.yaml").write_text(FLEET)
+    line = ["--service", "s.yaml", "--fleet", "f.yaml", "--profiles", "speeds", "--json", "-"]
+    long = ["--trace", "gen:steady?hours=0.05&peak=2&input=5000&spread=0"]
+    refused = simulate(*line, *long)
+    assert refused.code == 2
+    assert "beyond the measured" in refused.err
+    assert "--extend-profiles" in refused.err
+    extended = simulate(*line, *long, "--extend-profiles")
+    assert extended.code == 0, extended.err
+    assert math.isfinite(extended.document["runs"][0]["gpu_hours"])
