@@ -304,7 +304,8 @@ def test_bad_input_is_told_in_a_sentence_and_nothing_is_written(
     assert message in done.err
     assert "Traceback" not in done.err
     # One sentence; a document is told all that is wrong with it, a line each.
-    assert len(done.err.splitlines()) == 1 or all(".yaml:" in l for l in done.err.splitlines())
+    lines = done.err.splitlines()
+    assert len(lines) == 1 or all(".yaml:" in line for line in lines)
     assert done.out == ""
     assert sorted(tmp_path.iterdir()) == before
 

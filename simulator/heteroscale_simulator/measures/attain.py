@@ -37,7 +37,8 @@ def attainment(outcomes: Sequence[Outcomes]) -> Attainment:
     arrived = _total(outcomes, lambda one: one.arrived)
 
     def share(column: Callable[[Outcomes], Floats]) -> float | None:
-        return _total(outcomes, column) / arrived if arrived > 0 else None
+        # Sums of parts of requests: rounding may make more of all than there is.
+        return min(1.0, _total(outcomes, column) / arrived) if arrived > 0 else None
 
     return Attainment(
         requests=arrived,
