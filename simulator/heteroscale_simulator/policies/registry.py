@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from heteroscale_simulator.policies.aibrix import Aibrix
+from heteroscale_simulator.policies.dynamo import DynamoSla
 from heteroscale_simulator.policies.foresight import Replay
 from heteroscale_simulator.policies.grounds import Grounds
 from heteroscale_simulator.policies.hpa import Hpa
 from heteroscale_simulator.policies.hpa_pods import HpaGpu
+from heteroscale_simulator.policies.keda import Keda
+from heteroscale_simulator.policies.knative import Knative
 from heteroscale_simulator.policies.port import Rival
 
 JOINT = "joint"
@@ -15,6 +19,11 @@ JOINT = "joint"
 RIVALS: Mapping[str, Callable[[Grounds], Rival]] = {
     "hpa": Hpa,
     "hpa-gpu": HpaGpu,
+    "keda": Keda,
+    "knative": Knative,
+    "aibrix": lambda grounds: Aibrix(grounds, "aibrix", min),
+    "aibrix-window": lambda grounds: Aibrix(grounds, "aibrix-window", max),
+    "dynamo-sla": DynamoSla,
     "static-peak": lambda grounds: Replay("static-peak", grounds.schedules.static_peak),
     "oracle-free": lambda grounds: Replay("oracle-free", grounds.schedules.free),
     "oracle-fixed": lambda grounds: Replay("oracle-fixed", grounds.schedules.fixed),
