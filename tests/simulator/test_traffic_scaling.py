@@ -154,6 +154,31 @@ def test_rates_and_mean_lengths_are_kept(factor: float) -> None:
     np.testing.assert_allclose(now, was, rtol=0.35)
 
 
+def one_by_one(triples: list[Triple], factor: int, seconds: int, seed: int) -> Floats:
+    """Return what is stated, done plainly for every single request: requests and prompts by second."""
+    rng = np.random.default_rng(seed)
+    at = np.array([triple[0] for triple in triples])
+    prompt = np.array([triple[1] for triple in triples], dtype=np.float64)
+    sums = np.zeros((2, seconds))
+    for when in np.repeat(at, factor) + rng.uniform(-30, 30, factor * len(at)):
+        placed = when % (2 * seconds)
+        placed = min(placed if placed < seconds else 2 * seconds - placed, seconds - 1e-9)
+        near = np.flatnonzero(abs(at - placed) <= 30)
+        sums[:, int(placed)] += 1, prompt[rng.choice(near)]
+    return sums
+
+
+def test_sums_are_drawn_as_single_requests_would_be() -> None:
+    triples = [(300 * (at / 300) ** 3, i, o) for at, i, o in busy(400, 300)]
+    runs, factor, stretch = 30, 4, np.arange(0, 300, 30)
+    plain = np.mean([one_by_one(triples, factor, 300, seed) for seed in range(runs)], axis=0)
+    loads = [load([*triples, (299.99, 1, 1)], factor, seed) for seed in range(runs)]
+    for row, column in enumerate(("requests", "input_tokens")):
+        fast = np.mean([getattr(one, column).sum(axis=1) for one in loads], axis=0)
+        expected = np.add.reduceat(plain[row], stretch)
+        np.testing.assert_allclose(np.add.reduceat(fast, stretch), expected, rtol=0.12)
+
+
 def test_thinning_leaves_rows_where_they_are() -> None:
     triples = busy(3000, 300)
     before, after = load(triples), load(triples, 0.25)

@@ -179,7 +179,7 @@ def test_percent_of_peak_becomes_a_straight_line_between_points(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("text", "options", "complaint"),
     [
-        (TOKENS, "", r"rates, no requests: input and output must be stated.*csv\?input=1000"),
+        (TOKENS, "", r"rates, no requests: input, output must be stated.*csv\?input=1000"),
         (PERCENT, "?input=1&output=1", "peak must be stated"),
         (PERCENT, "?input=1&output=1&peak=x", "peak is 'x'"),
         (TOKENS + "2,5\n", "?input=1&output=1", "csv:5: minute is 2 after 3: it must rise"),

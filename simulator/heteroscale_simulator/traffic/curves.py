@@ -55,7 +55,7 @@ class Curve:
         if missing:
             example = "&".join(f"{key}={_EXAMPLE[key]}" for key in needed)
             raise TraceError(
-                f"{name}: rates, no requests: {' and '.join(missing)} must be stated, "
+                f"{name}: rates, no requests: {', '.join(missing)} must be stated, "
                 f"as in '{Path(name).name}?{example}'"
             )
         if self.kind == PERCENT:

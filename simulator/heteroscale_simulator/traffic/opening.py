@@ -135,5 +135,5 @@ def _next(file: Readable, line: int, name: str) -> bytes:
     try:
         return file.read(BLOCK)
     except EOFError as error:
-        where = f"{name}:{line}: not far behind this line"
-        raise TraceError(f"{where} its gzip stream breaks off: copy the file again") from error
+        why = "the gzip stream breaks off some way after this line: copy the file again"
+        raise TraceError(f"{name}:{line}: {why}") from error
