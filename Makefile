@@ -21,7 +21,7 @@ SOURCES := agent coordinator scheduler_adapters simulator workbench cli proto te
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-fast test-process e2e-setup e2e-vllm e2e-llamacpp check format proto
-.PHONY: bench-ingest bench-agent clean
+.PHONY: bench-ingest bench-agent bench-plant clean
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -104,6 +104,9 @@ bench-ingest: $(READY) ## 1,000 and 10,000 agent streams beside a bare gRPC serv
 
 bench-agent: $(READY) ## An agent's CPU and memory beside prometheus-node-exporter
 	$(BIN)/python -m benchmarks.agent $(ARGS)
+
+bench-plant: $(READY) ## A day of a fleet of 200 instances in virtual time
+	$(BIN)/python -m benchmarks.plant $(ARGS)
 
 clean: ## Remove what make has made
 	rm -rf $(VENV) $(VLLM) $(LLAMACPP) dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

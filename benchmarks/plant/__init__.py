@@ -1,0 +1,1 @@
+"""How long a fleet's day takes in virtual time."""
