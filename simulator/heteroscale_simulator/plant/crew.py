@@ -58,6 +58,7 @@ class Costs:
         self._grid = grid
         self._missed = 1.0 - cache_hit
         self._limits: Floats = grid.max_prefill_tokens[:, None]
+        self._flat: Ints = np.zeros(0, np.int64)
         self.crowd = 0.0
         """Tokens of others that wait when a prefill starts."""
 
@@ -68,8 +69,7 @@ class Costs:
         """
         tokens = means(input_tokens, requests) * self._missed
         batch = self._batches(requests, tokens)
-        kinds, classes = batch.shape
-        types = np.arange(kinds).repeat(classes)
+        types = self._types(*batch.shape)
         whole = self._grid.prefill_seconds(types, batch.ravel()).reshape(batch.shape)
         own = whole / crew.mean_speed
         each = whole * (tokens / np.maximum(batch, 1e-9))
@@ -81,6 +81,11 @@ class Costs:
         per_token = work / every if every else work
         split = (rates / rate)[:, None]
         return Cost(own, each / crew.mean_speed, split, 1.0 / rate, tokens, per_token)
+
+    def _types(self, kinds: int, classes: int) -> Ints:
+        if len(self._flat) != kinds * classes:
+            self._flat = np.arange(kinds).repeat(classes)
+        return self._flat
 
     def _batches(self, requests: Floats, tokens: Floats) -> Floats:
         """Return the tokens of the batch that a prompt of each class is in, by (type, class)."""

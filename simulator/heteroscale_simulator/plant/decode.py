@@ -106,6 +106,8 @@ class Decode:
     def _resize(self) -> None:
         self.places: Floats = self._grid.max_batch[self.types]
         self.capacity: Floats = self._grid.kv_capacity[self.types]
+        counted = self.open if self.open.any() else np.ones(len(self.open), np.bool_)
+        self._weights: Floats = counted / max(int(counted.sum()), 1)
         before = self.limit
         self.limit = float(self.capacity[self.open].max(initial=0.0))
         if 0 < self.limit < before or not before:
@@ -164,9 +166,8 @@ class Decode:
             self.counters[ENDED] += ended[r.IN_BATCH]
             self.counters[GENERATED] += ended[r.TOKENS]
             self._tally_ended(now, rows, began, moved)
-        able = self.open if self.limit else slice(None)
-        running = 1.0 - exp(-float(self.batch[able].mean()))
-        self.first_step = float(self.steps[able].mean()) * (1.0 + 0.5 * running)
+        running = 1.0 - exp(-float(self.batch @ self._weights))
+        self.first_step = float(self.steps @ self._weights) * (1.0 + 0.5 * running)
 
     def receive(self, now: int, cohort: Floats) -> None:
         """Queue a cohort whose KV has come, and admit what has room."""
@@ -189,10 +190,9 @@ class Decode:
         """Admit what has room; return whether that was all."""
         cohort = queued.cohort
         left = queued.requests * (1.0 - queued.admitted)
-        prompt = float(cohort[:, INPUT].sum()) / queued.requests
-        output = float(cohort[:, OUTPUT].sum()) / queued.requests
-        batch = self.sums[0]
-        by_kv = (self.capacity - self.resident - output) / max(prompt, 1e-9)
+        prompts, outputs = cohort[:, INPUT : OUTPUT + 1].sum(axis=0).tolist()
+        batch, output = self.sums[0], outputs / queued.requests
+        by_kv = (self.capacity - self.resident - output) * (queued.requests / max(prompts, 1e-9))
         room = np.maximum(np.minimum(self.places - batch, by_kv), 0.0) * self.open
         taken = fill(batch, self.places, room, left)
         amount = min(left, float(taken.sum()))
@@ -215,20 +215,17 @@ class Decode:
         each[:, r.IN_BATCH] = count
         each[:, r.PROMPTS] = part[:, INPUT]
         each[:, r.TOKENS] = part[:, OUTPUT]
-        each[:, r.JOINED] = count * (now + 0.5)
         each[:, r.CAME] = part[:, BORN]
         each[:, r.HOPES] = met
-        total, prompts = each[:, : r.CLOCKS].sum(axis=0).tolist()
-        joins = each[:, None, :] * spread[:, None]
-        joins[..., r.CLOCKS] = count[:, None] * (spread * self._middle)
-        self.ring.put(joins, self._middle + (part[:, OUTPUT] / count)[:, None])
-        joined, received = spread * total, spread * prompts
+        each[:, r.JOINED] = count * (now + 0.5)
+        total, received = self.ring.put(each, spread, self._middle)
+        joined = spread * total
         self.sums[r.IN_BATCH] += joined
-        self.sums[r.PROMPTS] += received
+        self.sums[r.PROMPTS] += spread * received
         self.sums[r.CLOCKS] += joined * self._middle
         self._joined += joined
-        self.counters[RECEIVED] += received
-        values = np.stack((met, part[:, SPENT] + count * delay, count))
+        self.counters[RECEIVED] += spread * received
+        values = np.array((met, part[:, SPENT] + count * delay, count))
         self._tally.spread(part[:, BORN] / count, TTFT_MET, values)
 
     # ---- accounts ------------------------------------------------------------------------------

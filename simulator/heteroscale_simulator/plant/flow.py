@@ -143,7 +143,7 @@ class FlowPlant:
         if self._changed:
             self._settle()
         self._decode.advance(now)
-        arrived = self._arrive(np.stack((requests, input_tokens, output_tokens)))
+        arrived = self._arrive(np.array((requests, input_tokens, output_tokens)))
         self._prefill.start(now, arrived, self._decode.first_step)
         came = np.zeros((len(requests), WIDTH))
         for shift, leaving in self._prefill.ends(now):

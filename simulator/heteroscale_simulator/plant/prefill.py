@@ -124,9 +124,10 @@ class Prefill:
             return
         self.price = price
         load = self._offered / crew.total
-        weights = price.split * arrived.sums[COUNT] / total
-        part = float((weights * price.part).sum())
-        spread = float((weights * price.part**2).sum()) / part**2 - 1 if part else 0.0
+        weights = price.split * (arrived.sums[COUNT] / total)
+        parts = weights * price.part
+        part = float(parts.sum())
+        spread = float((parts * price.part).sum()) / part**2 - 1 if part else 0.0
         alone = waits(load, crew.engines, part, max(0.0, spread))
         company = float((weights * price.own).sum()) - part
         # The ups and downs of whole seconds are in the fluid's wait already.
@@ -163,8 +164,8 @@ class Prefill:
         self._working(crew, count.shape[1]).put(
             now, leaving, sent + (piece.starts + random.expected), piece.lasts
         )
-        self.fetching += float(np.vdot(count, np.broadcast_to(fetch, count.shape)))
-        self.holding += float(np.vdot(leaving[..., INPUT], sent))
+        self.fetching += float((count @ fetch).sum())
+        self.holding += float((leaving[..., INPUT] * sent).sum())
 
     def _working(self, crew: Crew, classes: int) -> Shift:
         if self._shift is None:

@@ -54,21 +54,39 @@ class Ring:
         self.done = np.delete(self.done, at)
         self._bases = np.arange(self.engines) * self.size
 
-    def put(self, joins: Floats, ends: Floats) -> None:
-        """Add requests.
+    def put(self, each: Floats, spread: Floats, clocks: Floats) -> tuple[float, float]:
+        """Add requests of several classes, spread over the engines; return how many, and Σ prompts.
 
         Args:
-            joins: sums, shape (classes, engines, COLUMNS).
-            ends: clock at which they end, shape (classes, engines).
+            each: sums by (class, column), CLOCKS left 0; every class has someone.
+            spread: share of each that joins an engine.
+            clocks: at which they join, by engine.
 
         """
-        buckets = np.maximum((ends / self.width).astype(np.int64), self.done)
+        alike = self._alike(each)
+        joins = alike[:, None, :] * spread[:, None]
+        count = alike[:, IN_BATCH]
+        joins[..., CLOCKS] = count[:, None] * (spread * clocks)
+        buckets = ((clocks + (alike[:, TOKENS] / count)[:, None]) / self.width).astype(np.int64)
+        np.maximum(buckets, self.done, out=buckets)
         if (ahead := int((buckets - self.done).max())) >= self.size:
             self._grow(ahead)
         flat = self.buckets.reshape(-1, COLUMNS)
         places = (buckets & (self.size - 1)) + self._bases
         for place, sums in zip(places, joins, strict=True):
             flat[place] += sums
+        return float(count.sum()), float(alike[:, PROMPTS].sum())
+
+    def _alike(self, each: Floats) -> Floats:
+        """Add up the classes that end in one bucket anyway."""
+        lengths = (each[:, TOKENS] / (each[:, IN_BATCH] * self.width)).astype(np.int64)
+        order = lengths.argsort(kind="stable")
+        ranks = lengths[order]
+        begins = np.flatnonzero(ranks[1:] != ranks[:-1]) + 1
+        if len(begins) == len(each) - 1:
+            return each
+        sums: Floats = np.add.reduceat(each[order], [0, *begins.tolist()], axis=0)
+        return sums
 
     def take(self, clocks: Floats) -> Floats:
         """Remove and return the buckets that end by ``clocks``: shape (engines, some, COLUMNS).

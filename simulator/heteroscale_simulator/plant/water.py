@@ -19,8 +19,8 @@ def fill(held: Floats, size: Floats, room: Floats, amount: float) -> Floats:
     """
     if amount >= room.sum():
         return room
-    able = room > 0
-    level = (amount + float(held[able].sum())) / float(size[able].sum())
+    able = (room > 0).astype(np.float64)
+    level = (amount + float(held @ able)) / float(size @ able)
     for _ in range(12):
         gaps = level * size - held
         taken = np.minimum(np.maximum(gaps, 0.0), room)
@@ -28,7 +28,7 @@ def fill(held: Floats, size: Floats, room: Floats, amount: float) -> Floats:
         if abs(missing) <= 1e-9 * amount:
             return taken
         # Only who is neither above the level nor full follows it.
-        moves = float(size[(gaps > 0) & (gaps < room)].sum())
+        moves = float(size @ ((gaps > 0) & (gaps < room)))
         if moves <= 0:
             break
         level += missing / moves
