@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from heteroscale import __version__
 from heteroscale.words import Role
@@ -12,11 +13,13 @@ from heteroscale_simulator.command.inputs import Asked, Inputs, read
 from heteroscale_simulator.command.progress import Watch
 from heteroscale_simulator.measures.figures import Limits, Record, Usage, figures
 from heteroscale_simulator.measures.run import RunFigures
+from heteroscale_simulator.measures.schedule import Schedule
 from heteroscale_simulator.plant import FlowPlant
 from heteroscale_simulator.plant.port import Outcomes, PlantSettings, Wear, Workload
+from heteroscale_simulator.policies.foresight import planned
 from heteroscale_simulator.policies.grounds import Grounds
 from heteroscale_simulator.policies.port import Rival
-from heteroscale_simulator.policies.registry import JOINT, rival
+from heteroscale_simulator.policies.registry import FORESIGHT, JOINT, rival
 from heteroscale_simulator.report.study import PolicyRun, ServiceRun, Study
 from heteroscale_simulator.traffic.load import Floats
 from heteroscale_simulator.world import simulation
@@ -54,6 +57,10 @@ def _run(
     policy: str, inputs: Inputs, known: Mapping[str, Grounds], asked: Options, told: Watch
 ) -> PolicyRun:
     services = [_service(service, inputs, asked, n) for n, service in enumerate(inputs.services)]
+    if policy in FORESIGHT:
+        services = [
+            _foreseen(one, FORESIGHT[policy](known[one.name].schedules)) for one in services
+        ]
 
     def controller(of: simulation.ServiceRun) -> Rival:
         return rival(policy, known[of.name])
@@ -85,6 +92,12 @@ def _service(service: Asked, inputs: Inputs, asked: Options, number: int) -> sim
     seconds = inputs.seconds + simulation.AFTER
     plant = FlowPlant(service.speeds, settings, seconds)
     return simulation.ServiceRun(service.name, service.spec, service.load, plant, service.initial)
+
+
+def _foreseen(run: simulation.ServiceRun, schedule: Schedule) -> simulation.ServiceRun:
+    """Return the run as a schedule wants it: on its GPU types, and with its counts at second 0."""
+    initial = {role: int(counts[0]) for role, counts in schedule.counts.items()}
+    return replace(run, spec=planned(run.spec, schedule), initial=initial)
 
 
 def _record(name: str, result: WorldResult, against: Limits) -> Record:

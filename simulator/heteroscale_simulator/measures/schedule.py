@@ -100,6 +100,11 @@ class Schedule:
         """GPU-hours of every instance, from its launch to its end."""
         return sum(one.gpu_hours for one in self.held)
 
+    def gpu_types(self, role: Role) -> tuple[str, ...]:
+        """Return the GPU types that a role's instances take, the first instance's first."""
+        own = sorted((one for one in self.held if one.role is role), key=lambda one: one.level)
+        return tuple(dict.fromkeys(one.gpu_type for one in own))
+
     def intervals(self, service: str) -> list[Interval]:
         """Return the same as a ledger's lines, so that it is billed as a run is."""
         lines: list[Interval] = []

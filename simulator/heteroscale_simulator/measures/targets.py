@@ -13,15 +13,21 @@ from heteroscale_simulator.measures.need import Case, preferred, prefill_queue
 
 
 def targets(case: Case) -> dict[Role, float]:
-    """Return tokens/s of the largest load that an instance of the first GPU type holds its SLO under.
+    """Return tokens/s of the largest load that an instance holds its SLO under.
 
     Decode: generated tokens, at the run's mean context. Prefill: prompt tokens that arrive (found in
-    the prefix cache or not), one of as many instances as the busiest minute needs.
+    the prefix cache or not), one of as many instances as the busiest minute needs. Both on the first
+    GPU type of the role, in the order of its offers, that holds the SLO: the one that is launched first.
     """
     return {
-        Role.PREFILL: prefill_target(case, preferred(case, Role.PREFILL)[0]),
-        Role.DECODE: decode_target(case, preferred(case, Role.DECODE)[0]),
+        Role.PREFILL: prefill_target(case, _first(case, Role.PREFILL)),
+        Role.DECODE: decode_target(case, _first(case, Role.DECODE)),
     }
+
+
+def _first(case: Case, role: Role) -> Offer:
+    able = preferred(case, role)
+    return next(offer for offer in case.offers[role] if offer in able)
 
 
 def decode_target(case: Case, offer: Offer) -> float:

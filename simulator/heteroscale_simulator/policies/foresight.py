@@ -9,9 +9,19 @@ from __future__ import annotations
 import numpy as np
 
 from heteroscale.words import Role
+from heteroscale_coordinator.core.spec import ServiceSpec
 from heteroscale_simulator.measures.schedule import Schedule
 from heteroscale_simulator.policies.grounds import ROLES
 from heteroscale_simulator.policies.port import Counts, Seen
+
+
+def planned(spec: ServiceSpec, schedule: Schedule) -> ServiceSpec:
+    """Return the service with the schedule's own GPU types, in its order: a replay only counts."""
+    roles = {
+        role: asked.model_copy(update={"gpu_types": schedule.gpu_types(role)})
+        for role, asked in spec.roles.items()
+    }
+    return spec.model_copy(update={"roles": roles})
 
 
 class Replay:

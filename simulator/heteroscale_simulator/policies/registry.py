@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
+from heteroscale_simulator.measures.figures import Limits
+from heteroscale_simulator.measures.schedule import Schedule
 from heteroscale_simulator.policies.aibrix import Aibrix
 from heteroscale_simulator.policies.dynamo import DynamoSla
 from heteroscale_simulator.policies.foresight import Replay
@@ -16,6 +19,18 @@ from heteroscale_simulator.policies.port import Rival
 
 JOINT = "joint"
 """The coordinator's own core: the world drives it, no rival does."""
+FORESIGHT: Mapping[str, Callable[[Limits], Schedule]] = {
+    "static-peak": lambda limits: limits.static_peak,
+    "oracle-free": lambda limits: limits.free,
+    "oracle-fixed": lambda limits: limits.fixed,
+}
+"""Those that replay a schedule, and which one."""
+
+
+def _replay(name: str, grounds: Grounds) -> Rival:
+    return Replay(name, FORESIGHT[name](grounds.schedules))
+
+
 RIVALS: Mapping[str, Callable[[Grounds], Rival]] = {
     "hpa": Hpa,
     "hpa-gpu": HpaGpu,
@@ -24,9 +39,7 @@ RIVALS: Mapping[str, Callable[[Grounds], Rival]] = {
     "aibrix": lambda grounds: Aibrix(grounds, "aibrix", min),
     "aibrix-window": lambda grounds: Aibrix(grounds, "aibrix-window", max),
     "dynamo-sla": DynamoSla,
-    "static-peak": lambda grounds: Replay("static-peak", grounds.schedules.static_peak),
-    "oracle-free": lambda grounds: Replay("oracle-free", grounds.schedules.free),
-    "oracle-fixed": lambda grounds: Replay("oracle-fixed", grounds.schedules.fixed),
+    **{name: partial(_replay, name) for name in FORESIGHT},
 }
 KNOWN = (JOINT, *RIVALS)
 
