@@ -250,3 +250,12 @@ def test_targets_are_the_largest_loads_that_hold() -> None:
 
 def test_without_traffic_the_target_is_what_an_instance_does_at_all() -> None:
     assert targets(one_type(steady(0)))[P] == pytest.approx(H20.prefill_rate(2048))
+
+
+def test_targets_are_of_the_type_that_is_launched_first() -> None:
+    case = two_types(steady(2), None)  # L20 is named first, H20 needs fewer GPU-seconds
+    found = targets(case)
+    assert found[D] == decode_capacity(L20, np.array([1050.0]), 0.08).rate[0]
+    assert found[P] < targets(one_type(steady(2)))[P]
+    tight = targets(two_types(steady(2), None, journey(tbt=0.05)))  # which L20 cannot hold
+    assert tight[D] == decode_capacity(H20, np.array([1050.0]), 0.05).rate[0]

@@ -10,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heteroscale.words import Role
+from heteroscale_coordinator.core.spec import RatioSpec, RoleSpec, ServiceSpec
 from heteroscale_simulator.measures.capacity import Offer
 from heteroscale_simulator.measures.figures import Limits
-from heteroscale_simulator.measures.oracle import Needs
+from heteroscale_simulator.measures.oracle import Needs, free
 from heteroscale_simulator.measures.schedule import Ladder
+from heteroscale_simulator.policies.foresight import planned
 from heteroscale_simulator.policies.grounds import Grounds
 from heteroscale_simulator.policies.hpa import Hpa
 from heteroscale_simulator.policies.hpa_pods import HpaGpu, from_pods
@@ -190,6 +192,20 @@ def test_a_replay_launches_its_lead_ahead_and_lets_go_in_time() -> None:
     )
     seen.now = 1e6
     assert turn(replay, seen) == {P: 1, D: 1}
+
+
+def test_a_plan_takes_its_own_gpu_types_in_its_order() -> None:
+    ladder = Ladder(((Offer("H100", 1, GPU), 1), (Offer("H20", 1, GPU), None)))
+    one = Ladder(((Offer("L20", 1, GPU), None),))
+    counts = {P: np.array([1, 1]), D: np.array([1, 2])}
+    made = free(Needs(np.array([0.0, 60.0, 120.0]), counts, {P: one, D: ladder}, np.zeros(2)))
+    role = RoleSpec(template="chat", gpu_types=("H20", "L20"), min=1, max=9)
+    spec = ServiceSpec(roles={P: role, D: role}, ratio=RatioSpec(min=0.1, max=9))
+    plan = planned(spec, made)
+    assert plan.roles[P].gpu_types == ("L20",)
+    assert plan.roles[D].gpu_types == ("H100", "H20")
+    assert plan.roles[D].max == 9
+    assert spec.roles[D].gpu_types == ("H20", "L20")
 
 
 def test_the_fixed_oracle_keeps_its_ratio() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from heteroscale.words import Role
 from heteroscale_coordinator.core.spec import ServiceSpec
@@ -41,24 +40,11 @@ def grounds(service: Asked, fleet: FleetSpec, workload: Workload) -> Grounds:
     try:
         wanted = oracle.needs(case)
         against = Limits(oracle.free(wanted), oracle.fixed(wanted), oracle.static_peak(wanted))
-        return Grounds(_targets(case), against)
+        return Grounds(targets(case), against)
     except RangeError:
         raise
     except ValueError as error:
         raise ValueError(f"{service.name}: {error}") from error
-
-
-def _targets(case: Case) -> dict[Role, float]:
-    """Return what an instance carries on the GPU type that launches take first, where it holds the SLO.
-
-    The oracle takes the type that needs the fewest GPU-seconds; a cluster takes the one that the
-    service prefers, and targets of another would starve it.
-    """
-    first = replace(case, offers={role: offers[:1] for role, offers in case.offers.items()})
-    try:
-        return targets(first)
-    except ValueError:
-        return targets(case)
 
 
 def _offers(service: Asked, fleet: FleetSpec) -> Mapping[Role, Sequence[Offer]]:
