@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,13 +11,16 @@ import pytest
 
 from heteroscale.words import InstanceState, Role
 from heteroscale_coordinator.core.spec import ServiceSpec
-from heteroscale_simulator.fleet import FleetTooSmallError, parse_fleet
+from heteroscale_simulator.fleet import FleetTooSmallError, hosts, parse_fleet
 from heteroscale_simulator.policies.port import Counts, Seen
 from heteroscale_simulator.traffic.load import Load
 from heteroscale_simulator.world.result import WorldResult
 from heteroscale_simulator.world.rival_driver import within
+from heteroscale_simulator.world.seats import seat
 from heteroscale_simulator.world.simulation import ServiceRun, simulate
-from tests.simulator.test_world import FLEET, fleet, hump, run, service
+from heteroscale_simulator.world.twin import Order, Post
+from heteroscale_simulator.world.yard import Yard
+from tests.simulator.test_world import FLEET, SERVICE, fleet, hump, run, service
 from tests.simulator.toy_plant import OUTPUT, PROMPT, ToyPlant, steady
 
 P, D = Role.PREFILL, Role.DECODE
@@ -131,6 +134,48 @@ def test_no_room_is_no_error_and_is_counted() -> None:
     result = simulate([one], small, lambda _: Scripted(at((0, 2, 4), (30, 2, 9))), seed=1)
     assert result.services["chat"].counts[D, S.IN_SERVICE][-1] == 6
     assert result.services["chat"].holds["no room"] > 0
+
+
+@dataclass
+class Choosy(Scripted):
+    """A scripted rival with an order of GPU types of its own."""
+
+    gpu_types: Mapping[Role, Sequence[str]] = field(default_factory=dict)
+
+
+@pytest.mark.parametrize(
+    ("order", "launched"),
+    [((), {"H20": 2, "L20": 6}), (("L20",), {"L20": 8}), (("A100",), {"H20": 2, "L20": 6})],
+)
+def test_launches_take_the_preferred_type_first_and_the_next_when_it_is_full(
+    order: tuple[str, ...], launched: dict[str, int]
+) -> None:
+    pools = FLEET.replace("nodes: 8", "nodes: 1") + "    - {name: l20, nodes: 1, gpuType: L20}\n"
+    spec = service(SERVICE.replace("[H20], min: 1, max: 40", "[H20, L20], min: 1, max: 40"))
+    one = ServiceRun("chat", spec, steady(np.full(240, 12.0)), ToyPlant(), {P: 2, D: 4})
+    rival = Choosy(at((0, 2, 4), (30, 2, 12)), gpu_types={D: order})
+    result = simulate([one], parse_fleet(pools).spec, lambda _: rival, seed=1)
+    assert Counter(i.gpu_type for i in result.intervals if i.state is S.PENDING) == launched
+
+
+def test_a_launch_stands_near_the_other_role() -> None:
+    pools = FLEET.replace("gpusPerNode: 8", "topology: {nodesPerS1: 2}")
+    fleet_spec = parse_fleet(pools).spec
+    yard = Yard(fleet_spec, hosts(fleet_spec), 1)
+    yard.add("chat", service(), ToyPlant())
+    tenant = yard.tenants["chat"]
+    yard.stand(Order("p1", "chat", P, "H20", (Post("h20-5", (0,)),)))
+    found = seat(yard, tenant, D, "d1")
+    assert found is not None
+    assert found.posts == (Post("h20-5", (1,)),)
+    for number in range(15):
+        order = seat(yard, tenant, D, f"d{number + 1}")
+        assert order is not None
+        assert yard.hosts[order.posts[0].host].topology["s1"] == "h20-s1-3"
+        yard.stand(order)
+    beyond = seat(yard, tenant, D, "d99")
+    assert beyond is not None
+    assert beyond.posts[0].host == "h20-1"
 
 
 # ---- the core ------------------------------------------------------------------------------

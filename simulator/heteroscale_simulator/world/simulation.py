@@ -22,6 +22,7 @@ from heteroscale_simulator.world.ledger import counts_by_minute
 from heteroscale_simulator.world.result import Decision, ServiceResult, WorldResult
 from heteroscale_simulator.world.rival_driver import RivalDriver
 from heteroscale_simulator.world.scrapes import Scrapes
+from heteroscale_simulator.world.seats import in_order
 from heteroscale_simulator.world.series import EVERY, Watcher
 from heteroscale_simulator.world.telemetry import SEED, Telemetry
 from heteroscale_simulator.world.yard import EMPTY, Tenant, Yard
@@ -133,11 +134,13 @@ class _Run:
         self._seconds = max(run.load.seconds for run in services)
         _check(services, fleet)
         self._yard = Yard(fleet, hosts(fleet), seed)
+        self._rivals = {} if policy is None else {run.name: policy(run) for run in services}
         self._services = [self._settle(n, run) for n, run in enumerate(services)]
-        self._driver = self._make_driver(policy)
+        self._driver = self._make_driver()
 
     def _settle(self, number: int, run: ServiceRun) -> _Service:
-        self._yard.add(run.name, run.spec, run.plant)
+        spec = in_order(run.spec, self._rivals.get(run.name))
+        self._yard.add(run.name, spec, run.plant)
         tenant = self._yard.tenants[run.name]
         how = self._fleet.telemetry
         keep = 2 + round(how.delay)
@@ -146,16 +149,15 @@ class _Run:
         stand_up(self._yard, tenant, initial)
         return _Service(run, tenant, telemetry, Watcher(tenant, self._seconds), initial)
 
-    def _make_driver(self, policy: MakeRival | None) -> Driver:
-        if policy is None:
+    def _make_driver(self) -> Driver:
+        if not self._rivals:
             telemetry = {s.run.name: s.telemetry for s in self._services}
             return CoreDriver(self._yard, telemetry)
         scrapes = {
             s.run.name: Scrapes(self._yard, s.tenant, s.telemetry, s.run.load)
             for s in self._services
         }
-        rivals = {s.run.name: policy(s.run) for s in self._services}
-        return RivalDriver(self._yard, scrapes, rivals)
+        return RivalDriver(self._yard, scrapes, self._rivals)
 
     def run(self, progress: Progress) -> WorldResult:
         began = time.perf_counter()
