@@ -36,19 +36,31 @@ def figures(folder: Path, policy: str) -> dict[str, float | None]:
     for role in ROLES:
         result[f"gpu_util_{role}"] = _mean(counts, f"{role}_gpu_util", f"{role}_gpu_seconds")
         result[f"sm_{role}"] = _mean(counts, f"{role}_sm_activity", f"{role}_gpu_seconds")
-    moves = [r for r in rows(folder, "decisions.csv", policy) if directions(r)]
-    result["scale_events"] = len(moves)
+    moves = rows(folder, "decisions.csv", policy)
+    result["scale_events"] = sum(bool(changes(row)) for row in moves)
+    result["reversals"] = _reversals(moves)
     return result
 
 
 MET = {"ttft_met": "ttft_attainment", "tbt_met": "tbt_attainment", "met": "joint_attainment"}
 
 
-def directions(row: Row) -> int:
-    """Return whether a decision adds or takes away: 1, −1, or 0 for neither."""
-    change = int(row["prefill_delta"]) + int(row["decode_delta"])
-    changed = any(int(row[f"{role}_delta"]) for role in ROLES)
-    return (1 if change > 0 else -1) if changed else 0
+def changes(row: Row) -> dict[str, int]:
+    """Return by role how a decision changes its count; roles that it leaves alone are left out."""
+    return {role: change for role in ROLES if (change := int(row[f"{role}_delta"]))}
+
+
+def _reversals(moves: list[Row]) -> int:
+    """Count for one service: decisions of several ones are not told apart here."""
+    found, last = 0, dict[str, tuple[float, int]]()
+    for row in moves:
+        at, turned = float(row["second"]), False
+        for role, change in changes(row).items():
+            before, sign = last.get(role, (-math.inf, change))
+            turned |= sign * change < 0 and at - before <= 600
+            last[role] = (at, change)
+        found += turned
+    return found
 
 
 def ratio_errors(folder: Path, policy: str) -> Iterator[tuple[float, float]]:

@@ -140,6 +140,7 @@ def test_the_tables_give_the_figures(exported: Path) -> None:
     assert told["joint_attainment"] == pytest.approx(0.99)
     assert told["ttft_attainment"] == pytest.approx(0.995)
     assert told["scale_events"] == 3
+    assert told["reversals"] == 1  # decode: −1 at 2,400 s, +1 at 2,800 s
     usage = run.usage[Role.DECODE]
     assert told["gpu_util_decode"] == pytest.approx(
         np.average(usage.gpu_util, weights=usage.gpu_seconds)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
@@ -242,6 +244,43 @@ def test_what_stands_at_the_start_can_be_said(write: Write, tmp_path: Path) -> N
     (row,) = recompute.rows(tmp_path / "out", "counts.csv", "hpa")
     assert float(row["prefill_in_service"]) == pytest.approx(3)
     assert float(row["decode_in_service"]) == pytest.approx(4)
+
+
+# ---- what the documents print --------------------------------------------------------------
+
+
+def printed() -> list[str]:
+    """Return every command line of ``simulate`` that the documents tell people to type."""
+    pages = [ROOT / "README.md", ROOT / "docs" / "simulator.md"]
+    texts = [page.read_text().replace("\\\n", " ") for page in pages]
+    return [
+        line.removeprefix("$ ")
+        for text in texts
+        for line in text.splitlines()
+        if line.startswith(("heteroscale simulate --", "$ heteroscale simulate --"))
+    ]
+
+
+def test_there_is_something_to_type() -> None:
+    assert len(printed()) >= 5
+
+
+@pytest.mark.parametrize("line", printed())
+def test_a_printed_command_runs_as_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("examples").symlink_to(ROOT / "examples")
+    rows = "".join(f"{second},900,150\n" for second in range(120))
+    with gzip.open("requests.csv.gz", "wt") as file:
+        file.write(f"t_s,input_tokens,output_tokens\n{rows}")
+    words = shlex.split(line)[2:]
+    done = simulate(*words, "--duration", "2m")  # as printed, but for how long
+    assert done.code == 0, done.err
+    assert "GPU-hours" in done.out
+    for option in ("--report", "--json", "--export"):
+        if option in words:
+            assert Path(words[words.index(option) + 1]).exists()
 
 
 # ---- bad input -----------------------------------------------------------------------------
