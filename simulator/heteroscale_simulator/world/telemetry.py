@@ -23,9 +23,12 @@ COLUMNS = (
     *("requests_finished", "requests_aborted"),
     *("running", "waiting", "transferring", "kv_usage"),
     *("ttft_sum", "ttft_count", "tbt_sum", "tbt_count"),
+    *("gpu_util", "sm_activity"),
 )
-"""In the order of the core's ``EngineSample`` after its time; latencies as sums and counts."""
-GAUGES = ("running", "waiting", "transferring", "kv_usage")
+"""In the order of the core's ``EngineSample`` after its time; latencies as sums and counts. Hardware is
+for rivals alone."""
+GAUGES = ("running", "waiting", "transferring", "kv_usage", "gpu_util", "sm_activity")
+SHARES = ("kv_usage", "gpu_util", "sm_activity")
 _IS_GAUGE = np.array([name in GAUGES for name in COLUMNS])
 PLACE = {name: place for place, name in enumerate(COLUMNS)}
 SEED = 307
@@ -99,8 +102,8 @@ class Telemetry:
             values.shape
         )
         result: Floats = np.where(_IS_GAUGE, values * factors, told + (values - seen) * factors)
-        usage = PLACE["kv_usage"]
-        result[:, usage] = np.minimum(result[:, usage], 1.0)
+        shares = [PLACE[name] for name in SHARES]
+        result[:, shares] = np.minimum(result[:, shares], 1.0)
         self._seen = dict(zip(self._ids, values, strict=True))
         self._told = dict(zip(self._ids, result, strict=True))
         return result
