@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -136,24 +136,17 @@ def test_no_room_is_no_error_and_is_counted() -> None:
     assert result.services["chat"].holds["no room"] > 0
 
 
-@dataclass
-class Choosy(Scripted):
-    """A scripted rival with an order of GPU types of its own."""
-
-    gpu_types: Mapping[Role, Sequence[str]] = field(default_factory=dict)
-
-
 @pytest.mark.parametrize(
-    ("order", "launched"),
-    [((), {"H20": 2, "L20": 6}), (("L20",), {"L20": 8}), (("A100",), {"H20": 2, "L20": 6})],
+    ("types", "launched"),
+    [("H20, L20", {"H20": 2, "L20": 6}), ("L20, H20", {"L20": 8}), ("", {"H20": 2, "L20": 6})],
 )
 def test_launches_take_the_preferred_type_first_and_the_next_when_it_is_full(
-    order: tuple[str, ...], launched: dict[str, int]
+    types: str, launched: dict[str, int]
 ) -> None:
     pools = FLEET.replace("nodes: 8", "nodes: 1") + "    - {name: l20, nodes: 1, gpuType: L20}\n"
-    spec = service(SERVICE.replace("[H20], min: 1, max: 40", "[H20, L20], min: 1, max: 40"))
+    spec = service(SERVICE.replace("[H20], min: 1, max: 40", f"[{types}], min: 1, max: 40"))
     one = ServiceRun("chat", spec, steady(np.full(240, 12.0)), ToyPlant(), {P: 2, D: 4})
-    rival = Choosy(at((0, 2, 4), (30, 2, 12)), gpu_types={D: order})
+    rival = Scripted(at((0, 2, 4), (30, 2, 12)))
     result = simulate([one], parse_fleet(pools).spec, lambda _: rival, seed=1)
     assert Counter(i.gpu_type for i in result.intervals if i.state is S.PENDING) == launched
 

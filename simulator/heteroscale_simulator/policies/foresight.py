@@ -32,12 +32,6 @@ class Replay:
 
     def __init__(self, name: str, schedule: Schedule) -> None:
         self.name = name
-        by_level = sorted(schedule.held, key=lambda one: one.level)
-        self.gpu_types = {
-            role: list(dict.fromkeys(one.gpu_type for one in by_level if one.role is role))
-            for role in ROLES
-        }
-        """The schedule's own, the first level's first."""
         end = int(np.ceil(schedule.edges[-1]))
         self._counts = {}
         for role in ROLES:

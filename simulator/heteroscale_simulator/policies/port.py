@@ -7,8 +7,8 @@ world drives the coordinator's own ``step`` with events, as agents would.)
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Mapping
+from typing import Protocol
 
 from heteroscale.words import Role
 
@@ -61,12 +61,3 @@ class Rival(Protocol):
 
     def decide(self, seen: Seen) -> Counts:
         """Return the counts wanted now, at least one of each role; bounds are applied by the world."""
-
-
-@runtime_checkable
-class ChoosesTypes(Rival, Protocol):
-    """A rival that takes GPU types in an order of its own, not in the service's."""
-
-    @property
-    def gpu_types(self) -> Mapping[Role, Sequence[str]]:
-        """GPU types by role, the first first; those not named come after, as the service has them."""

@@ -10,33 +10,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from heteroscale.words import Role
-from heteroscale_coordinator.core.spec import RoleSpec, ServiceSpec
+from heteroscale_coordinator.core.spec import RoleSpec
 from heteroscale_simulator.fleet import Host
-from heteroscale_simulator.policies.port import ChoosesTypes, Rival
 from heteroscale_simulator.world.twin import Order, Post
 from heteroscale_simulator.world.yard import Tenant, Yard
 
 OTHER = {Role.PREFILL: Role.DECODE, Role.DECODE: Role.PREFILL}
-
-
-def in_order(spec: ServiceSpec, rival: Rival | None) -> ServiceSpec:
-    """Return the specification with the GPU types in the order of a rival that has one of its own."""
-    if not isinstance(rival, ChoosesTypes):
-        return spec
-    roles = {
-        role: asked.model_copy(
-            update={"gpu_types": _first(rival.gpu_types.get(role, ()), asked.gpu_types)}
-        )
-        for role, asked in spec.roles.items()
-    }
-    return spec.model_copy(update={"roles": roles})
-
-
-def _first(wished: Sequence[str], allowed: Sequence[str]) -> tuple[str, ...]:
-    """Return the allowed types, the wished ones first; where any type is allowed, the wished ones."""
-    if not allowed:
-        return tuple(wished)
-    return tuple(dict.fromkeys([kind for kind in (*wished, *allowed) if kind in allowed]))
 
 
 def seat(yard: Yard, tenant: Tenant, role: Role, instance_id: str) -> Order | None:

@@ -22,7 +22,6 @@ from heteroscale_simulator.world.ledger import counts_by_minute
 from heteroscale_simulator.world.result import Decision, ServiceResult, WorldResult
 from heteroscale_simulator.world.rival_driver import RivalDriver
 from heteroscale_simulator.world.scrapes import Scrapes
-from heteroscale_simulator.world.seats import in_order
 from heteroscale_simulator.world.series import EVERY, Watcher
 from heteroscale_simulator.world.telemetry import SEED, Telemetry
 from heteroscale_simulator.world.yard import EMPTY, Tenant, Yard
@@ -139,8 +138,7 @@ class _Run:
         self._driver = self._make_driver()
 
     def _settle(self, number: int, run: ServiceRun) -> _Service:
-        spec = in_order(run.spec, self._rivals.get(run.name))
-        self._yard.add(run.name, spec, run.plant)
+        self._yard.add(run.name, run.spec, run.plant)
         tenant = self._yard.tenants[run.name]
         how = self._fleet.telemetry
         keep = 2 + round(how.delay)
