@@ -6,6 +6,9 @@ import gzip
 import json
 import math
 import shlex
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
@@ -375,3 +378,26 @@ def test_speeds_beyond_a_table_are_refused_unless_they_may_be_estimated(
     extended = simulate(*line, *long, "--extend-profiles")
     assert extended.code == 0, extended.err
     assert math.isfinite(extended.document["runs"][0]["gpu_hours"])
+
+
+@pytest.mark.process
+def test_ctrl_c_ends_a_run_at_once_and_leaves_nothing(write: Write, tmp_path: Path) -> None:
+    line = [
+        *(sys.executable, "-m", "heteroscale_cli", "simulate"),
+        *("--service", write("s.yaml", SERVICE), "--fleet", write("f.yaml", FLEET)),
+        *("--trace", "gen:diurnal?hours=24&peak=60", "--progress"),
+        *("--json", "out.json", "--report", "out.html", "--export", "out"),
+    ]
+    before = sorted(tmp_path.iterdir())
+    with subprocess.Popen(
+        line, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        while "joint" not in process.stderr.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate()
+    assert process.returncode == 130
+    assert err.endswith("interrupted: nothing was written\n")
+    assert out == ""
+    assert sorted(tmp_path.iterdir()) == before

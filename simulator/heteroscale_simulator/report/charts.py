@@ -17,7 +17,10 @@ from heteroscale_simulator.traffic.load import Floats, Load
 from heteroscale_simulator.world.result import Decision
 
 COLOURS = 6
-LIMITS = (("static peak", "fixed", "static_peak"), ("oracle", "oracle", "free"))
+LIMITS = (
+    ("limit: static peak", "fixed", "static_peak"),
+    ("limit: oracle, free ratio", "oracle", "free"),
+)
 SIGNS = {Role.PREFILL: "P", Role.DECODE: "D"}
 ACTIONS = {
     "scale": "c2",

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from heteroscale_simulator.measures.run import RunFigures
 
 NONE = "–"
+ORACLES = ("oracle-free", "oracle-fixed")
+"""Nobody can choose them."""
 
 
 def saved(figures: RunFigures) -> float | None:
@@ -83,7 +85,7 @@ def sentence(figures: RunFigures) -> str:
 def comparison(runs: Sequence[RunFigures]) -> str:
     """Return what a comparison comes to: every run, then the cheapest of those that kept the most."""
     told = " ".join(sentence(run) for run in runs)
-    known = [run for run in runs if run.joint_attainment is not None]
+    known = [r for r in runs if r.joint_attainment is not None and r.policy not in ORACLES]
     if len(known) < 2:  # noqa: PLR2004
         return told
     best = max(run.joint_attainment or 0.0 for run in known)
