@@ -312,7 +312,7 @@ BAD: Sequence[tuple[Mapping[str, str], Sequence[str], str]] = [
         [],
         "fleet",
     ),
-    ({}, ["--initial", "30,30"], "the fleet is too small"),
+    ({}, ["--initial", "30,30"], "or begin with fewer: --initial"),
     ({}, ["--trace", "gen:diurnall"], "did you mean diurnal?"),
     ({}, ["--trace", "none.csv"], "none.csv: No such file"),
     ({"t.csv": "a,b\n1,2\n"}, ["--trace", "t.csv"], "t.csv:1"),
@@ -320,6 +320,7 @@ BAD: Sequence[tuple[Mapping[str, str], Sequence[str], str]] = [
     ({"t.csv": ROWS}, ["--trace", "t.csv", "--start", "1h"], "start earlier"),
     ({}, ["--profiles", "none"], "no such folder"),
     ({}, ["--profiles", "demo"], "has no speeds of H100"),
+    ({}, ["--json", "s.yaml"], "is an input"),
     ({}, ["--rate-scale", "nan"], "must be above 0"),
     ({}, ["--policy", "magic"], "known are joint"),
 ]
@@ -339,8 +340,8 @@ def test_bad_input_is_told_in_a_sentence_and_nothing_is_written(
     before = sorted(tmp_path.iterdir())
     trace = [] if "--trace" in words else ["--trace", TRAFFIC]
     done = simulate(
-        *("--service", "s.yaml", "--fleet", "f.yaml", *trace, *words),
         *("--json", "out.json", "--report", "out.html", "--export", "out"),
+        *("--service", "s.yaml", "--fleet", "f.yaml", *trace, *words),
     )
     assert done.code == 2, done.out
     assert message in done.err
@@ -384,7 +385,7 @@ def test_speeds_beyond_a_table_are_refused_unless_they_may_be_estimated(
 def test_ctrl_c_ends_a_run_at_once_and_leaves_nothing(write: Write, tmp_path: Path) -> None:
     line = [
         *(sys.executable, "-m", "heteroscale_cli", "simulate"),
-        *("--service", write("s.yaml", SERVICE), "--fleet", write("f.yaml", FLEET)),
+        *("--service", str(write("s.yaml", SERVICE)), "--fleet", str(write("f.yaml", FLEET))),
         *("--trace", "gen:diurnal?hours=24&peak=60", "--progress"),
         *("--json", "out.json", "--report", "out.html", "--export", "out"),
     ]

@@ -13,6 +13,7 @@ from heteroscale.documents import DocumentError
 from heteroscale_simulator.command.arguments import STDOUT, Options, UsageError, options, parser
 from heteroscale_simulator.command.play import play
 from heteroscale_simulator.command.progress import Watch, watch
+from heteroscale_simulator.fleet import FleetTooSmallError
 from heteroscale_simulator.policies.registry import KNOWN
 from heteroscale_simulator.profiles import RangeError
 from heteroscale_simulator.report.export import export
@@ -45,6 +46,10 @@ def execute(argv: Sequence[str], simulate: Play, out: TextIO, console: Console) 
         return _refuse(console, str(error))
     except RangeError as error:
         return _refuse(console, f"error: {error} (--extend-profiles)")
+    except FleetTooSmallError as error:
+        return _refuse(
+            console, f"error: {error}: add nodes, or begin with fewer: --initial PREFILL,DECODE"
+        )
     except ValueError as error:
         return _refuse(console, f"error: {error}")
     except KeyboardInterrupt:
@@ -69,6 +74,10 @@ def _check_outputs(asked: Options) -> None:
         places.append(path.resolve())
     if asked.report == STDOUT:
         raise UsageError("--report -: name a file; only --json can go to standard output")
+    inputs = {path.resolve() for path in (*asked.services, asked.fleet, *map(Path, asked.traces))}
+    for place in places:
+        if place in inputs:
+            raise UsageError(f"{place.name} is an input of this run: write to another file")
     if len(set(places)) < len(places):
         raise UsageError(f"--json and --report both name {asked.report}: name two files")
     if asked.export is not None:

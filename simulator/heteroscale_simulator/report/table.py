@@ -26,9 +26,9 @@ def show(study: Study, out: IO[str]) -> None:
         out.write("  ".join([name.ljust(widths[0]), *cells]) + "\n")
     out.write("\n")
     width = shutil.get_terminal_size((100, 24)).columns
-    for note in study.notes:
-        out.write(textwrap.fill(f"note: {note}", width) + "\n")
-    out.write(textwrap.fill(comparison([run.figures for run in study.runs]), width) + "\n")
+    said = [f"note: {note}" for note in study.notes]
+    for text in (*said, comparison([run.figures for run in study.runs])):
+        out.write(textwrap.fill(text, width, break_on_hyphens=False) + "\n")
 
 
 def row(name: str, figures: RunFigures) -> Sequence[str]:
