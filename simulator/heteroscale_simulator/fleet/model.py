@@ -127,7 +127,7 @@ class TelemetrySpec(DocumentModel):
     delay: Duration = 1.0
     """Age of the newest values an agent has when it reports; for rivals, of a scrape."""
     noise: Annotated[float, Field(ge=0, le=0.5)] = 0.0
-    """Relative standard deviation of gauges, and of the rise of counters from scrape to scrape.
+    """Relative standard deviation of gauges, and of the rise of counters since they were last told.
     Zero stays zero."""
     missing: Share = 0.0
     """Share of scrapes that fail, each on its own."""

@@ -144,23 +144,22 @@ class Reporters:
     ) -> None:
         telemetry = self._telemetry[service]
         look, missed = telemetry.newest(now), telemetry.missed(len(twins))
-        heard: list[tuple[Twin, int]] = []
+        heard: list[Twin] = []
         for place, twin in enumerate(twins):
-            row = look.rows.get(twin.instance_id) if look is not None else None
-            if row is None or (missed is not None and missed[place]):
-                never = row is None
-                found.setdefault(twin.host, []).append(self._unheard(twin, now, missing=never))
+            known = look is not None and twin.instance_id in look.rows
+            if known and (missed is None or not missed[place]):
+                heard.append(twin)
             else:
-                heard.append((twin, row))
-        if look is None or not heard:
-            return
-        for (twin, _), sample in zip(heard, self._heard(look, heard), strict=True):
-            found.setdefault(twin.host, []).append(sample)
+                sample = self._unheard(twin, now, missing=not known)
+                found.setdefault(twin.host, []).append(sample)
+        if look is not None and heard:
+            for twin, sample in zip(heard, self._heard(telemetry, look, heard), strict=True):
+                found.setdefault(twin.host, []).append(sample)
 
-    def _heard(self, look: Look, heard: list[tuple[Twin, int]]) -> Iterator[EngineSample]:
+    def _heard(self, telemetry: Telemetry, look: Look, heard: list[Twin]) -> Iterator[EngineSample]:
         at, ok = self._offset + look.at, ScrapeQuality.OK
-        rows = look.values[[row for _, row in heard]].tolist()
-        for (twin, _), row in zip(heard, rows, strict=True):
+        rows = telemetry.told(look, [twin.instance_id for twin in heard]).tolist()
+        for twin, row in zip(heard, rows, strict=True):
             ttft = LatencySample(row[_TTFT], row[_TTFT + 1])
             tbt = LatencySample(row[_TTFT + 2], row[_TTFT + 3])
             yield EngineSample._make((twin.instance_id, ok, at, *row[:_TTFT], ttft, tbt))

@@ -155,8 +155,7 @@ class Scrapes:
         missed = self._telemetry.missed(len(ids))
         heard = [n for k, n in enumerate(ids) if missed is None or not missed[k]]
         if heard:
-            rows = [look.rows[name] for name in heard]
-            values[[self._slots[name] for name in heard]] = look.values[rows]
+            values[[self._slots[name] for name in heard]] = self._telemetry.told(look, heard)
         known = min(second, len(self._requests) - 1)
         self._scrapes.append(
             _Scrape(float(second), values, float(self._requests[known]), float(self._inputs[known]))

@@ -1,7 +1,7 @@
 """Engines' metrics on their way to whoever decides: late, noisy, sometimes missing.
 
 A plant's readings become rows of a matrix, one an engine, in the columns of ``COLUMNS``. Noise is laid
-on gauges, and on the rise of counters from one look to the next, so that a counter never falls; an
+on gauges, and on the rise of counters since an engine last told them, so that a counter never falls; an
 engine that did nothing is told to have done nothing.
 """
 
@@ -29,6 +29,7 @@ COLUMNS = (
 for rivals alone."""
 GAUGES = ("running", "waiting", "transferring", "kv_usage", "gpu_util", "sm_activity")
 SHARES = ("kv_usage", "gpu_util", "sm_activity")
+_SHARES = [COLUMNS.index(name) for name in SHARES]
 _IS_GAUGE = np.array([name in GAUGES for name in COLUMNS])
 PLACE = {name: place for place, name in enumerate(COLUMNS)}
 SEED = 307
@@ -37,7 +38,7 @@ SEED = 307
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What all engines of a service would tell at one moment."""
+    """What all engines of a service would tell at one moment, without noise."""
 
     at: float
     rows: dict[str, int]
@@ -55,8 +56,12 @@ class Telemetry:
         self._looks: deque[Look] = deque(maxlen=keep)
         self._ids: tuple[str, ...] = ()
         self._rows: dict[str, int] = {}
-        self._told: dict[str, Floats] = {}
-        self._seen: dict[str, Floats] = {}
+        self._slots: dict[str, int] = {}
+        """Row of every engine that ever told anything, in the two below."""
+        self._seen: Floats = np.zeros((0, len(COLUMNS)))
+        """Counters as they were when last told."""
+        self._told: Floats = np.zeros((0, len(COLUMNS)))
+        """What was told then."""
         self._readings: tuple[float, Readings] | None = None
 
     def readings(self, now: float) -> Readings:
@@ -74,8 +79,6 @@ class Telemetry:
         if ids != self._ids:
             self._ids, self._rows = ids, {name: row for row, name in enumerate(ids)}
         values = np.column_stack([getattr(readings, name) for name in COLUMNS])
-        if self._how.noise:
-            values = self._noisy(values)
         look = Look(now, self._rows, values)
         self._looks.append(look)
         return look
@@ -93,20 +96,20 @@ class Telemetry:
             return None
         return self._rng.random(count) < self._how.missing
 
-    def _noisy(self, values: Floats) -> Floats:
-        factors = np.maximum(0.0, 1.0 + self._how.noise * self._rng.standard_normal(values.shape))
-        seen = np.array([self._seen.get(name, _NOTHING) for name in self._ids]).reshape(
-            values.shape
-        )
-        told = np.array([self._told.get(name, _NOTHING) for name in self._ids]).reshape(
-            values.shape
-        )
-        result: Floats = np.where(_IS_GAUGE, values * factors, told + (values - seen) * factors)
-        shares = [PLACE[name] for name in SHARES]
-        result[:, shares] = np.minimum(result[:, shares], 1.0)
-        self._seen = dict(zip(self._ids, values, strict=True))
-        self._told = dict(zip(self._ids, result, strict=True))
+    def told(self, look: Look, ids: Sequence[str]) -> Floats:
+        """Return what these engines tell at a look, in the order of ``ids``: with noise, if any is."""
+        values: Floats = look.values[[look.rows[name] for name in ids]]
+        if not self._how.noise:
+            return values
+        slots = [self._slots.setdefault(name, len(self._slots)) for name in ids]
+        if len(self._slots) > len(self._seen):
+            more = np.zeros((len(self._slots), len(COLUMNS)))
+            self._seen = np.vstack([self._seen, more])
+            self._told = np.vstack([self._told, more])
+        draws = self._rng.standard_normal(values.shape)
+        factors = np.maximum(0.0, 1.0 + self._how.noise * draws)
+        risen = self._told[slots] + (values - self._seen[slots]) * factors
+        result: Floats = np.where(_IS_GAUGE, values * factors, risen)
+        result[:, _SHARES] = np.minimum(result[:, _SHARES], 1.0)
+        self._seen[slots], self._told[slots] = values, result
         return result
-
-
-_NOTHING: Floats = np.zeros(len(COLUMNS))
