@@ -21,7 +21,7 @@ SOURCES := agent coordinator scheduler_adapters simulator workbench cli proto te
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-fast test-process e2e-setup e2e-vllm e2e-llamacpp check format proto
-.PHONY: bench-ingest bench-agent bench-plant clean
+.PHONY: bench-ingest bench-agent bench-plant bench-policies clean
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -107,6 +107,9 @@ bench-agent: $(READY) ## An agent's CPU and memory beside prometheus-node-export
 
 bench-plant: $(READY) ## A day of a fleet of 200 instances in virtual time
 	$(BIN)/python -m benchmarks.plant $(ARGS)
+
+bench-policies: $(READY) ## Policies side by side, on generated traffic and on recordings
+	$(BIN)/python -m benchmarks.policies $(ARGS)
 
 clean: ## Remove what make has made
 	rm -rf $(VENV) $(VLLM) $(LLAMACPP) dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
