@@ -11,17 +11,17 @@ Row = Mapping[str, str]
 ROLES = ("prefill", "decode")
 
 
-def rows(folder: Path, table: str, policy: str) -> list[Row]:
-    """Return the rows of one policy."""
+def rows(folder: Path, table: str, policy: str, column: str = "policy") -> list[Row]:
+    """Return the rows of one policy, or of one value of another column."""
     with (folder / table).open(newline="", encoding="utf-8") as file:
-        return [row for row in csv.DictReader(file) if row["policy"] == policy]
+        return [row for row in csv.DictReader(file) if row[column] == policy]
 
 
 def figures(folder: Path, policy: str) -> dict[str, float | None]:
     """Return what can be recomputed of a run's figures, by their names."""
     cohorts = rows(folder, "cohorts.csv", policy)
     stays = rows(folder, "intervals.csv", policy)
-    hours = [float(r["gpus"]) * (float(r["end"]) - float(r["begin"])) / 3600 for r in stays]
+    hours = _hours(stays)
     total = {name: sum(float(r[name]) for r in cohorts) for name in ("arrived", "failed", *MET)}
     arrived = total["arrived"]
     result: dict[str, float | None] = {
@@ -30,6 +30,9 @@ def figures(folder: Path, policy: str) -> dict[str, float | None]:
         "requests": arrived,
         "requests_failed": total["failed"],
     }
+    for limit in ("static-peak", "oracle-free", "oracle-fixed"):
+        held = _hours(rows(folder, "limits.csv", limit, "limit"))
+        result[f"gpu_hours_{limit.replace('-', '_')}"] = sum(held)
     for column, name in MET.items():
         result[name] = total[column] / arrived if arrived else None
     counts = rows(folder, "counts.csv", policy)
@@ -40,6 +43,10 @@ def figures(folder: Path, policy: str) -> dict[str, float | None]:
     result["scale_events"] = sum(bool(changes(row)) for row in moves)
     result["reversals"] = _reversals(moves)
     return result
+
+
+def _hours(stays: list[Row]) -> list[float]:
+    return [float(r["gpus"]) * (float(r["end"]) - float(r["begin"])) / 3600 for r in stays]
 
 
 MET = {"ttft_met": "ttft_attainment", "tbt_met": "tbt_attainment", "met": "joint_attainment"}

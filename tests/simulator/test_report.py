@@ -135,6 +135,8 @@ def test_the_tables_give_the_figures(exported: Path) -> None:
     assert told["cost"] == pytest.approx(
         sum(i.gpu_hours * studies.PRICES[i.gpu_type] for i in run.intervals)
     )
+    assert told["gpu_hours_oracle_free"] == pytest.approx(6)  # three instances of two GPUs, an hour
+    assert told["gpu_hours_static_peak"] == pytest.approx(12)
     assert told["requests"] == pytest.approx(72000)
     assert told["requests_failed"] == pytest.approx(10)
     assert told["joint_attainment"] == pytest.approx(0.99)
@@ -364,6 +366,16 @@ def test_the_comparison_names_the_cheapest_of_those_that_kept_the_promise() -> N
     others = [studies.figures("hpa", 9.0), cheap_but_bad, oracle]
     told = words.comparison([studies.figures(), *others])
     assert told.endswith("(99.0 %), joint held the fewest GPU-hours (8).")
+
+
+def test_of_many_runs_only_the_first_is_told_at_length() -> None:
+    runs = [
+        studies.figures(name, 8.0 + n) for n, name in enumerate(("joint", "hpa", "keda", "kpa"))
+    ]
+    told = words.comparison(runs)
+    assert told.count("static peak provisioning") == 1
+    assert told.startswith("joint held")
+    assert told.endswith("joint held the fewest GPU-hours (8).")
 
 
 def test_the_table_has_a_row_for_each_policy_and_service() -> None:

@@ -52,7 +52,7 @@ def gpu_chart(runs: Sequence[PolicyRun]) -> str:
     lines = [
         Line(
             run.policy,
-            f"c{index % COLOURS}",
+            f"c{index % COLOURS}" + (" dash" if index >= COLOURS else ""),
             held((i for s in run.services for i in s.intervals), seconds, MINUTE, by_gpus=True),
         )
         for index, run in enumerate(runs)

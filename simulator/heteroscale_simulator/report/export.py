@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from heteroscale_simulator.measures.ledger import Interval
 from heteroscale_simulator.plant.port import Outcomes
 from heteroscale_simulator.report.files import Batch
 from heteroscale_simulator.report.series import MINUTE, ROLES, Stage, edges, series
@@ -43,11 +44,13 @@ DECISIONS = (
         "reason",
     ),
 )
-TABLES = ("cohorts.csv", "intervals.csv", "counts.csv", "decisions.csv")
+LIMITS = ("limit", *INTERVALS[1:])
+SCHEDULES = {"static-peak": "static_peak", "oracle-free": "free", "oracle-fixed": "fixed"}
+TABLES = ("cohorts.csv", "intervals.csv", "counts.csv", "decisions.csv", "limits.csv")
 
 
 def export(study: Study, folder: Path, batch: Batch) -> None:
-    """Write the four tables and their explanation into ``folder``, which is made if need be."""
+    """Write the tables and their explanation into ``folder``, which is made if need be."""
     batch.folder(folder)
     every = [(run, service) for run in study.runs for service in run.services]
     _table(batch, folder / "cohorts.csv", COHORTS, (r for e in every for r in _cohorts(*e)))
@@ -59,6 +62,7 @@ def export(study: Study, folder: Path, batch: Batch) -> None:
     )
     _table(batch, folder / "counts.csv", COUNTS, (r for e in every for r in _counts(*e)))
     _table(batch, folder / "decisions.csv", DECISIONS, (r for e in every for r in _decisions(*e)))
+    _table(batch, folder / "limits.csv", LIMITS, _limits(study))
     text = (resources.files(__package__) / "export.txt").read_text("utf-8")
     batch.write(folder / "README.txt", [text])
 
@@ -78,11 +82,23 @@ def _cohorts(run: PolicyRun, service: ServiceRun) -> Iterator[Row]:
 
 def _intervals(run: PolicyRun, service: ServiceRun, study: Study) -> Iterator[Row]:
     for one in service.intervals:
-        yield (
-            *(run.policy, service.service, one.instance_id, one.role, one.gpu_type, one.gpus),
-            *(one.state, _number(one.begin), _number(one.end)),
-            _number(study.prices.get(one.gpu_type, 0.0)),
-        )
+        yield (run.policy, *_interval(one, study))
+
+
+def _limits(study: Study) -> Iterator[Row]:
+    """Yield what each limit holds: the same for every policy."""
+    for service in study.runs[0].services if study.runs else ():
+        for name, schedule in SCHEDULES.items() if service.limits is not None else ():
+            for one in getattr(service.limits, schedule).intervals(service.service):
+                yield (name, *_interval(one, study))
+
+
+def _interval(one: Interval, study: Study) -> Row:
+    return (
+        *(one.service, one.instance_id, one.role, one.gpu_type, one.gpus),
+        *(one.state, _number(one.begin), _number(one.end)),
+        _number(study.prices.get(one.gpu_type, 0.0)),
+    )
 
 
 def _counts(run: PolicyRun, service: ServiceRun) -> Iterator[Row]:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from heteroscale_simulator.measures.run import RunFigures
 
 NONE = "–"
+MANY = 3
+"""Runs that are told one by one."""
 ORACLES = ("oracle-free", "oracle-fixed")
 """Nobody can choose them."""
 
@@ -84,7 +86,8 @@ def sentence(figures: RunFigures) -> str:
 
 def comparison(runs: Sequence[RunFigures]) -> str:
     """Return what a comparison comes to: every run, then the cheapest of those that kept the most."""
-    told = " ".join(sentence(run) for run in runs)
+    # Of many, those that a reader asked for first; the table has all.
+    told = " ".join(sentence(run) for run in (runs if len(runs) <= MANY else runs[:1]))
     known = [r for r in runs if r.joint_attainment is not None and r.policy not in ORACLES]
     if len(known) < 2:  # noqa: PLR2004
         return told
