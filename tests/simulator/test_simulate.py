@@ -240,6 +240,7 @@ def test_several_services_share_a_fleet_and_have_figures_of_their_own(write: Wri
         assert run[name] == pytest.approx(sum(part[name] for part in parts))
     assert done.document["trace"]["code"]["seconds"] == 600  # silent after its own six minutes
     assert parts[1]["requests"] == pytest.approx(5 * 360, rel=0.1)
+    assert not any("silence" in note for note in done.document["notes"])
 
 
 def test_what_stands_at_the_start_can_be_said(write: Write, tmp_path: Path) -> None:
@@ -379,6 +380,8 @@ def test_speeds_beyond_a_table_are_refused_unless_they_may_be_estimated(
     extended = simulate(*line, *long, "--extend-profiles")
     assert extended.code == 0, extended.err
     assert math.isfinite(extended.document["runs"][0]["gpu_hours"])
+    (note,) = [note for note in extended.document["notes"] if "estimates beyond" in note]
+    assert "1,024" in note
 
 
 @pytest.mark.process

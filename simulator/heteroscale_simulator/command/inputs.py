@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -75,7 +75,10 @@ def read(asked: Options, told: Watch) -> Inputs:
             specs, loads, speeds, asked.initial, strict=True
         )
     ]
-    return Inputs(services, fleet, fleet.prices(), _notes(services))
+    notes = [
+        note for one, load in zip(services, loads, strict=True) for note in _notes(one, load, asked)
+    ]
+    return Inputs(services, fleet, fleet.prices(), notes)
 
 
 def _readable(path: Path, read: Callable[[Path], V]) -> V:
@@ -193,26 +196,28 @@ def _counts(first: tuple[int, int] | None) -> Mapping[Role, int] | None:
     return None if first is None else dict(zip(ROLES, first, strict=True))
 
 
-def _notes(services: Sequence[Asked]) -> Sequence[str]:
-    """Return what a reader should know of where traffic and speeds come from."""
-    notes: list[str] = []
-    for service in services:
-        notes += [f"{service.name}: {note}" for note in summary(service.load).warnings()]
-        if service.spec.model is None:
-            notes.append(
-                f"{service.name} names no model; its speeds are those of {DEFAULT_MODEL.name}, "
-                f"{DEFAULT_MODEL.weights}"
-            )
-        estimated = sorted(
-            {
-                kind
-                for profile in service.speeds.values()
-                for kind, gpu in profile.gpus.items()
-                if gpu.source != "stated" and gpu.measured is None
-            }
+def _notes(service: Asked, load: Load, asked: Options) -> Iterator[str]:
+    """Yield what a reader should know of where traffic and speeds come from.
+
+    ``load`` is the trace as it was read, without the silence that waits for a longer one.
+    """
+    for note in summary(load).warnings():
+        yield f"{service.name}: {note}"
+    if service.spec.model is None:
+        yield (
+            f"{service.name} names no model; its speeds are those of {DEFAULT_MODEL.name}, "
+            f"{DEFAULT_MODEL.weights}"
         )
-        if estimated:
-            notes.append(
-                f"{service.name}: speeds of {', '.join(estimated)} are roofline estimates, not measured"
+    gpus = [item for profile in service.speeds.values() for item in profile.gpus.items()]
+    estimated = {kind for kind, gpu in gpus if gpu.source == "estimated"}
+    if estimated:
+        yield (
+            f"{service.name}: speeds of {', '.join(sorted(estimated))} are roofline estimates, "
+            "not measured"
+        )
+    for kind, gpu in dict(gpus).items():
+        if asked.extend_profiles and gpu.source == "extended" and gpu.measured is not None:
+            yield (
+                f"{service.name}: speeds of {kind} are estimates beyond prompts of "
+                f"{gpu.measured.prompt:,.0f} and contexts of {gpu.measured.context:,.0f} tokens"
             )
-    return notes
