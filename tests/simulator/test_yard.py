@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -199,6 +201,19 @@ def test_start_ups_belong_to_the_launches_number_whatever_else_happens() -> None
 
     assert drawn(5) == pytest.approx(drawn(11))
     assert len(set(drawn(5))) == 4  # and each is its own
+
+
+def test_a_launch_held_for_the_ratio_waits_out_of_service_until_its_deadline() -> None:
+    ground = Ground()
+    twin = ground.yard.launch(replace(ground.order("one"), hold=40.0), 0.0)
+    ground.run(61)
+    assert (twin.state, twin.reason) == (S.WITHDRAWN, WithdrawReason.RATIO_HOLD)
+    ground.yard.renew(twin, 500.0)
+    ground.run(39)
+    assert (twin.state, twin.gate) == (S.WITHDRAWN, GateState.CLOSED)
+    ground.run(3)
+    assert (twin.state, twin.gate) == (S.IN_SERVICE, GateState.OPEN)
+    assert ground.held(ground.now)[S.IN_SERVICE] == 2
 
 
 def test_every_rank_holds_gpus_and_counts() -> None:

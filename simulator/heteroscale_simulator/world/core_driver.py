@@ -149,6 +149,7 @@ class CoreDriver:
         if command.instance_id not in self._yard.twins:
             instance = self._state.instances[command.instance_id]
             posts = tuple(Post(rank.agent_id, rank.gpu_indices) for rank in instance.ranks)
+            held = command.reason is WithdrawReason.RATIO_HOLD
             self._yard.launch(
                 Order(
                     instance.instance_id,
@@ -157,6 +158,7 @@ class CoreDriver:
                     instance.gpu_type,
                     posts,
                     instance.group,
+                    command.lease if held else None,
                 ),
                 now,
             )

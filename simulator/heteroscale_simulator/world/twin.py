@@ -34,6 +34,8 @@ class Order:
     posts: tuple[Post, ...]
     """One a rank, rank 0 first."""
     group: str = ""
+    hold: float | None = None
+    """Held back for the ratio, when it is ready: at most so many seconds."""
 
 
 @dataclass(slots=True, eq=False)

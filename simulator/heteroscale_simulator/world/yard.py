@@ -183,14 +183,21 @@ class Yard:
         if now >= twin.ready_at and not twin.doomed:
             tenant.plant.join(self._seat(twin))
             twin.startup_time = now - twin.launched_at
-            twin.gate, twin.gate_at = GateState.OPENING, now + self.fleet.gate.opening
             self._become(twin, S.WARMING, now, f"ready after {twin.startup_time:.0f} s")
+            if twin.order.hold is not None:
+                self._hold(twin, now, twin.order.hold)
+                return
+            twin.gate, twin.gate_at = GateState.OPENING, now + self.fleet.gate.opening
             self._move_gate(twin, now)
             self._warming(twin, now)
         elif now >= twin.ready_at:
             self._end(twin, S.FAILED, now, "its process ended before it was ready")
         elif now - twin.launched_at > patience:
             self._end(twin, S.FAILED, now, f"not ready after {patience:g} s")
+
+    def _hold(self, twin: Twin, now: float, at_most: float) -> None:
+        self._become(twin, S.WITHDRAWN, now, "ready; held back for the ratio")
+        twin.reason, twin.lease_until = WithdrawReason.RATIO_HOLD, now + at_most
 
     def _warming(self, twin: Twin, now: float) -> None:
         if twin.gate is GateState.OPEN:
