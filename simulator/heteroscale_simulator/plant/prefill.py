@@ -30,6 +30,8 @@ from heteroscale_simulator.plant.waits import WINDOW, Waits, share_within, waits
 from heteroscale_simulator.profiles.speed_grid import SpeedGrid
 from heteroscale_simulator.traffic.load import Floats
 
+_TINY = 1e-9
+
 
 class Prefill:
     """The prompts of one service, from arrival until their KV is with decode."""
@@ -111,9 +113,10 @@ class Prefill:
     def _measure(self, arrived: Arrived, crew: Crew) -> None:
         """Note the load, what waits at random, and who is batched with whom.
 
-        Who waits alone, one after another, waits as in a G/G/n queue. Who waits in company starts
-        sooner, with the batch: he waits for the running one, R = Wq/(1 + ρ), and shares his own with
-        those who came since that began, 2λR of them on average; so he is through later.
+        Prompts done one by one wait as in a G/G/n queue, Wq. Where the first free engine takes all
+        that wait, a prompt waits for that only, R = Wq / ((n+1)/2 + ρ): of n engines the first is
+        free after 2/(n+1) of what is left to do on each, and what waits is work too. It shares its
+        batch with all who came since an engine was free before, 2λR on average.
         """
         total = arrived.total
         price = self._price(arrived, crew) if total > 0 else None
@@ -129,15 +132,20 @@ class Prefill:
         part = float(parts.sum())
         spread = float((parts * price.part).sum()) / part**2 - 1 if part else 0.0
         alone = waits(load, crew.engines, part, max(0.0, spread))
-        company = float((weights * price.own).sum()) - part
-        # The ups and downs of whole seconds are in the fluid's wait already.
-        queue = max(0.0, alone.expected - self._stood)
-        self._random = alone.of(max(queue - company / 2, queue / 2))
         tokens = float(arrived.sums[COUNT] @ price.tokens) / total
-        self.together = 1 + self._costs.crowd / max(tokens, 1.0)
+        queue = alone.expected
+        first_free = queue / ((crew.engines + 1) / 2 + min(load, 1.0))
+        company = float((weights * price.company).sum())
+        self.together = 1 + (company / part if part else 0.0)
+        fits = min(1.0, company / part * tokens / max(self._costs.crowd, _TINY)) if part else 0.0
+        # Who finds an engine free has no company; who waits has, and it is part of his wait here.
+        chance = self._costs.by_chance
+        random = queue - fits * (queue - first_free) + company * chance
+        # The ups and downs of whole seconds are in the fluid's wait already.
+        self._random = alone.of(max(0.0, random - self._stood))
         standing = max(0.0, self.backlog.requests - total)
-        random = 2 * total * queue / (1 + min(load, 1.0))
-        self._costs.crowd += ((standing + random) * tokens - self._costs.crowd) / 2
+        waiting = min(1.0, max(alone.chance, standing))
+        self._costs.join(standing * tokens, 2 * total * first_free * tokens, waiting)
 
     # ---- what is started on --------------------------------------------------------------------
 

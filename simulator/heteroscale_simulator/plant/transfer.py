@@ -1,8 +1,10 @@
 """KV on its way from prefill to decode: one pool of links, as long as its load allows.
 
 A transfer keeps a link of its sender and one of its receiver busy for bytes ÷ bandwidth at their
-distance. With u the busy share of the scarcer side's links it takes ``bytes · τ / (1 − u)`` and the
-latency, τ = Σ share ÷ bandwidth over distances. At u ≥ 1 what exceeds the links stands and waits.
+distance, one after another. With u the busy share of the scarcer side's links it takes ``bytes · τ ·
+(1 + u/(2(1 − u)))`` and the latency, τ = Σ share ÷ bandwidth over distances: the queue of equal jobs
+(M/D/1), for those of one engine come as its prefills end, never by the dozen. At u ≥ 1 what exceeds the
+links stands and waits.
 """
 
 from __future__ import annotations
@@ -51,9 +53,10 @@ class Links:
 
     def seconds(self, tokens: Floats) -> Floats:
         """Return what transfers of ``tokens`` prompt tokens take that begin now."""
-        crowding = 1 - min(self.load, _FULL)
+        load = min(self.load, _FULL)
+        crowding = 1 + load / (2 * (1 - load))
         waits = self._latency + self._backlog / self._links
-        result: Floats = tokens * (self._per_token / crowding) + waits
+        result: Floats = tokens * (self._per_token * crowding) + waits
         return result
 
     def carry(self, tokens: float) -> None:
