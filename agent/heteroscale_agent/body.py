@@ -46,6 +46,8 @@ _log = structlog.get_logger(__name__)
 
 TICK = 0.25
 """Seconds between looks at each instance."""
+SWEEP = 1.0
+"""Seconds between looks for what may be forgotten."""
 RETAIN_ENDED = 3600.0
 """Seconds an ended instance is still told of in hellos."""
 RETAIN_ENDED_COUNT = 64
@@ -95,6 +97,7 @@ class AgentBody:
         )
         self._executor = Executor(self._registry, launcher, wall)
         self._acks: list[str] = []
+        self._sweep_due_at = clock()
         self._busy: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._targets: tuple[ScrapeTarget, ...] = ()
         self._holders: tuple[GpuHolder, ...] | None = None
@@ -196,7 +199,9 @@ class AgentBody:
 
     def _begin(self) -> list[asyncio.Task[None]]:
         now = self._clock()
-        begun = [self._task("", "journal", self._housekeep)]
+        begun = []
+        if self._acks or self._registry.behind or now >= self._sweep_due_at:
+            begun.append(self._task("", "journal", self._housekeep))
         if self._finder.due(now):
             begun.append(self._task("", "discovery", self._discover))
         for instance in list(self._registry.instances.values()):
@@ -266,6 +271,7 @@ class AgentBody:
             await self._registry.note([epoch_entry(self._registry.heard)])
         await self._registry.flush()
         now = self._clock()
+        self._sweep_due_at = now + SWEEP
         ended = [i for i in self._registry.instances.values() if i.record.ended]
         ended.sort(key=lambda instance: instance.record.since_at)
         surplus = len(ended) - RETAIN_ENDED_COUNT

@@ -39,6 +39,11 @@ class Registry:
         """The highest epoch heard, by word or by command."""
         return max(self.heard, self.journal.epoch)
 
+    @property
+    def behind(self) -> bool:
+        """Whether the disk lacks something that was heard or noted."""
+        return self.heard > self.journal.epoch or self.journal.behind
+
     async def append(self, entries: Iterable[Entry]) -> None:
         """Write entries before acting on them. Raises JournalError: then nothing may be done."""
         listed = list(entries)

@@ -10,6 +10,7 @@ from pathlib import Path
 from heteroscale.words import GateState, InstanceState, Outcome
 from heteroscale_agent.hands.gates.port import Member, View
 from heteroscale_agent.hands.process import Ident, Order, SpawnError
+from heteroscale_agent.journal import peek
 from heteroscale_agent.model import Command
 from tests.agent.body_twins import IDLE, SOFT, FakeGate, World, drain, launch
 
@@ -178,3 +179,14 @@ async def test_trouble_with_one_instance_is_its_own(world: World) -> None:
         if begun := asyncio.all_tasks() - {asyncio.current_task()}:
             await asyncio.wait(begun)
     assert world.status("i2").state is InstanceState.IN_SERVICE
+
+
+async def test_what_was_heard_is_on_disk_with_the_next_tick(world: World) -> None:
+    await world.serving()
+    assert peek(world.folder)[0].pending
+    world.body.acknowledge(["c1"])
+    await world.body.tick()
+    assert not peek(world.folder)[0].pending
+    assert world.body.hear_epoch(9)
+    await world.body.tick()
+    assert peek(world.folder)[0].epoch == 9
