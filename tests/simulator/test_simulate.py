@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import os
 import shlex
 import signal
 import subprocess
@@ -220,6 +221,31 @@ def test_a_policy_does_not_depend_on_its_company(write: Write) -> None:
 def test_a_rate_is_scaled(write: Write) -> None:
     (once, _), (thrice, _) = short(write), short(write, "--rate-scale", "3")
     assert thrice["requests"] == pytest.approx(3 * once["requests"], rel=0.1)
+
+
+TRACES = Path(os.environ.get("HETEROSCALE_TRACES", "nowhere"))
+
+
+@pytest.mark.skipif(not TRACES.is_dir(), reason="HETEROSCALE_TRACES names no folder")
+@pytest.mark.parametrize(
+    ("trace", "scale"), [("azure2023_conv.csv.gz", "30"), ("azure2023_code.csv.gz", "9.5")]
+)
+def test_a_recording_scaled_up_can_be_recomputed(tmp_path: Path, trace: str, scale: str) -> None:
+    done = simulate(
+        *(
+            "--service",
+            ROOT / "examples/service-64.yaml",
+            "--fleet",
+            ROOT / "examples/fleet-64.yaml",
+        ),
+        *("--trace", TRACES / trace, "--rate-scale", scale, "--start", "10m", "--duration", "6m"),
+        *("--json", "-", "--export", tmp_path),
+    )
+    assert done.code == 0, done.err
+    (run,) = done.document["runs"]
+    assert run["requests"] > 1000
+    for name, value in recompute.figures(tmp_path, "joint").items():
+        assert run[name] == pytest.approx(value, rel=1e-6, abs=1e-9), name
 
 
 # ---- several services ----------------------------------------------------------------------
