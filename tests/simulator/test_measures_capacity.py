@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import exp
 
 import numpy as np
@@ -56,6 +57,30 @@ def test_minutes_are_means_of_their_seconds_and_the_last_may_be_short() -> None:
     assert minutes.context.tolist() == [105, 315]
     # Tokens: 1,200 at 105 and 3,600 at 315.
     assert minutes.mean_context == pytest.approx((1200 * 105 + 3600 * 315) / 4800)
+
+
+def test_a_minute_can_be_as_its_busiest_seconds_are() -> None:
+    requests = np.ones((90, 1))
+    requests[20:30], requests[70:75] = 7, 4  # means: 2, and 1.5 of the short minute
+    load = Load(requests, requests * 100, requests * 10)
+    peaks = Minutes.busiest(load, 10)
+    assert peaks.edges.tolist() == [0, 60, 90]
+    assert peaks.rate[:, 0].tolist() == [7, 2.5]
+    assert peaks.prompt[:, 0].tolist() == [100, 100]
+    whole, mean = Minutes.busiest(load, 60), Minutes.of(load)
+    assert whole.rate.tolist() == mean.rate.tolist() == [[2], [1.5]]
+    with pytest.raises(ValueError, match="1 to 60"):
+        Minutes.busiest(load, 61)
+
+
+def test_prefill_sized_by_bursts_needs_more_and_decode_the_same() -> None:
+    requests = np.full((60, 1), 5.0)
+    requests[:10] = 20
+    load = Load(requests, requests * 1000, requests * 100)
+    calm = one_type(load)
+    sharp = replace(calm, peaks=Minutes.busiest(load, 10))
+    assert needs(sharp).counts[P][0] > needs(calm).counts[P][0]
+    assert needs(sharp).counts[D][0] == needs(calm).counts[D][0]
 
 
 def test_a_load_without_a_second_is_refused() -> None:

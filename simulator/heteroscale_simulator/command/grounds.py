@@ -18,6 +18,9 @@ from heteroscale_simulator.plant.port import Slo, Workload
 from heteroscale_simulator.policies.grounds import Grounds
 from heteroscale_simulator.profiles import RangeError
 
+BURST = 60
+"""Seconds of a minute by which the limits size prefill: the busiest so many; 60 are its mean."""
+
 
 def slo_of(spec: ServiceSpec) -> Slo:
     """Return the promise of a service."""
@@ -36,7 +39,13 @@ def grounds(service: Asked, fleet: FleetSpec, workload: Workload) -> Grounds:
     speeds = service.speeds[Role.PREFILL]
     link = speeds.transfer.link(service.spec.placement.affinity)
     journey = Journey(slo_of(service.spec), workload, link, speeds.kv_bytes_per_token)
-    case = Case(Minutes.of(service.load), _offers(service, fleet), journey, fleet.gpu_types)
+    case = Case(
+        Minutes.of(service.load),
+        _offers(service, fleet),
+        journey,
+        fleet.gpu_types,
+        Minutes.busiest(service.load, BURST),
+    )
     try:
         wanted = oracle.needs(case)
         against = Limits(oracle.free(wanted), oracle.fixed(wanted), oracle.static_peak(wanted))

@@ -44,6 +44,32 @@ class Minutes:
         some = np.where(requests > 0, requests, 1.0)
         return cls(edges, requests / np.diff(edges)[:, None], prompts / some, outputs / some)
 
+    @classmethod
+    def busiest(cls, load: Load, window: int) -> Minutes:
+        """Return the minutes of ``load``, each as its ``window`` seconds with most prompt tokens are.
+
+        Prefill that is sized by a minute's mean is late in the minute's bursts; 60 seconds are the mean.
+
+        Raises:
+            ValueError: the load has no second, or the window is none or longer than a minute.
+
+        """
+        if not 0 < window <= MINUTE:
+            raise ValueError(f"a minute's busiest {window} s: 1 to {MINUTE} are possible")
+        mean = cls.of(load)
+        ends = mean.edges[1:].astype(np.int64)
+        starts = np.array(
+            [_busiest(load, int(a), int(b), window) for a, b in zip(mean.edges, ends, strict=False)]
+        )
+        lasts = np.minimum(starts + window, ends)
+        rows = [slice(a, b) for a, b in zip(starts.tolist(), lasts.tolist(), strict=True)]
+        requests, prompts, outputs = (
+            np.stack([column[row].sum(axis=0) for row in rows])
+            for column in (load.requests, load.input_tokens, load.output_tokens)
+        )
+        some = np.where(requests > 0, requests, 1.0)
+        return cls(mean.edges, requests / (lasts - starts)[:, None], prompts / some, outputs / some)
+
     @property
     def seconds(self) -> Floats:
         """Length of each minute; shape (minutes,)."""
@@ -79,3 +105,10 @@ class Minutes:
         tokens = self.rate * self.output * self.seconds[:, None]
         total = float(tokens.sum())
         return float((tokens * (self.prompt + self.output / 2)).sum()) / total if total else 1.0
+
+
+def _busiest(load: Load, begin: int, end: int, window: int) -> int:
+    """Return the second where the ``window`` seconds with most prompt tokens begin."""
+    so_far = np.append(0.0, np.cumsum(load.input_tokens[begin:end].sum(axis=1)))
+    width = min(window, end - begin)
+    return begin + int(np.argmax(so_far[width:] - so_far[:-width]))

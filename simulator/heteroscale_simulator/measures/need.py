@@ -33,6 +33,8 @@ class Case:
     journey: Journey
     fleet: Mapping[str, int] | None = None
     """GPUs by type; None: as many as are wanted."""
+    peaks: Minutes | None = None
+    """The same minutes as prefill meets them (``Minutes.busiest``); None: their means."""
 
 
 def preferred(case: Case, role: Role) -> list[Offer]:
@@ -52,7 +54,7 @@ def prefill_queue(case: Case, offer: Offer) -> PrefillQueue:
     """Return the load's prompts before instances of ``offer``."""
     decode = preferred(case, Role.DECODE)[0].speed
     step = decode_capacity(decode, case.minutes.context, case.journey.slo.tbt).step
-    return PrefillQueue(case.minutes, offer.speed, case.journey, step)
+    return PrefillQueue(case.peaks or case.minutes, offer.speed, case.journey, step)
 
 
 def prefill_need(case: Case, ladder: Ladder) -> tuple[Counts, Floats]:

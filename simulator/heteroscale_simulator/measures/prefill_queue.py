@@ -1,9 +1,9 @@
 """Prompts before prefill instances: who has the first token in time, and how many that takes.
 
-A prompt waits as ``plant.queueing`` says, is prefilled together with what waits beside it (as the
-plant does it: a prompt of L tokens in a batch of B costs S(B) L/B and takes S(B)), travels, and has
-its first token a decode step later. What waits, makes the batches, and the batches make what waits:
-the two are brought into line by a few rounds.
+As the plant does it (``plant.prefill``): a prompt that finds an instance free is done alone. One that
+waits is taken by the first that is free, with all that wait beside it: it costs S(B) L/B of a batch of B
+tokens, and takes all of S(B). Then it travels, and has its first token a decode step later. What waits
+makes the batches, and the batches make what waits: a few rounds bring the two into line.
 """
 
 from __future__ import annotations
@@ -16,20 +16,24 @@ from numpy.typing import NDArray
 from heteroscale_simulator.measures.capacity import QUANTILE, SLACK, Counts, Journey
 from heteroscale_simulator.measures.minutes import Minutes
 from heteroscale_simulator.plant.queueing import Waiting, waiting
+from heteroscale_simulator.plant.waits import WINDOW
 from heteroscale_simulator.profiles import GpuProfile
 from heteroscale_simulator.profiles.speed_grid import SpeedGrid
 from heteroscale_simulator.traffic.load import Floats
 
 _ROUNDS = 12
 _HALVINGS = 40
+_TINY = 1e-9
 
 
 @dataclass(frozen=True)
 class _Cost:
     """What prompts cost in their batches."""
 
-    own: Floats
-    """Seconds of the batch that a prompt is in; shape (minutes, classes)."""
+    part: Floats
+    """Seconds that are a prompt's own part of its batch; shape (minutes, classes)."""
+    company: Floats
+    """Seconds that are the others' part, which it waits for too; the same shape."""
     work: Floats
     """Seconds of one instance's time that arrive per second; shape (minutes,)."""
 
@@ -51,19 +55,20 @@ class PrefillQueue:
         self._largest = float(speed.max_prefill_tokens)
         limit = np.inf if journey.slo.ttft is None else journey.slo.ttft * (1 + SLACK)
         self._room: Floats = limit - journey.transfer(minutes.prompt) - first_step[:, None]
-        alone = self._cost(np.zeros(len(self.rate)))
+        nobody = np.zeros(len(self.rate))
+        alone = self._cost(nobody, nobody)
         self.work = alone.work
         """Seconds of one instance's time that arrive per second, each prompt prefilled alone."""
-        self.room: Floats = self._room - alone.own
+        self.room: Floats = self._room - alone.part
         """Seconds that a request may wait; negative: too late on a free instance."""
-        together = self._cost(np.full(len(self.rate), np.inf))
+        together = self._cost(nobody + 1e9, nobody + 1)
         self._least_work = np.minimum(alone.work, together.work)
 
     def met(self, instances: Floats, share: Floats) -> Floats:
         """Return the share met in time of those who can be, with ``share`` of the arrivals."""
         queue, cost = self._settled(instances, share)
         can = self.rate * (self.room >= 0)
-        room = self._room - cost.own
+        room = self._room - cost.part
         late = np.stack([queue.beyond(column) for column in room.T], axis=1)
         all_of_them = can.sum(axis=1)
         some = np.where(all_of_them > 0, all_of_them, 1.0)
@@ -113,38 +118,67 @@ class PrefillQueue:
 
     def _settled(self, instances: Floats, share: Floats) -> tuple[Waiting, _Cost]:
         """Return the wait, and what prompts cost in the batches that it makes."""
-        rate = self.rate.sum(axis=1)
-        some = np.maximum(rate, np.finfo(np.float64).tiny)
-        length = (self.rate * self._tokens).sum(axis=1) / some
-        crowd = np.zeros_like(rate)
+        rate = self.rate.sum(axis=1) * share
+        length = _per(self.rate * self._tokens, self.rate)
+        crowd, mixed = np.zeros_like(rate), np.zeros_like(rate)
+        cost = self._cost(crowd, mixed)
+        queue = waiting(instances, cost.work * share, 1.0)
         for _ in range(_ROUNDS):
-            cost = self._cost(crowd)
-            queue = self._wait(cost, instances, share, 1 + crowd / np.maximum(length, 1.0))
-            with np.errstate(invalid="ignore"):
-                beside = rate * share * queue.probability * queue.mean * length
+            part = _per(self.rate * cost.part, self.rate)
+            queue = self._alone(cost, part, instances, share)
+            kept_up = queue.probability < 1
+            load = np.where(kept_up, cost.work * share / np.maximum(instances, 1.0), 1.0)
+            expected = np.where(kept_up, queue.probability * queue.mean, 0.0)
+            first_free = expected / ((instances + 1) / 2 + load)
+            beside = 2 * rate * first_free * length
             # Whoever cannot keep up with small batches lets more wait, until it can.
             more = np.minimum(np.maximum(2 * crowd, length), self._largest)
-            crowd = np.where(np.isfinite(beside), (crowd + beside) / 2, more)
-        cost = self._cost(crowd)
-        return self._wait(cost, instances, share, 1 + crowd / np.maximum(length, 1.0)), cost
+            company = _per(self.rate * cost.company, self.rate)
+            fits = np.minimum(1.0, company * length / np.maximum(part * crowd, _TINY))
+            wait = expected - fits * (expected - first_free) + company
+            crowd = np.where(kept_up, (crowd + beside) / 2, more)
+            mixed = np.where(kept_up, (mixed + queue.probability) / 2, 1.0)
+            mean = wait / np.maximum(queue.probability, _TINY)
+            queue = Waiting(queue.probability, np.where(kept_up, mean, np.inf))
+            cost = self._cost(crowd, mixed)
+        return queue, cost
 
-    def _wait(self, cost: _Cost, instances: Floats, share: Floats, together: Floats) -> Waiting:
-        total = np.maximum(self.rate.sum(axis=1), np.finfo(np.float64).tiny)
-        mean = (self.rate * cost.own).sum(axis=1) / total
-        square = (self.rate * cost.own**2).sum(axis=1) / total
-        some = np.where(mean > 0, mean, 1.0)
-        spread = np.where(mean > 0, np.maximum(square / some**2 - 1, 0.0), 0.0)  # c_s²
-        return waiting(instances, cost.work * share, mean, (1 + spread / together) / 2)
+    def _alone(self, cost: _Cost, part: Floats, instances: Floats, share: Floats) -> Waiting:
+        """Return the wait of prompts that are done one by one; no longer than it grows in WINDOW."""
+        square = _per(self.rate * cost.part**2, self.rate)
+        spread = np.where(part > 0, square / np.maximum(part, _TINY) ** 2, 1.0)  # 1 + c_s²
+        steady = waiting(instances, cost.work * share, part, spread / 2)
+        walk = np.sqrt(2 / np.pi * spread * part * WINDOW / np.maximum(instances, 1.0))
+        longest = walk / np.maximum(steady.probability, _TINY)
+        kept_up = steady.probability < 1
+        return Waiting(
+            steady.probability, np.where(kept_up, np.minimum(steady.mean, longest), np.inf)
+        )
 
-    def _cost(self, crowd: Floats) -> _Cost:
-        """Return the cost of prompts when ``crowd`` tokens of others wait, by minute."""
+    def _cost(self, crowd: Floats, mixed: Floats) -> _Cost:
+        """Return the cost when a share ``mixed`` of prompts is batched, with ``crowd`` tokens a prompt.
+
+        Both by minute; the crowd is the mean over all prompts, batched or not.
+        """
         tokens = self._tokens
-        sums = (self.rate * tokens).sum(axis=1)
         # A batch is filled up to the first prompt that does not fit: half a prompt short on average.
-        short = (self.rate * tokens**2).sum(axis=1) / np.maximum(2 * sums, 1e-12)
-        most = np.maximum(tokens, (self._largest - short)[:, None])
-        batch = np.minimum(tokens + crowd[:, None], most)
-        types = np.zeros(batch.size, dtype=np.int64)
-        own = self._grid.prefill_seconds(types, batch.ravel()).reshape(batch.shape)
-        part = np.where(batch > 0, tokens / np.maximum(batch, 1e-12), 0.0)
-        return _Cost(own, (self.rate * own * part).sum(axis=1))
+        short = _per(self.rate * tokens**2, 2 * self.rate * tokens)
+        room = np.maximum(self._largest - short[:, None] - tokens, _TINY)
+        beside = (crowd / np.maximum(mixed, _TINY))[:, None]
+        batch = tokens + beside / np.sqrt(1 + (beside / room) ** 2)
+        alone, whole = self._seconds(tokens), self._seconds(batch)
+        share = mixed[:, None]
+        mine = whole * np.where(batch > 0, tokens / np.maximum(batch, _TINY), 0.0) * share
+        part = alone * (1 - share) + mine
+        return _Cost(part, whole * share - mine, (self.rate * part).sum(axis=1))
+
+    def _seconds(self, tokens: Floats) -> Floats:
+        types = np.zeros(tokens.size, dtype=np.int64)
+        return self._grid.prefill_seconds(types, tokens.ravel()).reshape(tokens.shape)
+
+
+def _per(values: Floats, weights: Floats) -> Floats:
+    """Return Σ values ÷ Σ weights over the classes of each minute; 0 where there is nothing."""
+    total = weights.sum(axis=1)
+    mean: Floats = np.where(total > 0, values.sum(axis=1) / np.where(total > 0, total, 1.0), 0.0)
+    return mean

@@ -48,4 +48,4 @@ def prefill_target(case: Case, offer: Offer) -> float:
         return offer.speed.prefill_rate(offer.speed.max_prefill_tokens)
     count = int(queue.need(np.ones_like(queue.work))[busiest])
     share = float(queue.held_share(count, float(queue.most_share(count)[busiest]))[busiest])
-    return share * float(case.minutes.prompt_rate[busiest]) / count
+    return share * float((case.peaks or case.minutes).prompt_rate[busiest]) / count
