@@ -184,7 +184,9 @@ class Decode:
                 break
         if not self._queue:
             self.waiting = 0.0
-        self.batch = np.maximum(self._start + 0.5 * self._joined - self._left, 0.0)
+        # Buckets end a little early or late: what is between is no more than there are places.
+        present = np.maximum(self._start + 0.5 * self._joined - self._left, 0.0)
+        self.batch = np.minimum(present, self.places)
 
     def _admit(self, now: int, queued: _Queued) -> bool:
         """Admit what has room; return whether that was all."""
