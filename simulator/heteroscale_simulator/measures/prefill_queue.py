@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from heteroscale_simulator.measures.capacity import QUANTILE, SLACK, Counts, Journey
 from heteroscale_simulator.measures.minutes import Minutes
 from heteroscale_simulator.plant.queueing import Waiting, waiting
-from heteroscale_simulator.plant.waits import WINDOW
 from heteroscale_simulator.profiles import GpuProfile
 from heteroscale_simulator.profiles.speed_grid import SpeedGrid
 from heteroscale_simulator.traffic.load import Floats
@@ -144,16 +143,10 @@ class PrefillQueue:
         return queue, cost
 
     def _alone(self, cost: _Cost, part: Floats, instances: Floats, share: Floats) -> Waiting:
-        """Return the wait of prompts that are done one by one; no longer than it grows in WINDOW."""
+        """Return the wait of prompts that are done one by one."""
         square = _per(self.rate * cost.part**2, self.rate)
         spread = np.where(part > 0, square / np.maximum(part, _TINY) ** 2, 1.0)  # 1 + c_s²
-        steady = waiting(instances, cost.work * share, part, spread / 2)
-        walk = np.sqrt(2 / np.pi * spread * part * WINDOW / np.maximum(instances, 1.0))
-        longest = walk / np.maximum(steady.probability, _TINY)
-        kept_up = steady.probability < 1
-        return Waiting(
-            steady.probability, np.where(kept_up, np.minimum(steady.mean, longest), np.inf)
-        )
+        return waiting(instances, cost.work * share, part, spread / 2)
 
     def _cost(self, crowd: Floats, mixed: Floats) -> _Cost:
         """Return the cost when a share ``mixed`` of prompts is batched, with ``crowd`` tokens a prompt.
