@@ -48,6 +48,7 @@ def test_a_run_has_the_figures_in_their_order_and_unknown_is_null() -> None:
     assert document["runs"][0]["sm_decode"] is None
     assert document["runs"][0]["ratio_error_mean"] is None  # NaN in the study
     assert document["seed"] == 7
+    assert document["limits"]["free"] == {"gpu_hours": 6.0, "cost": 9.0}
     assert document["oracle"]["chat"]["instances_peak"] == 3
     assert document["oracle"]["chat"]["static_peak_decode"] == 4
 
@@ -383,6 +384,11 @@ def test_the_table_has_a_row_for_each_policy_and_service() -> None:
     show(studies.study(("joint", "hpa"), ("a", "b")), out)
     firsts = [line.split()[0] for line in out.getvalue().splitlines() if line.strip()]
     assert firsts[:7] == ["POLICY", "joint", "a", "b", "hpa", "a", "b"]
+    assert firsts[7] == "[static"
+    lines = out.getvalue().splitlines()
+    # Two services, each four decode and two prefill instances of two GPUs for an hour, at 1.5.
+    assert lines[7].split() == ["[static", "peak]", "24", "0.0", "%", "0", "%", *["–"] * 5, "36"]
+    assert lines[9].split()[3:8] == ["12", "50.0", "%", "100", "%"]
     assert "note: speeds of L20 are estimates <i>" in out.getvalue()
 
 

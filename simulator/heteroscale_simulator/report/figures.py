@@ -11,6 +11,7 @@ import numpy as np
 
 from heteroscale_simulator.measures.figures import Limits
 from heteroscale_simulator.measures.run import RunFigures
+from heteroscale_simulator.report.bills import bills
 from heteroscale_simulator.report.study import PolicyRun, ServiceRun, Study
 from heteroscale_simulator.traffic.load import Load
 from heteroscale_simulator.traffic.summary import summary as traffic_summary
@@ -31,6 +32,9 @@ def document(study: Study) -> dict[str, object]:
         "inputs": dict(study.inputs),
         "trace": {run.service: summary(run.load) for run in first},
         "oracle": {run.service: _oracle(run.limits) for run in first if run.limits is not None},
+        "limits": {
+            bill.schedule: {"gpu_hours": bill.gpu_hours, "cost": bill.cost} for bill in bills(study)
+        },
         "targets": {name: dict(found) for name, found in study.targets.items()},
         "notes": list(study.notes),
         "runs": [_run(run) for run in study.runs],

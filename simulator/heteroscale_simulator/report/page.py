@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from importlib import resources
 
 from heteroscale_simulator.measures.run import RunFigures
+from heteroscale_simulator.report.bills import Bill, bills
 from heteroscale_simulator.report.charts import (
     ACTIONS,
     describe,
@@ -35,9 +36,6 @@ ROWS: Sequence[tuple[str, str]] = (
     ("gpu_hours", "GPU-hours, every GPU held"),
     ("saved", "saved against static peak"),
     ("of_oracle", "share of what the oracle saves"),
-    ("gpu_hours_static_peak", "GPU-hours of static peak"),
-    ("gpu_hours_oracle_free", "GPU-hours of the oracle, free ratio"),
-    ("gpu_hours_oracle_fixed", "GPU-hours of the oracle, best fixed ratio"),
     ("cost", "cost (GPU-hours × price)"),
     ("joint_attainment", "requests that met TTFT and TBT"),
     ("ttft_attainment", "requests that met TTFT"),
@@ -68,7 +66,7 @@ def page(study: Study) -> Iterator[str]:
         f"<h1>{html.escape(title)}</h1>\n"
     )
     yield _head(study)
-    yield _table([run.figures for run in study.runs])
+    yield _table([run.figures for run in study.runs], bills(study))
     yield gpu_chart(study.runs)
     for service in services:
         yield _heading(2, f"Traffic of {service.service}" if len(services) > 1 else "Traffic")
@@ -92,18 +90,25 @@ def _head(study: Study) -> str:
     )
 
 
-def _table(runs: Sequence[RunFigures]) -> str:
-    heads = "".join(f"<th scope=col>{html.escape(run.policy)}</th>" for run in runs)
-    rows = "".join(
-        f"<tr><th scope=row>{html.escape(words)}</th>"
-        + "".join(f"<td>{html.escape(_cell(run, name))}</td>" for run in runs)
-        + "</tr>"
-        for name, words in ROWS
-    )
+def _table(runs: Sequence[RunFigures], limits: Sequence[Bill]) -> str:
+    names = [*(run.policy for run in runs), *(f"limit: {bill.name}" for bill in limits)]
+    heads = "".join(f"<th scope=col>{html.escape(name)}</th>" for name in names)
+    rows = []
+    for name, words in ROWS:
+        cells = [*(_cell(run, name) for run in runs), *(_limit(bill, name) for bill in limits)]
+        drawn = "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
+        rows.append(f"<tr><th scope=row>{html.escape(words)}</th>{drawn}</tr>")
     return (
         "<h2>Figures</h2><div class=wide><table class=figures>"
-        f"<thead><tr><th></th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
+        f"<thead><tr><th></th>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
+
+
+def _limit(bill: Bill, name: str) -> str:
+    """Return what a limit has to say in a row: it is a schedule, no run."""
+    if name in ("saved", "of_oracle"):
+        return percent(getattr(bill, name))
+    return number(getattr(bill, name)) if name in ("gpu_hours", "cost") else ""
 
 
 def _cell(figures: RunFigures, name: str) -> str:

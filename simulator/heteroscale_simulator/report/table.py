@@ -1,4 +1,4 @@
-"""The figures on a terminal: one row a policy, then what they come to in words."""
+"""The figures on a terminal: one row a policy, the limits in brackets, then all of it in words."""
 
 from __future__ import annotations
 
@@ -8,8 +8,16 @@ from collections.abc import Iterator, Sequence
 from typing import IO
 
 from heteroscale_simulator.measures.run import RunFigures
+from heteroscale_simulator.report.bills import bills
 from heteroscale_simulator.report.study import Study
-from heteroscale_simulator.report.words import comparison, number, of_oracle, percent, saved
+from heteroscale_simulator.report.words import (
+    NONE,
+    comparison,
+    number,
+    of_oracle,
+    percent,
+    saved,
+)
 
 COLUMNS = (
     *("POLICY", "GPU-HOURS", "SAVED", "OF ORACLE", "TTFT", "TBT", "BOTH"),
@@ -53,3 +61,10 @@ def _rows(study: Study) -> Iterator[Sequence[str]]:
         if len(run.services) > 1:
             for service in run.services:
                 yield row(f"  {service.service}", service.figures)
+    for bill in bills(study):
+        yield (
+            *(f"[{bill.name}]", number(bill.gpu_hours)),
+            *(percent(bill.saved), percent(bill.of_oracle, 0)),
+            *[NONE] * 5,
+            number(bill.cost),
+        )
