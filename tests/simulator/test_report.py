@@ -258,6 +258,7 @@ def test_the_page_needs_nothing_but_itself() -> None:
     text = "".join(page(studies.study()))
     reader = read(studies.study())
     assert "script" not in {tag for tag, _ in reader.elements}
+    assert "default-src 'none'" in text
     assert not re.search(r"url\(|@import|https?://", text)
     for tag, attributes in reader.elements:
         assert not {"src", "srcset", "style"} & set(attributes), tag

@@ -30,6 +30,8 @@ from heteroscale_simulator.report.words import (
 )
 from heteroscale_simulator.world.result import Decision
 
+POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+"""What a browser may do for this page: draw it. Nothing is fetched, no script runs."""
 MAX_LISTED = 1000
 """Decisions in a list; the export has all."""
 ROWS: Sequence[tuple[str, str]] = (
@@ -62,6 +64,7 @@ def page(study: Study) -> Iterator[str]:
     yield (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         f"<title>{html.escape(title)}</title>\n<style>\n{style}</style></head><body>\n"
         f"<h1>{html.escape(title)}</h1>\n"
     )
