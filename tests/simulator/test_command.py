@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -95,7 +96,8 @@ def test_policies_keep_the_order_asked() -> None:
         (["--rate-scale", "0"], "must be above 0"),
         (["--rate-scale", "-1"], "must be above 0"),
         (["--rate-scale", "nan"], "must be above 0"),
-        (["--rate-scale", "inf"], "finite"),
+        (["--rate-scale", "inf"], "at most 1e\\+09"),
+        (["--rate-scale", "1e300"], "at most"),
         (["--initial", "4"], "write prefill,decode"),
         (["--initial", "4,x"], "write prefill,decode"),
         (["--initial", "0,1"], "at least one instance"),
@@ -176,6 +178,8 @@ def test_the_command_line_is_remembered_word_by_word() -> None:
         ("--report", "-", "name a file"),
         ("--export", "file", "is a file"),
         ("--export", "none/out", "make it first"),
+        ("--json", "/proc/out.json", "cannot be written"),
+        ("--export", "/proc/out", "cannot be written"),
     ],
 )
 def test_what_cannot_be_written_is_told_before_the_run(
@@ -188,6 +192,24 @@ def test_what_cannot_be_written_is_told_before_the_run(
     assert done.code == 2
     assert message in done.err
     assert world.options == []
+
+
+def test_a_full_disk_is_told_in_a_sentence(tmp_path: Path) -> None:
+    done = execute(World(), "--json", "/dev/full", "--report", str(tmp_path / "out.html"))
+    assert done.code == 2
+    assert done.err == "error: No space left on device: nothing was written\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reader_who_leaves_ends_it_quietly() -> None:
+    class Gone(StringIO):
+        def write(self, text: str, /) -> int:
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    err = StringIO()
+    line = [*LEAST, "--json", "-"]
+    assert command.execute(line, World(), Gone(), Console(file=err)) == 141
+    assert err.getvalue() == ""
 
 
 def test_json_and_report_in_one_file_are_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,6 +26,8 @@ from heteroscale_simulator.report.table import show
 
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
+EXIT_CUT_OFF = 141
+"""Nobody reads our output any more: 128 + SIGPIPE, as shells count it."""
 Play = Callable[[Options, Sequence[str], Watch], Study]
 
 
@@ -42,25 +45,36 @@ def execute(argv: Sequence[str], simulate: Play, out: TextIO, console: Console) 
             study = simulate(asked, ["heteroscale", "simulate", *argv], told)
         _deliver(study, asked, out)
         _show(study, asked, out, console)
-    except DocumentError as error:
-        return _refuse(console, str(error))
-    except RangeError as error:
-        return _refuse(console, f"error: {error} (--extend-profiles)")
-    except FleetTooSmallError as error:
-        return _refuse(
-            console, f"error: {error}: add nodes, or begin with fewer: --initial PREFILL,DECODE"
-        )
-    except ValueError as error:
-        return _refuse(console, f"error: {error}")
+    except BrokenPipeError:
+        return _cut_off(out)
+    except (ValueError, OSError) as error:
+        console.file.write(f"{_refusal(error)}\n")
+        return EXIT_USAGE
     except KeyboardInterrupt:
         console.file.write("interrupted: nothing was written\n")
         return EXIT_INTERRUPTED
     return 0
 
 
-def _refuse(console: Console, text: str) -> int:
-    console.file.write(f"{text}\n")
-    return EXIT_USAGE
+def _refusal(error: Exception) -> str:
+    """Return what was wrong, and what would be right where the error itself cannot know."""
+    if isinstance(error, DocumentError):
+        return str(error)
+    if isinstance(error, RangeError):
+        return f"error: {error} (--extend-profiles)"
+    if isinstance(error, FleetTooSmallError):
+        return f"error: {error}: add nodes, or begin with fewer: --initial PREFILL,DECODE"
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"error: {where}{error.strerror}: nothing was written"
+    return f"error: {error}"
+
+
+def _cut_off(out: TextIO) -> int:
+    """End quietly when whoever read our output has gone, as ``head`` does."""
+    if out is sys.stdout:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())  # the interpreter flushes it again
+    return EXIT_CUT_OFF
 
 
 def _check_outputs(asked: Options) -> None:
@@ -95,6 +109,7 @@ def _deliver(study: Study, asked: Options, out: TextIO) -> None:
             export(study, asked.export, batch)
     if asked.json == STDOUT:
         out.write(as_json(study))
+        out.flush()
 
 
 def _show(study: Study, asked: Options, out: TextIO, console: Console) -> None:

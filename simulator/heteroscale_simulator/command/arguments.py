@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,8 @@ from heteroscale_simulator.traffic.generators import SHAPES
 from heteroscale_simulator.traffic.source import GENERATED
 
 STDOUT = Path("-")
+MAX_RATE_SCALE = 1e9
+"""Beyond it, numbers of requests a second are none that can be drawn."""
 V = TypeVar("V")
 POLICIES = {
     "joint": "the coordinator's own core: both roles together, by demand, inside the ratio's band",
@@ -234,8 +235,10 @@ def _policies(text: str, known: Sequence[str]) -> list[str]:
 
 
 def _rate(value: float) -> float:
-    if not 0 < value < math.inf:
-        raise UsageError(f"--rate-scale {value:g}: must be above 0 and finite, e.g. 56 or 0.5")
+    if not 0 < value <= MAX_RATE_SCALE:
+        raise UsageError(
+            f"--rate-scale {value:g}: must be above 0 and at most {MAX_RATE_SCALE:g}, e.g. 56 or 0.5"
+        )
     return value
 
 

@@ -23,11 +23,9 @@ def check_file(path: Path, option: str) -> None:
     """
     if path.is_dir():
         raise UnwritableError(f"{option} {path}: is a folder; name a file in it")
-    parent = path.parent
-    if not parent.is_dir():
-        raise UnwritableError(f"{option} {path}: there is no folder {parent}; make it first")
-    if not os.access(parent, os.W_OK | os.X_OK) or (path.exists() and not os.access(path, os.W_OK)):
-        raise UnwritableError(f"{option} {path}: may not be written by this user; choose another")
+    if path.exists() and not path.is_file():
+        return  # a device or a pipe
+    _check_place(path.resolve().parent, f"{option} {path}")
 
 
 def check_folder(path: Path, option: str) -> None:
@@ -39,11 +37,20 @@ def check_folder(path: Path, option: str) -> None:
     """
     if path.exists() and not path.is_dir():
         raise UnwritableError(f"{option} {path}: is a file; name a folder")
-    place = path if path.is_dir() else path.parent
-    if not place.is_dir():
-        raise UnwritableError(f"{option} {path}: there is no folder {place}; make it first")
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise UnwritableError(f"{option} {path}: may not be written by this user; choose another")
+    _check_place(path if path.is_dir() else path.resolve().parent, f"{option} {path}")
+
+
+def _check_place(folder: Path, what: str) -> None:
+    """Try to put a file there: permissions alone do not tell, for root or on a full disk."""
+    if not folder.is_dir():
+        raise UnwritableError(f"{what}: there is no folder {folder}; make it first")
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UnwritableError(
+            f"{what}: cannot be written ({error.strerror}); choose another place"
+        ) from error
 
 
 class Batch:
