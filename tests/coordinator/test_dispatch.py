@@ -1,18 +1,22 @@
-"""Launches of several ranks: the others wait until the first one's host is known."""
+"""What leaves after a commit: launches of several ranks in order, and what is logged of decisions."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
+
+from structlog.testing import capture_logs
 
 from heteroscale.v1 import agent_pb2
 from heteroscale.words import InstanceState, Role
 from heteroscale_coordinator.core.events import Changes
-from heteroscale_coordinator.core.model import Command, Instance, Rank, Service, Verb
+from heteroscale_coordinator.core.model import Action, Command, Instance, Rank, Service, Verb
 from heteroscale_coordinator.core.spec import ServiceSpec
 from heteroscale_coordinator.core.state import State
 from heteroscale_coordinator.edge.dispatch import Dispatcher
 from heteroscale_coordinator.edge.session import Peer
+from tests.coordinator.values import decision
 
 SPEC = ServiceSpec.model_validate({"roles": {"aggregated": {"template": "whole", "ranks": 2}}})
 
@@ -68,3 +72,19 @@ def test_another_rank_waits_for_the_first_ones_agent() -> None:
     dispatcher.resend(cast(Any, streams["a0"]), state, 1)
     assert launches(streams["a0"]) == [(0, "")]
     assert launches(streams["a1"]) == [(1, "host-0")]
+
+
+def test_advice_is_logged_when_it_changes_not_with_every_tick() -> None:
+    dispatcher = Dispatcher(cast(Any, SimpleNamespace(get=lambda _: None)), cast(Any, None), float)
+    out = replace(decision("d", Action.SCALE_OUT), advisory=True)
+    told = [
+        *([out] * 3),
+        replace(out, delta={Role.DECODE: 5}),
+        decision("hold"),
+        out,
+        *([replace(out, advisory=False)] * 2),
+    ]
+    with capture_logs() as logged:
+        for one in told:
+            dispatcher.dispatch(Changes(decisions=[one]), State(), 1)
+    assert [one["advisory"] for one in logged] == [True, True, True, False, False]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 import structlog
 
 from heteroscale_coordinator.core.events import Changes, RemoveFromRouters, RenewLeases
-from heteroscale_coordinator.core.model import Action, Command, CommandState, Verb
+from heteroscale_coordinator.core.model import Action, Command, CommandState, Decision, Verb
 from heteroscale_coordinator.core.state import State
 from heteroscale_coordinator.edge import orders
 from heteroscale_coordinator.edge.routers import Routers
@@ -30,6 +30,8 @@ class Dispatcher:
         self._now = now
         self._open: dict[str, dict[str, Command]] = {}
         """Open commands by agent: what a reconnecting agent is sent again."""
+        self._advised: dict[str, str] = {}
+        """By service, the last advice that was logged: it is given anew each tick until it is taken."""
 
     def restore(self, state: State) -> None:
         """Take over the open commands of a coordinator before us."""
@@ -40,15 +42,7 @@ class Dispatcher:
     def dispatch(self, changes: Changes, state: State, epoch: int) -> None:
         """Send what is new and open, and carry out the effects; answers are the loop's."""
         for decision in changes.decisions:
-            if decision.action is not Action.HOLD:
-                log.info(
-                    "decision",
-                    cause=decision.decision_id,
-                    service=decision.service,
-                    action=decision.action.value,
-                    reason=decision.reason,
-                    advisory=decision.advisory,
-                )
+            self._log_decision(decision)
         for command_id, command in changes.commands.items():
             if command is None or command.state is not CommandState.OPEN:
                 self._close(command_id, command)
@@ -120,6 +114,24 @@ class Dispatcher:
             waiting.pop(command_id, None)
             if not waiting:
                 del self._open[agent_id]
+
+    def _log_decision(self, decision: Decision) -> None:
+        advised = self._advised.pop(decision.service, "")
+        if decision.action is Action.HOLD:
+            return
+        if decision.advisory:
+            said = f"{decision.action} {dict(decision.delta)} {decision.bound_by}"
+            self._advised[decision.service] = said
+            if said == advised:
+                return
+        log.info(
+            "decision",
+            cause=decision.decision_id,
+            service=decision.service,
+            action=decision.action.value,
+            reason=decision.reason,
+            advisory=decision.advisory,
+        )
 
     @staticmethod
     def _log(command: Command) -> None:

@@ -2,7 +2,8 @@
 
 A service holds thousands of times a day for one reason. Two decisions are equal when they say the
 same in the same words, numbers aside, and neither did anything: holds, and what advisory mode or a
-pause kept from being carried out.
+pause kept from being carried out. Two reasons may take turns, tick by tick (no room, then the wait
+before it is looked for again): each is prolonged while the other goes on too.
 """
 
 from __future__ import annotations
@@ -38,12 +39,16 @@ class _Run:
         return replace(self.newest, inputs={**self.newest.inputs, **spread})
 
 
+MOST_AT_ONCE = 2
+"""Runs of one service that may take turns."""
+
+
 class RunLength:
-    """The newest run of each service. Seed it with what was shown before."""
+    """The newest runs of each service. Seed it with what was shown before."""
 
     def __init__(self, seed: Iterable[Decision] = (), *, full_every: float = FULL_EVERY_S) -> None:
         self._full_every = full_every
-        self._runs = {decision.service: _begin(decision) for decision in seed}
+        self._runs = {decision.service: [_begin(decision)] for decision in seed}
 
     def fold(self, decision: Decision) -> Decision:
         """Return ``decision``, or the run it prolongs.
@@ -51,9 +56,12 @@ class RunLength:
         A run has the id and time of its first decision, words, inputs and signals of its last, the
         count, and the range of every signal that moved.
         """
-        run = self._runs.get(decision.service)
-        if run is None or not self._prolongs(decision, run.newest):
-            self._runs[decision.service] = _begin(decision)
+        runs = self._runs.get(decision.service, [])
+        run = next((one for one in runs if self._prolongs(decision, one.newest)), None)
+        if run is None:
+            told = _sameness(decision) is not None
+            kept = runs[: MOST_AT_ONCE - 1] if told else []
+            self._runs[decision.service] = [_begin(decision), *kept]
             return decision
         first = run.newest
         run.newest = replace(
