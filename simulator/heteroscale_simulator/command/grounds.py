@@ -18,8 +18,10 @@ from heteroscale_simulator.plant.port import Slo, Workload
 from heteroscale_simulator.policies.grounds import Grounds
 from heteroscale_simulator.profiles import RangeError
 
-BURST = 60
-"""Seconds of a minute by which the limits size prefill: the busiest so many; 60 are its mean."""
+BURST = 10
+"""Seconds of a minute by which the limits size prefill: the busiest so many; 60 are its mean.
+
+A first token that is promised within a second or two cannot wait for a minute's mean."""
 
 
 def slo_of(spec: ServiceSpec) -> Slo:
