@@ -208,3 +208,27 @@ def test_who_cannot_work_here_is_refused(role: Role, gpu_type: str, complaint: s
 def test_nobody_joins_twice() -> None:
     with pytest.raises(ValueError, match="has joined before"):
         plant(1, 1).join(seat("p0", Role.PREFILL))
+
+
+def test_a_plant_without_engines_keeps_what_comes_and_can_be_read() -> None:
+    over = run(plant(0, 0), 3, 2.0)
+    assert list(over.readings().ids) == []
+    assert inside(over)[0] == pytest.approx(6)
+    over.join(seat("p", Role.PREFILL))
+    over.open("p")
+    run(over, 5, 0)
+    assert over.readings().requests_finished[0] == pytest.approx(6)
+    over.join(seat("d", Role.DECODE))
+    over.open("d")
+    run(over, 20, 0)
+    assert over.outcomes().finished.sum() == pytest.approx(6)
+    over.remove("p")
+    over.remove("d")
+    assert list(run(over, 1, 1.0).readings().ids) == []
+
+
+def test_a_wholly_cached_prompt_takes_no_prefill_at_all() -> None:
+    cached = PlantSettings(Slo(1.0, 0.05), workload=Workload(cache_hit=1.0))
+    over = run(plant(1, 1, cached), 20, 5.0)
+    assert over.readings().gpu_util[0] < 1e-6
+    assert run(over, 10, 0).outcomes().met.sum() == pytest.approx(100)

@@ -187,10 +187,24 @@ def test_a_bucket_ends_when_the_clock_passes_its_middle() -> None:
 def test_classes_that_end_together_are_one_and_lose_nothing() -> None:
     ring = Ring(10)
     ring.join()
-    alike = np.concatenate([joining(1, 5, 33), joining(2, 7, 36), joining(4, 1, 333)])
+    alike = np.concatenate([joining(1, 5, 31), joining(2, 7, 33), joining(4, 1, 333)])
     assert ring.put(alike, np.ones(1), np.zeros(1)) == (7.0, 23.0)
     assert np.count_nonzero(ring.buckets[0, :, r.IN_BATCH]) == 2
-    assert ring.buckets[..., r.TOKENS].sum() == 33 + 72 + 4 * 333
+    assert ring.buckets[..., r.TOKENS].sum() == 31 + 66 + 4 * 333
+
+
+def test_one_length_ends_neither_early_nor_late_on_average() -> None:
+    ring, late = Ring(25), []
+    ring.join()
+    for start in np.arange(400) * 37.0:
+        ring.take(np.array([start]))
+        ring.put(joining(1, 5, 100), np.ones(1), np.array([start]))
+        found = int(np.flatnonzero(ring.buckets[0, :, r.IN_BATCH])[0])
+        ahead = (found - ring.done[0]) % ring.size
+        late.append((ring.done[0] + ahead + 0.5) * 25 - (start + 100))
+        ring.buckets[:] = 0
+    assert np.mean(late) == pytest.approx(0, abs=1.0)
+    assert np.abs(late).max() <= 25
 
 
 # ---- waits -------------------------------------------------------------------------------------

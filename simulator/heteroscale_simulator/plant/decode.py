@@ -73,6 +73,7 @@ class Decode:
         self._grid = grid
         self._slo = slo
         self._tally = tally
+        self._resize()
 
     # ---- engines -------------------------------------------------------------------------------
 

@@ -19,6 +19,9 @@ arrival, and how many of them met the TTFT promise."""
 COLUMNS = 8
 """One more than there are: rows of 64 bytes are fetched faster."""
 
+_GOLDEN = 0.6180339887498949
+"""Multiples of it, without their whole part, are as even as can be at any length."""
+
 
 class Ring:
     """Buckets of shape (engines, buckets, COLUMNS), each a ring over its engine's clock."""
@@ -31,6 +34,7 @@ class Ring:
         """Buckets that have ended, by engine; the absolute number of the next to end."""
         self._bases: Ints = np.zeros(0, np.int64)
         self._ahead: Ints = np.arange(64)
+        self._turn = 0.0
 
     @property
     def engines(self) -> int:
@@ -63,9 +67,11 @@ class Ring:
             clocks: at which they join, by engine.
 
         """
-        begins = (clocks / self.width + 0.5).astype(np.int64)
+        begins = (clocks / self.width).astype(np.int64)
         late = begins - self.done
-        lengths = each[:, TOKENS] / (each[:, IN_BATCH] * self.width)
+        # Whole buckets, rounded up and down in turns: one length is not late or early for ever.
+        self._turn = (self._turn + _GOLDEN) % 1.0
+        lengths = each[:, TOKENS] / (each[:, IN_BATCH] * self.width) + self._turn
         # What would end in a bucket that has ended already ends in the next one.
         whole = np.maximum(lengths.astype(np.int64), -int(late.min()))
         alike, ahead = self._alike(each, whole)
