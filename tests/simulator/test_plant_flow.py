@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heteroscale.words import Role
+from heteroscale_simulator.plant import FlowPlant
 from heteroscale_simulator.plant.port import PlantSettings, Slo, Wear, Workload
-from tests.simulator.plants import inside, plant, run, seat
+from tests.simulator.plants import inside, plant, profile, run, seat
 
 ACTS = st.lists(
     st.tuples(
@@ -232,3 +233,36 @@ def test_a_wholly_cached_prompt_takes_no_prefill_at_all() -> None:
     over = run(plant(1, 1, cached), 20, 5.0)
     assert over.readings().gpu_util[0] < 1e-6
     assert run(over, 10, 0).outcomes().met.sum() == pytest.approx(100)
+
+
+def test_types_share_the_queue_by_what_they_can_do() -> None:
+    over = plant(1, 2)
+    over.join(seat("slow", Role.PREFILL, "B"))
+    over.open("slow")
+    fast, slow = run(over, 30, 12.0).readings().requests_finished[:2]
+    # B takes twice as long: it gets half as many, and both are busy as long.
+    assert slow == pytest.approx(fast / 2, rel=0.02)
+    util = over.readings().gpu_util
+    assert util[0] == pytest.approx(util[1])
+
+
+def test_a_faster_decode_ends_more() -> None:
+    over = plant(2, 1)
+    over.join(seat("slow", Role.DECODE, "B"))
+    over.open("slow")
+    read = run(over, 120, 3.0, output=400).readings()
+    # The least loaded are chosen: both batches are as large, and B's steps take twice as long.
+    assert read.running[2] == pytest.approx(read.running[3], rel=0.1)
+    assert read.requests_finished[3] == pytest.approx(read.requests_finished[2] / 2, rel=0.1)
+
+
+def test_roles_may_run_on_profiles_of_their_own() -> None:
+    both = profile()
+    only = both.model_copy(update={"gpus": {"B": both.gpus["B"]}})
+    over = FlowPlant({Role.PREFILL: both, Role.DECODE: only}, PlantSettings(Slo()), 60)
+    over.join(seat("p", Role.PREFILL, "A"))
+    over.join(seat("d", Role.DECODE, "B"))
+    with pytest.raises(ValueError, match="no speed of A for decode"):
+        over.join(seat("e", Role.DECODE, "A"))
+    with pytest.raises(ValueError, match="no profile for decode"):
+        FlowPlant({Role.PREFILL: both}, PlantSettings(Slo()), 60)
