@@ -270,10 +270,22 @@ def test_a_run_that_is_never_served_ends_after_ten_minutes() -> None:
     assert plant.finished < plant.arrived
 
 
-def test_what_has_no_room_at_the_start_is_refused() -> None:
-    one = ServiceRun("chat", service(), steady(np.full(60, 500.0)), ToyPlant())
+def test_stated_counts_without_room_are_refused() -> None:
+    one = ServiceRun("chat", service(), steady(np.full(60, 500.0)), ToyPlant(), {P: 40, D: 20})
     with pytest.raises(FleetTooSmallError, match=r"H20: 60 GPUs wanted.*, 32 there"):
         simulate([one], parse_fleet(FLEET.replace("nodes: 8", "nodes: 4")).spec)
+
+
+@pytest.mark.parametrize("rate", [500.0, 1e6])
+def test_overload_begins_with_what_the_fleet_has_room_for(rate: float) -> None:
+    runs = [
+        ServiceRun(name, service(), steady(np.full(60, rate)), ToyPlant()) for name in ("a", "b")
+    ]
+    result = simulate(runs, parse_fleet(FLEET.replace("nodes: 8", "nodes: 4")).spec)
+    first = [result.services[name].initial for name in ("a", "b")]
+    assert first[0] == first[1]
+    assert 26 <= sum(sum(counts.values()) for counts in first) <= 32
+    assert min(first[0].values()) >= 1
 
 
 def test_aggregated_services_are_refused() -> None:

@@ -16,7 +16,7 @@ from heteroscale_simulator.measures.ledger import Interval
 from heteroscale_simulator.plant.port import Plant
 from heteroscale_simulator.policies.port import Rival
 from heteroscale_simulator.traffic.load import Floats, Load
-from heteroscale_simulator.world.begin import initial_counts, stand_up
+from heteroscale_simulator.world.begin import begin
 from heteroscale_simulator.world.core_driver import CoreDriver
 from heteroscale_simulator.world.ledger import counts_by_minute
 from heteroscale_simulator.world.result import Decision, ServiceResult, WorldResult
@@ -42,7 +42,7 @@ class ServiceRun:
     plant: Plant
     """Fresh: a run changes it."""
     initial: Mapping[Role, int] | None = None
-    """Counts in service at second 0; None: what the first five minutes need."""
+    """Counts in service at second 0; None: what the first five minutes need, as far as there is room."""
 
 
 MakeRival = Callable[[ServiceRun], Rival]
@@ -89,7 +89,7 @@ def simulate(
         progress: told about once a minute of virtual time.
 
     Raises:
-        FleetTooSmallError: there is no room for a minimum, or for what stands at second 0.
+        FleetTooSmallError: there is no room for a minimum, or for stated counts at second 0.
         ValueError: a service is not made of prefill and decode, or two have one name.
 
     """
@@ -132,7 +132,9 @@ class _Run:
         self._fleet, self._seed = fleet, seed
         self._seconds = max(run.load.seconds for run in services)
         _check(services, fleet)
-        self._yard = Yard(fleet, hosts(fleet), seed)
+        there = hosts(fleet)
+        self._yard = Yard(fleet, there, seed)
+        self._first = begin(services, there)
         self._rivals = {} if policy is None else {run.name: policy(run) for run in services}
         self._services = [self._settle(n, run) for n, run in enumerate(services)]
         self._driver = self._make_driver()
@@ -143,8 +145,9 @@ class _Run:
         how = self._fleet.telemetry
         keep = 2 + round(how.delay)
         telemetry = Telemetry(run.plant, how, [self._seed + SEED, number], keep)
-        initial = _initial(run, self._fleet)
-        stand_up(self._yard, tenant, initial)
+        initial, orders = self._first[run.name]
+        for order in orders:
+            self._yard.stand(order)
         return _Service(run, tenant, telemetry, Watcher(tenant, self._seconds), initial)
 
     def _make_driver(self) -> Driver:
@@ -238,12 +241,6 @@ def _check(services: Sequence[ServiceRun], fleet: FleetSpec) -> None:
         for run in services
     }
     check_room(minimum, hosts(fleet))
-    first = {run.name: (run.spec, _initial(run, fleet)) for run in services}
-    check_room(first, hosts(fleet))
-
-
-def _initial(run: ServiceRun, fleet: FleetSpec) -> Mapping[Role, int]:
-    return run.initial or initial_counts(run.spec, run.load, fleet.gpu_types)
 
 
 def _untold(_done: int, _all: int) -> None:
