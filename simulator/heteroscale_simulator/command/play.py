@@ -11,6 +11,7 @@ from heteroscale_simulator.command.arguments import Options
 from heteroscale_simulator.command.grounds import grounds, slo_of
 from heteroscale_simulator.command.inputs import Asked, Inputs, read
 from heteroscale_simulator.command.progress import Watch
+from heteroscale_simulator.fleet import FleetTooSmallError
 from heteroscale_simulator.measures.figures import Limits, Record, Usage, figures
 from heteroscale_simulator.measures.run import RunFigures
 from heteroscale_simulator.measures.schedule import Schedule
@@ -20,6 +21,7 @@ from heteroscale_simulator.policies.foresight import planned
 from heteroscale_simulator.policies.grounds import Grounds
 from heteroscale_simulator.policies.port import Rival
 from heteroscale_simulator.policies.registry import FORESIGHT, JOINT, rival
+from heteroscale_simulator.profiles import RangeError
 from heteroscale_simulator.report.study import PolicyRun, ServiceRun, Study
 from heteroscale_simulator.traffic.load import Floats
 from heteroscale_simulator.world import simulation
@@ -65,13 +67,18 @@ def _run(
     def controller(of: simulation.ServiceRun) -> Rival:
         return rival(policy, known[of.name])
 
-    result = simulation.simulate(
-        services,
-        inputs.fleet.spec,
-        None if policy == JOINT else controller,
-        asked.seed,
-        told.stage(policy),
-    )
+    try:
+        result = simulation.simulate(
+            services,
+            inputs.fleet.spec,
+            None if policy == JOINT else controller,
+            asked.seed,
+            told.stage(policy),
+        )
+    except (FleetTooSmallError, RangeError):
+        raise
+    except ValueError as error:  # inputs were checked before: this is a defect of ours
+        raise RuntimeError(f"the simulation of {policy} broke: {error}") from error
     records = {name: _record(name, result, known[name].schedules) for name in result.services}
 
     def measured(of: Sequence[Record]) -> RunFigures:
