@@ -313,6 +313,27 @@ def test_a_printed_command_runs_as_it_stands(
             assert Path(words[words.index(option) + 1]).exists()
 
 
+def test_services_that_want_more_than_there_is_share_it_under_every_policy(write: Write) -> None:
+    few = FLEET.replace("nodes: 4", "nodes: 1")
+    documents = [write(f"{n}.yaml", SERVICE.replace("chat", n)) for n in ("one", "two")]
+    asked = [word for path in documents for word in ("-s", path, "-t", "gen:steady?peak=90")]
+    done = simulate(
+        *asked,
+        "--fleet",
+        write("f.yaml", few),
+        "--duration",
+        "2m",
+        "--policy",
+        ",".join(POLICIES),
+        "--json",
+        "-",
+    )
+    assert done.code == 0, done.err
+    for run in done.document["runs"]:
+        assert 0 < run["gpu_hours"] <= 8 * 120 / 3600 + 1e-9
+        assert sum(one["gpu_hours_static_peak"] for one in run["services"]) > 8 * 120 / 3600
+
+
 # ---- bad input -----------------------------------------------------------------------------
 
 AGGREGATED = """\

@@ -102,9 +102,12 @@ def _service(service: Asked, inputs: Inputs, asked: Options, number: int) -> sim
 
 
 def _foreseen(run: simulation.ServiceRun, schedule: Schedule) -> simulation.ServiceRun:
-    """Return the run as a schedule wants it: on its GPU types, and with its counts at second 0."""
+    """Return the run as a schedule wants it: on its GPU types, and with its counts at second 0.
+
+    A schedule has the fleet to itself; where services share it, some of it may find no room.
+    """
     initial = {role: int(counts[0]) for role, counts in schedule.counts.items()}
-    return replace(run, spec=planned(run.spec, schedule), initial=initial)
+    return replace(run, spec=planned(run.spec, schedule), initial=initial, yields=True)
 
 
 def _record(name: str, result: WorldResult, against: Limits) -> Record:

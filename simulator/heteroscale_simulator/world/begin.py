@@ -40,6 +40,10 @@ class Newcomer(Protocol):
     def initial(self) -> Mapping[Role, int] | None:
         """Counts to begin with, if stated."""
 
+    @property
+    def yields(self) -> bool:
+        """Whether it begins with less than stated where there is no room."""
+
 
 Beginning = dict[str, tuple[Mapping[Role, int], tuple[Order, ...]]]
 """By service: the counts, and where each instance stands."""
@@ -48,8 +52,8 @@ Beginning = dict[str, tuple[Mapping[Role, int], tuple[Order, ...]]]
 def begin(newcomers: Sequence[Newcomer], hosts: Sequence[Host]) -> Beginning:
     """Return what stands at second 0.
 
-    Stated counts are taken as they are. Others are what the first minutes need; where the fleet has no
-    room for that, what the largest part of that load needs, alike for all services.
+    Stated counts are taken as they are. Others, and those that yield, are what the first minutes need;
+    where the fleet has no room for that, the largest part of it that fits, alike for all services.
 
     Raises:
         FleetTooSmallError: minimum or stated counts have no place.
@@ -76,10 +80,7 @@ def _try(
     newcomers: Sequence[Newcomer], hosts: Sequence[Host], share: float
 ) -> Beginning | FleetTooSmallError:
     types = {host.gpu_type: 1 for host in hosts}
-    counts = {
-        one.name: one.initial or initial_counts(one.spec, one.load, types, share)
-        for one in newcomers
-    }
+    counts = {one.name: _counts(one, types, share) for one in newcomers}
     free = {host.name: set(range(host.gpus)) for host in hosts}
     try:
         check_room({one.name: (one.spec, counts[one.name]) for one in newcomers}, hosts)
@@ -92,6 +93,14 @@ def _try(
         }
     except FleetTooSmallError as lack:
         return lack
+
+
+def _counts(one: Newcomer, types: Mapping[str, int], share: float) -> Mapping[Role, int]:
+    if one.initial is None:
+        return initial_counts(one.spec, one.load, types, share)
+    if not one.yields:
+        return one.initial
+    return {role: max(1, ceil(share * n)) for role, n in one.initial.items()}
 
 
 def initial_counts(

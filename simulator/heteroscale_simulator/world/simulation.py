@@ -43,6 +43,8 @@ class ServiceRun:
     """Fresh: a run changes it."""
     initial: Mapping[Role, int] | None = None
     """Counts in service at second 0; None: what the first five minutes need, as far as there is room."""
+    yields: bool = False
+    """Whether it begins with less than ``initial`` where the fleet has no room, and is not refused."""
 
 
 MakeRival = Callable[[ServiceRun], Rival]
