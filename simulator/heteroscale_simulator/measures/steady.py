@@ -1,4 +1,4 @@
-"""A few engines under a load that stays: what becomes of requests, tokens and hardware.
+"""A few engines under a load whose rate stays: what becomes of requests, tokens and hardware.
 
 The plant runs until decode's batches have filled (``settle``), then is watched, then runs on without
 traffic until all that was watched is served, so that late requests count as late.
@@ -32,9 +32,11 @@ class Mix:
     output: Floats
     """Mean output tokens."""
 
-    def load(self, rate: float, seconds: int) -> Load:
-        """Return ``rate`` requests/s of it, every second the same."""
+    def load(self, rate: float, seconds: int, seed: int | None = None) -> Load:
+        """Return ``rate`` requests/s of it, every second the same, or Poisson's where there is a seed."""
         requests = np.tile(rate * self.share, (seconds, 1))
+        if seed is not None:
+            requests = np.random.default_rng(seed).poisson(requests).astype(np.float64)
         return Load(requests, requests * self.prompt, requests * self.output)
 
     def minutes(self, rate: float) -> Minutes:
@@ -65,6 +67,10 @@ class Seen:
     gpu_util: dict[Role, float]
     """Mean over seconds and instances, 0 to 1; as is SM activity."""
     sm_activity: dict[Role, float]
+    ttft: float | None
+    """Mean seconds to the first token of those who had one; None: nobody had."""
+    tbt: float | None
+    """Mean over the finished of their mean seconds between tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +83,8 @@ class Watch:
     """The load stays so long after it: a fluid's seconds of arrival are not sharp at their ends."""
     patience: int = 300
     """At most so long until what was watched is served; what is not by then is missed."""
+    seed: int | None = None
+    """Of Poisson arrivals; None: every second is the same, as in the formulas."""
 
     @property
     def seconds(self) -> int:
@@ -88,12 +96,12 @@ def look(make: MakePlant, lines: list[Line], mix: Mix, rate: float, how: Watch) 
     """Return what ``rate`` requests/s of ``mix`` come to on fresh engines, all in one S1."""
     plant = make(how.seconds)
     roles = _seat(plant, lines)
-    second = mix.load(rate, 1)
-    arriving = (second.requests[0], second.input_tokens[0], second.output_tokens[0])
+    load = mix.load(rate, how.settle + how.watched + how.after, how.seed)
+    arriving = list(zip(load.requests, load.input_tokens, load.output_tokens, strict=True))
     hardware = np.zeros((how.watched, 2, len(roles)))
     begun = ended = 0.0
     for at in range(how.settle + how.watched):
-        plant.advance(*arriving)
+        plant.advance(*arriving[at])
         if at >= how.settle - 1:
             readings = plant.readings()
             ended = float(readings.generation_tokens[_of(readings.ids, roles, Role.DECODE)].sum())
@@ -102,17 +110,19 @@ def look(make: MakePlant, lines: list[Line], mix: Mix, rate: float, how: Watch) 
             else:
                 order = [readings.ids.index(name) for name in roles]
                 hardware[at - how.settle] = (readings.gpu_util[order], readings.sm_activity[order])
-    for _ in range(how.after):
-        plant.advance(*arriving)
+    for at in range(how.settle + how.watched, load.seconds):
+        plant.advance(*arriving[at])
     _serve_out(plant, len(mix.share), how)
-    met = _met(plant.outcomes(), slice(how.settle, how.settle + how.watched))
+    done, window = plant.outcomes(), slice(how.settle, how.settle + how.watched)
     means = hardware.mean(axis=0)
     return Seen(
-        attainment=met,
-        prompt_rate=float(second.input_tokens.sum()),
+        attainment=_met(done, window),
+        prompt_rate=float(load.input_tokens[window].sum()) / how.watched,
         output_rate=(ended - begun) / how.watched,
         gpu_util={role: _mean(means[0], roles, role) for role in (Role.PREFILL, Role.DECODE)},
         sm_activity={role: _mean(means[1], roles, role) for role in (Role.PREFILL, Role.DECODE)},
+        ttft=_quotient(done.ttft_sum[window], done.first_tokens[window]),
+        tbt=_quotient(done.tbt_sum[window], done.finished[window]),
     )
 
 
@@ -147,6 +157,11 @@ def _met(done: Outcomes, window: slice) -> float:
     total = float(ended[window].sum())
     everybody = float(ended.sum() / done.arrived.sum())
     return float(done.met[window].sum()) / total * min(1.0, everybody) if total else 0.0
+
+
+def _quotient(total: Floats, count: Floats) -> float | None:
+    number = float(count.sum())
+    return float(total.sum()) / number if number else None
 
 
 def _of(ids: Sequence[str], roles: dict[str, Role], role: Role) -> list[int]:

@@ -113,6 +113,21 @@ def eval_ratio(text: str) -> float:
     return int(prefill) / int(decode)
 
 
+@pytest.mark.parametrize(
+    ("prompt", "output", "best"), [("2400", "300", {"1:1"}), ("3200", "160", {"5:3", "11:5"})]
+)
+def test_of_16_units_an_interior_split_is_best_and_another_for_another_service(
+    service: Path, tmp_path: Path, prompt: str, output: str, best: set[str]
+) -> None:
+    """The paper's Figure 4, on three splits around the best."""
+    out = tmp_path / "out.json"
+    lengths = ("--input-tokens", prompt, "--output-tokens", output, "--tolerance", "0.05")
+    splits = [word for p in (4, 8, 10, 11, 14) for word in ("--counts", f"{p},{16 - p}")]
+    options = ["--service", str(service), "--simulated", *lengths, *splits, "--json", str(out)]
+    assert run([*options, "--dry-run", "--warm-up", "60", "--measure", "30"]) == 0
+    assert json.loads(out.read_text())["ratio"] in best
+
+
 def test_every_gpu_type_has_its_own_target(service: Path) -> None:
     service.write_text(SERVICE.replace("d, gpuTypes: [H100]", "d, gpuTypes: [H100, L40S]"))
     assert run(["--service", str(service), "--simulated", *QUICK]) == 0

@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from heteroscale.words import Role
 from heteroscale_coordinator.core.spec import ServiceSpec
-from heteroscale_simulator.plant.flow import FlowPlant
-from heteroscale_simulator.plant.port import Outcomes, PlantSettings, Readings, Seat, Slo
-from heteroscale_simulator.profiles import EngineProfile
+from heteroscale_simulator.measures.capacity import Journey, Offer
+from heteroscale_simulator.measures.split import Bench, expected
+from heteroscale_simulator.measures.steady import Line, Mix, Watch, look
+from heteroscale_simulator.plant import FlowPlant
+from heteroscale_simulator.plant.port import PlantSettings, Slo
+from heteroscale_simulator.plant.port import Workload as Caching
 from heteroscale_simulator.profiles.catalogue import speeds_for
 from heteroscale_simulator.traffic.classes import Edges, Sums
-from heteroscale_simulator.traffic.load import Floats, Load
 from heteroscale_simulator.traffic.rows import Rows
 from heteroscale_workbench.pressure.values import Counts, PressureError, Trial
 from heteroscale_workbench.pressure.workload import Workload
 
 CLASSES = 8
-TAIL = 120
-"""Seconds after the last arrival in which what is inside may still end."""
 FALLBACK_GPU = "H100"
 """For a role that names no GPU type."""
 
 
 class Simulated:
-    """A bench over ``FlowPlant``."""
+    """A bench over ``FlowPlant``: each load is a steady one, on fresh engines."""
 
     def __init__(
         self,
@@ -46,96 +46,59 @@ class Simulated:
             PressureError: no speed is known for the service's model and GPU types.
 
         """
-        self._workload, self._seed = workload, seed
-        self._warm_up, self._measure = (round(one) for one in seconds)
-        self._gpus = {**preferred(spec), **(gpus or {})}
+        warm_up, measure = (max(1, round(one)) for one in seconds)
+        self._watch = Watch(settle=warm_up, watched=measure, seed=seed)
+        self._mix = _mix(workload)
         self.label = ", ".join(f"{role} on {gpu}" for role, gpu in (gpus or {}).items())
-        self._size = {role: one.gpus * one.ranks for role, one in spec.roles.items()}
-        self._settings = PlantSettings(Slo(spec.slo.ttft, spec.slo.tbt), seed=seed)
+        chosen = {**preferred(spec), **(gpus or {})}
+        sizes = {role: one.gpus * one.ranks for role, one in spec.roles.items()}
         try:
             self._profiles = {
-                role: speeds_for(
-                    spec.model, [self._gpus[role]], self._size[role], folder, extend=extend
-                )
+                role: speeds_for(spec.model, [chosen[role]], sizes[role], folder, extend=extend)
                 for role in spec.roles
             }
         except ValueError as error:
             raise PressureError(str(error)) from error
-
-    def profile(self, role: Role) -> EngineProfile:
-        """Return the speeds of a role."""
-        return self._profiles[role]
+        self._offers = {
+            role: Offer(chosen[role], sizes[role], self._profiles[role].gpu(chosen[role]))
+            for role in spec.roles
+        }
+        self._slo = Slo(spec.slo.ttft, spec.slo.tbt)
+        self._settings = PlantSettings(self._slo, seed=seed)
 
     def first_rate(self, counts: Counts) -> float:
-        """Return about a third of the requests/s that the prefills could compute."""
-        gpu = self._profiles[Role.PREFILL].gpu(self._gpus[Role.PREFILL])
-        return counts.prefill / gpu.prefill_seconds(self._workload.mean_prompt) / 3
+        """Return what the formulas say that the split holds; one request/s where they say none."""
+        speeds = self._profiles[Role.PREFILL]
+        journey = Journey(self._slo, Caching(), speeds.transfer.s1, speeds.kv_bytes_per_token)
+        offers = self._offers
+        bench = Bench(self._mix, offers[Role.PREFILL], offers[Role.DECODE], journey)
+        return expected(bench, *counts)[0] or 1.0
 
     async def stand(self, counts: Counts) -> None:
         """Need nothing: every load has fresh engines."""
 
     async def load(self, counts: Counts, rate: float) -> Trial:
-        """Offer ``rate`` requests/s to fresh engines and measure after the warm-up."""
-        load = self._arrivals(rate)
-        plant = FlowPlant(self._profiles, self._settings, load.seconds + 1)
-        for seat in self._seats(counts):
-            plant.join(seat)
-            plant.open(seat.instance_id)
-        measured = [row for second, row in enumerate(_play(plant, load)) if second >= self._warm_up]
-        return self._trial(counts, rate, plant.outcomes(), measured[: self._measure])
-
-    def _seats(self, counts: Counts) -> Iterator[Seat]:
-        for role, count in zip((Role.PREFILL, Role.DECODE), counts, strict=True):
-            for number in range(count):
-                name = f"{role}-{number}"
-                domains = {"s0": name, "s1": "s1", "s2": "s2"}
-                yield Seat(name, role, self._gpus[role], self._size[role], domains, "group")
-
-    def _arrivals(self, rate: float) -> Load:
-        seconds = self._warm_up + self._measure
-        drawn = self._workload.arrivals(rate, seconds, self._seed)
-        if not any(one.at >= self._warm_up for one in drawn):
-            raise PressureError(f"{rate:g} requests/s for {self._measure} s is no request at all")
-        at, prompts, outputs = (
-            np.array(column, dtype=float) for column in zip(*drawn, strict=True)
-        )
-        rows = Rows(at, prompts, outputs, np.arange(len(at)))
-        sums = Sums(Edges.of(rows, CLASSES), rows, squares=False)
-        sums.add(rows)
-        return Load(sums.column(0), sums.column(1), sums.column(2))
-
-    def _trial(
-        self, counts: Counts, rate: float, outcomes: Outcomes, measured: list[Readings]
-    ) -> Trial:
-        window = slice(self._warm_up, self._warm_up + self._measure)
-        first, last = measured[0], measured[-1]
-        seconds = len(measured) - 1
-        prefill = np.array([name.startswith(Role.PREFILL) for name in first.ids])
-
-        def gained(column: str, which: Floats) -> float:
-            rise: Floats = getattr(last, column) - getattr(first, column)
-            return float(rise[which].sum())
-
-        def mean(total: Floats, count: Floats) -> float | None:
-            number = float(count[window].sum())
-            return float(total[window].sum()) / number if number else None
-
-        def used(which: Floats) -> float:
-            return float(np.mean([one.gpu_util[which].mean() for one in measured]))
-
+        """Offer Poisson arrivals at ``rate`` requests/s, and measure after the warm-up."""
+        lines = [
+            Line(role, self._offers[role].gpu_type, self._offers[role].gpus, count)
+            for role, count in zip((Role.PREFILL, Role.DECODE), counts, strict=True)
+        ]
+        seen = look(self._plant, lines, self._mix, rate, self._watch)
         return Trial(
             counts=counts,
             rate=rate,
-            # Ends are told by mean second of arrival, so a few may fall across the edge.
-            attainment=min(1.0, mean(outcomes.met, outcomes.arrived) or 0.0),
-            prefill_tps=gained("computed_prompt_tokens", prefill) / seconds,
-            decode_tps=gained("generation_tokens", ~prefill) / seconds,
-            ttft=mean(outcomes.ttft_sum, outcomes.first_tokens),
-            tbt=mean(outcomes.tbt_sum, outcomes.finished),
-            util_prefill=used(prefill),
-            util_decode=used(~prefill),
+            attainment=seen.attainment,
+            prefill_tps=seen.prompt_rate,
+            decode_tps=seen.output_rate,
+            ttft=seen.ttft,
+            tbt=seen.tbt,
+            util_prefill=seen.gpu_util[Role.PREFILL],
+            util_decode=seen.gpu_util[Role.DECODE],
             label=self.label,
         )
+
+    def _plant(self, seconds: int) -> FlowPlant:
+        return FlowPlant(self._profiles, self._settings, seconds)
 
 
 def preferred(spec: ServiceSpec) -> dict[Role, str]:
@@ -146,11 +109,16 @@ def preferred(spec: ServiceSpec) -> dict[Role, str]:
     }
 
 
-def _play(plant: FlowPlant, load: Load) -> Iterator[Readings]:
-    """Yield what the engines say after each second of arrivals; then let the rest end."""
-    for second in range(load.seconds):
-        plant.advance(load.requests[second], load.input_tokens[second], load.output_tokens[second])
-        yield plant.readings()
-    nothing = np.zeros(load.classes)
-    for _ in range(TAIL):
-        plant.advance(nothing, nothing, nothing)
+def _mix(workload: Workload) -> Mix:
+    """Return the workload's lengths in classes."""
+    prompts, outputs = (
+        np.array(column, dtype=np.float64) for column in zip(*workload.lengths, strict=True)
+    )
+    size = len(prompts)
+    rows = Rows(np.zeros(size), prompts, outputs, np.arange(size))
+    sums = Sums(Edges.of(rows, CLASSES), rows, squares=False)
+    sums.add(rows)
+    count, prompt, output = (sums.column(index)[0] for index in range(3))
+    some = count > 0
+    count, prompt, output = count[some], prompt[some], output[some]
+    return Mix(workload.name, count / size, prompt / count, output / count)
