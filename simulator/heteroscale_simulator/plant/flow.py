@@ -76,6 +76,8 @@ class FlowPlant:
         self._paces: dict[str, float] = {}
         self._warm_at: dict[str, float] = {}
         self._changed = False
+        self._holding: Floats | None = None
+        """Requests that prefill slots hold now; None until somebody asks. All who drain ask."""
 
     # ---- engines -------------------------------------------------------------------------------
 
@@ -97,6 +99,7 @@ class FlowPlant:
             pace *= wear.warm_up_speed
         if seat.role is Role.PREFILL:
             self._places[name] = self._slots.take(kind, pace)
+            self._holding = None
         else:
             self._places[name] = len(self._order)
             self._order.append(name)
@@ -115,6 +118,7 @@ class FlowPlant:
         seat, place = self._seat(instance_id), self._places[instance_id]
         if seat.role is Role.PREFILL:
             self._end_prefill(place)
+            self._holding = None
         else:
             self._decode.remove(place)
             self._order.remove(instance_id)
@@ -127,7 +131,9 @@ class FlowPlant:
         """Return the requests that it still works on, holds for a fetch, or has queued."""
         seat, place = self._seat(instance_id), self._places[instance_id]
         if seat.role is Role.PREFILL:
-            holds = float(self._slots.held(self._prefill.shifts)[place, COUNT])
+            if self._holding is None:
+                self._holding = self._slots.held(self._prefill.shifts)[:, COUNT]
+            holds = float(self._holding[place])
             holds += self._prefill.backlog.requests * float(self._slots.queue_shares()[place])
         else:
             queued = self._decode.waiting * float(self._decode.queue_shares()[place])
@@ -139,6 +145,7 @@ class FlowPlant:
     def advance(self, requests: Floats, input_tokens: Floats, output_tokens: Floats) -> None:
         """Move on one second, in which these arrive."""
         now = self._now
+        self._holding = None
         self._warm()
         if self._changed:
             self._settle()
