@@ -124,7 +124,7 @@ def _cell(figures: RunFigures, name: str) -> str:
         return number(None)
     if any(part in name for part in SHARES):
         return percent(value, 2 if name.endswith("attainment") else 1)
-    return number(value)
+    return number(round(value) if name.startswith("requests") else value)
 
 
 def _policy(run: PolicyRun) -> Iterator[str]:

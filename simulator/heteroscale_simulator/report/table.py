@@ -49,7 +49,7 @@ def row(name: str, figures: RunFigures) -> Sequence[str]:
         percent(figures.ttft_attainment),
         percent(figures.tbt_attainment),
         percent(figures.joint_attainment),
-        number(figures.requests_failed),
+        number(round(figures.requests_failed)),
         str(figures.scale_events),
         number(figures.cost),
     )
