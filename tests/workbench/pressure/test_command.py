@@ -89,6 +89,13 @@ def test_a_service_that_cannot_be_tested_is_refused(
     assert message in told(capsys)
 
 
+def test_a_service_file_that_is_not_there_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["--simulated", "--service", str(tmp_path / "none.yaml"), *LENGTHS]) == 2
+    assert "none.yaml: No such file" in told(capsys)
+
+
 def test_ratio_and_targets_are_found_and_written(
     service: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -131,7 +131,10 @@ def _seconds(options: argparse.Namespace) -> tuple[float, float]:
 
 
 def _service(path: Path) -> ServiceDocument:
-    document = read_one(path, "Service").parse(ServiceDocument)
+    try:
+        document = read_one(path, "Service").parse(ServiceDocument)
+    except OSError as error:
+        raise PressureError(f"--service {path}: {error.strerror}") from error
     spec = document.spec
     if Role.DECODE not in spec.roles:
         raise PressureError(f"{path}: spec.roles has no prefill and decode: nothing to balance")
