@@ -349,7 +349,9 @@ def test_axes_end_at_round_numbers(value: float, top: float) -> None:
 def test_what_is_not_all_is_never_shown_as_all() -> None:
     assert words.percent(0.99999) == "99.9 %"
     assert words.percent(0.99999, 2) == "99.99 %"
-    assert words.percent(1.0) == "100.0 %"
+    assert words.percent(1.0) == words.percent(1 - 1e-12) == "100.0 %"
+    assert words.percent(-0.0001) == "0.0 %"
+    assert words.percent(-0.001) == "-0.1 %"
     assert words.percent(None) == words.percent(float("nan")) == "–"
 
 

@@ -10,6 +10,8 @@ from heteroscale_simulator.measures.run import RunFigures
 NONE = "–"
 MANY = 3
 """Runs that are told one by one."""
+ROUNDING = 1e-9
+"""Of a share that is a sum of parts of requests."""
 ORACLES = ("oracle-free", "oracle-fixed")
 """Nobody can choose them."""
 
@@ -33,11 +35,16 @@ def _share(part: float, whole: float) -> float | None:
 
 
 def percent(value: float | None, digits: int = 1) -> str:
-    """Return a share as percent; what is not quite all is never shown as 100."""
+    """Return a share as percent; what is not quite all is never shown as 100.
+
+    Short of all by less than one in a billion is rounding of parts of requests: all.
+    """
     if value is None or not math.isfinite(value):
         return NONE
     text = f"{value * 100:.{digits}f}"
-    if value < 1 and float(text) >= 100:  # noqa: PLR2004
+    if float(text) == 0:
+        text = text.removeprefix("-")
+    if value < 1 - ROUNDING and float(text) >= 100:  # noqa: PLR2004
         text = f"{100 - 10**-digits:.{digits}f}"
     return f"{text} %"
 
