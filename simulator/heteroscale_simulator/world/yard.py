@@ -7,7 +7,7 @@ once a second. Work is the plant's: the yard joins, opens, closes and removes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import inf
 
@@ -19,7 +19,7 @@ from heteroscale_simulator.fleet import FleetSpec, Host
 from heteroscale_simulator.measures.ledger import Interval
 from heteroscale_simulator.plant.port import Plant, Seat
 from heteroscale_simulator.world.ledger import Ledger
-from heteroscale_simulator.world.twin import ENDED, RUNNING, STARTING, Order, S, Twin
+from heteroscale_simulator.world.twin import RUNNING, Order, S, Twin
 
 EMPTY = 1e-3
 """Requests; an engine that holds less holds nothing. A flow has fractions of requests."""
@@ -294,13 +294,3 @@ class Yard:
         domains = self.hosts[twin.host].topology
         order = twin.order
         return Seat(order.instance_id, order.role, order.gpu_type, twin.gpus, domains, order.group)
-
-
-def starting(twins: Iterable[Twin]) -> Iterator[Twin]:
-    """Yield those on their way into service."""
-    return (twin for twin in twins if twin.state in STARTING)
-
-
-def alive(twin: Twin) -> bool:
-    """Return whether it holds its GPUs."""
-    return twin.state not in ENDED
