@@ -124,6 +124,7 @@ def test_start_ups_have_the_median_and_the_p90_that_were_written() -> None:
     values = [drawn.seconds(z) for z in np.random.default_rng(1).standard_normal(20_000)]
     assert np.median(values) == pytest.approx(60, rel=0.03)
     assert np.quantile(values, 0.9) == pytest.approx(120, rel=0.03)
+    assert StartupSpec(median=0).seconds(3.0) == 0
     assert StartupSpec(median=60).seconds(3.0) == StartupSpec(median=60, p90=60).seconds(-3.0) == 60
 
 

@@ -77,7 +77,7 @@ class NodePool(DocumentModel):
 class StartupSpec(DocumentModel):
     """From launch until the engine answers: lognormal with this median and 90th percentile."""
 
-    median: Annotated[Duration, Field(gt=0)] = 60.0
+    median: Duration = 60.0
     """Half of the launches are ready by then."""
     p90: Annotated[Duration, Field(gt=0)] | None = None
     """Nine of ten are. Left out, or equal to the median: all take the median."""
@@ -86,6 +86,8 @@ class StartupSpec(DocumentModel):
     def _ordered(self) -> Self:
         if self.p90 is not None and self.p90 < self.median:
             raise ValueError(f"p90 {self.p90:g}s is below the median {self.median:g}s")
+        if self.p90 and not self.median:
+            raise ValueError("with a median of 0 every launch is ready at once: leave p90 out")
         return self
 
     @property
@@ -96,11 +98,6 @@ class StartupSpec(DocumentModel):
     def seconds(self, normal: float) -> float:
         """Return the start-up that belongs to a standard normal deviate."""
         return self.median * math.exp(self.sigma * normal)
-
-    @property
-    def ninetieth(self) -> float:
-        """The 90th percentile in seconds."""
-        return self.p90 or self.median
 
 
 class WarmUpSpec(DocumentModel):
