@@ -62,6 +62,7 @@ CASES = [
     Case(6, 2, 120, 1000, 200),  # decode nearly full
     Case(2, 2, 8, 4000, 300),  # long prompts
     Case(3, 6, 12, 500, 1500, 0.3),  # long answers
+    Case(20, 1, 210, 1000, 12, 0.5, "L40S"),  # answers of less than a second: more than places
     Case(2, 2, 40, 200, 60, 1.0),  # short, and very unlike
     Case(4, 8, 20, 1000, 200, 0.5, "L40S"),
 ]

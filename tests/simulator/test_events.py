@@ -35,6 +35,12 @@ def test_one_request_takes_what_its_parts_take() -> None:
     assert one.ttft == pytest.approx(0.1 + 0.003 + 0.01025)
 
 
+def test_what_comes_to_one_engine_at_once_comes_one_after_another() -> None:
+    answers = play([Request(0.0, 2000, 1)] * 3, deployment(3, 1))
+    # Three senders, 200 MB each at 50 GB/s into one NIC, and the link's millisecond.
+    assert [one.admitted_at for one in answers] == pytest.approx([0.205, 0.209, 0.213])
+
+
 def test_short_prompts_that_wait_are_prefilled_together() -> None:
     first, *rest = play([Request(0.0, 1000, 1)] + [Request(0.01, 500, 1)] * 5, deployment(1, 1))
     assert first.prefilled_at == pytest.approx(0.1)

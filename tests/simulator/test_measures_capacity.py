@@ -73,14 +73,17 @@ def test_a_minute_can_be_as_its_busiest_seconds_are() -> None:
         Minutes.busiest(load, 61)
 
 
-def test_prefill_sized_by_bursts_needs_more_and_decode_the_same() -> None:
+def test_each_role_is_sized_by_its_own_bursts() -> None:
     requests = np.full((60, 1), 5.0)
     requests[:10] = 20
     load = Load(requests, requests * 1000, requests * 100)
     calm = one_type(load)
-    sharp = replace(calm, peaks=Minutes.busiest(load, 10))
-    assert needs(sharp).counts[P][0] > needs(calm).counts[P][0]
-    assert needs(sharp).counts[D][0] == needs(calm).counts[D][0]
+    prompts = replace(calm, peaks=Minutes.busiest(load, 10))
+    assert needs(prompts).counts[P][0] > needs(calm).counts[P][0]
+    assert needs(prompts).counts[D][0] == needs(calm).counts[D][0]
+    answers = replace(calm, decode_peaks=Minutes.busiest(load, 10, "output_tokens"))
+    assert needs(answers).counts[P][0] == needs(calm).counts[P][0]
+    assert needs(answers).counts[D][0] > needs(calm).counts[D][0]
 
 
 def test_a_load_without_a_second_is_refused() -> None:

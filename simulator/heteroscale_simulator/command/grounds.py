@@ -11,7 +11,7 @@ from heteroscale_simulator.fleet import FleetSpec
 from heteroscale_simulator.measures import oracle
 from heteroscale_simulator.measures.capacity import Journey, Offer
 from heteroscale_simulator.measures.figures import Limits
-from heteroscale_simulator.measures.minutes import Minutes
+from heteroscale_simulator.measures.minutes import MINUTE, Minutes
 from heteroscale_simulator.measures.need import Case
 from heteroscale_simulator.measures.targets import targets
 from heteroscale_simulator.plant.port import Slo, Workload
@@ -19,9 +19,10 @@ from heteroscale_simulator.policies.grounds import Grounds
 from heteroscale_simulator.profiles import RangeError
 
 BURST = 10
-"""Seconds of a minute by which the limits size prefill: the busiest so many; 60 are its mean.
+"""Seconds of a minute by which the limits size a role: the busiest so many; 60 are its mean.
 
-A first token that is promised within a second or two cannot wait for a minute's mean."""
+A first token that is promised within a second or two cannot wait for a minute's mean. Decode evens out
+what is shorter than a request stays, so its seconds are as many as that, where it is longer."""
 
 
 def slo_of(spec: ServiceSpec) -> Slo:
@@ -47,6 +48,7 @@ def grounds(service: Asked, fleet: FleetSpec, workload: Workload) -> Grounds:
         journey,
         fleet.gpu_types,
         Minutes.busiest(service.load, BURST),
+        Minutes.busiest(service.load, _stay(service), "output_tokens"),
     )
     try:
         wanted = oracle.needs(case)
@@ -56,6 +58,13 @@ def grounds(service: Asked, fleet: FleetSpec, workload: Workload) -> Grounds:
         raise
     except ValueError as error:
         raise ValueError(f"{service.name}: {error}") from error
+
+
+def _stay(service: Asked) -> int:
+    """Return how many seconds a request may decode at the promised TBT, from a burst to a minute."""
+    outputs = service.load.output_tokens.sum() / max(service.load.total_requests, 1.0)
+    tbt = service.spec.slo.tbt
+    return round(min(max(BURST, outputs * tbt), MINUTE)) if tbt else BURST
 
 
 def _offers(service: Asked, fleet: FleetSpec) -> Mapping[Role, Sequence[Offer]]:

@@ -47,6 +47,7 @@ class Decode:
     """Steps ever done: the clock that its requests end by."""
     kv_tokens: int = 0
     stepping: bool = False
+    nic_free_at: float = 0.0
     fresh: list[tuple[int, Answer]] = field(default_factory=list)
     """Admitted, and still to get their first token; with the number of the step that gives it."""
     _ends: list[tuple[int, int, Answer]] = field(default_factory=list)
@@ -100,12 +101,17 @@ class Deployment:
         self.decode = [Decode(s, gpu_of[s.instance_id]) for s in seats if s.role is Role.DECODE]
 
     def transfer_ends(self, sender: Prefill, to: Decode, answer: Answer, now: float) -> float:
-        """Return when a prompt's KV has arrived; the sender's NIC is busy until it has left."""
+        """Return when a prompt's KV has arrived.
+
+        The sender's NIC is busy until it has left, the receiver's until it has come.
+        """
         link = self.profile.transfer.link(distance(sender.seat, to.seat))
         size = answer.request.prompt * self.profile.kv_bytes_per_token
+        wire = size / (link.gigabytes_per_second * 1e9)
         begins = max(now, sender.nic_free_at)
-        sender.nic_free_at = begins + size / (link.gigabytes_per_second * 1e9)
-        return sender.nic_free_at + link.latency_ms / 1000
+        sender.nic_free_at = begins + wire
+        to.nic_free_at = max(begins, to.nic_free_at) + wire
+        return to.nic_free_at + link.latency_ms / 1000
 
 
 def distance(one: Seat, other: Seat) -> Distance:

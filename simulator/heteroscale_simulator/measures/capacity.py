@@ -19,6 +19,8 @@ from heteroscale_simulator.traffic.load import Floats
 
 Counts = NDArray[np.int64]
 
+LINK_LOAD = 0.9
+"""Of a link; near its limit transfers wait for one another: 5.5 times their own time at 0.9."""
 QUANTILE = 0.99
 """Share of requests that must see their first token in time, of those who can on a free instance."""
 SLACK = 1e-9
@@ -47,6 +49,11 @@ class Journey:
     """The way of KV from prefill to decode."""
     kv_bytes: float
     """Bytes of KV of one prompt token."""
+
+    @property
+    def carried(self) -> float:
+        """Prompt tokens whose KV one instance's link carries in a second, a little below its limit."""
+        return LINK_LOAD * self.link.gigabytes_per_second * 1e9 / self.kv_bytes
 
     def missed(self, prompt: Floats) -> Floats:
         """Return the tokens of prompts that the prefix cache does not have."""

@@ -45,10 +45,11 @@ class Minutes:
         return cls(edges, requests / np.diff(edges)[:, None], prompts / some, outputs / some)
 
     @classmethod
-    def busiest(cls, load: Load, window: int) -> Minutes:
-        """Return the minutes of ``load``, each as its ``window`` seconds with most prompt tokens are.
+    def busiest(cls, load: Load, window: int, column: str = "input_tokens") -> Minutes:
+        """Return the minutes of ``load``, each as its ``window`` seconds with most tokens are.
 
-        Prefill that is sized by a minute's mean is late in the minute's bursts; 60 seconds are the mean.
+        ``column`` says which tokens. A role that is sized by a minute's mean is late in the minute's
+        bursts; 60 seconds are the mean.
 
         Raises:
             ValueError: the load has no second, or the window is none or longer than a minute.
@@ -59,7 +60,10 @@ class Minutes:
         mean = cls.of(load)
         ends = mean.edges[1:].astype(np.int64)
         starts = np.array(
-            [_busiest(load, int(a), int(b), window) for a, b in zip(mean.edges, ends, strict=False)]
+            [
+                _busiest(getattr(load, column)[int(a) : int(b)], int(a), window)
+                for a, b in zip(mean.edges, ends, strict=False)
+            ]
         )
         lasts = np.minimum(starts + window, ends)
         rows = [slice(a, b) for a, b in zip(starts.tolist(), lasts.tolist(), strict=True)]
@@ -107,8 +111,8 @@ class Minutes:
         return float((tokens * (self.prompt + self.output / 2)).sum()) / total if total else 1.0
 
 
-def _busiest(load: Load, begin: int, end: int, window: int) -> int:
-    """Return the second where the ``window`` seconds with most prompt tokens begin."""
-    so_far = np.append(0.0, np.cumsum(load.input_tokens[begin:end].sum(axis=1)))
-    width = min(window, end - begin)
+def _busiest(tokens: Floats, begin: int, window: int) -> int:
+    """Return the second where the ``window`` seconds with most tokens begin; ``begin`` is the first."""
+    so_far = np.append(0.0, np.cumsum(tokens.sum(axis=1)))
+    width = min(window, len(tokens))
     return begin + int(np.argmax(so_far[width:] - so_far[:-width]))

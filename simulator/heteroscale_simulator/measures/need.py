@@ -35,6 +35,8 @@ class Case:
     """GPUs by type; None: as many as are wanted."""
     peaks: Minutes | None = None
     """The same minutes as prefill meets them (``Minutes.busiest``); None: their means."""
+    decode_peaks: Minutes | None = None
+    """The same minutes as decode meets them; None: their means."""
 
 
 def preferred(case: Case, role: Role) -> list[Offer]:
@@ -75,21 +77,28 @@ def prefill_need(case: Case, ladder: Ladder) -> tuple[Counts, Floats]:
 
 
 def decode_need(case: Case, ladder: Ladder) -> tuple[Counts, Floats]:
-    """Return decode instances by minute, at least one, and 1 where the ladder is too short."""
-    left = case.minutes.output_rate
+    """Return decode instances by minute, at least one, and 1 where the ladder is too short.
+
+    An instance takes in KV no faster than its link carries it, and is needed for that too.
+    """
+    minutes = case.decode_peaks or case.minutes
+    left, share = minutes.output_rate, case.journey.carried
+    coming = (case.peaks or case.minutes).prompt_rate
     count = np.zeros(len(left), dtype=np.int64)
     for offer, limit in ladder.rungs:
-        rate = _decode_rate(case, offer)
+        rate = _decode_rate(case, offer, minutes)
         need = np.ceil(left / rate - _SLACK)
+        need = np.maximum(need, np.ceil(coming / share - _SLACK))
         taken = need if limit is None else np.minimum(need, limit)
         count += taken.astype(np.int64)
         left = np.where(need <= taken, 0.0, left - taken * rate)
+        coming = np.where(need <= taken, 0.0, np.maximum(coming - taken * share, 0.0))
     return np.maximum(count, 1), (left > 0).astype(np.float64)
 
 
-def _decode_rate(case: Case, offer: Offer) -> Floats:
+def _decode_rate(case: Case, offer: Offer, minutes: Minutes) -> Floats:
     """Tokens/s of an instance; where a minute's context lets nobody hold the SLO, one at a time."""
-    capacity = decode_capacity(offer.speed, case.minutes.context, case.journey.slo.tbt)
+    capacity = decode_capacity(offer.speed, minutes.context, case.journey.slo.tbt)
     rate: Floats = np.maximum(capacity.batch, 1.0) / capacity.step
     return rate
 

@@ -29,6 +29,8 @@ ENDED, GENERATED, RECEIVED, TBT_SUM, TBT_COUNT = range(5)
 """Counters by engine: requests that ended, their tokens, prompt tokens that came, seconds between tokens
 and how many those were."""
 _BY_ENGINE = ("steps", "batch", "_start", "_joined", "_left", "_clocks", "_middle")
+SHORTEST = 0.02
+"""Seconds that a request has its place at least: about a step."""
 _LEAST = 1e-9
 """Shares below this are rounding."""
 _ALMOST = 1.0 + _LEAST
@@ -196,7 +198,9 @@ class Decode:
         prompts, outputs = cohort[:, INPUT : OUTPUT + 1].sum(axis=0).tolist()
         batch, output = self.sums[0], outputs / queued.requests
         by_kv = (self.capacity - self.resident - output) * (queued.requests / max(prompts, 1e-9))
-        room = np.maximum(np.minimum(self.places - batch, by_kv), 0.0) * self.open
+        free = np.maximum(np.minimum(self.places - batch, by_kv), 0.0)
+        # A place that is left within the second is taken again in it.
+        room = free * self.open / self._stay(cohort, queued.requests)
         taken = fill(batch, self.places, room, left)
         amount = min(left, float(taken.sum()))
         if amount <= 0:
@@ -209,6 +213,12 @@ class Decode:
         queued.admitted += share
         self.waiting -= amount
         return whole
+
+    def _stay(self, cohort: Floats, requests: float) -> float:
+        """Return the mean share of a second that a request of the cohort has its place in it."""
+        step = float(self.steps @ self._weights)
+        seconds = np.minimum(cohort[:, OUTPUT] * step, cohort[:, COUNT])
+        return max(float(seconds.sum()) / requests, SHORTEST) if step else 1.0
 
     def _join(self, now: int, cohort: Floats, share: float, spread: Floats, delay: float) -> None:
         part = cohort[cohort[:, COUNT] > 0] * share
