@@ -358,7 +358,7 @@ def test_what_is_not_all_is_never_shown_as_all() -> None:
 def test_a_run_in_a_sentence() -> None:
     assert words.sentence(studies.figures()) == (
         "joint held 20.0 % fewer GPU-hours than static peak provisioning (50 % of what perfect "
-        "foresight would save), and 99.0 % of the requests met their SLO; 10 failed."
+        "foresight would save), and 99.0 % of the requests met their SLO; 10 were cut off."
     )
     assert "5.0 % more GPU-hours" in words.sentence(studies.figures(hours=10.5))
     assert "as many GPU-hours as static peak" in words.sentence(studies.figures(hours=10.0))

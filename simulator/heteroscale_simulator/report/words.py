@@ -87,8 +87,8 @@ def sentence(figures: RunFigures) -> str:
     met = figures.joint_attainment
     kept = "no request arrived" if met is None else f"{percent(met)} of the requests met their SLO"
     lost = figures.requests_failed
-    failed = f"; {number(lost)} failed" if lost >= 0.5 else "; none failed"  # noqa: PLR2004
-    return f"{figures.policy} {cost}, and {kept}{failed if met is not None else ''}."
+    cut = f"; {number(lost)} were cut off" if lost >= 0.5 else "; none was cut off"  # noqa: PLR2004
+    return f"{figures.policy} {cost}, and {kept}{cut if met is not None else ''}."
 
 
 def comparison(runs: Sequence[RunFigures]) -> str:
