@@ -65,21 +65,6 @@ def test_advice_that_is_not_acted_on_is_run_length_too(log: DecisionLog) -> None
     assert (found.decision_id, found.repeat_count) == ("a-0", 4)
 
 
-def test_two_holds_that_take_turns_are_two_records(log: DecisionLog) -> None:
-    for n in range(20):
-        kind = "placement" if n % 2 else "backoff"
-        log.record([decision(f"{kind}-{n}", at=NOW + n * TICK, bound_by=kind)])
-    told = [(d.decision_id, d.repeat_count, d.last_at) for d in log.newest("chat")]
-    assert told == [
-        ("placement-1", 10, NOW + 19 * TICK),
-        ("backoff-0", 10, NOW + 18 * TICK),
-    ]
-    # What was done ends both.
-    log.record([decision("out", Action.SCALE_OUT, NOW + 20 * TICK)])
-    log.record([decision("again", at=NOW + 21 * TICK, bound_by="backoff")])
-    assert [d.repeat_count for d in log.newest("chat")] == [1, 1, 10, 10]
-
-
 def test_a_long_hold_leaves_a_full_record_every_five_minutes(log: DecisionLog) -> None:
     hold(log, 150)
     found = log.newest("chat")

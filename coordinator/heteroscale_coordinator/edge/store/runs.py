@@ -2,8 +2,7 @@
 
 A service holds thousands of times a day for one reason. Two decisions are equal when they say the
 same in the same words, numbers aside, and neither did anything: holds, and what advisory mode or a
-pause kept from being carried out. Two reasons may take turns, tick by tick (no room, then the wait
-before it is looked for again): each is prolonged while the other goes on too.
+pause kept from being carried out.
 """
 
 from __future__ import annotations
@@ -39,16 +38,12 @@ class _Run:
         return replace(self.newest, inputs={**self.newest.inputs, **spread})
 
 
-MOST_AT_ONCE = 2
-"""Runs of one service that may take turns."""
-
-
 class RunLength:
-    """The newest runs of each service. Seed it with what was shown before."""
+    """The newest run of each service. Seed it with what was shown before."""
 
     def __init__(self, seed: Iterable[Decision] = (), *, full_every: float = FULL_EVERY_S) -> None:
         self._full_every = full_every
-        self._runs = {decision.service: [_begin(decision)] for decision in seed}
+        self._runs = {decision.service: _begin(decision) for decision in seed}
 
     def fold(self, decision: Decision) -> Decision:
         """Return ``decision``, or the run it prolongs.
@@ -56,12 +51,9 @@ class RunLength:
         A run has the id and time of its first decision, words, inputs and signals of its last, the
         count, and the range of every signal that moved.
         """
-        runs = self._runs.get(decision.service, [])
-        run = next((one for one in runs if self._prolongs(decision, one.newest)), None)
-        if run is None:
-            told = _sameness(decision) is not None
-            kept = runs[: MOST_AT_ONCE - 1] if told else []
-            self._runs[decision.service] = [_begin(decision), *kept]
+        run = self._runs.get(decision.service)
+        if run is None or not self._prolongs(decision, run.newest):
+            self._runs[decision.service] = _begin(decision)
             return decision
         first = run.newest
         run.newest = replace(
