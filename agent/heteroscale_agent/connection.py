@@ -60,6 +60,8 @@ class Connection(asyncio.Protocol):
         except BaseException:
             self._answer = None
             self.abort()
+            # The error's frames hold the answer, in a circle that waits for the garbage collector.
+            answer.body.clear()
             raise
         self._answer = None
         self._keep_or_end()
@@ -118,7 +120,8 @@ class Connection(asyncio.Protocol):
                 if answer.whole.done():
                     return
         except Exception as error:  # noqa: BLE001 - the judge raises what it likes; the waiter gets it
-            answer.fail(error)
+            # Without its frames: they hold what was read, in a circle with the answer.
+            answer.fail(error.with_traceback(None))
 
     def _keep_or_end(self) -> None:
         rest, _ = self._http.trailing_data

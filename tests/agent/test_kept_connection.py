@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
 
@@ -220,6 +222,30 @@ async def test_a_second_answer_may_not_be_larger_than_a_first() -> None:
             with pytest.raises(ContentError, match="11 bytes announced"):
                 await page.get(LONG)
             assert await page.get(LONG) == "c" * 10
+
+
+async def pours(peer: Peer) -> None:
+    """Answer without an end."""
+    await peer.says(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n")
+    while True:
+        await peer.says(b"x" * 65_536)
+
+
+async def test_what_was_refused_is_not_held_until_a_collection() -> None:
+    limit = 1 << 20
+    async with served(*[pours] * 5) as server:
+        gc.disable()
+        tracemalloc.start()
+        try:
+            with closing(TextPage(server.url, max_bytes=limit)) as page:
+                for _ in range(5):
+                    with pytest.raises(ContentError, match="more than"):
+                        await page.get(LONG)
+            held, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+            gc.enable()
+    assert held < limit < peak
 
 
 async def test_a_watch_keeps_its_connection_and_lets_go_of_it() -> None:
