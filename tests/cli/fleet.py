@@ -77,17 +77,54 @@ def instance(**changes: object) -> pb.Instance:
     return pb.Instance(**(values | changes))  # type: ignore[arg-type]
 
 
-def fill(twin: OperatorTwin) -> None:
-    """Give the twin a service, two instances, a node, a group and two decisions."""
-    twin.services["chat"] = service()
-    twin.instances["aa11bb"] = instance()
-    twin.instances["aa22cc"] = instance(
-        instance_id="aa22cc",
-        role=types.ROLE_PREFILL,
-        state=types.INSTANCE_STATE_WITHDRAWN,
-        withdraw_reason=types.WITHDRAW_REASON_SOFT_SCALE_IN,
-    )
-    twin.nodes = [
+def gpus() -> list[pb.NodeGpu]:
+    """Return a busy GPU and a lost one."""
+    return [
+        pb.NodeGpu(
+            index=0,
+            type="H20",
+            memory_bytes=96 << 30,
+            memory_used_mib=48 << 10,
+            instance_id="aa11bb",
+            health="ok",
+            utilization_percent=71,
+            sm_activity_percent=44,
+            sm_clock_mhz=1830,
+            throttle=3,
+            temperature_celsius=61,
+            ecc_uncorrected=0,
+            xid_count=2,
+            last_xid=79,
+            nic_distances={"mlx5_0": "pix", "mlx5_1": "sys"},
+        ),
+        pb.NodeGpu(index=1, type="H20", memory_bytes=96 << 30, health="lost"),
+    ]
+
+
+def nics() -> list[pb.NodeNic]:
+    """Return a NIC at half its rate and one that is down."""
+    return [
+        pb.NodeNic(
+            name="mlx5_0",
+            link_layer="InfiniBand",
+            rail=0,
+            numa_node=0,
+            best_rate_gbps=400,
+            rate_gbps=200,
+            active=True,
+            share_percent=62.5,
+            errors=3,
+            link_flaps=1,
+            retransmissions=12,
+            xmit_wait=900,
+        ),
+        pb.NodeNic(name="mlx5_1", link_layer="InfiniBand", best_rate_gbps=400, active=False),
+    ]
+
+
+def nodes() -> list[pb.Node]:
+    """Return a node with every column filled, and one that says little."""
+    return [
         pb.Node(
             agent_id="node-1",
             hostname="gpu-host-1",
@@ -106,48 +143,24 @@ def fill(twin: OperatorTwin) -> None:
             gpu_sm_activity_percent=44.0,
             troubles=["GPU 1 lost", "RDMA port down: mlx5_1"],
             topology_sources={"s1": "configuration", "s2": "environment"},
-            gpus=[
-                pb.NodeGpu(
-                    index=0,
-                    type="H20",
-                    memory_bytes=96 << 30,
-                    memory_used_mib=48 << 10,
-                    instance_id="aa11bb",
-                    health="ok",
-                    utilization_percent=71,
-                    sm_activity_percent=44,
-                    sm_clock_mhz=1830,
-                    throttle=3,
-                    temperature_celsius=61,
-                    ecc_uncorrected=0,
-                    xid_count=2,
-                    last_xid=79,
-                    nic_distances={"mlx5_0": "pix", "mlx5_1": "sys"},
-                ),
-                pb.NodeGpu(index=1, type="H20", memory_bytes=96 << 30, health="lost"),
-            ],
-            nics=[
-                pb.NodeNic(
-                    name="mlx5_0",
-                    link_layer="InfiniBand",
-                    rail=0,
-                    numa_node=0,
-                    best_rate_gbps=400,
-                    rate_gbps=200,
-                    active=True,
-                    share_percent=62.5,
-                    errors=3,
-                    link_flaps=1,
-                    retransmissions=12,
-                    xmit_wait=900,
-                ),
-                pb.NodeNic(
-                    name="mlx5_1", link_layer="InfiniBand", best_rate_gbps=400, active=False
-                ),
-            ],
+            gpus=gpus(),
+            nics=nics(),
         ),
         pb.Node(agent_id="node-2", hostname="gpu-host-2", gpu_type="L20", gpu_count=8),
     ]
+
+
+def fill(twin: OperatorTwin) -> None:
+    """Give the twin a service, two instances, a node, a group and two decisions."""
+    twin.services["chat"] = service()
+    twin.instances["aa11bb"] = instance()
+    twin.instances["aa22cc"] = instance(
+        instance_id="aa22cc",
+        role=types.ROLE_PREFILL,
+        state=types.INSTANCE_STATE_WITHDRAWN,
+        withdraw_reason=types.WITHDRAW_REASON_SOFT_SCALE_IN,
+    )
+    twin.nodes = nodes()
     twin.groups = [
         pb.Group(name="chat-0", service="chat", domain="s1=minipod-0", prefill=1, decode=2),
         pb.Group(name="chat-1", service="chat", domain="s1=minipod-1", prefill=1),

@@ -187,6 +187,28 @@ async def until(true: Callable[[], bool]) -> None:
             await asyncio.sleep(0)
 
 
+def _loop(
+    store: Store, rules: Rules | None, step: Any, renewals: Any, *, clock: Clock, pace: Pace
+) -> Loop:
+    """Return a loop over what the store holds."""
+    snapshot = store.load()
+    state = State(
+        rules=rules or Rules(),
+        services=snapshot.services,
+        instances=snapshot.instances,
+        commands=snapshot.commands,
+    )
+    return Loop(
+        store=store,
+        snapshot=snapshot,
+        state=state,
+        step=step,
+        renewals=renewals,
+        clock=clock,
+        pace=pace,
+    )
+
+
 @asynccontextmanager
 async def face(
     script: Script | None = None,
@@ -205,25 +227,10 @@ async def face(
     """Run a face on a free port of loopback; ``running`` False leaves the turns to the test."""
     script, clock, store = script or Script(), Clock(), store or MemoryStore()
     tls = tls or ServerTls()
-    snapshot = store.load()
-    state = State(
-        rules=rules or Rules(),
-        services=snapshot.services,
-        instances=snapshot.instances,
-        commands=snapshot.commands,
-    )
-    loop = Loop(
-        store=store,
-        snapshot=snapshot,
-        state=state,
-        step=step or script,
-        renewals=renewals,
-        clock=clock,
-        pace=pace,
-    )
+    loop = _loop(store, rules, step or script, renewals, clock=clock, pace=pace)
     sessions = Sessions(takeover_after=10.0)
     dispatcher = Dispatcher(sessions, Routers(), loop.now)
-    dispatcher.restore(state)
+    dispatcher.restore(loop.state)
     loop.outlet = dispatcher
     gatekeeper = Gatekeeper(mutual=tls.mutual)
     service = AgentService(

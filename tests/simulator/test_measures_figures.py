@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from heteroscale.words import InstanceState, Role
-from heteroscale_simulator.measures.attain import attainment, mean_tbt, mean_ttft, worst_minutes
+from heteroscale_simulator.measures.attain import attainment
 from heteroscale_simulator.measures.capacity import Offer
 from heteroscale_simulator.measures.figures import Limits, Record, Usage, billed, figures
 from heteroscale_simulator.measures.ledger import Interval
@@ -81,27 +81,6 @@ def test_services_weigh_by_their_requests() -> None:
 def test_nobody_arrived_is_unknown_and_not_perfect() -> None:
     got = attainment([outcomes(arrived=[0, 0])])
     assert (got.requests, got.ttft, got.tbt, got.joint, got.missed) == (0, None, None, None, None)
-
-
-def test_means_are_over_those_who_had_one() -> None:
-    one = outcomes(
-        arrived=[5, 5], finished=[2, 2], first_tokens=[4, 4], ttft_sum=[4, 2], tbt_sum=[0.1, 0.3]
-    )
-    assert mean_ttft(one) == pytest.approx(6 / 8)
-    assert mean_tbt(one) == pytest.approx(0.4 / 4)
-    assert mean_ttft(outcomes(arrived=[1])) is None
-
-
-def test_the_worst_minutes_are_of_the_busy_ones() -> None:
-    arrived = np.repeat([1.0, 0.0, 2.0, 1.0], 60)
-    met = np.repeat([1.0, 0.0, 1.0, 0.9], 60)  # 1, –, 0.5, 0.9
-    one = outcomes(arrived=arrived.tolist(), met=met.tolist())
-    assert worst_minutes(one, 0) == 1
-    assert worst_minutes(one, 50) == pytest.approx(0.9)
-    assert worst_minutes(one, 100) == pytest.approx(0.5)
-    assert worst_minutes(outcomes(arrived=[0.0] * 90), 50) is None
-    with pytest.raises(ValueError, match="between 0 and 100"):
-        worst_minutes(one, 101)
 
 
 # ---- scaling ---------------------------------------------------------------------------------

@@ -4,9 +4,21 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib import resources
 from pathlib import Path
+from typing import Protocol, TypeVar
+
+
+class Named(Protocol):
+    """Something with a name of its own."""
+
+    @property
+    def name(self) -> str:
+        """By which it is found."""
+
+
+T = TypeVar("T", bound=Named)
 
 
 class Row(dict[str, str]):
@@ -36,6 +48,20 @@ def shipped(name: str) -> list[Row]:
     """Return the rows of a table that comes with the package."""
     text = (resources.files(__package__) / "data" / name).read_text("utf-8")
     return _rows(text.splitlines(), name)
+
+
+def named(file: str, folder: Path | None, make: Callable[[Row], T]) -> dict[str, T]:
+    """Return what a table's rows make, by name: ``folder/file``, where it is, over the shipped one.
+
+    Raises:
+        ValueError: as ``rows_of`` and ``make`` do.
+
+    """
+    rows = shipped(file)
+    own = folder / file if folder else None
+    if own and own.is_file():
+        rows += rows_of(own)
+    return {one.name: one for one in map(make, rows)}
 
 
 def number(row: Row, column: str) -> float:

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from heteroscale_simulator.profiles.csvs import Row, number, rows_of, shipped
+from heteroscale_simulator.profiles.csvs import Row, named, number
 
 Link = Literal["nvlink", "pcie"]
 MemoryKind = Literal["HBM", "GDDR"]
@@ -54,11 +54,7 @@ def hardware(folder: Path | None = None) -> Mapping[str, Hardware]:
         ValueError: a column or a number is wrong; with file and line.
 
     """
-    known = {kind.name: kind for kind in map(_hardware, shipped("hardware.csv"))}
-    own = folder / "hardware.csv" if folder else None
-    if own and own.is_file():
-        known |= {kind.name: kind for kind in map(_hardware, rows_of(own))}
-    return known
+    return named("hardware.csv", folder, _hardware)
 
 
 def short_name(name: str, known: Mapping[str, Hardware]) -> str:

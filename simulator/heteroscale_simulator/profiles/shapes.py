@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from heteroscale_simulator.profiles.csvs import Row, number, rows_of, shipped, whole
+from heteroscale_simulator.profiles.csvs import Row, named, number, whole
 
 KV_BYTES = 2
 """Bytes of one value of K or V: kept at 16 bits whatever the weights are."""
@@ -63,11 +63,7 @@ def shapes(folder: Path | None = None) -> Mapping[str, ModelShape]:
         ValueError: a column or a number is wrong; with file and line.
 
     """
-    known = {shape.name: shape for shape in map(_shape, shipped("models.csv"))}
-    own = folder / "models.csv" if folder else None
-    if own and own.is_file():
-        known |= {shape.name: shape for shape in map(_shape, rows_of(own))}
-    return known
+    return named("models.csv", folder, _shape)
 
 
 def _shape(row: Row) -> ModelShape:

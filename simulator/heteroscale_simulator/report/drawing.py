@@ -21,6 +21,9 @@ WIDTH, LEFT, RIGHT, TOP, BOTTOM = 960, 58, 14, 8, 24
 MAX_POINTS = 720
 """More than a screen shows; a longer run is drawn by coarser means."""
 MAX_HOVERS = 160
+MOST_TICKS = 12
+"""On a time axis; more would not be read."""
+MINUTE = 60
 TICKS = (
     *(1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800),
     *(3600, 7200, 3 * 3600, 6 * 3600, 12 * 3600, 86400, 2 * 86400, 7 * 86400),
@@ -252,7 +255,7 @@ def _rules(high: float, y: Callable[[float], float], say: Say) -> str:
 
 
 def _frame(axis: Axis, height: int, rules: str, inside: str, label: str) -> str:
-    step = next((tick for tick in TICKS if axis.seconds / tick <= 12), TICKS[-1])  # noqa: PLR2004
+    step = next((tick for tick in TICKS if axis.seconds / tick <= MOST_TICKS), TICKS[-1])
     ticks = []
     for index in range(int(axis.seconds // step) + 1):
         at = index * step
@@ -268,7 +271,7 @@ def _frame(axis: Axis, height: int, rules: str, inside: str, label: str) -> str:
 
 
 def _moment(at: int, step: int) -> str:
-    if step < 60:  # noqa: PLR2004
+    if step < MINUTE:
         return clock(at)
     if step % 86400 == 0:
         return f"day {at // 86400}"

@@ -12,6 +12,10 @@ MANY = 3
 """Runs that are told one by one."""
 ROUNDING = 1e-9
 """Of a share that is a sum of parts of requests."""
+ALL = 100.0
+"""Percent."""
+WHOLE_FROM = 100.0
+"""Numbers from here on are shown without decimals: three figures count."""
 ORACLES = ("oracle-free", "oracle-fixed")
 """Nobody can choose them."""
 
@@ -44,7 +48,7 @@ def percent(value: float | None, digits: int = 1) -> str:
     text = f"{value * 100:.{digits}f}"
     if float(text) == 0:
         text = text.removeprefix("-")
-    if value < 1 - ROUNDING and float(text) >= 100:  # noqa: PLR2004
+    if value < 1 - ROUNDING and float(text) >= ALL:
         text = f"{100 - 10**-digits:.{digits}f}"
     return f"{text} %"
 
@@ -53,7 +57,7 @@ def number(value: float | None) -> str:
     """Return a number with three figures that count, or whole with thousands apart."""
     if value is None or not math.isfinite(value):
         return NONE
-    if abs(value) >= 100:  # noqa: PLR2004
+    if abs(value) >= WHOLE_FROM:
         return f"{value:,.0f}"
     return f"{value:.3g}"
 
@@ -87,7 +91,7 @@ def sentence(figures: RunFigures) -> str:
     met = figures.joint_attainment
     kept = "no request arrived" if met is None else f"{percent(met)} of the requests met their SLO"
     lost = figures.requests_failed
-    cut = f"; {number(lost)} were cut off" if lost >= 0.5 else "; none was cut off"  # noqa: PLR2004
+    cut = f"; {number(lost)} were cut off" if round(lost) else "; none was cut off"
     return f"{figures.policy} {cost}, and {kept}{cut if met is not None else ''}."
 
 
@@ -96,7 +100,7 @@ def comparison(runs: Sequence[RunFigures]) -> str:
     # Of many, those that a reader asked for first; the table has all.
     told = " ".join(sentence(run) for run in (runs if len(runs) <= MANY else runs[:1]))
     known = [r for r in runs if r.joint_attainment is not None and r.policy not in ORACLES]
-    if len(known) < 2:  # noqa: PLR2004
+    if len(known) <= 1:
         return told
     best = max(run.joint_attainment or 0.0 for run in known)
     close = [run for run in known if (run.joint_attainment or 0.0) >= best - 0.01]

@@ -49,7 +49,7 @@ def replayed(rows: Sequence[Arrival], prompt: float, output: float) -> Iterator[
         ValueError: fewer than two rows, or all at one moment.
 
     """
-    if len(rows) < 2 or rows[-1][0] <= rows[0][0]:  # noqa: PLR2004
+    if len(rows) <= 1 or rows[-1][0] <= rows[0][0]:
         raise ValueError("a trace needs at least two requests at different times")
     mean_gap = (rows[-1][0] - rows[0][0]) / (len(rows) - 1)
     by_prompt = prompt / max(1.0, sum(row[1] for row in rows) / len(rows))

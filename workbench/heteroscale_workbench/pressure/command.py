@@ -100,7 +100,7 @@ def _keep(case: Case, finding: Finding, targets: ByType, console: Console) -> No
         _write_json(options.json, json.dumps(telling.as_data(finding, targets), indent=2) + "\n")
     console.print(telling.in_words(finding, targets), highlight=False)
     if options.dry_run:
-        console.print("Nothing was written (--dry-run).")
+        console.print("The service file stays as it is (--dry-run).")
         return
     write_found(options.service, case.name, Found(finding.ratio, targets))
     console.print(f"Written into {options.service}.", highlight=False)
