@@ -34,7 +34,8 @@ ByType = dict[Role, dict[str, float]]
 def run(argv: Sequence[str]) -> int:
     """Run the command. Returns the exit code: 2 for what the person can mend, 130 when interrupted."""
     options = parser().parse_args(argv)
-    console = Console(stderr=True)
+    # A path that is broken over two lines can be neither copied nor found.
+    console = Console(stderr=True, soft_wrap=True)
 
     def tell(trial: Trial, held: bool) -> None:
         telling.tell_trial(console, trial, held=held)

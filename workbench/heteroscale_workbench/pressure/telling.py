@@ -20,7 +20,6 @@ def tell_trial(console: Console, trial: Trial, *, held: bool) -> None:
         f"{trial.counts!s:>8}  {trial.rate:9.3f} req/s  met {100 * trial.attainment:6.2f} %  "
         f"prefill {trial.prefill_tps:9.0f}  decode {trial.decode_tps:9.0f} tok/s  {verdict}",
         highlight=False,
-        soft_wrap=True,
     )
 
 
