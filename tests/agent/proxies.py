@@ -40,7 +40,6 @@ class Engine:
     def __init__(self, path: str = "/") -> None:
         self._path = path
         self.answered = 0
-        self.in_flight = 0
         self.port = 0
         self._runner: web.AppRunner | None = None
 
@@ -63,17 +62,10 @@ class Engine:
             await self._runner.cleanup()
             self._runner = None
 
-    async def quiet(self) -> bool:
-        return self.in_flight == 0
-
     async def _answer(self, _: web.Request) -> web.Response:
-        self.in_flight += 1
-        try:
-            await asyncio.sleep(0.05)
-            self.answered += 1
-            return web.json_response({"port": self.port})
-        finally:
-            self.in_flight -= 1
+        await asyncio.sleep(0.05)
+        self.answered += 1
+        return web.json_response({"port": self.port})
 
 
 class Traffic:
@@ -82,30 +74,49 @@ class Traffic:
     def __init__(self, url: str, body: object = None) -> None:
         self.url = url
         self._body = body
-        self.answers: Counter[str] = Counter()
+        self.answers: list[tuple[int, str]] = []
+        """(when it was asked, who answered), in the order of the answers."""
         self.failures: list[str] = []
+        self._asked = 0
+        self._open: set[int] = set()
 
     async def ask(self, client: aiohttp.ClientSession) -> None:
+        self._asked += 1
+        mine = self._asked
+        self._open.add(mine)
         try:
             method = "GET" if self._body is None else "POST"
             async with client.request(method, self.url, json=self._body) as response:
                 if response.status == 200:
-                    self.answers[str((await response.json()).get("port", "?"))] += 1
+                    self.answers.append((mine, str((await response.json()).get("port", "?"))))
                 else:
                     self.failures.append(f"HTTP {response.status}")
         except aiohttp.ClientError as error:
             self.failures.append(repr(error))
+        finally:
+            self._open.discard(mine)
 
     async def more(self, count: int) -> Counter[str]:
-        """Wait for so many more answers, and return who gave them."""
-        before = self.answers.copy()
-        wanted = before.total() + count
+        """Wait for so many answers to requests that begin from now on; return who gave them."""
+        before, failed = self._asked, len(self.failures)
+
+        def since() -> list[str]:
+            return [port for asked, port in self.answers if asked > before]
 
         async def came() -> bool:
-            return self.answers.total() + len(self.failures) >= wanted
+            return len(since()) + len(self.failures) - failed >= count
 
         await until(came)
-        return self.answers - before
+        return Counter(since())
+
+    async def settled(self) -> None:
+        """Wait until every request that is on its way now was answered."""
+        before = self._asked
+
+        async def ended() -> bool:
+            return all(asked > before for asked in self._open)
+
+        await until(ended)
 
     @asynccontextmanager
     async def flowing(self, clients: int = 4) -> AsyncIterator[None]:
