@@ -5,19 +5,17 @@ from __future__ import annotations
 from heteroscale.documents import read_documents
 from heteroscale.words import GateState, InstanceState, Role, WithdrawReason
 from heteroscale_coordinator.core.devices import GpuFact, NicFact
+from heteroscale_coordinator.core.memory import Breach, PolicyMemory, SoftScaleIn
 from heteroscale_coordinator.core.model import (
     Action,
-    Breach,
     Command,
     CommandState,
     Decision,
     Instance,
     Inventory,
-    PolicyMemory,
     Rank,
     Service,
     SignalValue,
-    SoftScaleIn,
     TemplateFact,
     Verb,
 )

@@ -9,16 +9,8 @@ import pytest
 from heteroscale.words import InstanceState as S
 from heteroscale.words import Role
 from heteroscale_coordinator.core.events import ApplyService
-from heteroscale_coordinator.core.model import (
-    Command,
-    CommandState,
-    Instance,
-    PolicyMemory,
-    Rank,
-    Service,
-    SoftScaleIn,
-    Verb,
-)
+from heteroscale_coordinator.core.memory import PolicyMemory, SoftScaleIn
+from heteroscale_coordinator.core.model import Command, CommandState, Instance, Rank, Service, Verb
 from heteroscale_coordinator.core.policy.stability import cooldown_in_left, cooldown_out_left
 from heteroscale_coordinator.core.resume import moved_on, resume
 from heteroscale_coordinator.core.spec import PolicySpec

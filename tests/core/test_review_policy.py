@@ -14,7 +14,8 @@ from heteroscale_coordinator.core.events import (
     RankChanged,
     ScaleService,
 )
-from heteroscale_coordinator.core.model import RankFact, SoftScaleIn, Verb
+from heteroscale_coordinator.core.memory import SoftScaleIn
+from heteroscale_coordinator.core.model import RankFact, Verb
 from heteroscale_coordinator.core.spec import ServiceSpec
 from tests.core.world import Engine, World
 

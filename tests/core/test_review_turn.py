@@ -18,7 +18,6 @@ from heteroscale_coordinator.core.devices import (
     NicSample,
 )
 from heteroscale_coordinator.core.draft import Draft
-from heteroscale_coordinator.core.evaluate import nodes
 from heteroscale_coordinator.core.events import (
     ApplyService,
     CommandAnswered,
@@ -32,6 +31,7 @@ from heteroscale_coordinator.core.events import (
     Tick,
 )
 from heteroscale_coordinator.core.model import Instance, Rank, RankFact, Verb
+from heteroscale_coordinator.core.sites import nodes
 from heteroscale_coordinator.core.spec import ServiceSpec
 from heteroscale_coordinator.core.step import renewals, step
 from tests.core.test_turn import SPEC, answer_to, until_withdrawn

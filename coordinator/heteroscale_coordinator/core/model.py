@@ -20,7 +20,9 @@ from heteroscale.words import (
     WithdrawReason,
 )
 from heteroscale_coordinator.core.devices import GpuFact, NicFact
+from heteroscale_coordinator.core.memory import PolicyMemory
 from heteroscale_coordinator.core.spec import ServiceSpec
+from heteroscale_coordinator.core.sums import Sum
 
 Counts = Mapping[Role, int]
 """A number for each role: a step {ΔP, ΔD}, or wanted counts."""
@@ -207,58 +209,7 @@ def counts_as_supply(instance: Instance) -> bool:
     )
 
 
-# ---- services and what the policy remembers --------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class SoftScaleIn:
-    """A withdrawal under observation. Its members are the instances withdrawn for that reason."""
-
-    decision_id: str
-    at: float
-    until: float
-    demand: float
-    """Q at withdrawal, tokens/s of the sizing role."""
-    peak: float = 0.0
-    """Highest Q seen since."""
-
-
-@dataclass(frozen=True, slots=True)
-class Breach:
-    """A latency breach: since when, and the counts it began with (steps never compound)."""
-
-    since: float
-    counts: Mapping[Role, int]
-    last_step_at: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class PolicyMemory:
-    """What a service's policy carries from one turn to the next; persisted, so cooldowns survive."""
-
-    wanted: Mapping[Role, int] = field(default_factory=dict)
-    """Counts the service should have now; repair launches what is missing."""
-    last_out_at: float | None = None
-    """Of the last scale-out by demand or ratio; the guard's steps do not delay the next."""
-    last_guard_at: float | None = None
-    """Of the last step of the latency guard, or the last reinstatement during a breach."""
-    last_in_at: float | None = None
-    cooldown_in_factor: float = 1.0
-    """Lengthens after a soft scale-in that had to be taken back at non-rising demand."""
-    soft: SoftScaleIn | None = None
-    breach: Breach | None = None
-    low_since: float | None = None
-    """Since when demand has been below the scale-in threshold without a break."""
-    startup_times: tuple[float, ...] = ()
-    """Last measured start-ups in seconds, newest last, at most 20."""
-    launch_failures: int = 0
-    """Launches failed in a row."""
-    launch_after: float = 0.0
-    """No launch before: backoff after failures or infeasible placement."""
-    avoid: Mapping[str, float] = field(default_factory=dict)
-    """Agents where a launch failed, until when."""
-    covering_since: float | None = None
-    """Since when this coordinator has been waiting to hear the service's instances."""
+# ---- services --------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +221,7 @@ class Service:
     document: str = ""
     paused: str = ""
     """Why it is paused; empty: it is not."""
-    memory: PolicyMemory = PolicyMemory()
+    memory: PolicyMemory = field(default_factory=PolicyMemory)
     quarantine: str = ""
     deleting: bool = False
 
@@ -319,8 +270,10 @@ class Verdict:
     """SCALE_OUT and REPAIR: instances to add; SCALE_IN: to withdraw (positive); REINSTATE: how many
     of each role to take back."""
     inputs: Mapping[str, str] = field(default_factory=dict)
-    """Inputs and arithmetic by name."""
+    """Inputs by name, in words."""
     signals: tuple[SignalValue, ...] = ()
+    sums: Mapping[str, Sum] = field(default_factory=dict)
+    """Arithmetic by name: formula, terms and value, so that it can be done again exactly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,6 +293,8 @@ class Decision:
     signals: tuple[SignalValue, ...] = ()
     repeat_count: int = 1
     last_at: float = 0.0
+    sums: Mapping[str, Sum] = field(default_factory=dict)
+    """Arithmetic by name; see ``core.sums``."""
 
 
 # ---- commands --------------------------------------------------------------------------------

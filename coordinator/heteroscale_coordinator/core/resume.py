@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from heteroscale_coordinator.core.events import Changes
-from heteroscale_coordinator.core.model import PolicyMemory
+from heteroscale_coordinator.core.memory import PolicyMemory
 from heteroscale_coordinator.core.state import State
 
 

@@ -9,7 +9,8 @@ from heteroscale.convert import from_wire
 from heteroscale.documents import format_duration
 from heteroscale.v1 import operator_pb2 as pb
 from heteroscale.words import Role
-from heteroscale_coordinator.core.model import Decision, PolicyMemory, Service
+from heteroscale_coordinator.core.memory import PolicyMemory
+from heteroscale_coordinator.core.model import Decision, Service
 from heteroscale_coordinator.core.spec import PolicySpec
 
 _BOUND = {

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from heteroscale_coordinator.core.events import Changes
-from heteroscale_coordinator.core.model import CommandState, PolicyMemory
+from heteroscale_coordinator.core.memory import PolicyMemory
+from heteroscale_coordinator.core.model import CommandState
 from heteroscale_coordinator.edge.store import Snapshot, Store, StoreConflictError, StoreError
 from tests.coordinator.store.providers import Provider, providers
 from tests.coordinator.values import NOW, instance, inventory, order, service

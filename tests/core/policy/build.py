@@ -7,13 +7,8 @@ from itertools import count
 from typing import Any
 
 from heteroscale.words import GateState, InstanceState, Role, ScrapeQuality, WithdrawReason
-from heteroscale_coordinator.core.model import (
-    EngineSample,
-    Instance,
-    LatencySample,
-    PolicyMemory,
-    Rank,
-)
+from heteroscale_coordinator.core.memory import PolicyMemory
+from heteroscale_coordinator.core.model import EngineSample, Instance, LatencySample, Rank
 from heteroscale_coordinator.core.policy import Member, ServiceView
 from heteroscale_coordinator.core.spec import ServiceSpec
 from heteroscale_coordinator.core.track import Track

@@ -12,12 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from heteroscale.words import InstanceState, Role, ScrapeQuality, WithdrawReason
+from heteroscale_coordinator.core.memory import PolicyMemory
 from heteroscale_coordinator.core.model import (
     Action,
     EngineSample,
     Instance,
     LatencySample,
-    PolicyMemory,
     Verdict,
 )
 from heteroscale_coordinator.core.policy import Member, ServiceView, decide

@@ -9,15 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from heteroscale.words import InstanceState, WithdrawReason
-from heteroscale_coordinator.core.model import (
-    LIVE_STATES,
-    Action,
-    Breach,
-    PolicyMemory,
-    SoftScaleIn,
-    Verdict,
-    counts_as_supply,
-)
+from heteroscale_coordinator.core.memory import Breach, PolicyMemory, SoftScaleIn
+from heteroscale_coordinator.core.model import LIVE_STATES, Action, Verdict, counts_as_supply
 from heteroscale_coordinator.core.policy import Member, ServiceView, bounds, decide, ratio
 from heteroscale_coordinator.core.spec import ServiceSpec
 from tests.core.policy.build import NOW, D, Flow, P, decoding, instance_of, spec_of, track_of

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from heteroscale_coordinator.core.model import Action, Breach, PolicyMemory, Verdict
+from heteroscale_coordinator.core.memory import Breach, PolicyMemory
+from heteroscale_coordinator.core.model import Action, Verdict
 from heteroscale_coordinator.core.policy import decide, stability
 from heteroscale_coordinator.core.policy.guard import step_size
 from heteroscale_coordinator.core.spec import PolicySpec

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from heteroscale.words import InstanceState, Role, WithdrawReason
-from heteroscale_coordinator.core.model import Action, Breach, PolicyMemory
+from heteroscale_coordinator.core.memory import Breach, PolicyMemory
+from heteroscale_coordinator.core.model import Action
 from heteroscale_coordinator.core.policy import ServiceView, decide
 from tests.core.policy.build import (
     IDLE,

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from heteroscale.words import InstanceState, Role
-from heteroscale_coordinator.core.model import Action, PolicyMemory, Verdict
+from heteroscale_coordinator.core.memory import PolicyMemory
+from heteroscale_coordinator.core.model import Action, Verdict
 from heteroscale_coordinator.core.policy import Member, ServiceView, decide
 from tests.core.policy.build import (
     IDLE,

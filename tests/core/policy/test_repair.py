@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from heteroscale.words import InstanceState, WithdrawReason
-from heteroscale_coordinator.core.model import Action, PolicyMemory
+from heteroscale_coordinator.core.memory import PolicyMemory
+from heteroscale_coordinator.core.model import Action
 from heteroscale_coordinator.core.policy import ServiceView, decide
 from tests.core.policy.build import (
     IDLE,

@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from heteroscale.words import InstanceState
-from heteroscale_coordinator.core.model import Action, PolicyMemory, Rank, SoftScaleIn
+from heteroscale_coordinator.core.memory import PolicyMemory, SoftScaleIn
+from heteroscale_coordinator.core.model import Action, Rank
 from heteroscale_coordinator.core.policy import Member, decide
 from tests.core.policy.build import (
     IDLE,

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from heteroscale.words import InstanceState
-from heteroscale_coordinator.core.model import Action, PolicyMemory, SoftScaleIn, Verdict
+from heteroscale_coordinator.core.memory import PolicyMemory, SoftScaleIn
+from heteroscale_coordinator.core.model import Action, Verdict
 from heteroscale_coordinator.core.policy import Member, decide
 from tests.core.policy.build import (
     IDLE,

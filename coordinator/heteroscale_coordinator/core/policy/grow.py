@@ -2,96 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from heteroscale.words import Role
-from heteroscale_coordinator.core.model import Action, Counts, PolicyMemory, Verdict
+from heteroscale_coordinator.core.memory import PolicyMemory
+from heteroscale_coordinator.core.model import Action, Counts, Verdict
 from heteroscale_coordinator.core.policy import bounds, ratio
-from heteroscale_coordinator.core.policy.demand import demand_on
-from heteroscale_coordinator.core.policy.proportional import needed_out, step_out
-from heteroscale_coordinator.core.policy.scene import Held, Load, Scene, act, difference
+from heteroscale_coordinator.core.policy.laws import need_of
+from heteroscale_coordinator.core.policy.proportional import step_out
+from heteroscale_coordinator.core.policy.scene import Held, Scene, act, difference
 from heteroscale_coordinator.core.policy.stability import cooldown_out_left
 from heteroscale_coordinator.core.policy.view import written
-
-
-@dataclass(frozen=True, slots=True)
-class Need:
-    """Counts that demand asks for, never below the present ones, and why in words."""
-
-    counts: Counts
-    why: str
-    bound_by: str
-
-
-def need_of(scene: Scene) -> Need | None:
-    """Return what demand asks for beyond what is present; None when it asks for nothing."""
-    needs = [need for need in (_sizing_need(scene), _prefill_need(scene)) if need is not None]
-    if not needs:
-        return None
-    counts = {role: max(need.counts[role] for need in needs) for role in scene.present}
-    return Need(counts, ", and ".join(need.why for need in needs), needs[0].bound_by)
-
-
-def over(load: Load, scene: Scene) -> bool:
-    """Return whether a load is above 1 + θ."""
-    return load.ratio is not None and load.ratio > 1 + scene.policy.tolerance_out
-
-
-def _sizing_need(scene: Scene) -> Need | None:
-    role, load, present = scene.spec.sizing_role, scene.sizing, scene.present
-    limit = 100 * (1 + scene.policy.tolerance_out)
-    if over(load, scene):
-        count = _needed(scene, role, load)
-        why = f"{role.value} demand is {load.percent} of supply, above {limit:.0f} %"
-        return Need({**present, role: count}, why, "demand")
-    if scene.worst is None or scene.worst[1] <= 1 + scene.policy.tolerance_out:
-        return None
-    gpu, load_of_type = scene.worst
-    count = math.ceil(present[role] * load_of_type - 1e-9)
-    why = f"{role.value} on {gpu or 'an unnamed GPU type'} carries {100 * load_of_type:.0f} %"
-    scene.inputs["needed"] = (
-        f"{count} {role.value} = {present[role]} × {load_of_type:.3f}, rounded up"
-    )
-    return Need({**present, role: max(count, present[role] + 1)}, why, "gpu_type")
-
-
-def _needed(scene: Scene, role: Role, load: Load) -> int:
-    """Return the instances needed, once the short window says that there are too few.
-
-    A rise is older than it looks: while the window still holds what came before, its newest third
-    tells how far the rise has got. Sizing by the larger one spares a second step after a cooldown.
-    """
-    engines = {name: scene.signals.engines(name) for name in scene.loads}
-    length = scene.policy.window_out / 3
-    newest = demand_on(role, engines, scene.spec, length=length).value or 0.0
-    asked = max(load.demand.value or 0.0, newest)
-    count = needed_out(asked, load.supply)
-    name = "needed" if role is scene.spec.sizing_role else f"needed_{role.value}"
-    scene.inputs[name] = (
-        f"{count} {role.value} for {asked:.1f} tok/s, the larger of {scene.policy.window_out:g} s and "
-        f"the newest {length:g} s, at {load.supply.next_target:g} each (present {load.supply.count})"
-    )
-    return count
-
-
-def _prefill_need(scene: Scene) -> Need | None:
-    """Return what prefill asks for; a choked prefill takes decode along where the band demands it."""
-    if Role.PREFILL not in scene.loads:
-        return None
-    load, present = scene.loads[Role.PREFILL], scene.present
-    count, why = present[Role.PREFILL], ""
-    if scene.prefill_leads and over(load, scene):
-        count = _needed(scene, Role.PREFILL, load)
-        why = f"prefill demand is {load.percent} of supply"
-    decode = present[Role.DECODE]
-    if scene.choked and scene.choked.prefill > present[Role.PREFILL]:
-        count, why = max(count, scene.choked.prefill), scene.choked.why
-        scene.inputs["needed_prefill"] = f"{count} prefill to be starved no more"
-        decode = max(decode, ratio.decode_for(count, scene.spec.ratio))
-    if not why or ratio.prefill_for(decode, count, scene.spec.ratio) <= present[Role.PREFILL]:
-        return None
-    return Need({Role.PREFILL: count, Role.DECODE: decode}, why, "prefill")
 
 
 def grow(scene: Scene) -> Verdict | Held | None:

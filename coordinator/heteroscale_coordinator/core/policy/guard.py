@@ -13,7 +13,8 @@ import math
 from dataclasses import replace
 
 from heteroscale.words import Role
-from heteroscale_coordinator.core.model import Breach, Verdict
+from heteroscale_coordinator.core.memory import Breach
+from heteroscale_coordinator.core.model import Verdict
 from heteroscale_coordinator.core.policy import latency, ratio, signals
 from heteroscale_coordinator.core.policy.grow import backoff, launch
 from heteroscale_coordinator.core.policy.latency import Latency

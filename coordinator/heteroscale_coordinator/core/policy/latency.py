@@ -13,7 +13,7 @@ from math import isnan
 from typing import Literal
 
 from heteroscale.words import Role
-from heteroscale_coordinator.core.model import Breach, PolicyMemory
+from heteroscale_coordinator.core.memory import Breach, PolicyMemory
 from heteroscale_coordinator.core.policy import signals
 from heteroscale_coordinator.core.policy.routers import Routers
 from heteroscale_coordinator.core.policy.signals import Signals

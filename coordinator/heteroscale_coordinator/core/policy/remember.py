@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from heteroscale.words import Role
-from heteroscale_coordinator.core.model import PolicyMemory, SoftScaleIn
+from heteroscale_coordinator.core.memory import PolicyMemory, SoftScaleIn
 from heteroscale_coordinator.core.policy import bounds, latency, ratio
 from heteroscale_coordinator.core.policy.scene import Scene
 from heteroscale_coordinator.core.policy.shrink import is_low

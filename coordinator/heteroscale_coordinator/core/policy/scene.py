@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from heteroscale.words import Role
+from heteroscale_coordinator.core import sums
+from heteroscale_coordinator.core.memory import PolicyMemory
 from heteroscale_coordinator.core.model import (
     LIVE_STATES,
     Action,
     Counts,
-    PolicyMemory,
     SignalValue,
     Verdict,
     counts_as_supply,
@@ -23,6 +24,7 @@ from heteroscale_coordinator.core.policy.signals import Signals, observe_signals
 from heteroscale_coordinator.core.policy.supply import Supply
 from heteroscale_coordinator.core.policy.view import ServiceView
 from heteroscale_coordinator.core.spec import PolicySpec, ServiceSpec
+from heteroscale_coordinator.core.sums import Sum
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,14 @@ class Scene:
     worst: tuple[str, float] | None
     """The GPU type that serves most for its target, and its own R."""
     inputs: dict[str, str]
-    """Filled by the stages as they reckon; shown with the verdict."""
+    """Filled by the stages as they speak; shown with the verdict."""
+    sums: dict[str, Sum]
+    """Filled by the stages as they reckon; stored with the verdict, and replayed by who reads it."""
+
+    def reckon(self, name: str, formula: str, unit: str = "", /, **terms: float) -> float:
+        """Return what ``formula`` gives for ``terms``, and keep the arithmetic as ``name``."""
+        found = self.sums[name] = sums.reckon(formula, unit, **terms)
+        return found.value
 
     @property
     def spec(self) -> ServiceSpec:
@@ -124,7 +133,7 @@ def look(view: ServiceView) -> Scene:
     }
     worst = supply.worst_type(spec.sizing_role, engines[spec.sizing_role], spec)
     latest = latency.latencies(seen, spec)
-    scene = Scene(view, seen, view.memory, loads, latest, choked, worst, {})
+    scene = Scene(view, seen, view.memory, loads, latest, choked, worst, {}, {})
     scene.inputs.update(_inputs(scene))
     return scene
 
@@ -170,6 +179,7 @@ def act(
         {role: n for role, n in delta.items() if n},
         dict(scene.inputs),
         (*scene.signals.values, *_reckoned(scene)),
+        dict(scene.sums),
     )
 
 

@@ -15,9 +15,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from heteroscale.words import Role
-from heteroscale_coordinator.core.model import Action, Counts, SoftScaleIn, Verdict
+from heteroscale_coordinator.core.memory import SoftScaleIn
+from heteroscale_coordinator.core.model import Action, Counts, Verdict
 from heteroscale_coordinator.core.policy import bounds, consent, ratio
 from heteroscale_coordinator.core.policy.demand import Demand, peak_demand
+from heteroscale_coordinator.core.policy.laws import floors_of
 from heteroscale_coordinator.core.policy.proportional import needed_in, step_in
 from heteroscale_coordinator.core.policy.scene import Held, Load, Scene, act, difference
 from heteroscale_coordinator.core.policy.stability import cooldown_in_left
@@ -143,13 +145,16 @@ def _wish(scene: Scene) -> Counts | None:
     needed = _needed(scene, role, peak)
     if needed is None:
         return None
+    floors = floors_of(scene)
+    needed = min(present[role], max(needed, floors.get(role, 0)))
     if Role.PREFILL not in scene.loads:
         return {role: step_in(present[role], needed, scene.policy.dampening_in)}
     if not scene.prefill_leads:
-        return _beside(scene, needed, 0)
+        return _beside(scene, needed, floors.get(Role.PREFILL, 0))
     prefill = _needed(scene, Role.PREFILL, _peak(scene, Role.PREFILL))
     if prefill is None:
         return None
+    prefill = max(prefill, floors.get(Role.PREFILL, 0))
     needed = max(needed, min(present[role], ratio.decode_for(prefill, scene.spec.ratio)))
     return _beside(scene, needed, prefill)
 

@@ -12,9 +12,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from heteroscale.words import Role
-from heteroscale_coordinator.core.model import Action, PolicyMemory, SoftScaleIn, Verdict
+from heteroscale_coordinator.core.memory import PolicyMemory, SoftScaleIn
+from heteroscale_coordinator.core.model import Action, Verdict
 from heteroscale_coordinator.core.policy import latency
-from heteroscale_coordinator.core.policy.grow import need_of, room_for, wanted_with
+from heteroscale_coordinator.core.policy.grow import room_for, wanted_with
+from heteroscale_coordinator.core.policy.laws import need_of
 from heteroscale_coordinator.core.policy.scene import Held, Scene, act
 from heteroscale_coordinator.core.policy.stability import MAX_COOLDOWN_FACTOR
 from heteroscale_coordinator.core.policy.view import written

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from heteroscale_coordinator.core.model import PolicyMemory
+from heteroscale_coordinator.core.memory import PolicyMemory
 from heteroscale_coordinator.core.spec import PolicySpec
 
 MAX_COOLDOWN_FACTOR = 8.0

@@ -10,12 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from heteroscale.words import InstanceState, Role, WithdrawReason
-from heteroscale_coordinator.core.model import (
-    STARTING_STATES,
-    Instance,
-    PolicyMemory,
-    counts_as_supply,
-)
+from heteroscale_coordinator.core.memory import PolicyMemory
+from heteroscale_coordinator.core.model import STARTING_STATES, Instance, counts_as_supply
 from heteroscale_coordinator.core.routers import RouterTrack
 from heteroscale_coordinator.core.spec import ServiceSpec
 from heteroscale_coordinator.core.track import Track

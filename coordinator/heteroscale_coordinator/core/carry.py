@@ -1,0 +1,209 @@
+"""Carries a verdict out: places and launches, withdraws, reinstates, drains; and records it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from heteroscale.words import InstanceState, WithdrawReason
+from heteroscale_coordinator.core import sites
+from heteroscale_coordinator.core.command import busy, issue
+from heteroscale_coordinator.core.draft import Draft
+from heteroscale_coordinator.core.model import (
+    Action,
+    Counts,
+    Decision,
+    Instance,
+    Service,
+    Verb,
+    Verdict,
+)
+from heteroscale_coordinator.core.placement import (
+    Ask,
+    Infeasible,
+    Placed,
+    Spot,
+    choose_victims,
+    place,
+)
+
+
+def launch(draft: Draft, service: Service, verdict: Verdict, decision: Decision) -> None:
+    """Place the step and launch it; without room, hold and say why."""
+    spec = service.spec
+    ask = Ask(service.name, spec.roles, verdict.delta, spec.placement)
+    standing = sites.standings(draft, service)
+    found = place(ask, sites.nodes(draft, service.memory.avoid), standing)
+    if isinstance(found, Infeasible) and service.memory.avoid:
+        # Elsewhere is full: where a launch failed before is better than nowhere, after the backoff.
+        found = place(ask, sites.nodes(draft, {}), standing)
+    if isinstance(found, Infeasible):
+        _no_room(draft, service, verdict, decision, found)
+        return
+    started = [_start(draft, service, spot, decision.decision_id) for spot in found.spots]
+    draft.put_service(replace(_newest(draft, service), memory=verdict.done))
+    draft.record(_placed(decision, found, started))
+
+
+def _newest(draft: Draft, service: Service) -> Service:
+    return draft.service(service.name) or service
+
+
+def _placed(decision: Decision, found: Placed, started: list[str]) -> Decision:
+    inputs = {**decision.inputs, "placement": found.reason, "affinity met": found.affinity_met}
+    return replace(decision, instance_ids=tuple(started), inputs=inputs)
+
+
+def _start(draft: Draft, service: Service, spot: Spot, cause: str) -> str:
+    role = service.spec.roles[spot.role]
+    instance = Instance(
+        instance_id=draft.mint("i"),
+        service=service.name,
+        role=spot.role,
+        ranks=spot.ranks,
+        state=InstanceState.PENDING,
+        generation=0,
+        created_at=draft.now,
+        changed_at=draft.now,
+        template=role.template,
+        group=spot.group,
+        gpu_type=spot.gpu_type,
+        cause=cause,
+        message="launch ordered",
+    )
+    draft.put_instance(instance)
+    for number in range(len(spot.ranks)):
+        issue(draft, Verb.LAUNCH, instance, cause, rank=number)
+    return instance.instance_id
+
+
+def _no_room(
+    draft: Draft, service: Service, verdict: Verdict, decision: Decision, found: Infeasible
+) -> None:
+    """Nothing fits: hold, say why on every level, and look again a tick later."""
+    why = "; ".join(found.reasons) or "no node fits"
+    memory = replace(verdict.memory, launch_after=draft.now + draft.state.rules.tick)
+    draft.put_service(replace(service, memory=memory))
+    inputs = {**decision.inputs, "wanted": _say(verdict.delta), "infeasible": why}
+    reason = f"hold: {_say(verdict.delta)} wanted ({verdict.reason}), but {found.reasons[0]}"
+    draft.record(
+        replace(
+            decision,
+            action=Action.HOLD,
+            delta={},
+            reason=reason,
+            bound_by="placement",
+            inputs=inputs,
+        )
+    )
+
+
+def _say(delta: Counts) -> str:
+    return ", ".join(f"{count:+d} {role}" for role, count in delta.items() if count)
+
+
+# ---- withdraw, reinstate, drain ----
+
+
+def withdraw(draft: Draft, service: Service, verdict: Verdict, decision: Decision) -> None:
+    """Choose who leaves and withdraw them, leased and observed."""
+    spec = service.spec
+    candidates = [
+        standing
+        for standing in sites.standings(draft, service)
+        if _withdrawable(draft, standing.instance_id)
+    ]
+    victims = choose_victims(verdict.delta, candidates, sites.nodes(draft, {}), spec.ratio)
+    if not victims.instance_ids:
+        draft.put_service(replace(service, memory=verdict.memory))
+        reason = f"hold: {verdict.reason}, but no instance can be withdrawn now"
+        draft.record(
+            replace(decision, action=Action.HOLD, delta={}, reason=reason, bound_by="placement")
+        )
+        return
+    for instance_id in victims.instance_ids:
+        if (instance := draft.instance(instance_id)) is not None:
+            issue(
+                draft,
+                Verb.WITHDRAW,
+                instance,
+                decision.decision_id,
+                reason=WithdrawReason.SOFT_SCALE_IN,
+                lease=spec.drain.lease,
+            )
+    soft = verdict.done.soft
+    done = replace(
+        verdict.done,
+        soft=replace(soft, decision_id=decision.decision_id) if soft is not None else None,
+    )
+    draft.put_service(replace(service, memory=done))
+    inputs = {**decision.inputs, "victims": victims.reason}
+    draft.record(replace(decision, instance_ids=tuple(victims.instance_ids), inputs=inputs))
+
+
+def _withdrawable(draft: Draft, instance_id: str) -> bool:
+    instance = draft.instance(instance_id)
+    return (
+        instance is not None
+        and instance.state is InstanceState.IN_SERVICE
+        and not busy(draft, instance)
+        and instance.ours
+    )
+
+
+def observed(draft: Draft, service: Service) -> list[Instance]:
+    """Return the instances withdrawn by soft scale-in, oldest withdrawal first."""
+    found = [
+        instance
+        for instance in draft.instances_of(service.name)
+        if instance.state is InstanceState.WITHDRAWN
+        and instance.reason is WithdrawReason.SOFT_SCALE_IN
+    ]
+    return sorted(found, key=lambda instance: (instance.changed_at, instance.instance_id))
+
+
+def recallable(draft: Draft, instance: Instance) -> bool:
+    """Return whether it drains for a finished scale-in alone, not for an operator, and may return."""
+    if instance.state is not InstanceState.DRAINING or instance.terminating:
+        return False
+    drains = [c for c in draft.commands_of(instance.instance_id) if c.verb is Verb.DRAIN]
+    return bool(drains) and all(c.reason is WithdrawReason.SOFT_SCALE_IN for c in drains)
+
+
+def _recalled(draft: Draft, service: Service) -> list[Instance]:
+    """Return the instances whose drain may be called off, the youngest drain first."""
+    found = [i for i in draft.instances_of(service.name) if recallable(draft, i)]
+    return sorted(found, key=lambda instance: (-instance.changed_at, instance.instance_id))
+
+
+def reinstate(draft: Draft, service: Service, verdict: Verdict, decision: Decision) -> None:
+    """Take back what was withdrawn, then what drains, as far as the verdict asks."""
+    left = dict(verdict.delta)
+    back: list[str] = []
+    for instance in (*observed(draft, service), *_recalled(draft, service)):
+        # The policy asks again until they move; an order under way is not given twice.
+        if left.get(instance.role, 0) > 0 and not busy(draft, instance):
+            left[instance.role] -= 1
+            back.append(instance.instance_id)
+            issue(draft, Verb.REINSTATE, instance, decision.decision_id)
+    _ordered(draft, service, verdict, decision, back)
+
+
+def finish(draft: Draft, service: Service, verdict: Verdict, decision: Decision) -> None:
+    """Drain what the observed scale-in withdrew."""
+    gone = [instance for instance in observed(draft, service) if not busy(draft, instance)]
+    for instance in gone:
+        # The reason tells this drain from an operator's: it may be called off.
+        why = WithdrawReason.SOFT_SCALE_IN
+        issue(draft, Verb.DRAIN, instance, decision.decision_id, reason=why)
+    _ordered(draft, service, verdict, decision, [instance.instance_id for instance in gone])
+
+
+def _ordered(
+    draft: Draft, service: Service, verdict: Verdict, decision: Decision, instance_ids: list[str]
+) -> None:
+    """Record what was ordered; nothing, for it is on its way already, is a hold."""
+    draft.put_service(replace(service, memory=verdict.done))
+    if not instance_ids:
+        reason = f"hold: under way: {verdict.reason}"
+        decision = replace(decision, action=Action.HOLD, delta={}, reason=reason)
+    draft.record(replace(decision, instance_ids=tuple(instance_ids)))

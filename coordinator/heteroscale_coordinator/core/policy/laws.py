@@ -1,0 +1,43 @@
+"""All laws, side by side: whoever asks for most is heard, and nobody leaves below the highest floor.
+
+A law is a function of the scene, in a file of its own; it is named here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from heteroscale.words import Role
+from heteroscale_coordinator.core.policy.claims import Floor, Need
+from heteroscale_coordinator.core.policy.scene import Scene
+from heteroscale_coordinator.core.policy.throughput import prefill_need, sizing_need
+
+NEEDS: tuple[Callable[[Scene], Need | None], ...] = (sizing_need, prefill_need)
+"""Laws that may ask for more. The first that speaks names the decision."""
+FLOORS: tuple[Callable[[Scene], Floor | None], ...] = ()
+"""Laws that may keep what demand alone would let go."""
+
+
+def need_of(scene: Scene) -> Need | None:
+    """Return what the laws ask for beyond what is present; None when none asks for anything."""
+    needs = [need for law in NEEDS if (need := law(scene)) is not None]
+    if not needs:
+        return None
+    counts = {
+        role: max([n, *(need.counts.get(role, 0) for need in needs)])
+        for role, n in scene.present.items()
+    }
+    return Need(counts, ", and ".join(need.why for need in needs), needs[0].bound_by)
+
+
+def floors_of(scene: Scene) -> dict[Role, int]:
+    """Return the fewest that all laws let remain, of the roles that some law speaks for."""
+    found: dict[Role, int] = {}
+    for law in FLOORS:
+        floor = law(scene)
+        if floor is None:
+            continue
+        scene.inputs[f"floor_{floor.law}"] = floor.why
+        for role, count in floor.counts.items():
+            found[role] = max(count, found.get(role, 0))
+    return found

@@ -1,0 +1,85 @@
+"""What placement may see: the service's instances that hold GPUs, and every node."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from heteroscale.words import InstanceState
+from heteroscale_coordinator.core import instance as life
+from heteroscale_coordinator.core.draft import Draft
+from heteroscale_coordinator.core.model import (
+    LIVE_STATES,
+    Instance,
+    Service,
+)
+from heteroscale_coordinator.core.placement import (
+    NodeView,
+    Standing,
+)
+from heteroscale_coordinator.core.state import Agent
+
+
+def standings(draft: Draft, service: Service) -> list[Standing]:
+    """Return the service's instances that hold GPUs, as placement sees them."""
+    return [
+        _standing(draft, instance)
+        for instance in draft.instances_of(service.name)
+        if instance.state in LIVE_STATES
+    ]
+
+
+def _standing(draft: Draft, instance: Instance) -> Standing:
+    track = draft.state.tracks.get(instance.instance_id)
+    newest = track.newest if track else None
+    idle = None
+    if newest is not None and newest.running is not None and newest.waiting is not None:
+        idle = newest.running + newest.waiting
+    return Standing(
+        instance_id=instance.instance_id,
+        role=instance.role,
+        agent_ids=tuple(rank.agent_id for rank in instance.ranks),
+        group=instance.group,
+        # One that came back after it had been replaced is the first to go.
+        withdrawn=instance.state is InstanceState.WITHDRAWN or instance.replaced,
+        idle=idle,
+        gpu_type=instance.gpu_type,
+        age=draft.now - instance.created_at,
+    )
+
+
+def nodes(draft: Draft, avoid: Mapping[str, float]) -> list[NodeView]:
+    """Return every node as placement sees it, with what this turn has already taken deducted.
+
+    ``avoid`` maps agents not to use to the time until when.
+    """
+    return [_node(draft, agent, avoid) for _, agent in sorted(draft.state.agents.items())]
+
+
+def _node(draft: Draft, agent: Agent, avoid: Mapping[str, float]) -> NodeView:
+    why = ""
+    if not agent.connected or agent.silent:
+        why = "not connected"
+    elif avoid.get(agent.agent_id, 0.0) > draft.now:
+        why = "a launch failed there a short while ago"
+    taken: set[int] = set()
+    for instance in draft.instances_on(agent.agent_id):
+        for rank in instance.ranks:
+            # By rank, not by instance: a failed instance's other ranks still hold their GPUs.
+            if rank.agent_id == agent.agent_id and rank.state not in life.ENDED:
+                taken.update(rank.gpu_indices)
+    healthy = agent.devices.healthy
+    free = tuple(
+        gpu.index
+        for place_of, gpu in enumerate(agent.inventory.gpus)
+        if gpu.index not in taken and (place_of >= len(healthy) or healthy[place_of])
+    )
+    return NodeView(
+        agent_id=agent.agent_id,
+        hostname=agent.hostname,
+        topology=agent.inventory.topology,
+        gpu_types={gpu.index: gpu.type for gpu in agent.inventory.gpus},
+        free=free,
+        templates=frozenset(template.name for template in agent.inventory.templates),
+        usable=not why,
+        why_not=why,
+    )

@@ -1,0 +1,93 @@
+"""How counts follow demand: every setting of the laws, with unit, formula and risk."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, PositiveFloat, model_validator
+
+from heteroscale.documents.fields import DocumentModel, Duration
+from heteroscale_coordinator.core.spec.forecast import ForecastSpec
+from heteroscale_coordinator.core.spec.latency import GuardSpec
+from heteroscale_coordinator.core.spec.learning import LearningSpec
+from heteroscale_coordinator.core.spec.names import Fraction
+from heteroscale_coordinator.core.spec.ratio_guard import RatioGuardSpec
+from heteroscale_coordinator.core.spec.schedule import ScheduleSpec
+from heteroscale_coordinator.core.spec.signals import SignalSpec
+from heteroscale_coordinator.core.spec.stability import StabilitySpec
+from heteroscale_coordinator.core.spec.transfer import TransferSpec
+from heteroscale_coordinator.core.spec.velocity import VelocitySpec
+
+
+class ConsentSpec(DocumentModel):
+    """What must all be true before anything is withdrawn."""
+
+    kv_usage: Fraction = 0.80
+    """Highest KV-cache usage, 0 to 1, of any decode instance."""
+    latency: Fraction = 0.90
+    """Means must be under this share of the SLO."""
+    queue_per_instance: Annotated[float, Field(ge=0)] = 0.5
+    """Waiting and transferring requests per instance that still count as none."""
+    max_context: PositiveFloat | None = None
+    """Mean prompt tokens up to which `target` was tested; above it nothing is withdrawn."""
+
+
+class PolicySpec(DocumentModel):
+    """How counts follow demand. Defaults are the house's, not the paper's (it states none)."""
+
+    demand: Literal["joint", "served"] = "joint"
+    """`joint`: max(served, arrivals × mean output, served + backlog ÷ horizon). `served` is the
+    paper's signal alone; it cannot exceed capacity, so an overload shows late."""
+    tolerance_out: Fraction = 0.10
+    """θ: out when demand ÷ supply exceeds 1 + θ."""
+    tolerance_in: Fraction = 0.10
+    """θ: in when demand ÷ supply is below 1 − θ."""
+    window_out: Duration = 15.0
+    """Window that scale-out reads."""
+    window_in: Duration = 60.0
+    """Window that scale-in reads; its highest demand counts."""
+    cooldown_out: Duration = 180.0
+    """From one scale-out to the next. The latency guard has its own pace."""
+    cooldown_in: Duration = 600.0
+    """From the last change, out or in, to the next withdrawal; doubled, up to 8 times, by each
+    withdrawal that turned out wrong."""
+    dampening_in: Fraction = 0.5
+    """Share of the surplus one scale-in takes; at least one instance of the sizing role."""
+    max_step_out: PositiveFloat = 1.0
+    """Largest scale-out in one step as a share of the present count; at least one."""
+    backlog_horizon: Duration = 30.0
+    """A backlog is to be worked off within this time."""
+    observation: Duration = 300.0
+    """Soft scale-in: withdrawn this long, watched, then drained; or reinstated at once."""
+    freshness: Duration = 15.0
+    """A reading older than this is unknown."""
+    min_coverage: Fraction = 0.5
+    """Share of instances heard below which nothing is decided but launches to the minimum."""
+    guard: GuardSpec = GuardSpec()
+    consent: ConsentSpec = ConsentSpec()
+    signals: tuple[SignalSpec, ...] = ()
+
+    schedule: ScheduleSpec | None = None
+
+    velocity: VelocitySpec | None = None
+
+    forecast: ForecastSpec = ForecastSpec()
+
+    ratio_guard: RatioGuardSpec = RatioGuardSpec()
+
+    stability: StabilitySpec = StabilitySpec()
+
+    transfer: TransferSpec = TransferSpec()
+
+    learning: LearningSpec = LearningSpec()
+
+    @model_validator(mode="after")
+    def _windows(self) -> Self:
+        for name in ("window_out", "window_in", "backlog_horizon", "freshness"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be above 0s")
+        if self.window_in < self.window_out:
+            raise ValueError(
+                f"windowIn {self.window_in:g}s is shorter than windowOut {self.window_out:g}s"
+            )
+        return self

@@ -1,0 +1,54 @@
+"""Roles of a service: what is launched, between which counts, and what one instance should carry."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import PositiveFloat, PositiveInt, model_validator
+
+from heteroscale.documents.fields import DocumentModel, Duration
+from heteroscale_coordinator.core.spec.names import Name
+
+
+class RoleSpec(DocumentModel):
+    """One role of a service: what is launched for it, on what, between which counts."""
+
+    template: Name
+    """Launch template of the agents; an agent that does not allow it is not asked."""
+    gpu_types: tuple[str, ...] = ()
+    """GPU types in order of preference, e.g. [H20, L20]. Empty: any."""
+    gpus: PositiveInt = 1
+    """GPUs of one rank."""
+    ranks: PositiveInt = 1
+    """Processes of one instance, each on an agent of its own when above 1."""
+    min: PositiveInt = 1
+    """Fewest instances; what is missing is launched whatever the signals say."""
+    max: PositiveInt = 1
+    """Most instances in service, starting or silent. Withdrawn ones still hold GPUs: see `maxGpus`."""
+    target: PositiveFloat | dict[str, PositiveFloat] = 1000.0
+    """Tokens per second one instance should carry at the measured mean context: decode tokens for
+    decode and aggregated, cache-missed prompt tokens for prefill. One number, or one for each GPU
+    type. Too high queues requests before a scale-out comes; too low wastes GPUs. From a pressure test."""
+    startup_timeout: Duration = 600.0
+    """Not ready after this long: the launch has failed, and is tried elsewhere with backoff."""
+    parameters: dict[str, str] = {}
+    """Values for `{name}` in the launch template."""
+
+    @model_validator(mode="after")
+    def _bounds(self) -> Self:
+        if self.min > self.max:
+            raise ValueError(f"min {self.min} is above max {self.max}")
+        return self
+
+    def target_of(self, gpu_type: str) -> float:
+        """Return the target of ``gpu_type``; the mean of the given ones for a type not named."""
+        if isinstance(self.target, dict):
+            fallback = sum(self.target.values()) / len(self.target)
+            return self.target.get(gpu_type, fallback)
+        return self.target
+
+    @model_validator(mode="after")
+    def _target_named(self) -> Self:
+        if isinstance(self.target, dict) and not self.target:
+            raise ValueError("target: name at least one GPU type")
+        return self

@@ -1,0 +1,86 @@
+"""A service: its parts put together, and the document around it."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import PositiveInt, model_validator
+
+from heteroscale.documents.fields import DocumentModel
+from heteroscale.words import Role
+from heteroscale_coordinator.core.spec.gate import DrainSpec, GateSpec
+from heteroscale_coordinator.core.spec.latency import SloSpec
+from heteroscale_coordinator.core.spec.names import Name
+from heteroscale_coordinator.core.spec.policy import PolicySpec
+from heteroscale_coordinator.core.spec.ratio import Ratio, RatioSpec
+from heteroscale_coordinator.core.spec.roles import RoleSpec
+
+
+class PlacementSpec(DocumentModel):
+    """Where prefill and decode of one step may stand to each other."""
+
+    affinity: Literal["s1", "s2", "cluster"] = "s1"
+    """The nearest domain they should share."""
+    required: bool = False
+    """False: the next wider domain when the wished one has no room. True: infeasible instead."""
+
+
+class ModelSpec(DocumentModel):
+    """What is served: by this, simulations and pressure tests find speeds; the laws read `target`."""
+
+    name: str
+    """As profile tables name it, e.g. Llama-3.1-8B."""
+    weights: str = "bfloat16"
+    """Type of the weights in those tables, e.g. bfloat16 or fp8."""
+
+
+class ServiceSpec(DocumentModel):
+    """A service: its roles, the ratio between them, the promise, and how it is scaled."""
+
+    roles: dict[Role, RoleSpec]
+    ratio: Ratio = RatioSpec(min=0.5, max=0.5)
+    slo: SloSpec = SloSpec()
+    model: ModelSpec | None = None
+    """What is served, for simulations and pressure tests."""
+    policy: PolicySpec = PolicySpec()
+    placement: PlacementSpec = PlacementSpec()
+    gate: GateSpec = GateSpec()
+    drain: DrainSpec = DrainSpec()
+    priority: int = 0
+    """Higher is served first when GPUs are short."""
+    max_gpus: PositiveInt | None = None
+    """Budget over all roles. Bounds always win."""
+    advisory: bool = False
+    """Decide and explain, but send no command."""
+
+    @model_validator(mode="after")
+    def _roles(self) -> Self:
+        given = set(self.roles)
+        if given not in ({Role.PREFILL, Role.DECODE}, {Role.AGGREGATED}):
+            names = ", ".join(sorted(given)) or "none"
+            raise ValueError(f"roles must be prefill and decode, or aggregated alone; got {names}")
+        if self.max_gpus is not None:
+            floor = sum(r.min * r.gpus * r.ranks for r in self.roles.values())
+            if floor > self.max_gpus:
+                raise ValueError(f"maxGpus {self.max_gpus} is below the {floor} that `min` needs")
+        return self
+
+    @property
+    def sizing_role(self) -> Role:
+        """The role that demand sizes: decode, or aggregated."""
+        return Role.DECODE if Role.DECODE in self.roles else Role.AGGREGATED
+
+
+class Metadata(DocumentModel):
+    """Names a document."""
+
+    name: Name
+
+
+class ServiceDocument(DocumentModel):
+    """A whole YAML document of kind Service."""
+
+    api_version: Literal["heteroscale/v1"]
+    kind: Literal["Service"]
+    metadata: Metadata
+    spec: ServiceSpec
