@@ -66,20 +66,21 @@ class PolicySpec(DocumentModel):
     guard: GuardSpec = GuardSpec()
     consent: ConsentSpec = ConsentSpec()
     signals: tuple[SignalSpec, ...] = ()
-
+    """Further signals that size roles in proportion; the largest need wins."""
     schedule: ScheduleSpec | None = None
-
+    """Counts by the clock."""
     velocity: VelocitySpec | None = None
-
+    """Token velocity."""
     forecast: ForecastSpec = ForecastSpec()
-
+    """A floor from the demand to be expected."""
     ratio_guard: RatioGuardSpec = RatioGuardSpec()
-
+    """How Ready prefill and decode are kept in step."""
     stability: StabilitySpec = StabilitySpec()
-
+    """Against flapping, and launches tried in vain."""
     transfer: TransferSpec = TransferSpec()
-
+    """KV transfer near its limit."""
     learning: LearningSpec = LearningSpec()
+    """How targets are learned."""
 
     @model_validator(mode="after")
     def _windows(self) -> Self:
