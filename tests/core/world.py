@@ -15,6 +15,7 @@ from heteroscale.words import GateState, InstanceState, Outcome, Role, ScrapeQua
 from heteroscale_coordinator.core.devices import GpuFact
 from heteroscale_coordinator.core.events import (
     AgentConnected,
+    Changes,
     CommandAnswered,
     Event,
     InventoryLearned,
@@ -83,6 +84,7 @@ class TwinAgent:
     refuses: str = ""
     slow_to_switch: bool = False
     """Roles are switched when a test says so, as engines under load first have to empty."""
+    incarnation: int = 1
     sequence: int = 0
 
 
@@ -126,7 +128,7 @@ class World:
         self.send(InventoryLearned(agent.agent_id, agent.inventory))
         facts = tuple(engine.fact for engine in agent.engines.values())
         agent.sequence = 0
-        self.send(AgentConnected(agent.agent_id, 1, agent.agent_id, facts))
+        self.send(AgentConnected(agent.agent_id, agent.incarnation, agent.agent_id, facts))
 
     def send(self, event: Event) -> None:
         """Put an event into the next turn."""
@@ -146,7 +148,10 @@ class World:
     def turn(self) -> None:
         """Take one turn with what is in the inbox, as the loop does."""
         events, self._inbox = [*self._inbox, Tick()], []
-        changes = step(self.state, events, self.now, self._mint)
+        self.release(step(self.state, events, self.now, self._mint))
+
+    def release(self, changes: Changes) -> None:
+        """What is committed takes effect: leases are renewed, orders leave."""
         self.state.apply(changes)
         self.decisions.extend(changes.decisions)
         self._renew()
@@ -296,7 +301,8 @@ class World:
                 continue
             agent.sequence += 1
             samples = tuple(self._sample(agent, engine) for engine in agent.engines.values())
-            self.send(ReportReceived(agent.agent_id, 1, agent.sequence, samples))
+            report = ReportReceived(agent.agent_id, agent.incarnation, agent.sequence, samples)
+            self.send(report)
 
     def _sample(self, agent: TwinAgent, engine: Engine) -> EngineSample:
         if agent.blind or engine.fact.state not in SERVING:

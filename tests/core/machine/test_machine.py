@@ -1,0 +1,255 @@
+"""A state machine over the turn: whatever agents, operators, clients and the store do, the claims hold.
+
+``HETEROSCALE_DEEP=1 pytest tests/core/machine`` searches longer; a number is the count of examples.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from heteroscale.words import InstanceState as S
+from heteroscale.words import Role
+from heteroscale_coordinator.core.events import (
+    ApplyService,
+    DeleteService,
+    DrainInstance,
+    ForgetAgent,
+    PauseService,
+    ReinstateInstance,
+    ResumeService,
+    ScaleService,
+    SwitchInstanceRole,
+    Wish,
+)
+from heteroscale_coordinator.core.spec import ServiceSpec
+from tests.core.machine.claims import check
+from tests.core.machine.claims.facts import Ledger
+from tests.core.machine.unruly import GARBAGE, UnrulyWorld
+from tests.core.world import TwinAgent
+
+P, D = Role.PREFILL, Role.DECODE
+POLICY = {
+    "windowOut": "4s",
+    "windowIn": "12s",
+    "cooldownOut": "15s",
+    "cooldownIn": "40s",
+    "observation": "25s",
+    "backlogHorizon": "8s",
+    "freshness": "6s",
+    "guard": {"startup": "10s"},
+}
+KINDS = ("H20", "L20")
+SHORT = settings(
+    max_examples=25,
+    stateful_step_count=25,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+DEEP = os.environ.get("HETEROSCALE_DEEP", "")
+
+
+@st.composite
+def specs(draw: st.DrawFn) -> ServiceSpec:
+    """Return a service of two roles, whose bounds are narrow enough to be met often."""
+    least = {role: draw(st.integers(1, 2)) for role in ("prefill", "decode")}
+    most = {"prefill": draw(st.integers(2, 5)), "decode": draw(st.integers(2, 9))}
+    roles: dict[str, Any] = {
+        role: {"template": role, "min": least[role], "max": most[role], "target": target}
+        for role, target in (("prefill", 5000), ("decode", 1000))
+    }
+    low = draw(st.sampled_from([0.25, 0.5, 1.0]))
+    spec = {
+        "roles": roles,
+        "ratio": {"min": low, "max": low * draw(st.sampled_from([1, 1, 2]))},
+        "slo": draw(st.sampled_from([{}, {"ttft": "1s", "tbt": "50ms"}])),
+        "policy": POLICY,
+        "drain": {"lease": "10s"},
+        "maxGpus": draw(st.sampled_from([None, 4, 8, 12])),
+        "advisory": draw(st.sampled_from([False, False, False, True])),
+    }
+    return ServiceSpec.model_validate(spec)
+
+
+class Machine(RuleBasedStateMachine):
+    """One service on a small fleet, and all that happens to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = UnrulyWorld()
+        self.ledger = Ledger()
+        self.world.watchers.append(lambda turn: check(turn, self.ledger))
+        self.wishes = 0
+
+    # ---- the beginning ---------------------------------------------------------------------------
+
+    @initialize(agents=st.integers(2, 7), gpus=st.integers(1, 4), spec=specs())
+    def a_fleet_and_a_service(self, agents: int, gpus: int, spec: ServiceSpec) -> None:
+        for index in range(agents):
+            half = "a" if index < agents / 2 else "b"
+            self.world.join(f"n{index}", {"s1": half, "s2": "big"}, [KINDS[index % 2]] * gpus)
+        self.apply(spec)
+        self.world.traffic.arrivals = 3.0
+        self.world.run(20)
+
+    # ---- time and traffic ------------------------------------------------------------------------
+
+    @rule(seconds=st.integers(1, 30))
+    def time_passes(self, seconds: int) -> None:
+        self.world.run(seconds)
+
+    @rule(seconds=st.sampled_from([60, 120]))
+    def much_time_passes(self, seconds: int) -> None:
+        self.world.run(seconds)
+
+    @rule(arrivals=st.sampled_from([0.0, 0.5, 3.0, 8.0, 15.0, 30.0, 80.0]))
+    def traffic_changes(self, arrivals: float) -> None:
+        self.world.traffic.arrivals = arrivals
+        self.world.run(10)
+
+    @rule(name=st.sampled_from(["ttft", "tbt"]), value=st.sampled_from([0.01, 0.2, 3.0]))
+    def latency_changes(self, name: str, value: float) -> None:
+        setattr(self.world.traffic, name, value)
+        self.world.run(6)
+
+    # ---- agents ----------------------------------------------------------------------------------
+
+    @rule(which=st.integers(0, 6), lag=st.sampled_from([0.0, 1.0, 4.0, 11.0]))
+    def an_agent_answers_late(self, which: int, lag: float) -> None:
+        self.world.faults_of(self.agent(which)).lag = lag
+
+    @rule(which=st.integers(0, 6), why=st.sampled_from(["", "no such template"]))
+    def an_agent_refuses(self, which: int, why: str) -> None:
+        self.agent(which).refuses = why
+
+    @rule(which=st.integers(0, 6), stillborn=st.booleans())
+    def an_agents_engines_never_start(self, which: int, stillborn: bool) -> None:
+        self.world.faults_of(self.agent(which)).stillborn = stillborn
+
+    @rule(which=st.integers(0, 6), mute=st.booleans())
+    def reports_get_lost(self, which: int, mute: bool) -> None:
+        self.world.faults_of(self.agent(which)).mute = mute
+
+    @rule(which=st.integers(0, 6), lie=st.sampled_from(["", "idle", *GARBAGE]))
+    def an_agents_readings_are_garbage(self, which: int, lie: str) -> None:
+        self.world.faults_of(self.agent(which)).garbage = lie
+
+    @rule(which=st.integers(0, 6), blind=st.booleans())
+    def an_agent_cannot_scrape(self, which: int, blind: bool) -> None:
+        self.agent(which).blind = blind
+
+    @rule(which=st.integers(0, 6), rebooted=st.booleans())
+    def an_agent_restarts(self, which: int, rebooted: bool) -> None:
+        self.world.restart_agent(self.agent(which), rebooted=rebooted)
+
+    @rule(which=st.sets(st.integers(0, 6), min_size=1, max_size=4))
+    def agents_fall_silent(self, which: set[int]) -> None:
+        for index in which:
+            self.agent(index).silent = True
+        self.world.run(8)
+
+    @rule()
+    def everybody_comes_back(self) -> None:
+        for agent in self.world.agents.values():
+            self.world.come_back(agent)
+
+    @rule(which=st.integers(0, 9))
+    def an_engine_dies(self, which: int) -> None:
+        running = [key for agent in self.world.agents.values() for key in agent.engines]
+        if running:
+            self.world.kill(running[which % len(running)])
+
+    # ---- the coordinator -------------------------------------------------------------------------
+
+    @rule(full=st.booleans())
+    def the_disk_is_full(self, full: bool) -> None:
+        self.world.disk_full = full
+
+    @rule(away=st.sampled_from([1, 8, 40, 200]))
+    def the_coordinator_restarts(self, away: int) -> None:
+        self.world.restart_coordinator(away)
+
+    # ---- operators -------------------------------------------------------------------------------
+
+    @rule(spec=specs())
+    def a_specification_is_applied(self, spec: ServiceSpec) -> None:
+        self.apply(spec)
+
+    @rule(prefill=st.integers(1, 5), decode=st.integers(1, 9))
+    def somebody_scales(self, prefill: int, decode: int) -> None:
+        self.wish(ScaleService("", "chat", {P: prefill, D: decode}))
+
+    @rule()
+    def somebody_pauses(self) -> None:
+        self.wish(PauseService("", "chat", "to look at it"))
+
+    @rule()
+    def somebody_resumes(self) -> None:
+        self.wish(ResumeService("", "chat"))
+
+    @rule(which=st.integers(0, 9))
+    def somebody_drains(self, which: int) -> None:
+        if found := self.instance(which):
+            self.wish(DrainInstance("", found))
+
+    @rule(which=st.integers(0, 9))
+    def somebody_reinstates(self, which: int) -> None:
+        if found := self.instance(which, S.WITHDRAWN, S.DRAINING):
+            self.wish(ReinstateInstance("", found))
+
+    @rule(which=st.integers(0, 9), role=st.sampled_from([P, D]))
+    def somebody_switches_a_role(self, which: int, role: Role) -> None:
+        if found := self.instance(which, S.IN_SERVICE):
+            self.wish(SwitchInstanceRole("", found, role))
+
+    @rule(which=st.integers(0, 6))
+    def somebody_forgets_an_agent(self, which: int) -> None:
+        self.wish(ForgetAgent("", self.agent(which).agent_id))
+
+    @precondition(lambda self: "chat" in self.world.state.services)
+    @rule(drain=st.booleans(), spec=specs())
+    def somebody_deletes_and_begins_anew(self, drain: bool, spec: ServiceSpec) -> None:
+        self.wish(DeleteService("", "chat", drain=drain))
+        self.world.run(30)
+        self.apply(spec)
+
+    # ---- helpers ---------------------------------------------------------------------------------
+
+    def agent(self, which: int) -> TwinAgent:
+        agents = list(self.world.agents.values())
+        return agents[which % len(agents)]
+
+    def instance(self, which: int, *states: S) -> str:
+        known = self.world.state.instances.values()
+        found = sorted(i.instance_id for i in known if not states or i.state in states)
+        return found[which % len(found)] if found else ""
+
+    def apply(self, spec: ServiceSpec) -> None:
+        self.wish(ApplyService("", "chat", spec, ""))
+
+    def wish(self, wish: Wish) -> None:
+        """Have a wish granted or refused, in a turn of its own."""
+        self.world.send(wish)
+        self.world.run(1)
+
+
+def profile() -> settings:
+    """Return how long to search: short and the same every time, or as long as somebody asks."""
+    if not DEEP:
+        return SHORT
+    return settings(
+        SHORT, max_examples=max(200, int(DEEP)), stateful_step_count=50, derandomize=False
+    )
+
+
+TestMachine = Machine.TestCase
+TestMachine.settings = profile()
+if DEEP:
+    TestMachine = pytest.mark.timeout(0)(TestMachine)
