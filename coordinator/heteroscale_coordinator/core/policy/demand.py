@@ -17,6 +17,7 @@ from heteroscale_coordinator.core.policy import signals
 from heteroscale_coordinator.core.policy.view import ServiceView
 from heteroscale_coordinator.core.policy.windows import Engine
 from heteroscale_coordinator.core.spec import PolicySpec, ServiceSpec
+from heteroscale_coordinator.core.sums import Sum, reckon
 
 Engines = Mapping[Role, Sequence[Engine]]
 
@@ -30,6 +31,8 @@ class Demand:
     served: float | None = None
     lasting: float | None = None
     """The same without its backlog: what goes on being asked for once that is worked off."""
+    sum: Sum | None = None
+    """``value`` as it was reckoned; None when unknown."""
 
 
 UNKNOWN = "unknown"
@@ -61,23 +64,31 @@ def _demand(
     served = signals.total(engines[role], signals.busy_rate(role, length, offset))
     if served is None:
         return Demand(None, UNKNOWN)
+    alone = reckon("served", "tok/s", served=served)
     if policy.demand == "served":
-        return Demand(served, f"{served:.1f} tok/s served", served, served)
+        return Demand(served, f"{served:.1f} tok/s served", served, served, alone)
     each = signals.tokens_per_request(engines[role], role, policy.window_in)
     if each is None:
-        return Demand(
-            served, f"{served:.1f} tok/s served; tokens a request unknown", served, served
-        )
+        text = f"{served:.1f} tok/s served; tokens a request unknown"
+        return Demand(served, text, served, served, alone)
     arrivals = max(_arrivals(engines[name], length, offset) for name in seen)
     backlog = _backlog(engines[role], length, offset)
     queued = served + backlog * each / policy.backlog_horizon
-    value = max(served, arrivals * each, queued)
+    value = reckon(
+        "max(served, arrivals * each, served + backlog * each / horizon)",
+        "tok/s",
+        served=served,
+        arrivals=arrivals,
+        each=each,
+        backlog=backlog,
+        horizon=policy.backlog_horizon,
+    )
     text = (
-        f"{value:.1f} tok/s = max(served {served:.1f}, "
+        f"{value.value:.1f} tok/s = max(served {served:.1f}, "
         f"arrivals {arrivals:.2f}/s × {each:.0f} = {arrivals * each:.1f}, "
         f"with backlog {backlog:.1f} × {each:.0f} ÷ {policy.backlog_horizon:g}s = {queued:.1f})"
     )
-    return Demand(value, text, served, max(served, arrivals * each))
+    return Demand(value.value, text, served, max(served, arrivals * each), value)
 
 
 def _arrivals(engines: Sequence[Engine], length: float, offset: float) -> float:

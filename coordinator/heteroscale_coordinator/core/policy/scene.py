@@ -19,6 +19,7 @@ from heteroscale_coordinator.core.model import (
 from heteroscale_coordinator.core.policy import bounds, demand, latency, ratio, supply
 from heteroscale_coordinator.core.policy.choke import Choke, choked_prefill
 from heteroscale_coordinator.core.policy.demand import Demand
+from heteroscale_coordinator.core.policy.figures import figures
 from heteroscale_coordinator.core.policy.latency import Latency
 from heteroscale_coordinator.core.policy.signals import Signals, observe_signals
 from heteroscale_coordinator.core.policy.supply import Supply
@@ -73,9 +74,11 @@ class Scene:
     sums: dict[str, Sum]
     """Filled by the stages as they reckon; stored with the verdict, and replayed by who reads it."""
 
-    def reckon(self, name: str, formula: str, unit: str = "", /, **terms: float) -> float:
+    def reckon(
+        self, name: str, formula: str, unit: str = "", note: str = "", /, **terms: float
+    ) -> float:
         """Return what ``formula`` gives for ``terms``, and keep the arithmetic as ``name``."""
-        found = self.sums[name] = sums.reckon(formula, unit, **terms)
+        found = self.sums[name] = sums.reckon(formula, unit, note, **terms)
         return found.value
 
     @property
@@ -133,7 +136,8 @@ def look(view: ServiceView) -> Scene:
     }
     worst = supply.worst_type(spec.sizing_role, engines[spec.sizing_role], spec)
     latest = latency.latencies(seen, spec)
-    scene = Scene(view, seen, view.memory, loads, latest, choked, worst, {}, {})
+    found = figures(spec, asked, {role: load.supply for role, load in loads.items()})
+    scene = Scene(view, seen, view.memory, loads, latest, choked, worst, {}, found)
     scene.inputs.update(_inputs(scene))
     return scene
 

@@ -5,8 +5,9 @@ Silent instances still count; withdrawn and draining ones do not.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from heteroscale.words import Role
 from heteroscale_coordinator.core.model import counts_as_supply
@@ -26,6 +27,8 @@ class Supply:
     next_target: float
     """τ of the instance that a scale-out would add: of the preferred GPU type."""
     text: str
+    kinds: Mapping[tuple[str, float], int] = field(default_factory=dict)
+    """(GPU type, τ) to how many of it are counted."""
 
     @property
     def count(self) -> int:
@@ -47,7 +50,14 @@ def supply_of(role: Role, engines: Sequence[Engine], spec: ServiceSpec) -> Suppl
     counted = [engine for engine in engines if counts_as_supply(engine.member.instance)]
     targets = tuple(sorted(engine.target for engine in counted))
     carrying = sum(engine.carrying for engine in counted)
-    return Supply(targets, carrying, _next_target(role, targets, spec), _text(counted))
+    kinds = _kinds(counted)
+    return Supply(
+        targets, carrying, _next_target(role, targets, spec), _text(counted, kinds), kinds
+    )
+
+
+def _kinds(counted: Sequence[Engine]) -> dict[tuple[str, float], int]:
+    return dict(Counter((e.member.instance.gpu_type, e.target) for e in counted))
 
 
 def _next_target(role: Role, targets: tuple[float, ...], spec: ServiceSpec) -> float:
@@ -57,11 +67,7 @@ def _next_target(role: Role, targets: tuple[float, ...], spec: ServiceSpec) -> f
     return sum(targets) / len(targets)
 
 
-def _text(counted: Sequence[Engine]) -> str:
-    kinds: dict[tuple[str, float], int] = {}
-    for engine in counted:
-        kind = (engine.member.instance.gpu_type, engine.target)
-        kinds[kind] = kinds.get(kind, 0) + 1
+def _text(counted: Sequence[Engine], kinds: Mapping[tuple[str, float], int]) -> str:
     parts = [f"{n} × {tau:g} {gpu}".rstrip() for (gpu, tau), n in sorted(kinds.items())]
     starting = sum(engine.member.starting for engine in counted)
     pending = f", {starting} of them starting" if starting else ""
