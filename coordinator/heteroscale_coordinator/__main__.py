@@ -27,7 +27,7 @@ from heteroscale.documents import DocumentError
 from heteroscale_coordinator.clock import SteadyClock
 from heteroscale_coordinator.config import CoordinatorSpec, load
 from heteroscale_coordinator.core.state import State
-from heteroscale_coordinator.core.step import renewals, step
+from heteroscale_coordinator.core.step import renewals
 from heteroscale_coordinator.edge.admission import Admission
 from heteroscale_coordinator.edge.dispatch import Dispatcher
 from heteroscale_coordinator.edge.http import HttpFace
@@ -43,6 +43,7 @@ from heteroscale_coordinator.edge.store.decisions import FILE_NAME, DecisionLog
 from heteroscale_coordinator.edge.store.sqlite import open_sqlite
 from heteroscale_coordinator.edge.trust import Gatekeeper, listen
 from heteroscale_coordinator.loop import Loop
+from heteroscale_coordinator.zones import ZonedStep
 
 log = structlog.get_logger("heteroscale.coordinator")
 
@@ -77,7 +78,7 @@ async def serve(spec: CoordinatorSpec, stop: asyncio.Event) -> None:
             store=store,
             snapshot=snapshot,
             state=state,
-            step=step,
+            step=ZonedStep(),
             renewals=renewals,
             clock=SteadyClock(snapshot.last_now),
             observer=metrics,

@@ -72,6 +72,7 @@ def view_of(draft: Draft, service: Service) -> ServiceView:
         ),
         # One that nobody watches any more must not hold back a scale-in for ever.
         routers=tuple(t for t in state.routers.get(name, {}).values() if t.named(draft.now)),
+        zones=state.zones,
         memory=service.memory,
         now=draft.now,
         partition=not homes.isdisjoint(state.cut_off),

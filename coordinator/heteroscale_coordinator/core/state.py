@@ -18,6 +18,7 @@ from heteroscale_coordinator.core.model import Command, Instance, Inventory, Ser
 from heteroscale_coordinator.core.routers import RouterTracks
 from heteroscale_coordinator.core.rules import Rules
 from heteroscale_coordinator.core.track import Track
+from heteroscale_coordinator.core.zones import Zone
 
 _T = TypeVar("_T")
 
@@ -64,6 +65,8 @@ class State:
     tracks: dict[str, Track] = field(default_factory=dict)
     routers: dict[str, RouterTracks] = field(default_factory=dict)
     """What routers told, by service."""
+    zones: dict[str, Zone] = field(default_factory=dict)
+    """Time zones that specifications name, as the edge read them, by name."""
     evaluated_at: dict[str, float] = field(default_factory=dict)
     """When each service was last evaluated."""
     cut_off: dict[str, str] = field(default_factory=dict)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from heteroscale.documents import DocumentError, Violation, read_documents, write_document
 from heteroscale_coordinator.core.spec import ServiceDocument, ServiceSpec
+from heteroscale_coordinator.zones import UnknownZoneError, resolve
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +37,25 @@ def parse_services(text: str, file_name: str) -> list[Parsed]:
         if any(name == other.name for other in found):
             path = ("metadata", "name")
             wrong.append(document.violation(path, f"service {name!r} is in this text twice"))
+        if (zone := _zone_trouble(service.spec)) is not None:
+            wrong.append(document.violation(("spec", "policy", "schedule", "timeZone"), zone))
         found.append(Parsed(name, service.spec, canonical(service)))
     if not found and not wrong:
         wrong.append(Violation(file_name, 1, "", "holds no document; one of kind Service is due"))
     if wrong:
         raise DocumentError(wrong)
     return found
+
+
+def _zone_trouble(spec: ServiceSpec) -> str | None:
+    """Return why the schedule's time zone cannot be read; None when it can, or none is named."""
+    if spec.policy.schedule is None:
+        return None
+    try:
+        resolve(spec.policy.schedule.time_zone, 0.0)
+    except UnknownZoneError as error:
+        return str(error)
+    return None
 
 
 def canonical(service: ServiceDocument) -> str:

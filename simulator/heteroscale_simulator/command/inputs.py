@@ -12,6 +12,7 @@ import numpy as np
 from heteroscale.documents import read_one
 from heteroscale.words import Role
 from heteroscale_coordinator.core.spec import ModelSpec, ServiceDocument, ServiceSpec
+from heteroscale_coordinator.zones import UnknownZoneError, resolve
 from heteroscale_simulator.command.arguments import Options, UsageError
 from heteroscale_simulator.command.progress import Watch
 from heteroscale_simulator.fleet import Fleet, load_fleet
@@ -91,6 +92,11 @@ def _readable(path: Path, read: Callable[[Path], V]) -> V:
 def _service(path: Path) -> tuple[str, ServiceSpec]:
     document = read_one(path, "Service").parse(ServiceDocument)
     name, spec = document.metadata.name, document.spec
+    if (schedule := spec.policy.schedule) is not None:
+        try:
+            resolve(schedule.time_zone, 0.0)
+        except UnknownZoneError as error:
+            raise UsageError(f"{path}: spec.policy.schedule.timeZone: {error}") from error
     if Role.AGGREGATED in spec.roles:
         raise UsageError(
             f"{path}: {name} is aggregated; a simulation needs a service with the roles prefill and "

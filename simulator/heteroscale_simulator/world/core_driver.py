@@ -22,7 +22,8 @@ from heteroscale_coordinator.core.events import (
 from heteroscale_coordinator.core.model import Action, Command, CommandState, RankFact, Verb
 from heteroscale_coordinator.core.model import Decision as CoreDecision
 from heteroscale_coordinator.core.state import State
-from heteroscale_coordinator.core.step import due, renewals, step
+from heteroscale_coordinator.core.step import due, renewals
+from heteroscale_coordinator.zones import ZonedStep
 from heteroscale_simulator.world import agents
 from heteroscale_simulator.world.result import Decision
 from heteroscale_simulator.world.telemetry import Telemetry
@@ -53,6 +54,7 @@ class CoreDriver:
         self._yard, self._telemetry = yard, telemetry
         self._state = State(yard.fleet.rules)
         self._state.begin(START)
+        self._step = ZonedStep()
         self._reporters = agents.Reporters(yard, telemetry, START)
         self._ids = count(1)
         self._orders: deque[tuple[float, Command]] = deque()
@@ -115,7 +117,7 @@ class CoreDriver:
             self._renew(now)
 
     def _turn(self, inbox: list[Event], now: float) -> None:
-        changes = step(self._state, inbox, START + now, self._mint)
+        changes = self._step(self._state, inbox, START + now, self._mint)
         self._state.apply(changes)
         self._check(changes)
         for decision in changes.decisions:

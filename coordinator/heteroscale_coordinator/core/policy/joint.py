@@ -1,7 +1,7 @@
 """The joint law: which stage is asked when. The first that acts is the verdict.
 
-    covering → rescue → repair → partition, coverage → observation → bounds → scale-out → guard →
-    ratio → surplus → scale-in → hold
+    covering → rescue → repair → partition, coverage → observation → bounds → ceilings → scale-out →
+    guard → ratio → surplus → scale-in → hold
 
 A role that serves nothing takes back what is on its way out, whatever is heard. Repair comes before
 demand, because wanted counts are decided already; what adds comes before what withdraws; the
@@ -16,6 +16,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from heteroscale_coordinator.core.model import Verdict
+from heteroscale_coordinator.core.policy.follow import (
+    counts_given,
+    credit,
+    keep_ceiling,
+    keep_counts,
+    tell,
+    under_schedule,
+    unheard,
+)
 from heteroscale_coordinator.core.policy.grow import grow, mend_ratio
 from heteroscale_coordinator.core.policy.guard import guard
 from heteroscale_coordinator.core.policy.remember import enough_heard, remember
@@ -27,21 +36,39 @@ from heteroscale_coordinator.core.policy.shrink import (
     keep_ratio,
     shrink,
 )
-from heteroscale_coordinator.core.policy.soft import rescue, watch
+from heteroscale_coordinator.core.policy.soft import rescue, settle, watch
 from heteroscale_coordinator.core.policy.view import ServiceView
 
 Stage = Callable[[Scene], Verdict | Held | None]
 
 ADDING: tuple[Stage, ...] = (watch, grow, guard)
 """What may be done on fresh evidence even while agents are silent, or have not been heard yet."""
+BY_THE_CLOCK: tuple[Stage, ...] = (repair, enforce_bounds, settle, keep_counts, unheard)
+"""What is done where the counts are given and nothing is heard."""
 ALL: tuple[Stage, ...] = (
-    *(watch, enforce_bounds, grow, guard, mend_ratio, keep_ratio, drop_surplus, shrink),
+    *(
+        watch,
+        enforce_bounds,
+        keep_ceiling,
+        grow,
+        guard,
+        mend_ratio,
+        keep_ratio,
+        drop_surplus,
+        shrink,
+    ),
 )
 
 
 def decide(view: ServiceView) -> Verdict:
     """Return what to do with the service now, why, and what to remember. Pure."""
-    scene = look(view)
+    scene = look(under_schedule(view))
+    tell(scene)
+    return credit(scene, _decide(scene))
+
+
+def _decide(scene: Scene) -> Verdict:
+    view = scene.view
     if not view.covered and not view.launch_only:
         return hold(scene, Held("coverage", "Covering: this coordinator has not heard enough yet."))
     scene = replace(scene, memory=remember(scene))
@@ -56,7 +83,9 @@ def decide(view: ServiceView) -> Verdict:
         why = "Coverage did not come in time: instances may be added, none is withdrawn."
         return _first(scene, (repair, *adding), Held("coverage", why))
     if not heard:
-        return _first(scene, (repair, enforce_bounds), _unheard(scene))
+        given = counts_given(scene)
+        stages = BY_THE_CLOCK if given else (repair, enforce_bounds)
+        return _first(scene, stages, None if given else _unheard(scene))
     return _first(scene, (repair, *ALL), None)
 
 

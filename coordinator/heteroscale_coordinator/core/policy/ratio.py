@@ -9,25 +9,16 @@ the result: a scale-out never takes prefill away.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 from heteroscale_coordinator.core.spec import RatioSpec
+from heteroscale_coordinator.core.spec.ratio import Limits
 
 _SLACK = 1e-9
-"""A third of three is one: floating point must not push a product over a whole number."""
-
-
-class Limits(NamedTuple):
-    """Fewest and most prefill instances beside a number of decode instances."""
-
-    low: int
-    high: int
 
 
 def prefill_limits(decode: int, band: RatioSpec) -> Limits:
     """Return the limits of prefill for ``decode`` instances."""
-    low = max(1, math.ceil(band.min * decode - _SLACK))
-    return Limits(low, max(low, math.floor(band.max * decode + _SLACK)))
+    return band.limits(decode)
 
 
 def prefill_for(decode: int, wish: int, band: RatioSpec) -> int:

@@ -63,6 +63,27 @@ def watch(scene: Scene) -> Verdict | Held | None:
     )
 
 
+def settle(scene: Scene) -> Verdict | Held | None:
+    """Watch a soft scale-in to counts that are given: nothing need be heard, for nothing may return."""
+    soft, withdrawn = scene.memory.soft, scene.view.withdrawn()
+    if soft is None or not any(withdrawn.values()) or not _counts_given(scene, withdrawn):
+        return None
+    left = soft.until - scene.now
+    if left > 0:
+        return Held("observation", f"{written(withdrawn)} withdrawn, drained in {left:.0f} s.")
+    return _finish(scene, soft, withdrawn, "the schedule gives the counts")
+
+
+def _counts_given(scene: Scene, withdrawn: Mapping[Role, int]) -> bool:
+    """Return whether the schedule leaves no room for any of what is withdrawn, whatever is heard."""
+    plan = scene.view.plan
+    return (
+        plan is not None
+        and all(plan.given(role) for role, n in withdrawn.items() if n)
+        and not room_for(scene, withdrawn)
+    )
+
+
 def _take_back(
     scene: Scene, soft: SoftScaleIn, withdrawn: Mapping[Role, int]
 ) -> Verdict | Held | None:
@@ -110,6 +131,8 @@ def _conclude(
     scene.inputs["R_peak"] = f"{peak:.1f} ÷ {total:.1f} at the highest demand seen"
     if stuck is not None:
         return _finish(scene, soft, withdrawn, f"{stuck.reason} The bounds win")
+    if _counts_given(scene, withdrawn):
+        return _finish(scene, soft, withdrawn, "the schedule gives the counts")
     shares = [one.share for one in scene.latencies]
     if scene.sizing.ratio is None or any(share is None for share in shares):
         return Held("observation", "Observation is over, but latency or demand is unknown.")

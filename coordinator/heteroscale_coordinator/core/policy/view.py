@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from heteroscale.words import InstanceState, Role, WithdrawReason
 from heteroscale_coordinator.core.memory import PolicyMemory
 from heteroscale_coordinator.core.model import STARTING_STATES, Instance, counts_as_supply
+from heteroscale_coordinator.core.policy.schedule import Plan
 from heteroscale_coordinator.core.routers import RouterTrack
 from heteroscale_coordinator.core.spec import ServiceSpec
 from heteroscale_coordinator.core.track import Track
+from heteroscale_coordinator.core.zones import Zone
 
 CARRYING_STATES = frozenset({InstanceState.IN_SERVICE, InstanceState.UNKNOWN})
 """States in which traffic is sent to an instance, as far as is known."""
@@ -71,6 +73,17 @@ class ServiceView:
     """Coverage did not come in time: instances may be launched or taken back, never withdrawn."""
     routers: tuple[RouterTrack, ...] = ()
     """What was heard of the routers that take its requests."""
+    zones: Mapping[str, Zone] = field(default_factory=dict)
+    """Time zones by name, for the schedule."""
+    plan: Plan | None = None
+    """What the schedule leaves of the bounds; ``spec`` then has the narrower ones."""
+    base: ServiceSpec | None = None
+    """The specification as it was written, once a schedule has narrowed ``spec``."""
+
+    @property
+    def base_spec(self) -> ServiceSpec:
+        """The specification as it was written."""
+        return self.base or self.spec
 
     def present(self) -> dict[Role, int]:
         """Return the counts that supply counts: in service, starting, or silent but not given up."""

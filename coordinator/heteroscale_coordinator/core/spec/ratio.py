@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self
+import math
+from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import BeforeValidator, Field, PositiveFloat, model_validator
 
 from heteroscale.documents.fields import DocumentModel
+
+_SLACK = 1e-9
+"""A third of three is one: floating point must not push a product over a whole number."""
+
+
+class Limits(NamedTuple):
+    """Fewest and most prefill instances beside a number of decode instances."""
+
+    low: int
+    high: int
 
 
 def _parse_ratio(value: Any) -> Any:
@@ -35,6 +46,11 @@ class RatioSpec(DocumentModel):
         if self.min > self.max:
             raise ValueError(f"min {self.min} is above max {self.max}")
         return self
+
+    def limits(self, decode: int) -> Limits:
+        """Return the limits of prefill beside ``decode`` instances: see ``core.policy.ratio``."""
+        low = max(1, math.ceil(self.min * decode - _SLACK))
+        return Limits(low, max(low, math.floor(self.max * decode + _SLACK)))
 
 
 _RatioText = Annotated[

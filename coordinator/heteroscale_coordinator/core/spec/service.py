@@ -65,6 +65,12 @@ class ServiceSpec(DocumentModel):
                 raise ValueError(f"maxGpus {self.max_gpus} is below the {floor} that `min` needs")
         return self
 
+    @model_validator(mode="after")
+    def _schedule(self) -> Self:
+        if self.policy.schedule is not None:
+            self.policy.schedule.check(self.roles, self.ratio, self.max_gpus)
+        return self
+
     @property
     def sizing_role(self) -> Role:
         """The role that demand sizes: decode, or aggregated."""
