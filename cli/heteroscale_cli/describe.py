@@ -105,7 +105,12 @@ def explanation(answer: pb.ExplainServiceResponse) -> list[str]:
     """Return the coordinator's own explanation, line by line."""
     if not answer.lines:
         return [f"{answer.service.name}: nothing has been decided yet"]
-    return [text.clean(line) for line in answer.lines]
+    return [_indented(line) for line in answer.lines]
+
+
+def _indented(line: str) -> str:
+    """Return a line made clean, where it began."""
+    return " " * (len(line) - len(line.lstrip(" "))) + text.clean(line)
 
 
 def _section(title: str, lines: Iterable[str]) -> list[str]:

@@ -6,17 +6,20 @@ import time
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from datetime import datetime
 
 from google.protobuf.message import Message
 
+from heteroscale.convert import timestamp
 from heteroscale.v1 import operator_pb2 as pb
 from heteroscale_cli import describe as described
 from heteroscale_cli import tables
 from heteroscale_cli.client import Client, run
 from heteroscale_cli.connection import Connection
 from heteroscale_cli.errors import EXIT_UNREACHABLE, CliError, usage
+from heteroscale_cli.moments import moment
 from heteroscale_cli.output import Table, print_line, print_message, print_note, print_text
-from heteroscale_cli.resources import listing, pick_instance, whole_node
+from heteroscale_cli.resources import NO_NARROW, Narrow, listing, pick_instance, whole_node
 from heteroscale_cli.vocabulary import Kind, Output
 
 _SHOWN_DECISIONS = 5
@@ -24,19 +27,36 @@ _SHOWN_DECISIONS = 5
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What is asked for; ``name`` and ``service`` narrow it, ``limit`` is for decisions."""
+    """What is asked for; ``name`` and ``service`` narrow it, the rest is for decisions."""
 
     kind: Kind
     name: str | None = None
     service: str = ""
     limit: int = 20
+    narrow: Narrow = NO_NARROW
+
+
+def time_of(text: str, option: str) -> float | None:
+    """Return what was typed as seconds since 1970; None when nothing was.
+
+    Raises:
+        CliError: it is no time.
+
+    """
+    return moment(text, option, datetime.now().astimezone()) if text else None
 
 
 def get(connection: Connection, query: Query, output: Output) -> None:
     """Print the answer once."""
+    if query.kind is not Kind.DECISION and query.narrow.narrows:
+        raise usage(
+            "--since, --until, --action, --bound-by, --acted, --advice, --instance: decisions"
+        )
     message, items = run(
         connection,
-        lambda client: listing(client, query.kind, query.name, query.service, query.limit),
+        lambda client: listing(
+            client, query.kind, query.name, query.service, limit=query.limit, narrow=query.narrow
+        ),
     )
     if output in (Output.JSON, Output.YAML):
         print_message(message, output)
@@ -50,6 +70,8 @@ def get_watching(connection: Connection, query: Query, output: Output) -> None:
     """Print the present state, then every change, until interrupted or the stream ends."""
     if query.kind is Kind.GROUP:
         raise usage("groups cannot be watched: watch their instances")
+    if query.narrow.narrows:
+        raise usage("--watch shows every change: filters of decisions are for lists")
     run(connection, lambda client: _watch(client, query, output))
 
 
@@ -148,9 +170,10 @@ async def _node(client: Client, name: str) -> list[str]:
     return described.node(node, answer.instances, time.time())
 
 
-def explain(connection: Connection, service: str, output: Output) -> None:
-    """Print why the service has the size it has."""
-    request = pb.ExplainServiceRequest(name=service)
+def explain(connection: Connection, service: str, output: Output, at: float | None = None) -> None:
+    """Print why the service has the size it has, or had at a time."""
+    time = None if at is None else timestamp(at)
+    request = pb.ExplainServiceRequest(name=service, time=time)
     answer = run(connection, lambda client: client.call(client.stub.ExplainService, request))
     if output in (Output.JSON, Output.YAML):
         print_message(answer, output)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from google.protobuf.message import Message
 
+from heteroscale.convert import timestamp
 from heteroscale.v1 import operator_pb2 as pb
 from heteroscale_cli.client import Client, NotFoundError
 from heteroscale_cli.errors import CliError
@@ -19,8 +21,37 @@ Listing = tuple[Message, Sequence[Message]]
 """The message to print for machines, and its items for a table."""
 
 
+@dataclass(frozen=True, slots=True)
+class Narrow:
+    """Which decisions; times in seconds since 1970."""
+
+    since: float | None = None
+    until: float | None = None
+    actions: tuple[str, ...] = ()
+    bound_by: tuple[str, ...] = ()
+    acted: bool = False
+    advice: bool = False
+    instance: str = ""
+    arithmetic: bool = False
+    """With sums, signals and ranges."""
+
+    @property
+    def narrows(self) -> bool:
+        """Whether anything is asked for that other kinds and watches do not know."""
+        return replace(self, arithmetic=False) != NO_NARROW
+
+
+NO_NARROW = Narrow()
+
+
 async def listing(
-    client: Client, kind: Kind, name: str | None, service: str, limit: int = 0
+    client: Client,
+    kind: Kind,
+    name: str | None,
+    service: str,
+    *,
+    limit: int = 0,
+    narrow: Narrow = NO_NARROW,
 ) -> Listing:
     """Return everything of ``kind``, or what ``name`` says; a decision's name is its service's.
 
@@ -48,9 +79,33 @@ async def listing(
             )
             return _picked(groups, _pick_group(groups.groups, name) if name else None)
         case Kind.DECISION:
-            request = pb.ListDecisionsRequest(service=name or service, page_size=limit)
-            decisions = await client.call(client.stub.ListDecisions, request)
+            decisions = await _decisions(client, name or service, limit, narrow)
             return decisions, decisions.decisions
+
+
+async def _decisions(
+    client: Client, service: str, limit: int, narrow: Narrow
+) -> pb.ListDecisionsResponse:
+    """Return so many decisions, page by page."""
+    found = pb.ListDecisionsResponse()
+    request = pb.ListDecisionsRequest(
+        service=service,
+        start_time=None if narrow.since is None else timestamp(narrow.since),
+        end_time=None if narrow.until is None else timestamp(narrow.until),
+        actions=narrow.actions,
+        bound_by=narrow.bound_by,
+        only_acted=narrow.acted,
+        only_advice=narrow.advice,
+        instance_id=narrow.instance,
+        with_arithmetic=narrow.arithmetic,
+    )
+    while True:
+        request.page_size = max(0, limit - len(found.decisions))
+        page = await client.call(client.stub.ListDecisions, request)
+        found.decisions.extend(page.decisions)
+        found.next_page_token = request.page_token = page.next_page_token
+        if not page.next_page_token or len(found.decisions) >= limit:
+            return found
 
 
 async def _services(client: Client, name: str | None) -> Listing:

@@ -39,6 +39,7 @@ class OperatorTwin(OperatorServiceServicer):
         self.nodes: list[pb.Node] = []
         self.groups: list[pb.Group] = []
         self.decisions: list[pb.Decision] = []
+        self.largest_page = 1000
         self.explanations: dict[str, pb.ExplainServiceResponse] = {}
         self.requests: list[Any] = []
         """Every request that came, in order."""
@@ -125,7 +126,10 @@ class OperatorTwin(OperatorServiceServicer):
     async def ListDecisions(self, request: pb.ListDecisionsRequest, context: Context) -> Any:
         await self._enter(request, context)
         mine = [d for d in self.decisions if request.service in ("", d.service)]
-        return pb.ListDecisionsResponse(decisions=mine[: request.page_size or 20])
+        begin = int(request.page_token or 0)
+        end = begin + min(request.page_size or 20, self.largest_page)
+        token = str(end) if end < len(mine) else ""
+        return pb.ListDecisionsResponse(decisions=mine[begin:end], next_page_token=token)
 
     async def ExplainService(
         self, request: pb.ExplainServiceRequest, context: Context

@@ -54,11 +54,56 @@ def get(
         int,
         typer.Option("--limit", "-n", min=1, help="Decisions: at most this many, newest first."),
     ] = 20,
+    since: Annotated[
+        str,
+        typer.Option(
+            metavar="TIME",
+            help="Decisions: that went on at this time or later; 10:15, 2026-11-26T10:15 or 2h (ago).",
+        ),
+    ] = "",
+    until: Annotated[
+        str, typer.Option(metavar="TIME", help="Decisions: that began before this time.")
+    ] = "",
+    action: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ACTION", help="Decisions: only this action; may be given again."),
+    ] = None,
+    bound_by: Annotated[
+        list[str] | None,
+        typer.Option(metavar="STAGE", help="Decisions: only bound by this; may be given again."),
+    ] = None,
+    acted: Annotated[
+        bool, typer.Option("--acted", help="Decisions: only what was done, no holds, no advice.")
+    ] = False,
+    advice: Annotated[
+        bool,
+        typer.Option("--advice", help="Decisions: only what advisory mode kept from being done."),
+    ] = False,
+    instance: Annotated[
+        str,
+        typer.Option(
+            metavar="ID", help="Decisions: only what concerned it; the beginning is enough."
+        ),
+    ] = "",
 ) -> None:
-    """List services, instances, nodes, groups or decisions."""
-    from heteroscale_cli import reads
+    """List services, instances, nodes, groups or decisions.
 
-    query = reads.Query(kind_of(kind), name, service, limit)
+    Of decisions, -o json and -o yaml have the arithmetic too.
+    """
+    from heteroscale_cli import reads
+    from heteroscale_cli.resources import Narrow
+
+    narrow = Narrow(
+        reads.time_of(since, "--since"),
+        reads.time_of(until, "--until"),
+        tuple(action or ()),
+        tuple(bound_by or ()),
+        acted,
+        advice,
+        instance,
+        output in (Output.JSON, Output.YAML),
+    )
+    query = reads.Query(kind_of(kind), name, service, limit, narrow)
     if watch:
         reads.get_watching(connection, query, output)
     else:
@@ -90,15 +135,23 @@ def describe(
 def explain(
     connection: Connection,
     service: Annotated[str, typer.Argument(metavar="SERVICE", autocompletion=completion.services)],
+    at: Annotated[
+        str,
+        typer.Option(
+            metavar="TIME",
+            help="Explain the decision of this time: 2026-11-26T10:15, 10:15, or -10m (ago).",
+        ),
+    ] = "",
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Say why a service has the size it has.
+    """Say why a service has the size it has, or had at a time.
 
-    The last decision as a sentence, its inputs and arithmetic, and what would change it.
+    The decision as a sentence, what was measured, its arithmetic done again line by line, and, of the
+    last one, what would change it.
     """
     from heteroscale_cli import reads
 
-    reads.explain(connection, service, output)
+    reads.explain(connection, service, output, reads.time_of(at, "--at"))
 
 
 @connected

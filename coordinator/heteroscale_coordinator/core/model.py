@@ -253,6 +253,14 @@ class SignalValue(NamedTuple):
     coverage: float = 1.0
 
 
+class Range(NamedTuple):
+    """Between what a figure moved while the same was decided again and again."""
+
+    lowest: float
+    highest: float
+    unit: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What the policy says: how many, never where. A reason also when it is "hold"."""
@@ -295,6 +303,8 @@ class Decision:
     last_at: float = 0.0
     sums: Mapping[str, Sum] = field(default_factory=dict)
     """Arithmetic by name; see ``core.sums``."""
+    ranges: Mapping[str, Range] = field(default_factory=dict)
+    """Of a run of equal decisions: between what its figures moved; those that did not are left out."""
 
 
 # ---- commands --------------------------------------------------------------------------------

@@ -115,10 +115,11 @@ def _compiled(formula: str) -> _Term:
     if len(formula) > MAX_FORMULA:
         raise FormulaError(f"longer than {MAX_FORMULA} characters")
     try:
-        return _term(ast.parse(formula.strip(), mode="eval").body, _MAX_DEPTH)
+        body = ast.parse(formula.strip(), mode="eval").body
     # A NUL is a ValueError to one Python and a SyntaxError to another; deep nesting is either.
-    except (SyntaxError, ValueError, ArithmeticError, RecursionError, MemoryError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise FormulaError(f"{formula!r} is no formula: {error}") from error
+    return _term(body, _MAX_DEPTH)
 
 
 def _term(node: ast.expr, depth: int) -> _Term:
@@ -126,7 +127,7 @@ def _term(node: ast.expr, depth: int) -> _Term:
         raise FormulaError("nested too deeply")
     match node:
         case ast.Constant(value=int() | float() as number) if not isinstance(number, bool):
-            return _number(float(number))
+            return _number(number)
         case ast.Name(id=name):
             return lambda terms: _named(terms, name)
         case ast.UnaryOp(op=ast.USub(), operand=inner):
@@ -145,7 +146,11 @@ def _term(node: ast.expr, depth: int) -> _Term:
 
 
 def _number(number: float) -> _Term:
-    return lambda _: number
+    try:
+        value = float(number)
+    except OverflowError:
+        raise FormulaError("a number is too large") from None
+    return lambda _: value
 
 
 def _called(name: str, values: list[_Term]) -> _Term:

@@ -9,10 +9,14 @@ from heteroscale.convert import from_wire
 from heteroscale.documents import format_duration
 from heteroscale.v1 import operator_pb2 as pb
 from heteroscale.words import Role
+from heteroscale_coordinator.core import sums
 from heteroscale_coordinator.core.memory import PolicyMemory
 from heteroscale_coordinator.core.model import Decision, Service
 from heteroscale_coordinator.core.spec import PolicySpec
 
+_DAY_S = 86400.0
+_GAP_S = 60.0
+"""A run that ended so long before a time was not in force then any more."""
 _BOUND = {
     "demand": "the demand on the sizing role alone decided",
     "guard": "the latency guard decided: the SLO is broken",
@@ -42,23 +46,81 @@ def explain(
     lines = list(_verdict(service.name, decision, now))
     lines += ["", "Counts:", *_counts(shown)]
     if decision is not None:
-        lines += ["", "Signals:", *_signals(decision)]
-        lines += ["", "Inputs and arithmetic:"]
-        lines += [f"  {name} = {text}" for name, text in decision.inputs.items()] or ["  none"]
+        lines += evidence(decision)
     lines += ["", "What would change it:"]
     return lines + [f"  {line}" for line in _changes(service, shown, decision, now)]
 
 
-def _verdict(name: str, decision: Decision | None, now: float) -> Iterator[str]:
+def explain_past(decision: Decision, asked: float, now: float) -> list[str]:
+    """Return the lines of the decision that was in force at the time ``asked``.
+
+    Counts and what would change it are of the present, so they are not told.
+    """
+    lines = [f"At {moment(asked)}:", *_verdict(decision.service, decision, now, of_a_time=True)]
+    last = decision.last_at or decision.at
+    if asked - last > _GAP_S:
+        lines.append(
+            f"  nothing was decided from then until {moment(asked)}: the coordinator was down, or slow"
+        )
+    return lines + evidence(decision)
+
+
+def evidence(decision: Decision) -> list[str]:
+    """Return signals, ranges, words, and every line of arithmetic, done again here."""
+    lines = ["", "Signals:", *_signals(decision)]
+    if decision.ranges:
+        lines += ["", f"Ranges over the {decision.repeat_count} times it was decided:"]
+        lines += [
+            f"  {name} from {low:.6g} to {high:.6g} {unit}".rstrip()
+            for name, (low, high, unit) in decision.ranges.items()
+        ]
+    lines += ["", "Inputs:"]
+    lines += [
+        f"  {name} = {text}" for name, text in decision.inputs.items() if name not in decision.sums
+    ] or ["  none"]
+    return [*lines, "", *_arithmetic(decision)]
+
+
+def _arithmetic(decision: Decision) -> Iterator[str]:
+    """Tell each line with its terms, and whether it comes out the same when it is done again."""
+    again = {name: sums.same(line) for name, line in decision.sums.items()}
+    wrong = [name for name, same in again.items() if not same]
+    if not again:
+        yield "Arithmetic: none was stored."
+        return
+    if wrong:
+        yield (
+            f"Arithmetic, done again: {len(wrong)} OF {len(again)} LINES DO NOT COME OUT THE SAME "
+            f"({', '.join(wrong)}): this record has been changed"
+        )
+    else:
+        yield f"Arithmetic, done again: all {len(again)} lines come out the same"
+    for name, line in decision.sums.items():
+        yield f"  {'same ' if again[name] else 'WRONG'}  {name} = {line.text}" + (
+            "" if again[name] else f"; done again it is {_redone(line)}"
+        )
+
+
+def _redone(line: sums.Sum) -> str:
+    try:
+        return f"{sums.replay(line):.17g}"
+    except sums.FormulaError as error:
+        return f"nothing: {error}"
+
+
+def _verdict(
+    name: str, decision: Decision | None, now: float, *, of_a_time: bool = False
+) -> Iterator[str]:
     if decision is None:
         yield f"{name}: nothing has been decided yet; the first decision comes within one tick."
         return
     last = decision.last_at or decision.at
     yield f"{name}: {decision.action}: {decision.reason}"
-    yield f"  decided {_ago(now - last)} ago, at {_clock(last)}"
+    when = moment if of_a_time or now - decision.at > _DAY_S / 2 else _clock
+    yield f"  decided {_ago(now - last)} ago, at {when(last)}"
     if decision.repeat_count > 1:
-        count = f"{decision.repeat_count} times since {_clock(decision.at)}"
-        yield f"  the same was decided {count}"
+        count = f"{decision.repeat_count} times since {when(decision.at)}"
+        yield f"  the same was decided {count}" + ("; the figures are the last ones" * of_a_time)
     meaning = _BOUND.get(decision.bound_by)
     yield f"  bound by {decision.bound_by}" + (f": {meaning}" if meaning else "")
     if decision.advisory:
@@ -161,6 +223,11 @@ def _waits(policy: PolicySpec, memory: PolicyMemory, now: float) -> Iterator[str
 def _until(what: str, end: float, now: float) -> Iterator[str]:
     if end > now:
         yield f"{what} before {_clock(end)}, in {_ago(end - now)}"
+
+
+def moment(at: float) -> str:
+    """Return a time with its date and zone."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def _clock(at: float) -> str:

@@ -16,7 +16,7 @@ import grpc
 import grpc.aio
 import structlog
 
-from heteroscale.convert import from_wire
+from heteroscale.convert import from_wire, unix_seconds
 from heteroscale.documents import DocumentError
 from heteroscale.v1 import operator_pb2 as pb
 from heteroscale.v1.operator_pb2_grpc import OperatorServiceServicer
@@ -27,15 +27,15 @@ from heteroscale_coordinator.core.model import Instance, Service
 from heteroscale_coordinator.edge import node_wire
 from heteroscale_coordinator.edge import operator_wire as wire
 from heteroscale_coordinator.edge.apply import Parsed, parse_services
-from heteroscale_coordinator.edge.explain import explain
+from heteroscale_coordinator.edge.explain import explain, explain_past, moment
 from heteroscale_coordinator.edge.feed import FeedLaggedError
 from heteroscale_coordinator.edge.guard import Context, guarded, shortened, words
 from heteroscale_coordinator.edge.ports import Decisions, Loop, Subscription
 from heteroscale_coordinator.edge.watch import NODES_EVERY_S, WRITE_TIMEOUT_S, Watch
 
-DEFAULT_PAGE = 20
-MAX_PAGE = 1000
 MAX_WATCHES = 100
+_AHEAD_S = 60.0
+"""A caller's clock may be ahead by so much."""
 _AT_ONCE = 64
 """Nodes written between two breaths of the loop."""
 _ROLES = {"prefill": Role.PREFILL, "decode": Role.DECODE, "aggregated": Role.AGGREGATED}
@@ -249,24 +249,56 @@ class OperatorFace(OperatorServiceServicer):
         self, request: pb.ListDecisionsRequest, context: Context
     ) -> pb.ListDecisionsResponse:
         """Return decisions, newest first; those of a deleted service too."""
-        limit = min(request.page_size or DEFAULT_PAGE, MAX_PAGE)
-        found = await asyncio.to_thread(self._decisions.newest, request.service, limit)
-        if not found and request.service:
-            await self._service(request.service, context)
-        return pb.ListDecisionsResponse(decisions=map(wire.decision_message, found))
+        try:
+            query = wire.decision_query(request)
+            page = await asyncio.to_thread(self._decisions.select, query)
+        except ValueError as error:  # PageError is one
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, words(str(error)))
+        if not page.decisions and request.service:
+            await self._known(request.service, context)
+        answer = pb.ListDecisionsResponse(next_page_token=page.next_after)
+        full = request.with_arithmetic
+        answer.decisions.extend(wire.decision_message(d, arithmetic=full) for d in page.decisions)
+        return answer
+
+    async def _known(self, name: str, context: Context) -> None:
+        """End the call when neither a service nor the record has this name."""
+        if await asyncio.to_thread(self._decisions.oldest, name) is None:
+            await self._service(name, context)
 
     @guarded
     async def ExplainService(
         self, request: pb.ExplainServiceRequest, context: Context
     ) -> pb.ExplainServiceResponse:
-        """Say why a service is as it is, and what would change it."""
+        """Say why a service is as it is, and what would change it; or why it was so at a time."""
+        if request.HasField("time"):
+            return await self._explain_past(request, context)
         service = await self._service(request.name, context)
         last = self._decisions.latest(request.name)
         shown = self._message(service)
         return pb.ExplainServiceResponse(
             service=shown,
-            decision=wire.decision_message(last) if last else None,
+            decision=wire.decision_message(last, arithmetic=True) if last else None,
             lines=explain(service, shown, last, self._loop.status().now),
+        )
+
+    async def _explain_past(
+        self, request: pb.ExplainServiceRequest, context: Context
+    ) -> pb.ExplainServiceResponse:
+        """Explain the decision of a time; those of a deleted service too."""
+        at, now = unix_seconds(request.time), self._loop.status().now
+        found = await asyncio.to_thread(self._decisions.at, request.name, at)
+        if found is None or at > now + _AHEAD_S:
+            await self._known(request.name, context)
+            oldest = await asyncio.to_thread(self._decisions.oldest, request.name)
+            told = f"the record goes from {moment(oldest.at)} to now" if oldest else "it is empty"
+            why = f"{moment(at)} is outside of the record of {words(request.name)!r}: {told}"
+            await context.abort(grpc.StatusCode.OUT_OF_RANGE, f"{why} ({moment(now)})")
+        service = self._loop.state.services.get(request.name)
+        return pb.ExplainServiceResponse(
+            service=self._message(service) if service else pb.Service(name=request.name),
+            decision=wire.decision_message(found, arithmetic=True),
+            lines=explain_past(found, at, now),
         )
 
     # ---- watch --------------------------------------------------------------------------------

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from heteroscale.convert import duration, timestamp, to_wire
+from heteroscale.convert import duration, timestamp, to_wire, unix_seconds
 from heteroscale.v1 import operator_pb2 as pb
 from heteroscale.words import TOPOLOGY_LEVELS, InstanceState, Role
+from heteroscale_coordinator.core import sums
 from heteroscale_coordinator.core.model import (
     LIVE_STATES,
     STARTING_STATES,
@@ -21,12 +22,17 @@ from heteroscale_coordinator.core.model import (
     SignalValue,
 )
 from heteroscale_coordinator.core.state import State
+from heteroscale_coordinator.core.sums import Sum
 from heteroscale_coordinator.core.track import Track
+from heteroscale_coordinator.edge.store.query import DecisionQuery
 
 RATE_WINDOW_S = 15.0
 FRESH_S = 15.0
 """A reading older than this is shown as unknown."""
 UNGROUPED = "ungrouped"
+DEFAULT_PAGE = 20
+MAX_PAGE = 1000
+MAX_PAGE_WITH_ARITHMETIC = 100
 
 
 def service_message(service: Service, state: State, last: Decision | None) -> pb.Service:
@@ -115,11 +121,14 @@ def _signal(value: SignalValue) -> pb.Signal:
     )
 
 
-def decision_message(decision: Decision) -> pb.Decision:
-    """Return a decision; what a scale-in takes away is negative."""
+def decision_message(decision: Decision, *, arithmetic: bool = False) -> pb.Decision:
+    """Return a decision; what a scale-in takes away is negative.
+
+    ``arithmetic`` adds some kilobytes: sums, done again here, signals, and ranges of a run.
+    """
     sign = -1 if decision.action is Action.SCALE_IN else 1
     sizing = decision.delta.get(Role.DECODE, 0) + decision.delta.get(Role.AGGREGATED, 0)
-    return pb.Decision(
+    message = pb.Decision(
         decision_id=decision.decision_id,
         service=decision.service,
         time=timestamp(decision.at),
@@ -133,6 +142,55 @@ def decision_message(decision: Decision) -> pb.Decision:
         last_time=timestamp(decision.last_at or decision.at),
         advisory=decision.advisory,
         instance_ids=decision.instance_ids,
+    )
+    if arithmetic:
+        message.sums.extend(_sum(name, line) for name, line in decision.sums.items())
+        message.signals.extend(_signal(value) for value in decision.signals)
+        for name, (lowest, highest, unit) in decision.ranges.items():
+            message.ranges.add(name=name, lowest=lowest, highest=highest, unit=unit)
+    return message
+
+
+def decision_query(request: pb.ListDecisionsRequest) -> DecisionQuery:
+    """Return what a request asks of the record, inside the limits of one answer.
+
+    Raises:
+        ValueError: it cannot be asked; with the field and what would be right.
+
+    """
+    if request.only_acted and request.only_advice:
+        raise ValueError("only_acted and only_advice leave nothing: give one of them")
+    actions = [action.value for action in Action]
+    for action in request.actions:
+        if action not in actions:
+            raise ValueError(f"no action {action!r}: give {', '.join(actions)}")
+    begin = unix_seconds(request.start_time) if request.HasField("start_time") else None
+    end = unix_seconds(request.end_time) if request.HasField("end_time") else None
+    if begin is not None and end is not None and begin >= end:
+        raise ValueError("start_time must be before end_time")
+    most = MAX_PAGE_WITH_ARITHMETIC if request.with_arithmetic else MAX_PAGE
+    return DecisionQuery(
+        service=request.service,
+        limit=min(request.page_size or DEFAULT_PAGE, most),
+        since=begin,
+        until=end,
+        actions=tuple(request.actions),
+        bound_by=tuple(request.bound_by),
+        only="acted" if request.only_acted else "advice" if request.only_advice else "",
+        instance=request.instance_id,
+        after=request.page_token,
+    )
+
+
+def _sum(name: str, line: Sum) -> pb.Sum:
+    return pb.Sum(
+        name=name,
+        formula=line.formula,
+        terms=line.terms,
+        value=line.value,
+        unit=line.unit,
+        note=line.note,
+        replayed=sums.same(line),
     )
 
 

@@ -14,6 +14,7 @@ from heteroscale_coordinator.core.events import Answer, Changes, Event, RenewLea
 from heteroscale_coordinator.core.model import Decision, Inventory
 from heteroscale_coordinator.core.state import State
 from heteroscale_coordinator.edge.mailbox import Mailbox
+from heteroscale_coordinator.edge.store.query import DecisionPage, DecisionQuery
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +99,16 @@ class Decisions(Protocol):
         """Return the newest of every service, without I/O."""
         ...
 
-    def newest(self, service: str = "", limit: int = 20) -> list[Decision]:
-        """Return them newest first; blocks."""
+    def select(self, query: DecisionQuery) -> DecisionPage:
+        """Return a page of what is asked for, newest first; blocks. PageError: no such page."""
+        ...
+
+    def at(self, service: str, at: float) -> Decision | None:
+        """Return the one in force at a time; None: the record begins later. Blocks."""
+        ...
+
+    def oldest(self, service: str) -> Decision | None:
+        """Return the oldest that is kept; blocks."""
         ...
 
 

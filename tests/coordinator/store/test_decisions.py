@@ -40,8 +40,8 @@ def test_equal_holds_are_one_record_with_first_last_count_and_range(log: Decisio
     assert (found.decision_id, found.at, found.last_at) == (f"d-{NOW:.0f}", NOW, NOW + 9 * TICK)
     assert found.repeat_count == 10
     assert "7009" in found.reason
-    assert found.inputs["range of decode_demand"] == "7000 to 7009 tokens/s"
-    assert "range of decode_supply" not in found.inputs
+    assert found.ranges["decode_demand"] == (7000.0, 7009.0, "tokens/s")
+    assert "decode_supply" not in found.ranges
     assert log.latest("chat") == found
 
 

@@ -6,17 +6,22 @@ could not be written stays in memory, the newest thousand of it.
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import structlog
 
 from heteroscale_coordinator.core.model import Decision
 from heteroscale_coordinator.edge.store.decision_file import DecisionFile
+from heteroscale_coordinator.edge.store.fit import fit
 from heteroscale_coordinator.edge.store.port import StoreError
+from heteroscale_coordinator.edge.store.query import DecisionPage, DecisionQuery, PageError, page_of
 from heteroscale_coordinator.edge.store.runs import RunLength
 
 FILE_NAME = "decisions.db"
@@ -26,6 +31,7 @@ FLUSH_EVERY_S = 60.0
 RETRY_EVERY_S = 10.0
 """After a failed write the next is tried so much later, for all that waits is encoded anew."""
 KEPT = 1000
+_T = TypeVar("_T")
 
 _log = structlog.get_logger(__name__)
 
@@ -33,8 +39,8 @@ _log = structlog.get_logger(__name__)
 class DecisionLog:
     """Records decisions run-length; ``path`` None keeps them in memory only.
 
-    ``record`` and ``newest`` do I/O, and may be called from different threads; ``latest`` does none.
-    Nothing here raises.
+    ``record`` and what reads the past do I/O, and may be called from different threads; ``latest``
+    does none. No failing disk raises here.
     """
 
     def __init__(self, path: Path | None, *, max_bytes: int = MAX_BYTES) -> None:
@@ -75,13 +81,44 @@ class DecisionLog:
 
     def newest(self, service: str = "", limit: int = 20) -> list[Decision]:
         """Return at most ``limit`` decisions, newest first; of every service when it is empty."""
+        return list(self.select(DecisionQuery(service, limit)).decisions)
+
+    def select(self, query: DecisionQuery) -> DecisionPage:
+        """Return a page of what is asked for, newest first.
+
+        Raises:
+            PageError: the record no longer knows where the page begins.
+
+        """
+        more = replace(query, limit=query.limit + 1)
+        found = self._read(lambda file: file.read(more), lambda kept: _selected(kept, more))
+        return page_of(found, query.limit)
+
+    def at(self, service: str, at: float) -> Decision | None:
+        """Return the decision of ``service`` in force at a time; None: the record begins later."""
+        query = DecisionQuery(service, 1, until=math.nextafter(at, math.inf))
+        return self._read(
+            lambda file: file.read_at(service, at),
+            lambda kept: next(iter(_selected(kept, query)), None),
+        )
+
+    def oldest(self, service: str) -> Decision | None:
+        """Return the oldest decision of ``service`` that is kept."""
+        return self._read(
+            lambda file: file.read_oldest(service),
+            lambda kept: next((d for d in reversed(kept) if d.service == service), None),
+        )
+
+    def _read(
+        self, stored: Callable[[DecisionFile], _T], kept: Callable[[list[Decision]], _T]
+    ) -> _T:
+        """Return what the file tells; what memory tells when it cannot be read."""
         with self._lock:
             self._write(self._waiting())
             if self._file is not None and not self._failing:
                 with self._forgiving("reading"):
-                    return self._file.read(service, limit)
-            kept = (d for d in reversed(self._recent.values()) if service in ("", d.service))
-            return list(islice(kept, limit))
+                    return stored(self._file)
+            return kept(list(reversed(self._recent.values())))
 
     def close(self) -> None:
         """Write what is left and release the file."""
@@ -91,6 +128,7 @@ class DecisionLog:
                 self._file.close()
 
     def _take(self, decision: Decision) -> None:
+        decision = fit(decision)
         key = decision.decision_id
         self._recent.pop(key, None)
         self._recent[key] = self._latest[decision.service] = decision
@@ -139,3 +177,12 @@ class DecisionLog:
             if why != self._failing:
                 _log.warning("decisions_failing", why=why)
             self._failing = why
+
+
+def _selected(kept: list[Decision], query: DecisionQuery) -> list[Decision]:
+    if query.after:
+        places = [n for n, d in enumerate(kept) if d.decision_id == query.after]
+        if not places:
+            raise PageError(f"decision {query.after!r} is no longer kept: begin anew")
+        kept = kept[places[0] + 1 :]
+    return list(islice((d for d in kept if query.matches(d)), query.limit))

@@ -8,10 +8,11 @@ pause kept from being carried out.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from math import isfinite
 
-from heteroscale_coordinator.core.model import Action, Decision
+from heteroscale_coordinator.core.model import Action, Decision, Range
 
 _NUMBER = re.compile(r"\d[\d.,:]*")
 FULL_EVERY_S = 300.0
@@ -21,21 +22,26 @@ FULL_EVERY_S = 300.0
 @dataclass(slots=True)
 class _Run:
     newest: Decision
-    ranges: dict[str, tuple[float, float, str]] = field(default_factory=dict)
+    ranges: dict[str, Range] = field(default_factory=dict)
 
     def widen(self, decision: Decision) -> None:
-        for name, value, unit, _, _ in decision.signals:
-            if value is not None:
-                low, high, _ = self.ranges.get(name, (value, value, unit))
-                self.ranges[name] = (min(low, value), max(high, value), unit)
+        for name, value, unit in _figures(decision):
+            low, high, _ = self.ranges.get(name, (value, value, unit))
+            self.ranges[name] = Range(min(low, value), max(high, value), unit)
 
     def shown(self) -> Decision:
-        spread = {
-            f"range of {name}": f"{low:.6g} to {high:.6g} {unit}".rstrip()
-            for name, (low, high, unit) in self.ranges.items()
-            if low != high
-        }
-        return replace(self.newest, inputs={**self.newest.inputs, **spread})
+        moved = {name: found for name, found in self.ranges.items() if found[0] != found[1]}
+        return replace(self.newest, ranges=moved)
+
+
+def _figures(decision: Decision) -> Iterator[tuple[str, float, str]]:
+    """Return every number that a decision states: signals, and what was reckoned from them."""
+    for name, value, unit, _, _ in decision.signals:
+        if value is not None and isfinite(value):
+            yield name, value, unit
+    for name, line in decision.sums.items():
+        if isfinite(line.value):
+            yield name, line.value, line.unit
 
 
 class RunLength:
@@ -49,7 +55,7 @@ class RunLength:
         """Return ``decision``, or the run it prolongs.
 
         A run has the id and time of its first decision, words, inputs and signals of its last, the
-        count, and the range of every signal that moved.
+        count, and the range of every figure that moved.
         """
         run = self._runs.get(decision.service)
         if run is None or not self._prolongs(decision, run.newest):
@@ -72,7 +78,7 @@ class RunLength:
 
 
 def _begin(decision: Decision) -> _Run:
-    run = _Run(decision)
+    run = _Run(decision, dict(decision.ranges))
     run.widen(decision)
     return run
 
