@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
 from heteroscale.documents import parse_duration
 from heteroscale_simulator.traffic.generators import SHAPES
 from heteroscale_simulator.traffic.source import GENERATED
+from heteroscale_simulator.world.core_driver import START
 
 STDOUT = Path("-")
+FIRST_YEAR = 1971
 MAX_RATE_SCALE = 1e9
 """Beyond it, numbers of requests a second are none that can be drawn."""
 V = TypeVar("V")
@@ -67,6 +70,7 @@ class Options:
     initial: Sequence[tuple[int, int] | None]
     seed: int
     start: float
+    clock: float
     duration: float | None
     classes: int
     cache_hit: float
@@ -156,6 +160,12 @@ def _how(group: argparse._ArgumentGroup) -> None:
         help="requests that each recorded one stands for, any K > 0; once, or once a trace (default: 1)",
     )
     add("--start", metavar="TIME", help="leave out the first TIME of the traces, e.g. 6h")
+    add(
+        "--clock",
+        metavar="DATE",
+        help="date and time of the first second played, UTC unless it says otherwise, for services with "
+        "a schedule: 2026-03-29T00:00 or 2026-03-29T00:00+01:00 (default: a Monday of 1970)",
+    )
     add("--duration", metavar="TIME", help="play only so long, e.g. 24h or 90m")
     add(
         "--cache-hit",
@@ -209,6 +219,7 @@ def options(arguments: argparse.Namespace, known: Sequence[str]) -> Options:
         initial=_each("--initial", [_initial(text) for text in arguments.initial or [None]], count),
         seed=_at_least("--seed", arguments.seed, 0),
         start=_time("--start", arguments.start) or 0.0,
+        clock=_clock(arguments.clock),
         duration=_duration(arguments.duration),
         classes=_at_least("--classes", arguments.classes, 1),
         cache_hit=_share("--cache-hit", arguments.cache_hit),
@@ -262,6 +273,20 @@ def _time(option: str, text: str | None) -> float | None:
         return parse_duration(float(text) if text.replace(".", "", 1).isdigit() else text)
     except ValueError as error:
         raise UsageError(f"{option} {text}: {error}") from None
+
+
+def _clock(text: str | None) -> float:
+    """Return the moment in seconds since 1970; time zones are known from 1971 on."""
+    if text is None:
+        return START
+    try:
+        read = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"--clock {text}: write 2026-03-29T00:00 or a date alone") from None
+    at = (read if read.tzinfo else read.replace(tzinfo=UTC)).timestamp()
+    if read.year < FIRST_YEAR:
+        raise UsageError(f"--clock {text}: must not be before {FIRST_YEAR}")
+    return at
 
 
 def _duration(text: str | None) -> float | None:

@@ -74,6 +74,7 @@ def _run(
             None if policy == JOINT else controller,
             asked.seed,
             told.stage(policy),
+            clock=asked.clock,
         )
     except (FleetTooSmallError, RangeError):
         raise
@@ -162,6 +163,7 @@ def _said(asked: Options, inputs: Inputs) -> Mapping[str, object]:
         "policies": list(asked.policies),
         "initial": [None if first is None else list(first) for first in asked.initial],
         "start_s": asked.start,
+        "clock": asked.clock,
         "duration_s": asked.duration,
         "classes": asked.classes,
         "cache_hit": asked.cache_hit,

@@ -31,7 +31,8 @@ from heteroscale_simulator.world.twin import RUNNING, Order, Post, S, Twin
 from heteroscale_simulator.world.yard import Yard
 
 START = 1_000_000.0
-"""The coordinator's clock at second 0: any moment will do that is not 0."""
+"""The coordinator's clock at second 0, unless said: any moment will do that is not 0 and whose windows
+of a schedule do not matter."""
 _DIRECTION = {
     Action.SCALE_OUT: 1,
     Action.REINSTATE: 1,
@@ -50,12 +51,15 @@ class CoreDriver:
 
     name = "joint"
 
-    def __init__(self, yard: Yard, telemetry: Mapping[str, Telemetry]) -> None:
+    def __init__(
+        self, yard: Yard, telemetry: Mapping[str, Telemetry], clock: float = START
+    ) -> None:
         self._yard, self._telemetry = yard, telemetry
+        self._clock = clock
         self._state = State(yard.fleet.rules)
-        self._state.begin(START)
+        self._state.begin(clock)
         self._step = ZonedStep()
-        self._reporters = agents.Reporters(yard, telemetry, START)
+        self._reporters = agents.Reporters(yard, telemetry, self._clock)
         self._ids = count(1)
         self._orders: deque[tuple[float, Command]] = deque()
         self._launches: dict[str, list[Command]] = {}
@@ -109,7 +113,7 @@ class CoreDriver:
             inbox.extend(self._tell(twin, now))
         inbox.extend(self._obey_due(now))
         inbox.extend(self._reporters.second(second, now))
-        if due(self._state, START + now):
+        if due(self._state, self._clock + now):
             inbox.append(Tick())
         if inbox:
             self._turn(inbox, now)
@@ -117,7 +121,7 @@ class CoreDriver:
             self._renew(now)
 
     def _turn(self, inbox: list[Event], now: float) -> None:
-        changes = self._step(self._state, inbox, START + now, self._mint)
+        changes = self._step(self._state, inbox, self._clock + now, self._mint)
         self._state.apply(changes)
         self._check(changes)
         for decision in changes.decisions:
@@ -135,7 +139,7 @@ class CoreDriver:
                 raise QuarantinedError(f"{service.name}: {service.quarantine}")
 
     def _renew(self, now: float) -> None:
-        for renewal in renewals(self._state, START + now):
+        for renewal in renewals(self._state, self._clock + now):
             for instance_id, lease in renewal.leases.items():
                 twin = self._yard.twins.get(instance_id)
                 if twin is not None:
@@ -210,7 +214,7 @@ class CoreDriver:
         sign = _DIRECTION.get(decision.action, 0)
         self._decisions.append(
             Decision(
-                at=decision.at - START,
+                at=decision.at - self._clock,
                 service=decision.service,
                 action=decision.action.value,
                 reason=decision.reason,

@@ -17,7 +17,7 @@ from heteroscale_simulator.plant.port import Plant
 from heteroscale_simulator.policies.port import Rival
 from heteroscale_simulator.traffic.load import Floats, Load
 from heteroscale_simulator.world.begin import begin
-from heteroscale_simulator.world.core_driver import CoreDriver
+from heteroscale_simulator.world.core_driver import START, CoreDriver
 from heteroscale_simulator.world.ledger import counts_by_minute
 from heteroscale_simulator.world.result import Decision, ServiceResult, WorldResult
 from heteroscale_simulator.world.rival_driver import RivalDriver
@@ -80,6 +80,8 @@ def simulate(
     policy: MakeRival | None = None,
     seed: int = 0,
     progress: Progress | None = None,
+    *,
+    clock: float = START,
 ) -> WorldResult:
     """Run services side by side on one fleet under one policy; the same seed gives the same run.
 
@@ -89,13 +91,14 @@ def simulate(
         policy: makes the rival for a service; None is the coordinator's own joint policy.
         seed: of start-ups, failures and telemetry.
         progress: told about once a minute of virtual time.
+        clock: the moment that second 0 is, in seconds since 1970; schedules follow it.
 
     Raises:
         FleetTooSmallError: there is no room for a minimum, or for stated counts at second 0.
         ValueError: a service is not made of prefill and decode, or two have one name.
 
     """
-    return _Run(services, fleet, policy, seed).run(progress or _untold)
+    return _Run(services, fleet, policy, seed, clock).run(progress or _untold)
 
 
 @dataclass
@@ -130,8 +133,9 @@ class _Run:
         fleet: FleetSpec,
         policy: MakeRival | None,
         seed: int,
+        clock: float,
     ) -> None:
-        self._fleet, self._seed = fleet, seed
+        self._fleet, self._seed, self._clock = fleet, seed, clock
         self._seconds = max(run.load.seconds for run in services)
         _check(services, fleet)
         there = hosts(fleet)
@@ -155,7 +159,7 @@ class _Run:
     def _make_driver(self) -> Driver:
         if not self._rivals:
             telemetry = {s.run.name: s.telemetry for s in self._services}
-            return CoreDriver(self._yard, telemetry)
+            return CoreDriver(self._yard, telemetry, self._clock)
         scrapes = {
             s.run.name: Scrapes(self._yard, s.tenant, s.telemetry, s.run.load)
             for s in self._services

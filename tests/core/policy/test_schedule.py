@@ -16,8 +16,9 @@ from heteroscale_coordinator.core.memory import PolicyMemory, SoftScaleIn
 from heteroscale_coordinator.core.model import Action, Verdict
 from heteroscale_coordinator.core.policy import Member, decide
 from heteroscale_coordinator.core.policy.bounds import gpus
+from heteroscale_coordinator.core.policy.follow import start_ahead
 from heteroscale_coordinator.core.policy.schedule import Plan, plan_of
-from heteroscale_coordinator.core.spec import ServiceSpec
+from heteroscale_coordinator.core.spec import PolicySpec, ServiceSpec
 from heteroscale_coordinator.core.sums import replay
 from heteroscale_coordinator.zones import resolve
 from tests.core.policy.build import (
@@ -219,11 +220,17 @@ def test_bounds_always_win_and_floors_never_lower(
 def test_a_floor_is_launched_as_one_step_of_both_roles_and_named() -> None:
     spec = scheduled(office(floor={"decode": 8}))
     found = verdict(spec, *calm(2, 4))
-    assert (found.action, found.bound_by) == (Action.REPAIR, "schedule")
+    assert (found.action, found.bound_by) == (Action.SCALE_OUT, "schedule")
     assert found.delta == {P: 2, D: 4}
     assert "schedule office: floor 8 decode until 19:00 UTC" in found.reason
     stored = found.sums["schedule_floor_decode"]
     assert replay(stored) == stored.value == 8
+
+
+def test_what_is_lost_of_a_floor_is_repaired() -> None:
+    spec = scheduled(office(floor={"decode": 8}))
+    found = verdict(spec, *calm(4, 7), memory=PolicyMemory(wanted={P: 4, D: 8}))
+    assert (found.action, found.bound_by, found.delta) == (Action.REPAIR, "schedule", {D: 1})
 
 
 def test_a_ramp_begins_by_the_measured_start_up_time() -> None:
@@ -235,8 +242,17 @@ def test_a_ramp_begins_by_the_measured_start_up_time() -> None:
         for now in (eight - 301, eight - 300)
     )
     assert early.action is Action.HOLD
-    assert due.action is Action.REPAIR
+    assert due.action is Action.SCALE_OUT
     assert "from 08:00 UTC, a start-up time ahead" in due.reason
+
+
+@pytest.mark.parametrize(
+    ("starts", "ahead"), [((), 120.0), ((30.0,), 120.0), ((200.0,), 200.0), ((30.0,) * 10, 30.0)]
+)
+def test_few_measured_start_ups_do_not_shorten_the_assumed_one(
+    starts: tuple[float, ...], ahead: float
+) -> None:
+    assert start_ahead(PolicyMemory(startup_times=starts), PolicySpec()) == ahead
 
 
 def test_what_was_launched_ahead_is_not_asked_for_twice() -> None:
@@ -306,7 +322,7 @@ JUST = scheduled(office(counts={"prefill": 3, "decode": 6}))
 
 def test_static_counts_are_launched_with_no_signal_at_all() -> None:
     found = verdict(JUST, *mute(1, P), *mute(2, D))
-    assert (found.action, found.bound_by) == (Action.REPAIR, "schedule")
+    assert (found.action, found.bound_by) == (Action.SCALE_OUT, "schedule")
     assert found.delta == {P: 2, D: 4}
 
 

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from heteroscale.words import Role
-from heteroscale_coordinator.core.model import Action, Verdict
+from heteroscale_coordinator.core.memory import PolicyMemory
+from heteroscale_coordinator.core.model import Action, Counts, Verdict
 from heteroscale_coordinator.core.policy import bounds
 from heteroscale_coordinator.core.policy.proportional import step_in
 from heteroscale_coordinator.core.policy.scene import Held, Scene
@@ -20,11 +21,25 @@ from heteroscale_coordinator.core.policy.schedule import Claim, Plan, plan_of
 from heteroscale_coordinator.core.policy.shrink import withdraw
 from heteroscale_coordinator.core.policy.stability import cooldown_in_left, startup_p90
 from heteroscale_coordinator.core.policy.view import ServiceView, written
+from heteroscale_coordinator.core.spec import PolicySpec
+
+ENOUGH_STARTS = 10
+"""Start-ups that must have been measured for their p90 to be worth something alone."""
+
+
+def start_ahead(memory: PolicyMemory, policy: PolicySpec) -> float:
+    """Return the seconds before a window at which what it lifts is begun.
+
+    The measured start-up p90; until enough were measured, the assumed one where that is longer.
+    """
+    measured = startup_p90(memory, policy)
+    few = len(memory.startup_times) < ENOUGH_STARTS
+    return max(measured, policy.guard.startup) if few else measured
 
 
 def under_schedule(view: ServiceView) -> ServiceView:
     """Return the view with the bounds that the schedule leaves now."""
-    ahead = startup_p90(view.memory, view.spec.policy)
+    ahead = start_ahead(view.memory, view.spec.policy)
     plan = plan_of(view.spec, view.zones, view.present(), view.now, ahead)
     return view if plan is None else replace(view, spec=plan.spec, plan=plan, base=view.spec)
 
@@ -103,25 +118,28 @@ def credit(scene: Scene, verdict: Verdict) -> Verdict:
     if plan is None:
         return verdict
     claims: Iterable[Claim] = ()
-    if verdict.action is Action.REPAIR and _lifted(scene, plan):
+    action = verdict.action
+    if action is Action.REPAIR and _lifted(scene, plan, scene.present):
         claims = plan.floors.values()
+        if _lifted(scene, plan, scene.view.memory.wanted):  # not lost, but asked for now
+            action = Action.SCALE_OUT
     elif verdict.bound_by == "bounds" and _at_a_bound(scene, plan, verdict):
         claims = [*plan.floors.values(), *plan.ceilings.values()]
     else:
         return verdict
     text = f"{verdict.reason} ({_said(claims, plan)})"
-    return replace(verdict, bound_by="schedule", reason=text)
+    return replace(verdict, action=action, bound_by="schedule", reason=text)
 
 
 def _said(claims: Iterable[Claim], plan: Plan) -> str:
     return "; ".join(dict.fromkeys(claim.text for claim in claims)) or plan.text
 
 
-def _lifted(scene: Scene, plan: Plan) -> bool:
-    """Return whether something is missing that the spec's own minimum would not ask for."""
+def _lifted(scene: Scene, plan: Plan, counts: Counts) -> bool:
+    """Return whether the schedule asks for more than ``counts``, and than the spec's own minimum."""
     roles = scene.view.base_spec.roles
     return any(
-        scene.present[role] < low and low > roles[role].min for role, low in plan.lows.items()
+        counts.get(role, 0) < low and low > roles[role].min for role, low in plan.lows.items()
     )
 
 
