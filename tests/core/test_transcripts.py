@@ -36,6 +36,7 @@ class Teller:
         self.lines: list[str] = []
         self._said: dict[str, str] = {}
         self._seen = 0
+        self._schedule: dict[str, object] = {}
         self.world.on_turn = lambda _: self._listen()
 
     def play(self, script: str) -> str:
@@ -64,7 +65,13 @@ class Teller:
             for key in above:
                 place = place.setdefault(key, {})
             place[last] = yaml.safe_load(value)
+        if self._schedule:
+            plain.setdefault("policy", {})["schedule"] = self._schedule
         self.world.send(ApplyService("r", "chat", ServiceSpec.model_validate(plain), SERVICE))
+
+    def do_schedule(self, zone: str, *windows: str) -> None:
+        """Of the next `apply`; a window is NAME@HH:MM-HH:MM@floor@PREFILL,DECODE[@PRIORITY]."""
+        self._schedule = {"timeZone": zone, "windows": [_window(text) for text in windows]}
 
     def do_traffic(self, *settings: str) -> None:
         for setting in settings:
@@ -135,6 +142,15 @@ class Teller:
             tally = ", ".join(f"{states.count(s)} {s}" for s in sorted(set(states)))
             parts.append(f"{role}: {tally}")
         self._say(f"= {'; '.join(parts)}")
+
+
+def _window(text: str) -> dict[str, object]:
+    name, hours, kind, counts, *priority = text.split("@")
+    start, end = (f"{int(t[3:])} {int(t[:2])} * * *" for t in hours.split("-"))
+    prefill, decode = counts.split(",")
+    said = {"prefill": int(prefill), "decode": int(decode)}
+    window = {"name": name, "start": start, "end": end, kind: said}
+    return {**window, "priority": int(priority[0])} if priority else window
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.txt")), ids=lambda path: path.stem)

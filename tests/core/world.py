@@ -35,7 +35,8 @@ from heteroscale_coordinator.core.model import (
 )
 from heteroscale_coordinator.core.rules import Rules
 from heteroscale_coordinator.core.state import State
-from heteroscale_coordinator.core.step import renewals, step
+from heteroscale_coordinator.core.step import renewals
+from heteroscale_coordinator.zones import ZonedStep
 
 S = InstanceState
 SERVING = (S.IN_SERVICE, S.WITHDRAWN, S.DRAINING)
@@ -95,6 +96,7 @@ class World:
         self.state = State(rules or Rules())
         self.start = self.now = start
         self.state.begin(start)
+        self._step = ZonedStep()
         self.agents: dict[str, TwinAgent] = {}
         self.traffic = Traffic()
         self.startup = 30.0
@@ -148,7 +150,7 @@ class World:
     def turn(self) -> None:
         """Take one turn with what is in the inbox, as the loop does."""
         events, self._inbox = [*self._inbox, Tick()], []
-        self.release(step(self.state, events, self.now, self._mint))
+        self.release(self._step(self.state, events, self.now, self._mint))
 
     def release(self, changes: Changes) -> None:
         """What is committed takes effect: leases are renewed, orders leave."""

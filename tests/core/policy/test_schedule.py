@@ -115,7 +115,7 @@ def test_counts_are_floor_and_ceiling_in_one() -> None:
 def test_the_higher_priority_speaks_for_a_role_and_among_equals_the_furthest() -> None:
     low = office(name="low", floor={"decode": 12})
     high = office(name="high", floor={"decode": 6}, priority=1)
-    assert plan(scheduled(low, high), NOON).floors[D].text.startswith("schedule high: floor 6")
+    assert plan(scheduled(low, high), NOON).text.startswith("schedule high: floor 6")
     assert plan(scheduled(low, {**high, "priority": 0}), NOON).lows[D] == 12
     ceilings = [office(name=f"c{n}", ceiling={"decode": n}) for n in (9, 5, 7)]
     assert plan(scheduled(*ceilings), NOON).highs[D] == 5
@@ -329,7 +329,7 @@ def test_static_counts_are_launched_with_no_signal_at_all() -> None:
 def test_static_counts_that_are_there_hold_without_a_signal() -> None:
     found = verdict(JUST, *mute(3, P), *mute(6, D))
     assert (found.action, found.bound_by) == (Action.HOLD, "schedule")
-    assert "counts 6 decode until 19:00 UTC" in found.reason
+    assert "counts 3 prefill, 6 decode until 19:00 UTC" in found.reason
 
 
 def test_static_counts_are_reached_from_above_without_a_signal_and_settled() -> None:

@@ -17,7 +17,7 @@ from heteroscale_coordinator.core.model import Action, Counts, Verdict
 from heteroscale_coordinator.core.policy import bounds
 from heteroscale_coordinator.core.policy.proportional import step_in
 from heteroscale_coordinator.core.policy.scene import Held, Scene
-from heteroscale_coordinator.core.policy.schedule import Claim, Plan, plan_of
+from heteroscale_coordinator.core.policy.schedule import Claim, Plan, plan_of, told
 from heteroscale_coordinator.core.policy.shrink import withdraw
 from heteroscale_coordinator.core.policy.stability import cooldown_in_left, startup_p90
 from heteroscale_coordinator.core.policy.view import ServiceView, written
@@ -127,12 +127,12 @@ def credit(scene: Scene, verdict: Verdict) -> Verdict:
         claims = [*plan.floors.values(), *plan.ceilings.values()]
     else:
         return verdict
-    text = f"{verdict.reason} ({_said(claims, plan)})"
+    text = f"{verdict.reason.rstrip('.')} ({_said(claims, plan)})."
     return replace(verdict, action=action, bound_by="schedule", reason=text)
 
 
 def _said(claims: Iterable[Claim], plan: Plan) -> str:
-    return "; ".join(dict.fromkeys(claim.text for claim in claims)) or plan.text
+    return told(claims) or plan.text
 
 
 def _lifted(scene: Scene, plan: Plan, counts: Counts) -> bool:

@@ -32,11 +32,20 @@ class Claim:
     role: Role
     count: int
     when: str
+    """Until or from when it is, in words."""
 
-    @property
-    def text(self) -> str:
-        """The claim in words: ``schedule office: floor 8 decode until 19:00 Europe/Berlin``."""
-        return f"schedule {self.window}: {self.kind} {self.count} {self.role.value} {self.when}"
+
+def told(claims: Iterable[Claim]) -> str:
+    """Return claims in words: ``schedule office: floor 4 prefill, 8 decode until 19:00 UTC``."""
+    windows: dict[tuple[str, str, str], dict[Role, int]] = {}
+    for claim in claims:
+        windows.setdefault((claim.window, claim.kind, claim.when), {})[claim.role] = claim.count
+    return "; ".join(
+        f"schedule {window}: {kind} "
+        + ", ".join(f"{n} {role.value}" for role, n in counts.items())
+        + f" {when}"
+        for (window, kind, when), counts in windows.items()
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +78,7 @@ class Plan:
     def text(self) -> str:
         """What is in force, in words."""
         claims = [*self.floors.values(), *self.ceilings.values()]
-        told = dict.fromkeys(claim.text for claim in claims)
-        return self.trouble or "; ".join(told) or "no window is in force"
+        return self.trouble or told(claims) or "no window is in force"
 
 
 def plan_of(
