@@ -149,7 +149,7 @@ def _window(text: str) -> dict[str, object]:
     start, end = (f"{int(t[3:])} {int(t[:2])} * * *" for t in hours.split("-"))
     prefill, decode = counts.split(",")
     said = {"prefill": int(prefill), "decode": int(decode)}
-    window = {"name": name, "start": start, "end": end, kind: said}
+    window: dict[str, object] = {"name": name, "start": start, "end": end, kind: said}
     return {**window, "priority": int(priority[0])} if priority else window
 
 
