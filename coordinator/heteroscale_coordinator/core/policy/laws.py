@@ -11,16 +11,23 @@ from heteroscale.words import Role
 from heteroscale_coordinator.core.policy.claims import Floor, Need
 from heteroscale_coordinator.core.policy.scene import Scene
 from heteroscale_coordinator.core.policy.throughput import prefill_need, sizing_need
+from heteroscale_coordinator.core.policy.velocity import (
+    velocity_alone,
+    velocity_floor,
+    velocity_need,
+)
 
-NEEDS: tuple[Callable[[Scene], Need | None], ...] = (sizing_need, prefill_need)
+THROUGHPUT: tuple[Callable[[Scene], Need | None], ...] = (sizing_need, prefill_need)
+NEEDS: tuple[Callable[[Scene], Need | None], ...] = (*THROUGHPUT, velocity_need)
 """Laws that may ask for more. The first that speaks names the decision."""
-FLOORS: tuple[Callable[[Scene], Floor | None], ...] = ()
+FLOORS: tuple[Callable[[Scene], Floor | None], ...] = (velocity_floor,)
 """Laws that may keep what demand alone would let go."""
 
 
 def need_of(scene: Scene) -> Need | None:
     """Return what the laws ask for beyond what is present; None when none asks for anything."""
-    needs = [need for law in NEEDS if (need := law(scene)) is not None]
+    silent = THROUGHPUT if velocity_alone(scene) else ()
+    needs = [need for law in NEEDS if law not in silent and (need := law(scene)) is not None]
     if not needs:
         return None
     counts = {

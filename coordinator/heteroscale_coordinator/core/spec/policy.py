@@ -70,7 +70,7 @@ class PolicySpec(DocumentModel):
     schedule: ScheduleSpec | None = None
     """Counts by the clock."""
     velocity: VelocitySpec | None = None
-    """Token velocity."""
+    """Token velocity: sizes by what arrives, before it is served. Default: not used."""
     forecast: ForecastSpec = ForecastSpec()
     """A floor from the demand to be expected."""
     ratio_guard: RatioGuardSpec = RatioGuardSpec()

@@ -66,6 +66,12 @@ class ServiceSpec(DocumentModel):
         return self
 
     @model_validator(mode="after")
+    def _velocity(self) -> Self:
+        if self.policy.velocity is not None and Role.PREFILL not in self.roles:
+            raise ValueError("policy.velocity is for prefill and decode apart; leave it out")
+        return self
+
+    @model_validator(mode="after")
     def _schedule(self) -> Self:
         if self.policy.schedule is not None:
             self.policy.schedule.check(self.roles, self.ratio, self.max_gpus)
