@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from heteroscale.words import Role
+from heteroscale_coordinator import zones
 from heteroscale_coordinator.core.draft import Mint
 from heteroscale_coordinator.core.events import Changes, Event
 from heteroscale_coordinator.core.state import State
 from heteroscale_coordinator.core.step import step
 from heteroscale_simulator.fleet import parse_fleet
-from heteroscale_simulator.world import core_driver
 from heteroscale_simulator.world.simulation import ServiceRun, simulate
 from tests.simulator.test_world import FLEET, SERVICE, service
 from tests.simulator.toy_plant import ToyPlant, steady
@@ -32,7 +32,7 @@ def test_a_day_of_two_hundred_engines(monkeypatch: pytest.MonkeyPatch) -> None:
         spent += time.process_time() - began
         return changes
 
-    monkeypatch.setattr(core_driver, "step", timed)
+    monkeypatch.setattr(zones, "step", timed)
     plant = ToyPlant()
     spec = service(SERVICE.replace("max: 20", "max: 67").replace("max: 40", "max: 133"))
     initial = {Role.PREFILL: 67, Role.DECODE: 133}
