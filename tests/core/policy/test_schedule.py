@@ -87,7 +87,7 @@ def test_outside_of_its_time_a_window_changes_nothing() -> None:
     spec = scheduled(office(floor={"decode": 8}))
     found = plan(spec, MONDAY + 19 * 3600)
     assert found.spec == spec
-    assert found.text == "no window is in force"
+    assert found.text == "no window is in force; office is next, from Tue 08:00 UTC"
 
 
 def test_the_zones_own_clock_counts() -> None:

@@ -64,6 +64,8 @@ class Plan:
     """Who holds a role's maximum down."""
     trouble: str = ""
     """Why the schedule is not followed."""
+    coming: str = ""
+    """Which window comes next."""
 
     @property
     def static(self) -> frozenset[Role]:
@@ -78,7 +80,7 @@ class Plan:
     def text(self) -> str:
         """What is in force, in words."""
         claims = [*self.floors.values(), *self.ceilings.values()]
-        return self.trouble or told(claims) or "no window is in force"
+        return self.trouble or told(claims) or f"no window is in force; {self.coming}"
 
 
 def plan_of(
@@ -98,7 +100,18 @@ def plan_of(
     ceilings = _strongest(_ceilings(schedule, zone, now), highest=False)
     _settle(floors, ceilings)
     lows, highs = _inside(spec, floors, ceilings)
-    return Plan(_narrowed(spec, lows, highs, present), lows, highs, floors, ceilings)
+    coming = _coming(schedule, zone, now)
+    narrowed = _narrowed(spec, lows, highs, present)
+    return Plan(narrowed, lows, highs, floors, ceilings, coming=coming)
+
+
+def _coming(schedule: ScheduleSpec, zone: Zone, now: float) -> str:
+    spans = [(next_span(window, zone, now), window.name) for window in schedule.windows]
+    known = [(span.starts, name) for span, name in spans if span is not None]
+    if not known:
+        return "none comes"
+    starts, name = min(known)
+    return f"{name} is next, from {written(zone, starts, now)}"
 
 
 def _lost(spec: ServiceSpec, present: Counts, schedule: ScheduleSpec) -> Plan:
