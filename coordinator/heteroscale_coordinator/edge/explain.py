@@ -33,6 +33,8 @@ _BOUND = {
     "observation": "a soft scale-in is under observation",
     "wanted": "instances are missing of the wanted counts",
     "partition": "too many agents are silent at once: nothing is replaced",
+    "schedule": "a window of the schedule set the limit, or asked for it",
+    "velocity": "token velocity decided: what arrives against what a stage moves",
 }
 
 
