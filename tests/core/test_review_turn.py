@@ -162,7 +162,7 @@ class TestRanks:
     def test_a_live_rank_of_a_failed_instance_holds_its_gpus(self, world: World) -> None:
         self.two(world, S.FAILED, S.IN_SERVICE)
         draft = Draft(world.state, world.now, world._mint)
-        view = {node.agent_id: node for node in nodes(draft, {})}
+        view = {node.agent_id: node for node in nodes(draft)}
         assert 3 not in view["n1"].free
         assert 3 in view["n0"].free
 
@@ -282,7 +282,7 @@ def test_nothing_is_placed_on_a_gpu_that_its_driver_does_not_reach() -> None:
     sick = [GpuSample(health=health) for health in (GpuHealth.OK, GpuHealth.LOST, GpuHealth.ERROR)]
     world.send(ReportReceived("n0", 1, 1, devices=KnownDevices(sick)))
     world.turn()
-    (node,) = nodes(Draft(world.state, world.now, lambda kind: f"{kind}-x"), {})
+    (node,) = nodes(Draft(world.state, world.now, lambda kind: f"{kind}-x"))
     assert node.free == (0, 3)
     assert len(node.gpu_types) == 4
 

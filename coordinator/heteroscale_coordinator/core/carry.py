@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from heteroscale.words import InstanceState, WithdrawReason
-from heteroscale_coordinator.core import sites
+from heteroscale_coordinator.core import breaker, sites
+from heteroscale_coordinator.core.breaker import Barred
 from heteroscale_coordinator.core.command import busy, issue
 from heteroscale_coordinator.core.draft import Draft
+from heteroscale_coordinator.core.memory import PolicyMemory
+from heteroscale_coordinator.core.memory.stability import Unplaced
 from heteroscale_coordinator.core.model import (
     Action,
     Counts,
@@ -25,23 +28,98 @@ from heteroscale_coordinator.core.placement import (
     choose_victims,
     place,
 )
+from heteroscale_coordinator.core.policy import bounds
+from heteroscale_coordinator.core.policy.view import written
 
 
 def launch(draft: Draft, service: Service, verdict: Verdict, decision: Decision) -> None:
-    """Place the step and launch it; without room, hold and say why."""
+    """Place the step, or what of it finds a place, and launch it; without room, hold and say why."""
+    spec, instances = service.spec, draft.instances_of(service.name)
+    barred = breaker.barred(service.memory, spec.policy.stability.breaker, instances, draft.now)
+    whole = _place(draft, service, verdict.delta, barred)
+    if isinstance(whole, Placed):
+        done = _with_unplaced(verdict.done, None)
+        _start_all(draft, service, replace(verdict, done=done), decision, whole)
+        return
+    decision = _refused(decision, verdict.delta, whole, barred)
+    for less in bounds.smaller_steps(verdict.before, verdict.delta, spec):
+        found = _place(draft, service, less, barred)
+        if isinstance(found, Placed):
+            left = {role: n - less.get(role, 0) for role, n in verdict.delta.items()}
+            unplaced = _unplaced(draft, service, left, whole, barred)
+            part = _part(verdict, less, unplaced)
+            said = f"{verdict.cause}. {written(less)} launched. {unplaced.why}"
+            decision = replace(decision, delta=less, reason=said, bound_by="placement")
+            _start_all(draft, service, part, decision, found)
+            return
+    unplaced = _unplaced(draft, service, verdict.delta, whole, barred)
+    _no_room(draft, service, verdict, decision, unplaced)
+
+
+def _refused(decision: Decision, delta: Counts, found: Infeasible, barred: Barred) -> Decision:
+    inputs = {
+        **decision.inputs,
+        "wanted": _say(delta),
+        "infeasible": "; ".join(found.reasons),
+        **({"closed to launches": barred.text} if barred.text else {}),
+    }
+    return replace(decision, inputs=inputs)
+
+
+def _place(draft: Draft, service: Service, delta: Counts, barred: Barred) -> Placed | Infeasible:
     spec = service.spec
-    ask = Ask(service.name, spec.roles, verdict.delta, spec.placement)
+    ask = Ask(service.name, spec.roles, delta, spec.placement)
     standing = sites.standings(draft, service)
-    found = place(ask, sites.nodes(draft, service.memory.avoid), standing)
+    # A trial is one instance of each role: one role alone may not be allowed by the ratio.
+    trial = sum(spec.roles[role].gpus for role, n in delta.items() if n)
+    found = place(ask, sites.nodes(draft, barred, service.memory.avoid, trial), standing)
     if isinstance(found, Infeasible) and service.memory.avoid:
         # Elsewhere is full: where a launch failed before is better than nowhere, after the backoff.
-        found = place(ask, sites.nodes(draft, {}), standing)
-    if isinstance(found, Infeasible):
-        _no_room(draft, service, verdict, decision, found)
-        return
+        found = place(ask, sites.nodes(draft, barred, trial=trial), standing)
+    return found
+
+
+def _start_all(
+    draft: Draft, service: Service, verdict: Verdict, decision: Decision, found: Placed
+) -> None:
     started = [_start(draft, service, spot, decision.decision_id) for spot in found.spots]
     draft.put_service(replace(_newest(draft, service), memory=verdict.done))
     draft.record(_placed(decision, found, started))
+
+
+def _part(verdict: Verdict, less: Counts, unplaced: Unplaced) -> Verdict:
+    """Return the verdict as far as it is carried out.
+
+    Wanted is what has a place. The rest is asked for again at once: it starts no cooldown.
+    """
+    done = verdict.done
+    if verdict.action is Action.SCALE_OUT:
+        placed = {role: n + less.get(role, 0) for role, n in verdict.before.items()}
+        known = verdict.memory.wanted
+        wanted = {
+            role: min(n, max(placed.get(role, 0), known.get(role, 0)))
+            for role, n in done.wanted.items()
+        }
+        done = replace(done, wanted=wanted, last_out_at=verdict.memory.last_out_at)
+    return replace(verdict, done=_with_unplaced(done, unplaced))
+
+
+def _with_unplaced(memory: PolicyMemory, unplaced: Unplaced | None) -> PolicyMemory:
+    return replace(memory, stability=replace(memory.stability, unplaced=unplaced))
+
+
+def _unplaced(
+    draft: Draft, service: Service, delta: Counts, found: Infeasible, barred: Barred
+) -> Unplaced:
+    """Return what had no place; until it is tried again the policy holds in the same words."""
+    reason = found.reasons[0] if found.reasons else "no node fits"
+    closed = "".join(f" No launch on {name}: {why}." for name, why in sorted(barred.types.items()))
+    before, now = service.memory.stability.unplaced, draft.now
+    since = before.since if before else now
+    # Every other tick: a launch tried in vain would keep all that comes after it from being asked.
+    until = now + 1.5 * draft.state.rules.tick
+    delta = {role: n for role, n in delta.items() if n > 0}
+    return Unplaced(delta, since, until, f"No place for {_say(delta)}: {reason}.{closed}")
 
 
 def _newest(draft: Draft, service: Service) -> Service:
@@ -77,24 +155,14 @@ def _start(draft: Draft, service: Service, spot: Spot, cause: str) -> str:
 
 
 def _no_room(
-    draft: Draft, service: Service, verdict: Verdict, decision: Decision, found: Infeasible
+    draft: Draft, service: Service, verdict: Verdict, decision: Decision, unplaced: Unplaced
 ) -> None:
-    """Nothing fits: hold, say why on every level, and look again a tick later."""
-    why = "; ".join(found.reasons) or "no node fits"
-    memory = replace(verdict.memory, launch_after=draft.now + draft.state.rules.tick)
+    """Nothing fits: hold, say why on every level, and look again two ticks later."""
+    memory = _with_unplaced(replace(verdict.memory, launch_after=unplaced.until), unplaced)
     draft.put_service(replace(service, memory=memory))
-    inputs = {**decision.inputs, "wanted": _say(verdict.delta), "infeasible": why}
-    reason = f"hold: {_say(verdict.delta)} wanted ({verdict.reason}), but {found.reasons[0]}"
-    draft.record(
-        replace(
-            decision,
-            action=Action.HOLD,
-            delta={},
-            reason=reason,
-            bound_by="placement",
-            inputs=inputs,
-        )
-    )
+    reason = f"{verdict.cause}. {unplaced.why}"
+    held = replace(decision, action=Action.HOLD, delta={}, reason=reason, bound_by="placement")
+    draft.record(held)
 
 
 def _say(delta: Counts) -> str:
@@ -112,7 +180,7 @@ def withdraw(draft: Draft, service: Service, verdict: Verdict, decision: Decisio
         for standing in sites.standings(draft, service)
         if _withdrawable(draft, standing.instance_id)
     ]
-    victims = choose_victims(verdict.delta, candidates, sites.nodes(draft, {}), spec.ratio)
+    victims = choose_victims(verdict.delta, candidates, sites.nodes(draft), spec.ratio)
     if not victims.instance_ids:
         draft.put_service(replace(service, memory=verdict.memory))
         reason = f"hold: {verdict.reason}, but no instance can be withdrawn now"

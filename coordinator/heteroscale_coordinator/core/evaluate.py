@@ -8,10 +8,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from heteroscale.words import InstanceState
-from heteroscale_coordinator.core import carry
+from heteroscale_coordinator.core import breaker, carry
 from heteroscale_coordinator.core import instance as life
 from heteroscale_coordinator.core.command import switching_to
 from heteroscale_coordinator.core.draft import Draft
+from heteroscale_coordinator.core.memory import PolicyMemory
 from heteroscale_coordinator.core.model import (
     Action,
     Decision,
@@ -28,6 +29,7 @@ _SWITCHING = frozenset({InstanceState.IN_SERVICE, InstanceState.WITHDRAWN})
 
 def evaluate(draft: Draft, service: Service) -> None:
     """Decide for one service and write what follows into the draft."""
+    service = replace(service, memory=_with_proof(draft, service))
     view = view_of(draft, service)
     verdict = decide(view)
     # Telemetry, so in place: while the policy is blind, leases of the withdrawn are left to end.
@@ -53,6 +55,12 @@ def evaluate(draft: Draft, service: Service) -> None:
         draft.record(decision)
     else:
         carry_out(draft, service, verdict, decision)
+
+
+def _with_proof(draft: Draft, service: Service) -> PolicyMemory:
+    """Return the memory with breakers closed where a later launch has proven itself."""
+    spec = service.spec.policy.stability.breaker
+    return breaker.proven(service.memory, spec, draft.instances_of(service.name), draft.now)
 
 
 def view_of(draft: Draft, service: Service) -> ServiceView:

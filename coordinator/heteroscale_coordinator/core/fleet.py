@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from heteroscale.words import InstanceState, Outcome
+from heteroscale_coordinator.core import breaker, routers, silence
 from heteroscale_coordinator.core import instance as life
-from heteroscale_coordinator.core import routers, silence
 from heteroscale_coordinator.core.command import answer, end
 from heteroscale_coordinator.core.devices import NO_DEVICES
 from heteroscale_coordinator.core.draft import Draft
@@ -36,8 +36,6 @@ from heteroscale_coordinator.core.state import Agent
 from heteroscale_coordinator.core.track import SLOTS, Track
 
 MAX_STARTUPS = 20
-MAX_BACKOFF = 30
-"""Launch backoff grows to so many times ``rules.launch_backoff``."""
 
 
 def connected(draft: Draft, event: AgentConnected) -> None:
@@ -172,11 +170,11 @@ def _changed(draft: Draft, before: Instance, after: Instance) -> None:
     _close_drains(draft, after)
     if service is None:
         return
-    if after.state is InstanceState.FAILED and before.startup_time is None:
-        _back_off(draft, service, after)
+    if after.state is InstanceState.FAILED:
+        _count_failure(draft, service, before, after)
     elif after.startup_time is not None and before.startup_time is None:
         kept = (*service.memory.startup_times, after.startup_time)[-MAX_STARTUPS:]
-        memory = replace(service.memory, startup_times=kept, launch_failures=0)
+        memory = replace(service.memory, startup_times=kept)
         draft.put_service(replace(service, memory=memory))
 
 
@@ -195,15 +193,19 @@ def _close_drains(draft: Draft, after: Instance) -> None:
             end(draft, command, CommandState.FAILED, f"went back: {after.state}")
 
 
-def _back_off(draft: Draft, service: Service, failed: Instance) -> None:
-    memory, rules = service.memory, draft.state.rules
-    failures = memory.launch_failures + 1
-    # The first failure of a row is replaced at once, elsewhere; the next ones wait, doubling.
-    wait = 0.0 if failures == 1 else min(2.0 ** (failures - 2), MAX_BACKOFF) * rules.launch_backoff
-    until = draft.now + MAX_BACKOFF * rules.launch_backoff
-    avoid = {agent: end_at for agent, end_at in memory.avoid.items() if end_at > draft.now}
-    avoid |= {rank.agent_id: until for rank in failed.ranks if rank.agent_id}
-    memory = replace(memory, launch_failures=failures, launch_after=draft.now + wait, avoid=avoid)
+def _count_failure(draft: Draft, service: Service, before: Instance, after: Instance) -> None:
+    """A launch failed, or an engine died: too young, and it is a failed launch as well."""
+    spec, memory = service.spec.policy.stability.breaker, service.memory
+    if before.startup_time is None:
+        young = True
+    elif before.state in (InstanceState.WARMING, InstanceState.IN_SERVICE) and before.ours:
+        young = draft.now - (before.created_at + before.startup_time) < spec.proof
+    else:
+        return  # it was on its way out, or its agent had been silent: nothing was tried
+    if young:
+        memory = breaker.after_failure(memory, spec, draft.state.rules, after, draft.now)
+    else:
+        memory = breaker.counted(memory, spec, after, draft.now)
     draft.put_service(replace(service, memory=memory))
 
 

@@ -282,6 +282,10 @@ class Verdict:
     signals: tuple[SignalValue, ...] = ()
     sums: Mapping[str, Sum] = field(default_factory=dict)
     """Arithmetic by name: formula, terms and value, so that it can be done again exactly."""
+    cause: str = ""
+    """Of what launches: why, without what is done about it; said again when it finds no place."""
+    before: Counts = field(default_factory=dict)
+    """The counts of supply that ``delta`` is added to, or taken from."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 from heteroscale.words import InstanceState
 from heteroscale_coordinator.core import instance as life
+from heteroscale_coordinator.core.breaker import NOTHING_BARRED, Barred
+from heteroscale_coordinator.core.devices import GpuFact
 from heteroscale_coordinator.core.draft import Draft
 from heteroscale_coordinator.core.model import (
     LIVE_STATES,
@@ -47,20 +49,30 @@ def _standing(draft: Draft, instance: Instance) -> Standing:
     )
 
 
-def nodes(draft: Draft, avoid: Mapping[str, float]) -> list[NodeView]:
+def nodes(
+    draft: Draft,
+    barred: Barred = NOTHING_BARRED,
+    avoid: Mapping[str, float] | None = None,
+    trial: int = 0,
+) -> list[NodeView]:
     """Return every node as placement sees it, with what this turn has already taken deducted.
 
-    ``avoid`` maps agents not to use to the time until when.
+    ``avoid`` maps agents not to use to the time until when. ``trial``: GPUs that one instance takes,
+    all that is offered where ``barred`` lets only one be tried.
     """
-    return [_node(draft, agent, avoid) for _, agent in sorted(draft.state.agents.items())]
+    shut = dict(barred.nodes)
+    for agent_id, until in (avoid or {}).items():
+        if until > draft.now:
+            shut.setdefault(agent_id, "it is passed over for a short while")
+    return [
+        _node(draft, agent, shut.get(agent_id, ""), barred, trial)
+        for agent_id, agent in sorted(draft.state.agents.items())
+    ]
 
 
-def _node(draft: Draft, agent: Agent, avoid: Mapping[str, float]) -> NodeView:
-    why = ""
+def _node(draft: Draft, agent: Agent, why: str, barred: Barred, trial: int) -> NodeView:
     if not agent.connected or agent.silent:
         why = "not connected"
-    elif avoid.get(agent.agent_id, 0.0) > draft.now:
-        why = "a launch failed there a short while ago"
     taken: set[int] = set()
     for instance in draft.instances_on(agent.agent_id):
         for rank in instance.ranks:
@@ -68,18 +80,29 @@ def _node(draft: Draft, agent: Agent, avoid: Mapping[str, float]) -> NodeView:
             if rank.agent_id == agent.agent_id and rank.state not in life.ENDED:
                 taken.update(rank.gpu_indices)
     healthy = agent.devices.healthy
-    free = tuple(
-        gpu.index
+    free = [
+        gpu
         for place_of, gpu in enumerate(agent.inventory.gpus)
-        if gpu.index not in taken and (place_of >= len(healthy) or healthy[place_of])
-    )
+        if gpu.index not in taken
+        and gpu.type not in barred.types
+        and (place_of >= len(healthy) or healthy[place_of])
+    ]
     return NodeView(
         agent_id=agent.agent_id,
         hostname=agent.hostname,
         topology=agent.inventory.topology,
         gpu_types={gpu.index: gpu.type for gpu in agent.inventory.gpus},
-        free=free,
+        free=_offered(agent.agent_id, free, barred, trial),
         templates=frozenset(template.name for template in agent.inventory.templates),
         usable=not why,
         why_not=why,
     )
+
+
+def _offered(agent_id: str, free: list[GpuFact], barred: Barred, trial: int) -> tuple[int, ...]:
+    """Return the free GPUs, only one instance's where a trial is all that is allowed."""
+    tried = [gpu for gpu in free if gpu.type in barred.trial_types]
+    offered = [gpu for gpu in free if gpu.type not in barred.trial_types] + tried[:trial]
+    if agent_id in barred.trial_nodes:
+        offered = offered[:trial]
+    return tuple(sorted(gpu.index for gpu in offered))

@@ -28,6 +28,13 @@ class _Function(NamedTuple):
     """Arguments; None: any number."""
 
 
+def _power(base: float, exponent: float) -> float:
+    try:
+        return math.pow(base, exponent)
+    except OverflowError:
+        return math.inf
+
+
 FUNCTIONS: Mapping[str, _Function] = {
     "max": _Function(max, 2, None),
     "min": _Function(min, 2, None),
@@ -35,6 +42,7 @@ FUNCTIONS: Mapping[str, _Function] = {
     "floor": _Function(math.floor, 1, 1),
     "sqrt": _Function(math.sqrt, 1, 1),
     "abs": _Function(abs, 1, 1),
+    "power": _Function(_power, 2, 2),
 }
 _OPERATORS: Mapping[type[ast.operator], Callable[[float, float], float]] = {
     ast.Add: operator.add,

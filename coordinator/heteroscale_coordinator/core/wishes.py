@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from heteroscale.words import InstanceState, Role
+from heteroscale_coordinator.core import breaker
 from heteroscale_coordinator.core import instance as life
 from heteroscale_coordinator.core.command import busy, issue
 from heteroscale_coordinator.core.draft import Draft
@@ -55,7 +56,9 @@ def _grant(draft: Draft, wish: Wish) -> None:
             service = _service(draft, wish.name)
             draft.put_service(replace(service, paused=wish.reason or "by an operator"))
         case ResumeService():
-            draft.put_service(replace(_service(draft, wish.name), paused="", quarantine=""))
+            service = _service(draft, wish.name)
+            memory = breaker.forgiven(service.memory)
+            draft.put_service(replace(service, paused="", quarantine="", memory=memory))
         case ScaleService():
             _scale(draft, wish)
         case DrainInstance():
@@ -93,8 +96,11 @@ def _apply(draft: Draft, wish: ApplyService) -> None:
         raise _NoError(f"service {wish.name!r} is being deleted; wait until it is gone")
     else:
         _keep_roles(draft, wish)
-    # A new specification is a new chance for a service that was quarantined.
-    draft.put_service(replace(service, spec=wish.spec, document=wish.document, quarantine=""))
+    # A new specification is a new chance for a service that was quarantined, or failed to start.
+    memory = service.memory if service.spec == wish.spec else breaker.forgiven(service.memory)
+    draft.put_service(
+        replace(service, spec=wish.spec, document=wish.document, quarantine="", memory=memory)
+    )
 
 
 def _keep_roles(draft: Draft, wish: ApplyService) -> None:
@@ -150,6 +156,11 @@ def _drain(draft: Draft, wish: DrainInstance) -> None:
     if busy(draft, instance):
         raise _NoError(f"{wish.instance_id} has an order under way; try again in a moment")
     issue(draft, Verb.DRAIN, instance, f"operator: {wish.reason}" if wish.reason else "operator")
+    if (service := draft.service(instance.service)) is not None:
+        # Who empties a node for a reason does not want the replacement there at once.
+        agents = [rank.agent_id for rank in instance.ranks if rank.agent_id]
+        avoid = breaker.passed_over(service.memory, draft.state.rules, agents, draft.now)
+        draft.put_service(replace(service, memory=replace(service.memory, avoid=avoid)))
 
 
 def _reinstate(draft: Draft, wish: ReinstateInstance) -> None:

@@ -12,6 +12,7 @@ from heteroscale.words import Role
 from heteroscale_coordinator.core import sums
 from heteroscale_coordinator.core.memory import PolicyMemory
 from heteroscale_coordinator.core.model import Decision, Service
+from heteroscale_coordinator.core.policy.flap import factor_in, factor_out, recent
 from heteroscale_coordinator.core.spec import PolicySpec
 
 _DAY_S = 86400.0
@@ -164,6 +165,7 @@ def _changes(
     )
     yield from _slo(service)
     yield from _waits(policy, memory, now)
+    yield from _breakers(service, now)
     for role, spec in service.spec.roles.items():
         wanted = memory.wanted.get(role)
         if wanted is not None and wanted >= spec.max:
@@ -206,13 +208,15 @@ def _slo(service: Service) -> Iterator[str]:
 
 def _waits(policy: PolicySpec, memory: PolicyMemory, now: float) -> Iterator[str]:
     if memory.last_out_at is not None:
-        yield from _until("cooldown: no scale-out", memory.last_out_at + policy.cooldown_out, now)
+        length = policy.cooldown_out * factor_out(memory, policy, now).value
+        yield from _until("cooldown: no scale-out", memory.last_out_at + length, now)
     changed = [
         at for at in (memory.last_out_at, memory.last_guard_at, memory.last_in_at) if at is not None
     ]
     if changed:
-        end = max(changed) + policy.cooldown_in * memory.cooldown_in_factor
+        end = max(changed) + policy.cooldown_in * factor_in(memory, policy, now).value
         yield from _until("cooldown: no scale-in", end, now)
+    yield from _flaps(policy, memory, now)
     yield from _until("backoff: no launch", memory.launch_after, now)
     if memory.soft is not None:
         soft = memory.soft
@@ -220,6 +224,37 @@ def _waits(policy: PolicySpec, memory: PolicyMemory, now: float) -> Iterator[str
             f"observation until {_clock(soft.until)}: what was withdrawn at demand "
             f"{soft.demand:.6g} comes back when demand rises, or is drained then"
         )
+
+
+def _flaps(policy: PolicySpec, memory: PolicyMemory, now: float) -> Iterator[str]:
+    guard = policy.stability.flap
+    count = recent(memory.stability, guard, now)
+    if count > guard.allowed:
+        most = format_duration(guard.window)
+        yield (
+            f"flapping: {count} reversals within {most}, {guard.allowed} are allowed: cooldowns × "
+            f"{factor_in(memory, policy, now).value:g} in, × {factor_out(memory, policy, now).value:g} "
+            f"out, until the oldest is {most} old"
+        )
+
+
+def _breakers(service: Service, now: float) -> Iterator[str]:
+    kept, again = service.memory.stability, f"`heteroscale resume {service.name}`"
+    for kind, known in (("node", kept.nodes), ("GPU type", kept.types)):
+        for name, breaker in sorted(known.items()):
+            if breaker.until is None:
+                continue
+            when = (
+                f"one is tried at {_clock(breaker.until)}, in {_ago(breaker.until - now)}"
+                if breaker.until > now
+                else "one is tried when there is need"
+            )
+            yield (
+                f"breaker: no launch on {kind} {name} after {breaker.failures} failed in a row; "
+                f"{when}; {again} forgets it"
+            )
+    if kept.unplaced is not None:
+        yield f"placement: since {_clock(kept.unplaced.since)}: {kept.unplaced.why}"
 
 
 def _until(what: str, end: float, now: float) -> Iterator[str]:

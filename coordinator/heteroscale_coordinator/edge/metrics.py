@@ -12,7 +12,11 @@ from contextlib import suppress
 from itertools import accumulate, chain, repeat
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
-from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+)
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
@@ -20,6 +24,7 @@ from heteroscale.words import InstanceState, Role
 from heteroscale_coordinator.core.devices import NO_DEVICES
 from heteroscale_coordinator.core.events import Changes
 from heteroscale_coordinator.core.model import Action, Instance, Service
+from heteroscale_coordinator.core.policy.flap import factor_in, factor_out
 from heteroscale_coordinator.core.state import Agent
 from heteroscale_coordinator.edge.ports import Decisions, Loop
 
@@ -178,6 +183,7 @@ class StateCollector(Collector):
         yield from _devices(agents)
         yield _instances(instances)
         yield from _services(services)
+        yield from _stability(services, state.turned_at)
         yield from _ratio(services, instances)
         yield from self._signals(services)
 
@@ -267,6 +273,39 @@ def _services(services: list[Service]) -> Iterator[Metric]:
         paused.add_metric((service.name,), bool(service.paused))
         quarantined.add_metric((service.name,), bool(service.quarantine))
     return iter((wanted, paused, quarantined))
+
+
+def _stability(services: list[Service], now: float) -> Iterator[Metric]:
+    """Tell what the flap guard and the circuit breaker know; a closed breaker is not counted."""
+    turns = CounterMetricFamily(
+        "heteroscale_reversals",
+        "Changes of the wanted counts the other way so soon after the last that it is a reversal.",
+        labels=("service",),
+    )
+    factors = _gauge(
+        "cooldown_factor", "What a cooldown is multiplied by.", ("service", "cooldown")
+    )
+    failures = _gauge("launch_failures", "Launches failed in a row, anywhere.", ("service",))
+    breakers = _gauge(
+        "launch_breakers", "Nodes and GPU types closed to launches.", ("service", "kind", "state")
+    )
+    unplaced = _gauge("unplaced_instances", "Wanted, and without a place.", ("service", "role"))
+    for service in services:
+        memory, policy = service.memory, service.spec.policy
+        kept = memory.stability
+        turns.add_metric((service.name,), kept.reversal_count)
+        factors.add_metric((service.name, "in"), factor_in(memory, policy, now).value)
+        factors.add_metric((service.name, "out"), factor_out(memory, policy, now).value)
+        failures.add_metric((service.name,), memory.launch_failures)
+        for kind, known in (("node", kept.nodes), ("gpu_type", kept.types)):
+            untils = [one.until for one in known.values() if one.until is not None]
+            still = sum(until > now for until in untils)
+            breakers.add_metric((service.name, kind, "open"), still)
+            breakers.add_metric((service.name, kind, "half_open"), len(untils) - still)
+        for role in service.spec.roles:
+            lacking = kept.unplaced.delta.get(role, 0) if kept.unplaced else 0
+            unplaced.add_metric((service.name, role.value), lacking)
+    return iter((turns, factors, failures, breakers, unplaced))
 
 
 def _ratio(services: list[Service], instances: list[Instance]) -> Iterator[Metric]:

@@ -116,7 +116,7 @@ def test_the_cooldown_holds_and_says_so() -> None:
     memory = PolicyMemory(wanted={P: 2, D: 4}, last_out_at=NOW - 100)
     found = verdict(*many(4, D, decoding(1200)), memory=memory)
     assert (found.action, found.bound_by) == (Action.HOLD, "cooldown")
-    assert found.inputs["cooldown_out"] == "80 s left of 180 s"
+    assert found.inputs["cooldown_out"] == "80 s left of 180 s × 1"
     late = replace(memory, last_out_at=NOW - 180)
     assert verdict(*many(4, D, decoding(1200)), memory=late).action is Action.SCALE_OUT
 

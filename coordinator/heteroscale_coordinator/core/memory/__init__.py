@@ -57,11 +57,13 @@ class PolicyMemory:
     startup_times: tuple[float, ...] = ()
     """Last measured start-ups in seconds, newest last, at most 20."""
     launch_failures: int = 0
-    """Launches failed in a row."""
+    """Launches failed in a row, anywhere."""
+    launch_failed_at: float = 0.0
+    """When the last of them failed."""
     launch_after: float = 0.0
     """No launch before: backoff after failures or infeasible placement."""
     avoid: Mapping[str, float] = field(default_factory=dict)
-    """Agents where a launch failed, until when."""
+    """Agents to be used only where no other has room, until when: a launch failed there."""
     covering_since: float | None = None
     """Since when this coordinator has been waiting to hear the service's instances."""
     forecast: ForecastMemory = field(default_factory=ForecastMemory)

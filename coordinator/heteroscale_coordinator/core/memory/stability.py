@@ -2,9 +2,53 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from heteroscale.words import Role
+
+
+@dataclass(frozen=True, slots=True)
+class Breaker:
+    """Launches failed in a row at one node, or on one GPU type."""
+
+    failures: int = 0
+    failed_at: float = 0.0
+    """Of the last one."""
+    openings: int = 0
+    """How often it opened since the last success; each doubles the time."""
+    until: float | None = None
+    """Open until then, half-open afterwards. None: closed."""
+    where: tuple[str, ...] = ()
+    """Of a GPU type: the nodes at which it failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unplaced:
+    """A step that found no place, as long as it goes on being asked for."""
+
+    delta: Mapping[Role, int]
+    since: float
+    until: float
+    """Launches wait until then; see ``PolicyMemory.launch_after``."""
+    why: str
+    """One sentence."""
 
 
 @dataclass(frozen=True, slots=True)
 class StabilityMemory:
     """What the flap guard and the circuit breaker keep."""
+
+    direction: Literal["", "out", "in"] = ""
+    """Of the last change of the wanted counts by a law."""
+    changed_at: float | None = None
+    reversals: tuple[float, ...] = ()
+    """When counts last changed their direction too soon, newest last, at most 16."""
+    reversal_count: int = 0
+    """Reversals ever."""
+    nodes: Mapping[str, Breaker] = field(default_factory=dict)
+    """By agent id; what is not named is closed."""
+    types: Mapping[str, Breaker] = field(default_factory=dict)
+    """By GPU type."""
+    unplaced: Unplaced | None = None

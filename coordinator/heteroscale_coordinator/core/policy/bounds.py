@@ -95,6 +95,23 @@ def fit_out(present: Counts, wish: Counts, spec: ServiceSpec, held: int = 0) -> 
     return start
 
 
+def smaller_steps(present: Counts, delta: Counts, spec: ServiceSpec) -> list[dict[Role, int]]:
+    """Return smaller steps than ``delta``, the larger first, each permitted by ratio and bounds.
+
+    A half, a quarter, and one of each role: a step that has no place as a whole may have one in part.
+    """
+    found: list[dict[Role, int]] = []
+    for share in (0.5, 0.25, 0.0):
+        less = {role: max(1, int(n * share)) for role, n in delta.items() if n > 0}
+        wish = {role: n + less.get(role, 0) for role, n in present.items()}
+        after = fit_out(present, wish, spec)
+        step = {role: n - present[role] for role, n in after.items() if n > present[role]}
+        inside = all(n <= delta.get(role, 0) for role, n in step.items())
+        if step and inside and step not in found and step != dict(delta):
+            found.append(step)
+    return found
+
+
 def _may_grow(start: Counts, after: Counts, spec: ServiceSpec, held: int) -> bool:
     below = all(n <= spec.roles[role].max for role, n in after.items() if n > start[role])
     paid = spec.max_gpus is None or gpus(after, spec) + held <= spec.max_gpus

@@ -8,6 +8,7 @@ from heteroscale.words import Role
 from heteroscale_coordinator.core.memory import PolicyMemory
 from heteroscale_coordinator.core.model import Action, Counts, Verdict
 from heteroscale_coordinator.core.policy import bounds, ratio
+from heteroscale_coordinator.core.policy.flap import factor_out
 from heteroscale_coordinator.core.policy.laws import need_of
 from heteroscale_coordinator.core.policy.proportional import step_out
 from heteroscale_coordinator.core.policy.scene import Held, Scene, act, difference
@@ -69,7 +70,8 @@ def launch(
     done = done or replace(scene.memory, last_out_at=scene.now)
     done = replace(done, wanted=bounds.clamp(after, scene.spec), low_since=None)
     bound = "bounds" if short else bound_by
-    return act(scene, Action.SCALE_OUT, delta, bound_by=bound, reason=reason, done=done)
+    found = act(scene, Action.SCALE_OUT, delta, bound_by=bound, reason=reason, done=done)
+    return replace(found, cause=_begun(why))
 
 
 def call_off(
@@ -111,19 +113,30 @@ def wanted_with(scene: Scene, back: Counts) -> dict[Role, int]:
 
 
 def backoff(scene: Scene) -> Held | None:
-    """Return why nothing may be launched now; None when it may."""
-    left = scene.memory.launch_after - scene.now
+    """Return why nothing may be launched now; None when it may.
+
+    After a step that found no place the hold keeps its words until it is tried again.
+    """
+    memory, unplaced = scene.memory, scene.memory.stability.unplaced
+    left = memory.launch_after - scene.now
     if left <= 0:
         return None
-    scene.inputs["launch_after"] = (
-        f"{left:.0f} s left after {scene.memory.launch_failures} failures"
-    )
-    return Held("backoff", "Launches wait after the last one failed or found no place.")
+    if unplaced is not None and memory.launch_after <= unplaced.until:
+        return Held("placement", unplaced.why)
+    scene.inputs["launch_after"] = f"{left:.0f} s left after {memory.launch_failures} failures"
+    return Held("backoff", "Launches wait after the last ones failed.")
+
+
+def _begun(why: str) -> str:
+    return why[:1].upper() + why[1:]
 
 
 def _cooling(scene: Scene) -> Held | None:
     left = cooldown_out_left(scene.memory, scene.policy, scene.now)
     if left <= 0:
         return None
-    scene.inputs["cooldown_out"] = f"{left:.0f} s left of {scene.policy.cooldown_out:g} s"
+    factor = scene.keep("cooldown_out_factor", factor_out(scene.memory, scene.policy, scene.now))
+    scene.inputs["cooldown_out"] = (
+        f"{left:.0f} s left of {scene.policy.cooldown_out:g} s × {factor:g}"
+    )
     return Held("cooldown", "The last scale-out is given time to work.")

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from heteroscale_coordinator.core.model import Verdict
+from heteroscale_coordinator.core.policy.flap import noted
 from heteroscale_coordinator.core.policy.follow import (
     counts_given,
     credit,
@@ -64,7 +65,7 @@ def decide(view: ServiceView) -> Verdict:
     """Return what to do with the service now, why, and what to remember. Pure."""
     scene = look(under_schedule(view))
     tell(scene)
-    return credit(scene, _decide(scene))
+    return noted(credit(scene, _decide(scene)), view.spec.policy, view.now)
 
 
 def _decide(scene: Scene) -> Verdict:

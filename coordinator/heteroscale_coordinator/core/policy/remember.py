@@ -6,7 +6,9 @@ from dataclasses import replace
 
 from heteroscale.words import Role
 from heteroscale_coordinator.core.memory import PolicyMemory, SoftScaleIn
+from heteroscale_coordinator.core.memory.stability import Unplaced
 from heteroscale_coordinator.core.policy import bounds, latency, ratio
+from heteroscale_coordinator.core.policy.laws import need_of
 from heteroscale_coordinator.core.policy.scene import Scene
 from heteroscale_coordinator.core.policy.shrink import is_low
 from heteroscale_coordinator.core.policy.soft import LANDING
@@ -53,7 +55,16 @@ def remember(scene: Scene) -> PolicyMemory:
         low_since=low_since(memory, scene.now, low=heard and is_low(scene)),
         breach=latency.breach_now(memory, scene.latencies, scene.view),
         soft=_soft(scene, memory),
+        stability=replace(memory.stability, unplaced=_unplaced(scene, memory)),
     )
+
+
+def _unplaced(scene: Scene, memory: PolicyMemory) -> Unplaced | None:
+    """Return the step that found no place, as long as more is asked for than there is."""
+    kept = memory.stability.unplaced
+    if kept is None or any(scene.present[role] < n for role, n in memory.wanted.items()):
+        return kept
+    return kept if need_of(scene) or latency.worst_breach(scene.latencies, scene.spec) else None
 
 
 def enough_heard(scene: Scene) -> bool:

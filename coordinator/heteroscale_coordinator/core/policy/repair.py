@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from heteroscale_coordinator.core.model import Action, Verdict
 from heteroscale_coordinator.core.policy import bounds
 from heteroscale_coordinator.core.policy.grow import backoff
@@ -29,4 +31,5 @@ def repair(scene: Scene) -> Verdict | Held | None:
         why = "the GPU budget is held by instances on their way out"
         return Held("bounds", f"{written(missing)} missing, but {why}.")
     reason = f"{written(missing)} missing of the wanted counts: {written(paid)} launched."
-    return act(scene, Action.REPAIR, paid, bound_by="wanted", reason=reason)
+    found = act(scene, Action.REPAIR, paid, bound_by="wanted", reason=reason)
+    return replace(found, cause=f"{written(missing)} missing")

@@ -81,6 +81,11 @@ class Scene:
         found = self.sums[name] = sums.reckon(formula, unit, note, **terms)
         return found.value
 
+    def keep(self, name: str, found: Sum) -> float:
+        """Keep arithmetic that was done elsewhere as ``name``; return what it gives."""
+        self.sums[name] = found
+        return found.value
+
     @property
     def spec(self) -> ServiceSpec:
         """The specification."""
@@ -184,6 +189,7 @@ def act(
         dict(scene.inputs),
         (*scene.signals.values, *_reckoned(scene)),
         dict(scene.sums),
+        before=scene.present,
     )
 
 

@@ -19,6 +19,7 @@ from heteroscale_coordinator.core.memory import SoftScaleIn
 from heteroscale_coordinator.core.model import Action, Counts, Verdict
 from heteroscale_coordinator.core.policy import bounds, consent, ratio
 from heteroscale_coordinator.core.policy.demand import Demand, peak_demand
+from heteroscale_coordinator.core.policy.flap import factor_in
 from heteroscale_coordinator.core.policy.laws import floors_of
 from heteroscale_coordinator.core.policy.proportional import needed_in, step_in
 from heteroscale_coordinator.core.policy.scene import Held, Load, Scene, act, difference
@@ -195,7 +196,7 @@ def _cooling(scene: Scene) -> Held | None:
     left = cooldown_in_left(scene.memory, scene.policy, scene.now)
     if left <= 0:
         return None
-    factor = scene.memory.cooldown_in_factor
+    factor = scene.keep("cooldown_in_factor", factor_in(scene.memory, scene.policy, scene.now))
     scene.inputs["cooldown_in"] = (
         f"{left:.0f} s left of {scene.policy.cooldown_in:g} s × {factor:g}"
     )

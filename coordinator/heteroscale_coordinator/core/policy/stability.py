@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from heteroscale_coordinator.core.memory import PolicyMemory
+from heteroscale_coordinator.core.policy.flap import factor_in, factor_out
 from heteroscale_coordinator.core.spec import PolicySpec
 
 MAX_COOLDOWN_FACTOR = 8.0
@@ -14,19 +15,21 @@ def cooldown_out_left(memory: PolicyMemory, policy: PolicySpec, now: float) -> f
     """Return the seconds until the next scale-out by demand.
 
     Neither a scale-in nor a step of the guard delays it: the net must not hold up the driver.
+    Lengthened by what reversals leave.
     """
     last = memory.last_out_at
-    return 0.0 if last is None else max(0.0, last + policy.cooldown_out - now)
+    length = policy.cooldown_out * factor_out(memory, policy, now).value
+    return 0.0 if last is None else max(0.0, last + length - now)
 
 
 def cooldown_in_left(memory: PolicyMemory, policy: PolicySpec, now: float) -> float:
     """Return the seconds until the next scale-in, counted from the last change in either direction.
 
-    Lengthened by the factor that failed scale-ins leave.
+    Lengthened by what failed scale-ins and reversals leave.
     """
     kinds = (memory.last_out_at, memory.last_guard_at, memory.last_in_at)
     changes = [at for at in kinds if at is not None]
-    length = policy.cooldown_in * memory.cooldown_in_factor
+    length = policy.cooldown_in * factor_in(memory, policy, now).value
     return max(0.0, max(changes) + length - now) if changes else 0.0
 
 
