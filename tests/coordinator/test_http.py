@@ -19,7 +19,7 @@ from heteroscale_coordinator.edge.http import HttpFace, HttpLimits
 from heteroscale_coordinator.edge.metrics import Metrics
 from heteroscale_coordinator.edge.store.decisions import DecisionLog
 from tests.coordinator.twin import TwinLoop
-from tests.coordinator.values import decision, instance, inventory, order, service
+from tests.coordinator.values import NOW, decision, instance, inventory, order, service
 
 
 @pytest.fixture
@@ -94,6 +94,24 @@ async def test_metrics_tell_the_fleet_as_it_is(port: int, loop: TwinLoop, metric
     assert value("quarantined", **chat) == 0
     assert value("ready") == 1
     assert value("epoch") == 3
+
+
+async def test_metrics_tell_of_flapping_and_of_launches_that_fail(
+    port: int, loop: TwinLoop, metrics: Metrics
+) -> None:
+    filled(loop, metrics)
+    loop.commit(Changes({"chat": service(rich=True)}))
+    loop.state.turned_at = NOW
+    value = series((await get(port, "/metrics")).text)
+    chat = {"service": "chat"}
+    assert value("reversals_total", **chat) == 9
+    assert value("cooldown_factor", **chat, cooldown="in") == 2.0
+    assert value("cooldown_factor", **chat, cooldown="out") == 1.5
+    assert value("launch_failures", **chat) == 2
+    assert value("launch_breakers", **chat, kind="node", state="open") == 1
+    assert value("launch_breakers", **chat, kind="gpu_type", state="half_open") == 1
+    assert value("unplaced_instances", **chat, role="decode") == 2
+    assert value("unplaced_instances", **chat, role="prefill") == 0
 
 
 async def test_metrics_count_devices_over_the_fleet(

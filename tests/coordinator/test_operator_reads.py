@@ -238,3 +238,9 @@ async def test_explain_before_the_first_decision(
     assert "paused (by hand): `heteroscale resume chat`" in everything
     assert "quarantined, it is left alone (boom)" in everything
     assert "observation until" in everything
+    assert (
+        "flapping: 4 reversals within 30m, 3 are allowed: cooldowns × 2 in, × 1.5 out" in everything
+    )
+    assert "no launch on node agent-9 after 4 failed in a row; one is tried at" in everything
+    assert "GPU type H20 after 3 failed in a row; one is tried when there is need" in everything
+    assert "No place for +2 decode." in everything

@@ -6,6 +6,7 @@ from heteroscale.documents import read_documents
 from heteroscale.words import GateState, InstanceState, Role, WithdrawReason
 from heteroscale_coordinator.core.devices import GpuFact, NicFact
 from heteroscale_coordinator.core.memory import Breach, PolicyMemory, SoftScaleIn
+from heteroscale_coordinator.core.memory.stability import Breaker, StabilityMemory, Unplaced
 from heteroscale_coordinator.core.model import (
     Action,
     Command,
@@ -54,6 +55,15 @@ def service(name: str = "chat", *, paused: str = "", rich: bool = False) -> Serv
             startup_times=(61.5, 58.25),
             launch_failures=2,
             avoid={"agent-9": NOW + 100},
+            stability=StabilityMemory(
+                direction="in",
+                changed_at=NOW - 900.25,
+                reversals=(NOW - 900, NOW - 700, NOW - 500, NOW - 300),
+                reversal_count=9,
+                nodes={"agent-9": Breaker(4, NOW - 30, 2, NOW + 90)},
+                types={"H20": Breaker(3, NOW - 80, 1, NOW - 20, ("agent-1", "agent-9"))},
+                unplaced=Unplaced({Role.DECODE: 2}, NOW - 40, NOW + 5, "No place for +2 decode."),
+            ),
         )
     return Service(name, spec(), CHAT, paused, memory)
 
