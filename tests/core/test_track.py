@@ -107,3 +107,13 @@ def test_a_rise_is_read_between_the_known_ends() -> None:
     assert samples.ends("generation_tokens", 1, 3) == (10, 40, 10)
     assert samples.ends("generation_tokens", 2, 4) is None
     assert samples.ends("prompt_tokens", 0, 4) is None
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0])
+def test_a_reading_that_cannot_be_is_unknown(value: float) -> None:
+    """A negative gauge would make the laws' roots and rates nonsense; it is no reading at all."""
+    track = Track()
+    track.add(EngineSample("i-1", ScrapeQuality.OK, 1.0, running=value, generation_tokens=value))
+    newest = track.newest
+    assert newest is not None
+    assert (newest.running, newest.generation_tokens) == (None, None)

@@ -19,7 +19,7 @@ from heteroscale.words import ScrapeQuality
 from heteroscale_coordinator.core.model import EngineSample
 
 SLOTS = 32
-_NAN = math.nan
+_NAN, _INF = math.nan, math.inf
 
 
 class Point(NamedTuple):
@@ -194,6 +194,7 @@ class Track:
 
 
 def _row(sample: EngineSample) -> array[float]:
+    """Return a sample as it is kept. What cannot be (negative, infinite) is unknown, as NaN is."""
     ttft, tbt = sample.ttft, sample.tbt
     values = (
         sample.at,
@@ -203,4 +204,6 @@ def _row(sample: EngineSample) -> array[float]:
         tbt.sum_seconds if tbt else None,
         tbt.observations if tbt else None,
     )
-    return array("d", [_NAN if value is None else value for value in values])
+    return array(
+        "d", [_NAN if value is None or not 0.0 <= value < _INF else value for value in values]
+    )

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -28,7 +29,7 @@ from heteroscale_coordinator.core.events import (
     Wish,
 )
 from heteroscale_coordinator.core.spec import ServiceSpec
-from tests.core.machine.claims import check
+from tests.core.machine.claims import check, check_the_end
 from tests.core.machine.claims.facts import Ledger
 from tests.core.machine.unruly import GARBAGE, UnrulyWorld
 from tests.core.world import TwinAgent
@@ -44,6 +45,9 @@ POLICY = {
     "freshness": "6s",
     "guard": {"startup": "10s"},
 }
+WHICH, LASTS = st.integers(0, 6), st.sampled_from([False, False, True])
+ARRIVALS = (0.0, 0.5, 3.0, 8.0, 12.0, 20.0, 30.0, 60.0)
+QUIET = 200.0
 KINDS = ("H20", "L20")
 SHORT = settings(
     max_examples=25,
@@ -60,7 +64,7 @@ DEEP = os.environ.get("HETEROSCALE_DEEP", "")
 def specs(draw: st.DrawFn) -> ServiceSpec:
     """Return a service of two roles, whose bounds are narrow enough to be met often."""
     least = {role: draw(st.integers(1, 2)) for role in ("prefill", "decode")}
-    most = {"prefill": draw(st.integers(2, 5)), "decode": draw(st.integers(2, 9))}
+    most = {"prefill": draw(st.integers(3, 7)), "decode": draw(st.integers(3, 12))}
     roles: dict[str, Any] = {
         role: {"template": role, "min": least[role], "max": most[role], "target": target}
         for role, target in (("prefill", 5000), ("decode", 1000))
@@ -72,8 +76,8 @@ def specs(draw: st.DrawFn) -> ServiceSpec:
         "slo": draw(st.sampled_from([{}, {"ttft": "1s", "tbt": "50ms"}])),
         "policy": POLICY,
         "drain": {"lease": "10s"},
-        "maxGpus": draw(st.sampled_from([None, 4, 8, 12])),
-        "advisory": draw(st.sampled_from([False, False, False, True])),
+        "maxGpus": draw(st.sampled_from([None, None, 6, 12])),
+        "advisory": draw(st.integers(0, 15)) == 15,
     }
     return ServiceSpec.model_validate(spec)
 
@@ -90,7 +94,7 @@ class Machine(RuleBasedStateMachine):
 
     # ---- the beginning ---------------------------------------------------------------------------
 
-    @initialize(agents=st.integers(2, 7), gpus=st.integers(1, 4), spec=specs())
+    @initialize(agents=st.integers(3, 7), gpus=st.integers(2, 4), spec=specs())
     def a_fleet_and_a_service(self, agents: int, gpus: int, spec: ServiceSpec) -> None:
         for index in range(agents):
             half = "a" if index < agents / 2 else "b"
@@ -101,64 +105,77 @@ class Machine(RuleBasedStateMachine):
 
     # ---- time and traffic ------------------------------------------------------------------------
 
-    @rule(seconds=st.integers(1, 30))
+    @rule(seconds=st.sampled_from([1, 5, 20, 60, 150]))
     def time_passes(self, seconds: int) -> None:
         self.world.run(seconds)
 
-    @rule(seconds=st.sampled_from([60, 120]))
-    def much_time_passes(self, seconds: int) -> None:
+    @rule(arrivals=st.sampled_from(ARRIVALS), seconds=st.sampled_from([5, 20, 60]))
+    def traffic_changes(self, arrivals: float, seconds: int) -> None:
+        self.world.traffic.arrivals = arrivals
         self.world.run(seconds)
 
-    @rule(arrivals=st.sampled_from([0.0, 0.5, 3.0, 8.0, 15.0, 30.0, 80.0]))
-    def traffic_changes(self, arrivals: float) -> None:
-        self.world.traffic.arrivals = arrivals
-        self.world.run(10)
+    @rule(arrivals=st.lists(st.sampled_from(ARRIVALS), min_size=3, max_size=6))
+    def traffic_bursts(self, arrivals: list[float]) -> None:
+        for each in arrivals:
+            self.world.traffic.arrivals = each
+            self.world.run(7)
 
-    @rule(name=st.sampled_from(["ttft", "tbt"]), value=st.sampled_from([0.01, 0.2, 3.0]))
-    def latency_changes(self, name: str, value: float) -> None:
+    @rule(name=st.sampled_from(["ttft", "tbt"]), value=st.sampled_from([0.01, 3.0]))
+    def latency_is_bad_for_a_while(self, name: str, value: float) -> None:
+        usual = getattr(self.world.traffic, name)
         setattr(self.world.traffic, name, value)
-        self.world.run(6)
-
-    # ---- agents ----------------------------------------------------------------------------------
-
-    @rule(which=st.integers(0, 6), lag=st.sampled_from([0.0, 1.0, 4.0, 11.0]))
-    def an_agent_answers_late(self, which: int, lag: float) -> None:
-        self.world.faults_of(self.agent(which)).lag = lag
-
-    @rule(which=st.integers(0, 6), why=st.sampled_from(["", "no such template"]))
-    def an_agent_refuses(self, which: int, why: str) -> None:
-        self.agent(which).refuses = why
-
-    @rule(which=st.integers(0, 6), stillborn=st.booleans())
-    def an_agents_engines_never_start(self, which: int, stillborn: bool) -> None:
-        self.world.faults_of(self.agent(which)).stillborn = stillborn
-
-    @rule(which=st.integers(0, 6), mute=st.booleans())
-    def reports_get_lost(self, which: int, mute: bool) -> None:
-        self.world.faults_of(self.agent(which)).mute = mute
-
-    @rule(which=st.integers(0, 6), lie=st.sampled_from(["", "idle", *GARBAGE]))
-    def an_agents_readings_are_garbage(self, which: int, lie: str) -> None:
-        self.world.faults_of(self.agent(which)).garbage = lie
-
-    @rule(which=st.integers(0, 6), blind=st.booleans())
-    def an_agent_cannot_scrape(self, which: int, blind: bool) -> None:
-        self.agent(which).blind = blind
-
-    @rule(which=st.integers(0, 6), rebooted=st.booleans())
-    def an_agent_restarts(self, which: int, rebooted: bool) -> None:
-        self.world.restart_agent(self.agent(which), rebooted=rebooted)
-
-    @rule(which=st.sets(st.integers(0, 6), min_size=1, max_size=4))
-    def agents_fall_silent(self, which: set[int]) -> None:
-        for index in which:
-            self.agent(index).silent = True
-        self.world.run(8)
+        self.world.run(40)
+        setattr(self.world.traffic, name, usual)
 
     @rule()
-    def everybody_comes_back(self) -> None:
-        for agent in self.world.agents.values():
-            self.world.come_back(agent)
+    def all_is_well_again(self) -> None:
+        self.world.calm_down()
+        self.wish(ResumeService("", "chat"))
+        self.world.run(60)
+
+    # ---- agents: what is wrong with them passes, or lasts until all is well again ----------------
+
+    @rule(which=WHICH, lag=st.sampled_from([1.0, 4.0, 11.0]), lasts=LASTS)
+    def an_agent_answers_late(self, which: int, lag: float, lasts: bool) -> None:
+        self.suffer(which, lasts, lag=lag)
+
+    @rule(which=WHICH, lasts=LASTS)
+    def an_agents_engines_never_start(self, which: int, lasts: bool) -> None:
+        self.suffer(which, lasts, stillborn=True)
+
+    @rule(which=WHICH, lasts=LASTS)
+    def reports_get_lost(self, which: int, lasts: bool) -> None:
+        self.suffer(which, lasts, mute=True)
+
+    @rule(which=WHICH, lie=st.sampled_from(["idle", *GARBAGE]), lasts=LASTS)
+    def an_agents_readings_are_garbage(self, which: int, lie: str, lasts: bool) -> None:
+        self.suffer(which, lasts, garbage=lie)
+
+    @rule(which=WHICH, refuses=st.sampled_from(["", "no such template"]), lasts=LASTS)
+    def an_agent_refuses_or_cannot_scrape(self, which: int, refuses: str, lasts: bool) -> None:
+        agent = self.agent(which)
+        agent.refuses, agent.blind = refuses, not refuses
+        self.world.run(20)
+        if not lasts:
+            agent.refuses, agent.blind = "", False
+
+    @rule(which=WHICH, rebooted=st.booleans())
+    def an_agent_restarts(self, which: int, rebooted: bool) -> None:
+        self.world.restart_agent(self.agent(which), rebooted=rebooted)
+        self.world.run(5)
+
+    @rule(
+        which=st.sets(WHICH, min_size=1, max_size=4),
+        seconds=st.sampled_from([3, 10, 35]),
+        lasts=LASTS,
+    )
+    def agents_fall_silent(self, which: set[int], seconds: int, lasts: bool) -> None:
+        for index in which:
+            self.agent(index).silent = True
+        self.world.run(seconds)
+        for index in which if not lasts else ():
+            self.world.come_back(self.agent(index))
+        self.world.run(5)
 
     @rule(which=st.integers(0, 9))
     def an_engine_dies(self, which: int) -> None:
@@ -168,13 +185,16 @@ class Machine(RuleBasedStateMachine):
 
     # ---- the coordinator -------------------------------------------------------------------------
 
-    @rule(full=st.booleans())
-    def the_disk_is_full(self, full: bool) -> None:
-        self.world.disk_full = full
+    @rule(seconds=st.sampled_from([2, 9, 40]))
+    def the_disk_is_full_for_a_while(self, seconds: int) -> None:
+        self.world.disk_full = True
+        self.world.run(seconds)
+        self.world.disk_full = False
 
     @rule(away=st.sampled_from([1, 8, 40, 200]))
     def the_coordinator_restarts(self, away: int) -> None:
         self.world.restart_coordinator(away)
+        self.world.run(5)
 
     # ---- operators -------------------------------------------------------------------------------
 
@@ -186,13 +206,12 @@ class Machine(RuleBasedStateMachine):
     def somebody_scales(self, prefill: int, decode: int) -> None:
         self.wish(ScaleService("", "chat", {P: prefill, D: decode}))
 
-    @rule()
-    def somebody_pauses(self) -> None:
+    @rule(seconds=st.sampled_from([5, 40]), lasts=LASTS)
+    def somebody_pauses(self, seconds: int, lasts: bool) -> None:
         self.wish(PauseService("", "chat", "to look at it"))
-
-    @rule()
-    def somebody_resumes(self) -> None:
-        self.wish(ResumeService("", "chat"))
+        self.world.run(seconds)
+        if not lasts:
+            self.wish(ResumeService("", "chat"))
 
     @rule(which=st.integers(0, 9))
     def somebody_drains(self, which: int) -> None:
@@ -209,7 +228,7 @@ class Machine(RuleBasedStateMachine):
         if found := self.instance(which, S.IN_SERVICE):
             self.wish(SwitchInstanceRole("", found, role))
 
-    @rule(which=st.integers(0, 6))
+    @rule(which=WHICH)
     def somebody_forgets_an_agent(self, which: int) -> None:
         self.wish(ForgetAgent("", self.agent(which).agent_id))
 
@@ -220,7 +239,25 @@ class Machine(RuleBasedStateMachine):
         self.world.run(30)
         self.apply(spec)
 
+    # ---- the end ---------------------------------------------------------------------------------
+
+    def teardown(self) -> None:
+        """After enough quiet time nothing is left half done."""
+        if self.world.agents:
+            self.world.calm_down()
+            self.wish(ResumeService("", "chat"))
+            self.world.run(QUIET)
+            check_the_end(self.world)
+
     # ---- helpers ---------------------------------------------------------------------------------
+
+    def suffer(self, which: int, lasts: bool, **faults: Any) -> None:
+        """Let an agent's faults be for a while, or for longer."""
+        agent = self.agent(which)
+        self.world.faults[agent.agent_id] = replace(self.world.faults_of(agent), **faults)
+        self.world.run(20)
+        if not lasts:
+            self.world.faults.pop(agent.agent_id)
 
     def agent(self, which: int) -> TwinAgent:
         agents = list(self.world.agents.values())

@@ -6,23 +6,40 @@ terms of its own, never by calling the code that is to keep it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from tests.core.machine.claims.bounds import BOUNDS
+from tests.core.machine.claims.ends import AT_THE_END
 from tests.core.machine.claims.facts import Ledger
 from tests.core.machine.claims.orders import ORDERS
-from tests.core.machine.unruly import Turn
+from tests.core.machine.claims.ratio import RATIO
+from tests.core.machine.claims.time import TIME
+from tests.core.machine.claims.unknown import UNKNOWN
+from tests.core.machine.unruly import Turn, UnrulyWorld
 
 Claim = Callable[[Turn, Ledger], None]
-CLAIMS: tuple[Claim, ...] = (*BOUNDS, *ORDERS)
+CLAIMS: tuple[Claim, ...] = (*BOUNDS, *UNKNOWN, *RATIO, *TIME, *ORDERS)
 
 
 def check(turn: Turn, ledger: Ledger) -> None:
     """Hold one turn to every claim; the first that is broken is named."""
     for claim in CLAIMS:
-        try:
+        with _named(claim.__name__):
             claim(turn, ledger)
-        except AssertionError as broken:
-            said = claim.__name__.replace("_", " ")
-            raise AssertionError(f"CLAIM BROKEN: {said}: {broken}") from broken
     ledger.note(turn)
+
+
+def check_the_end(world: UnrulyWorld) -> None:
+    """Hold a world that has been quiet for long to what must have come to an end."""
+    for claim in AT_THE_END:
+        with _named(claim.__name__):
+            claim(world)
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    try:
+        yield
+    except AssertionError as broken:
+        raise AssertionError(f"CLAIM BROKEN: {name.replace('_', ' ')}: {broken}") from broken

@@ -23,11 +23,25 @@ class Ledger:
     launched: Counter[tuple[str, int]] = field(default_factory=Counter)
     """Launches ordered, by instance and rank."""
 
+    changed_at: dict[tuple[str, str], float] = field(default_factory=dict)
+    """When a law last changed a service's counts, by service and kind of change."""
+
     def note(self, turn: Turn) -> None:
         """Add one turn."""
+        for service, decision in acted(turn):
+            if kind := self.kind(decision):
+                self.changed_at[service.name, kind] = turn.now
         for command in issued(turn):
             if command.verb is Verb.LAUNCH:
                 self.launched[command.instance_id, command.rank] += 1
+
+    @staticmethod
+    def kind(decision: Decision) -> str:
+        """Return how a decision changes the counts; empty: it only restores what is wanted."""
+        if decision.action is Action.SCALE_OUT:
+            guard = decision.reason.lower().startswith("in breach")
+            return "guard out" if guard else "demand out"
+        return "in" if decision.action is Action.SCALE_IN else ""
 
 
 def acted(turn: Turn) -> Iterator[tuple[Service, Decision]]:
@@ -66,3 +80,20 @@ def supplies(instance: Instance) -> bool:
 def count(found: list[Instance]) -> Counter[Role]:
     """Return how many of each role."""
     return Counter(instance.role for instance in found)
+
+
+def present_before(turn: Turn, service: Service) -> Counter[Role]:
+    """Return what supplied when the turn decided, each role named; one that switches is the new one."""
+    orders = turn.state.commands.values()
+    switching = {
+        c.instance_id: c.role for c in orders if c.verb is Verb.SWITCH_ROLE and not c.ended
+    }
+    found: Counter[Role] = Counter(dict.fromkeys(service.spec.roles, 0))
+    for instance in instances(turn, service.name, decided=False):
+        role = switching.get(instance.instance_id)
+        movable = instance.state in (S.IN_SERVICE, S.WITHDRAWN)
+        if role is not None and role is not instance.role and movable:
+            found[role] += 1
+        elif supplies(instance):
+            found[instance.role] += 1
+    return found
