@@ -20,7 +20,7 @@ LLAMACPP_READY := $(LLAMACPP)/.ready-$(LLAMACPP_VERSION)
 SOURCES := agent coordinator scheduler_adapters simulator workbench cli proto tests benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-process e2e-setup e2e-vllm e2e-llamacpp check format proto
+.PHONY: help setup demo test test-fast test-process mutants e2e-setup e2e-vllm e2e-llamacpp check format proto
 .PHONY: bench-ingest bench-agent bench-plant bench-policies clean
 
 help: ## Show this help
@@ -53,6 +53,9 @@ test-fast: $(READY) ## Pure, contract and loopback tests
 
 test-process: $(READY) ## Tests with real processes: outage, kill, stop, partition
 	$(BIN)/python -m pytest -q -m process $(ARGS)
+
+mutants: $(READY) ## Make the mistakes that would do most harm, one by one, and tell which test sees each
+	$(BIN)/python -m tests.mutants $(ARGS)
 
 e2e-setup: $(LLAMACPP_READY) $(VLLM_READY) ## Install the real engines that the e2e targets use
 

@@ -1,0 +1,253 @@
+"""The mistakes that would do most harm, each made in one place: every one must turn a test red.
+
+A mutant is a snippet of a module that occurs there exactly once, what it becomes, and the fast tests
+that should see it. When code moves on, its mutant fails with the snippet that is no longer there:
+find the rule's new place, and make the same mistake there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+CORE = "coordinator/heteroscale_coordinator/core"
+AGENT = "agent/heteroscale_agent"
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One mistake. ``tests`` are files, or node ids, of which one at least must fail."""
+
+    name: str
+    module: str
+    """From the repository's root."""
+    snippet: str
+    becomes: str
+    tests: tuple[str, ...]
+
+
+def _core(name: str, module: str, snippet: str, becomes: str, *tests: str) -> Mutant:
+    places = tuple(f"tests/core/{test}" for test in tests)
+    return Mutant(name, f"{CORE}/{module}", snippet, becomes, places)
+
+
+def _agent(name: str, module: str, snippet: str, becomes: str, *tests: str) -> Mutant:
+    places = tuple(f"tests/agent/{test}" for test in tests)
+    return Mutant(name, f"{AGENT}/{module}", snippet, becomes, places)
+
+
+MUTANTS = (
+    # ---- the agent's promises ----
+    _agent(
+        "the lease is ignored",
+        "leases.py",
+        "if renewable(record) and lease_until_at is not None and now >= lease_until_at:",
+        "if False:",
+        "test_life_leases.py",
+    ),
+    _agent(
+        "a drain waits for nothing",
+        "quiescence.py",
+        "    if in_flight != 0:\n",
+        "    if in_flight < 0:\n",
+        "test_quiescence.py",
+        "test_life_drain.py",
+    ),
+    _agent(
+        "an unknown queue is an empty one, to a drain",
+        "quiescence.py",
+        "    if in_flight is None:\n",
+        "    in_flight = in_flight or 0.0\n    if in_flight is None:\n",
+        "test_quiescence.py",
+    ),
+    _agent(
+        "a drain does not wait for the routers",
+        "quiescence.py",
+        "    if not gate_closed:\n",
+        "    if gate_closed is None:\n",
+        "test_quiescence.py",
+    ),
+    _agent(
+        "a stale generation is accepted",
+        "executor.py",
+        "if command.expected_generation != record.generation:",
+        "if command.expected_generation > record.generation + 1_000:",
+        "test_executor.py",
+    ),
+    _agent(
+        "an order past its deadline is carried out",
+        "executor.py",
+        "        if late > 0:\n",
+        "        if late > 1e9:\n",
+        "test_executor.py",
+    ),
+    _agent(
+        "an older epoch is obeyed",
+        "executor.py",
+        "        if command.epoch < heard:\n",
+        "        if command.epoch < 0:\n",
+        "test_executor.py",
+    ),
+    # ---- what is known ----
+    _core(
+        "NaN is zero",
+        "track.py",
+        "_NAN, _INF = math.nan, math.inf",
+        "_NAN, _INF = 0.0, math.inf",
+        "test_track.py",
+    ),
+    _core(
+        "an unknown queue consents",
+        "policy/consent.py",
+        'return Consent(name, given=False, text="waiting unknown")',
+        'return Consent(name, given=True, text="waiting unknown")',
+        "policy/test_in.py",
+    ),
+    _core(
+        "engines that are not heard consent",
+        "policy/consent.py",
+        "bool(carrying) and steady >= HEARD_SHARE * carrying",
+        "True",
+        "policy/test_in.py",
+    ),
+    _core(
+        "a partition is counted as deaths",
+        "silence.py",
+        "    if len(silent) >= _LEAST:\n",
+        "    if len(silent) < 0:\n",
+        "test_turn.py",
+    ),
+    _core(
+        "a silent agent is dead at once",
+        "silence.py",
+        "agent.lost = agent.silent and _out_of_patience(draft, agent)",
+        "agent.lost = agent.silent",
+        "test_turn.py",
+    ),
+    _core(
+        "an older word is believed",
+        "instance.py",
+        "    if fact.generation < known.generation and known.agent_id == agent_id:\n",
+        "    if fact.generation < 0:\n",
+        "test_turn.py",
+    ),
+    # ---- laws ----
+    _core(
+        "pending is not counted",
+        "model.py",
+        "    return instance.state in STARTING_STATES or instance.state in (\n",
+        "    return instance.state in (\n",
+        "policy/test_closed_loop.py",
+    ),
+    _core(
+        "steps of the guard compound",
+        "policy/guard.py",
+        "size = step_size(breach.counts.get(role, 0), scene.policy.guard.step)",
+        "size = step_size(scene.present[role], scene.policy.guard.step)",
+        "policy/test_guard.py",
+    ),
+    _core(
+        "the guard does not wait for its last step",
+        "policy/guard.py",
+        "    if left <= 0:\n",
+        "    if left <= 1e9:\n",
+        "policy/test_guard.py",
+    ),
+    _core(
+        "the ratio's clamp is reversed",
+        "policy/ratio.py",
+        "    return min(max(wish, low), high)\n",
+        "    return max(low, high) if wish < low else min(low, high)\n",
+        "policy/test_ratio.py",
+    ),
+    _core(
+        "one role alone leaves the band",
+        "policy/ratio.py",
+        "    return outside == 0 or outside < distance(*before, band)\n",
+        "    return True\n",
+        "policy/test_ratio.py",
+    ),
+    _core(
+        "the cooldown of scale-in is ignored",
+        "policy/stability.py",
+        "    return max(0.0, max(changes) + length - now) if changes else 0.0\n",
+        "    return 0.0\n",
+        "policy/test_in.py",
+    ),
+    _core(
+        "the cooldown of scale-out is ignored",
+        "policy/stability.py",
+        "    return 0.0 if last is None else max(0.0, last + policy.cooldown_out - now)\n",
+        "    return 0.0\n",
+        "policy/test_out.py",
+    ),
+    _core(
+        "the GPU budget is ignored",
+        "policy/bounds.py",
+        "    return below and paid and ratio.permitted",
+        "    return below and ratio.permitted",
+        "policy/test_bounds.py",
+        "policy/test_claims.py",
+    ),
+    _core(
+        "the minimum is ignored by a scale-in",
+        "policy/bounds.py",
+        "least = {role: min(rules.min, start[role]) for role, rules in spec.roles.items()}",
+        "least = dict.fromkeys(spec.roles, 0)",
+        "policy/test_bounds.py",
+    ),
+    _core(
+        "launches do not back off",
+        "policy/grow.py",
+        "    left = scene.memory.launch_after - scene.now\n",
+        "    left = 0.0\n",
+        "policy/test_repair.py",
+    ),
+    _core(
+        "a choked prefill looks like low demand",
+        "policy/shrink.py",
+        "    return low and not scene.choked\n",
+        "    return low\n",
+        "policy/test_in.py",
+        "policy/test_choke.py",
+        "test_transcripts.py",
+    ),
+    _core(
+        "a scale-in that went wrong costs nothing",
+        "policy/soft.py",
+        "(2 if penalty else 1)",
+        "1",
+        "policy/test_soft.py",
+    ),
+    # ---- the turn ----
+    _core(
+        "a paused service acts",
+        "evaluate.py",
+        "    if service.paused or service.spec.advisory or service.deleting:\n",
+        "    if service.deleting:\n",
+        "test_turn.py",
+    ),
+    _core(
+        "a time that nobody watched counts as observation",
+        "resume.py",
+        "soft=replace(soft, at=soft.at + away, until=soft.until + away) if soft else None",
+        "soft=soft",
+        "test_restart.py",
+    ),
+    _core(
+        "a service that raises stops the others",
+        "step.py",
+        "        _quarantine(draft, name, error)\n",
+        "        raise\n",
+        "test_turn.py",
+    ),
+    # ---- the loop ----
+    Mutant(
+        "what is not committed takes effect",
+        "coordinator/heteroscale_coordinator/loop.py",
+        "        if not await self._writer.commit(changes, learned, now):\n"
+        "            self._hold(letters)\n"
+        "            return False\n",
+        "        await self._writer.commit(changes, learned, now)\n",
+        ("tests/coordinator/test_loop.py",),
+    ),
+)
