@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from heteroscale.words import InstanceState as S
 from heteroscale_coordinator.core.model import Action, Instance, Service
 from heteroscale_coordinator.core.track import Track
@@ -34,12 +32,16 @@ def _carries(instance: Instance) -> bool:
 
 
 def _told(track: Track | None, turn: Turn, service: Service) -> bool:
-    """Return whether an engine said lately what it is doing, in numbers."""
+    """Return whether an engine is read, and said what it is doing on a page that is no older.
+
+    Pages that say nothing are a hole, and a hole up to ``freshness`` long is none yet.
+    """
     newest = track.newest if track else None
-    if newest is None or turn.now - newest.at > service.spec.policy.freshness:
+    freshness = service.spec.policy.freshness
+    if track is None or newest is None or turn.now - newest.at > freshness:
         return False
-    said = (newest.running, newest.waiting)
-    return all(value is not None and not math.isnan(value) for value in said)
+    lately = (point for point in track if newest.at - point.at <= freshness)
+    return any(point.running is not None and point.waiting is not None for point in lately)
 
 
 def a_partition_replaces_and_withdraws_nothing(turn: Turn, _: Ledger) -> None:
