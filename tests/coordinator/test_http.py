@@ -112,6 +112,7 @@ async def test_metrics_tell_of_flapping_and_of_launches_that_fail(
     assert value("launch_breakers", **chat, kind="gpu_type", state="half_open") == 1
     assert value("unplaced_instances", **chat, role="decode") == 2
     assert value("unplaced_instances", **chat, role="prefill") == 0
+    assert value("given_gpus", **chat) == 3
 
 
 async def test_metrics_count_devices_over_the_fleet(

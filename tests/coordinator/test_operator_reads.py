@@ -244,3 +244,5 @@ async def test_explain_before_the_first_decision(
     assert "no launch on node agent-9 after 4 failed in a row; one is tried at" in everything
     assert "GPU type H20 after 3 failed in a row; one is tried when there is need" in everything
     assert "No place for +2 decode." in everything
+    assert "shortage: 3 GPUs given within the hour, at most 25% of what it holds" in everything
+    assert "never below 1 prefill, 2 decode" in everything

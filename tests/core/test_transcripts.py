@@ -13,8 +13,13 @@ import yaml
 
 from heteroscale.documents import read_documents
 from heteroscale.words import InstanceState, Role
-from heteroscale_coordinator.core.events import ApplyService, ScaleService
-from heteroscale_coordinator.core.model import Action, Decision
+from heteroscale_coordinator.core.events import (
+    ApplyService,
+    DrainInstance,
+    ResumeService,
+    ScaleService,
+)
+from heteroscale_coordinator.core.model import Action, Decision, Instance
 from heteroscale_coordinator.core.spec import ServiceSpec
 from tests.core.world import World
 
@@ -37,6 +42,7 @@ class Teller:
         self._said: dict[str, str] = {}
         self._seen = 0
         self._schedule: dict[str, object] = {}
+        self._service = "chat"
         self.world.on_turn = lambda _: self._listen()
 
     def play(self, script: str) -> str:
@@ -67,7 +73,42 @@ class Teller:
             place[last] = yaml.safe_load(value)
         if self._schedule:
             plain.setdefault("policy", {})["schedule"] = self._schedule
-        self.world.send(ApplyService("r", "chat", ServiceSpec.model_validate(plain), SERVICE))
+        spec = ServiceSpec.model_validate(plain)
+        self.world.send(ApplyService("r", self._service, spec, SERVICE))
+
+    def do_of(self, service: str, verb: str, *rest: str) -> None:
+        """Apply, scale, drain or kill an instance of a service of another name."""
+        self._service = service
+        getattr(self, f"do_{verb}")(*rest)
+        self._service = "chat"
+
+    def do_resume(self) -> None:
+        self.world.send(ResumeService("r", self._service))
+        self._say(f"an operator resumes {self._service}")
+
+    def do_drain(self, role: str) -> None:
+        victim = self._first(role)
+        self.world.send(DrainInstance("r", victim.instance_id))
+        self._say(f"an operator drains one {role} on {victim.agent_id}")
+
+    def do_refuse(self, name: str, *why: str) -> None:
+        self.world.agents[name].refuses = " ".join(why)
+        self._say(f"{name} refuses: {' '.join(why)}" if why else f"{name} is mended")
+
+    def do_homes(self) -> None:
+        found = [
+            f"{i.role} on {i.agent_id}"
+            for i in self.world.state.instances.values()
+            if i.state is InstanceState.IN_SERVICE
+        ]
+        self._say(f"= {', '.join(sorted(found))}")
+
+    def _first(self, role: str) -> Instance:
+        return next(
+            i
+            for i in self.world.state.of_service(self._service)
+            if i.role == role and i.state is InstanceState.IN_SERVICE
+        )
 
     def do_schedule(self, zone: str, *windows: str) -> None:
         """Of the next `apply`; a window is NAME@HH:MM-HH:MM@floor@PREFILL,DECODE[@PRIORITY]."""
@@ -102,7 +143,7 @@ class Teller:
 
     def do_scale(self, prefill: str, decode: str) -> None:
         counts = {Role.PREFILL: int(prefill), Role.DECODE: int(decode)}
-        self.world.send(ScaleService("r", "chat", counts))
+        self.world.send(ScaleService("r", self._service, counts))
 
     def do_run(self, seconds: str) -> None:
         self.world.run(float(seconds))
@@ -118,13 +159,14 @@ class Teller:
         self._once("partition", world.state.partition)
 
     def _tell(self, decision: Decision) -> None:
+        whose = "" if decision.service == "chat" else f"{decision.service}: "
         if decision.action is Action.HOLD:
             # Equal holds are told once; the figures in their sentences move all the time.
-            self._once("hold", f"hold, bound by {decision.bound_by}")
+            self._once(f"hold{whose}", f"{whose}hold, bound by {decision.bound_by}")
             return
-        self._said.pop("hold", None)
+        self._said.pop(f"hold{whose}", None)
         delta = " ".join(f"{n:+d}{role[0].upper()}" for role, n in decision.delta.items())
-        self._say(f"{decision.action} {delta} [{decision.bound_by}] {decision.reason}")
+        self._say(f"{whose}{decision.action} {delta} [{decision.bound_by}] {decision.reason}")
 
     def _once(self, topic: str, text: str) -> None:
         if self._said.get(topic, "") != text:

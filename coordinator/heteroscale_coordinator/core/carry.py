@@ -25,6 +25,7 @@ from heteroscale_coordinator.core.placement import (
     Infeasible,
     Placed,
     Spot,
+    Standing,
     choose_victims,
     place,
 )
@@ -180,6 +181,7 @@ def withdraw(draft: Draft, service: Service, verdict: Verdict, decision: Decisio
         for standing in sites.standings(draft, service)
         if _withdrawable(draft, standing.instance_id)
     ]
+    candidates = _preferred(verdict, candidates)
     victims = choose_victims(verdict.delta, candidates, sites.nodes(draft), spec.ratio)
     if not victims.instance_ids:
         draft.put_service(replace(service, memory=verdict.memory))
@@ -206,6 +208,17 @@ def withdraw(draft: Draft, service: Service, verdict: Verdict, decision: Decisio
     draft.put_service(replace(service, memory=done))
     inputs = {**decision.inputs, "victims": victims.reason}
     draft.record(replace(decision, instance_ids=tuple(victims.instance_ids), inputs=inputs))
+
+
+def _preferred(verdict: Verdict, candidates: list[Standing]) -> list[Standing]:
+    """Return the candidates that the verdict prefers, of each role that has enough of them."""
+    liked = [one for one in candidates if one.instance_id in verdict.prefer]
+    enough = {
+        role
+        for role, count in verdict.delta.items()
+        if sum(one.role is role for one in liked) >= count
+    }
+    return [one for one in candidates if one.role not in enough or one in liked]
 
 
 def _withdrawable(draft: Draft, instance_id: str) -> bool:

@@ -5,10 +5,11 @@ The policy says how many, placement says where; this room is the only one that k
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from heteroscale.words import InstanceState
-from heteroscale_coordinator.core import breaker, carry
+from heteroscale_coordinator.core import breaker, carry, shortage
 from heteroscale_coordinator.core import instance as life
 from heteroscale_coordinator.core.command import switching_to
 from heteroscale_coordinator.core.draft import Draft
@@ -21,16 +22,20 @@ from heteroscale_coordinator.core.model import (
     Verdict,
 )
 from heteroscale_coordinator.core.policy import Member, ServiceView, decide
+from heteroscale_coordinator.core.shortage import Lack
 from heteroscale_coordinator.core.state import Agent
 
 _SWITCHING = frozenset({InstanceState.IN_SERVICE, InstanceState.WITHDRAWN})
 """States of an engine that is about to change its role, or being emptied for it."""
 
 
-def evaluate(draft: Draft, service: Service) -> None:
-    """Decide for one service and write what follows into the draft."""
+def evaluate(draft: Draft, service: Service, lacks: Sequence[Lack] = ()) -> None:
+    """Decide for one service and write what follows into the draft.
+
+    ``lacks`` is what services, this one among them, found no place for.
+    """
     service = replace(service, memory=_with_proof(draft, service))
-    view = view_of(draft, service)
+    view = replace(view_of(draft, service), short=shortage.short_for(draft, service, lacks))
     verdict = decide(view)
     # Telemetry, so in place: while the policy is blind, leases of the withdrawn are left to end.
     # A new coordinator that still waits for its fleet is not blind yet.

@@ -284,6 +284,8 @@ class Verdict:
     """Arithmetic by name: formula, terms and value, so that it can be done again exactly."""
     cause: str = ""
     """Of what launches: why, without what is done about it; said again when it finds no place."""
+    prefer: frozenset[str] = frozenset()
+    """SCALE_IN: instances to be taken first."""
     before: Counts = field(default_factory=dict)
     """The counts of supply that ``delta`` is added to, or taken from."""
 

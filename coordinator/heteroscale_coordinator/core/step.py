@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import replace
 
-from heteroscale_coordinator.core import duties, fleet, silence
+from heteroscale_coordinator.core import duties, fleet, shortage, silence
 from heteroscale_coordinator.core.command import expire
 from heteroscale_coordinator.core.draft import Draft, Mint
 from heteroscale_coordinator.core.evaluate import evaluate
@@ -28,6 +28,7 @@ from heteroscale_coordinator.core.events import (
     Tick,
 )
 from heteroscale_coordinator.core.model import Service
+from heteroscale_coordinator.core.shortage import Lack
 from heteroscale_coordinator.core.state import State
 from heteroscale_coordinator.core.wishes import grant
 
@@ -50,8 +51,9 @@ def step(state: State, events: Sequence[Event], now: float, mint: Mint) -> Chang
             _fold(draft, event)
     if ticked:
         _tell_time(draft)
+        short = shortage.lacks(draft)
         for name in due(state, now):
-            _turn_of(draft, name)
+            _turn_of(draft, name, short)
     return draft.changes
 
 
@@ -96,7 +98,7 @@ def due(state: State, now: float) -> list[str]:
     return [service.name for service in waiting[: 2 * share]]
 
 
-def _turn_of(draft: Draft, name: str) -> None:
+def _turn_of(draft: Draft, name: str, short: Sequence[Lack]) -> None:
     draft.state.evaluated_at[name] = draft.now
     service = draft.service(name)
     if service is None or service.quarantine:
@@ -105,7 +107,7 @@ def _turn_of(draft: Draft, name: str) -> None:
     try:
         duties.attend(mine, service)
         if (service := mine.service(name)) is not None:
-            evaluate(mine, service)
+            evaluate(mine, service, short)
     except Exception as error:  # noqa: BLE001 - whatever it is, it must not stop the others
         _quarantine(draft, name, error)
     else:

@@ -13,6 +13,7 @@ from heteroscale_coordinator.core import sums
 from heteroscale_coordinator.core.memory import PolicyMemory
 from heteroscale_coordinator.core.model import Decision, Service
 from heteroscale_coordinator.core.policy.flap import factor_in, factor_out, recent
+from heteroscale_coordinator.core.policy.give import HOUR, essential
 from heteroscale_coordinator.core.spec import PolicySpec
 
 _DAY_S = 86400.0
@@ -27,6 +28,7 @@ _BOUND = {
     "step": "the largest step that is allowed at once set the limit",
     "bounds": "min, max or the GPU budget set the limit",
     "backoff": "a launch failed a short while ago; the next one waits",
+    "shortage": "a service of higher priority has no place for what it needs",
     "cooldown": "a change was due, but the last one is too young",
     "coverage": "too few of its instances have been heard",
     "placement": "a change was due, but it has no place",
@@ -166,6 +168,7 @@ def _changes(
     yield from _slo(service)
     yield from _waits(policy, memory, now)
     yield from _breakers(service, now)
+    yield from _given(service, now)
     for role, spec in service.spec.roles.items():
         wanted = memory.wanted.get(role)
         if wanted is not None and wanted >= spec.max:
@@ -235,6 +238,18 @@ def _flaps(policy: PolicySpec, memory: PolicyMemory, now: float) -> Iterator[str
             f"flapping: {count} reversals within {most}, {guard.allowed} are allowed: cooldowns × "
             f"{factor_in(memory, policy, now).value:g} in, × {factor_out(memory, policy, now).value:g} "
             f"out, until the oldest is {most} old"
+        )
+
+
+def _given(service: Service, now: float) -> Iterator[str]:
+    """Say what it gives to services of higher priority, and down to which counts."""
+    memory, rules = service.memory, service.spec.policy.shortage
+    given = sum(gpus for at, gpus in memory.stability.given if now - at < HOUR)
+    if given or (memory.soft is not None and memory.soft.cause):
+        floors = ", ".join(f"{essential(r)} {role}" for role, r in service.spec.roles.items())
+        yield (
+            f"shortage: {given} GPUs given within the hour, at most {rules.hourly:.0%} of what it "
+            f"holds, never below {floors}; it grows again when the higher service has its place"
         )
 
 

@@ -25,6 +25,7 @@ from heteroscale_coordinator.core.devices import NO_DEVICES
 from heteroscale_coordinator.core.events import Changes
 from heteroscale_coordinator.core.model import Action, Instance, Service
 from heteroscale_coordinator.core.policy.flap import factor_in, factor_out
+from heteroscale_coordinator.core.policy.give import HOUR
 from heteroscale_coordinator.core.state import Agent
 from heteroscale_coordinator.edge.ports import Decisions, Loop
 
@@ -290,6 +291,9 @@ def _stability(services: list[Service], now: float) -> Iterator[Metric]:
         "launch_breakers", "Nodes and GPU types closed to launches.", ("service", "kind", "state")
     )
     unplaced = _gauge("unplaced_instances", "Wanted, and without a place.", ("service", "role"))
+    given = _gauge(
+        "given_gpus", "GPUs given to services of higher priority within the hour.", ("service",)
+    )
     for service in services:
         memory, policy = service.memory, service.spec.policy
         kept = memory.stability
@@ -305,7 +309,9 @@ def _stability(services: list[Service], now: float) -> Iterator[Metric]:
         for role in service.spec.roles:
             lacking = kept.unplaced.delta.get(role, 0) if kept.unplaced else 0
             unplaced.add_metric((service.name, role.value), lacking)
-    return iter((turns, factors, failures, breakers, unplaced))
+        gpus = sum(gpus for at, gpus in kept.given if now - at < HOUR)
+        given.add_metric((service.name,), gpus)
+    return iter((turns, factors, failures, breakers, unplaced, given))
 
 
 def _ratio(services: list[Service], instances: list[Instance]) -> Iterator[Metric]:

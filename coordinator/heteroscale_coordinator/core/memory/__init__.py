@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from heteroscale.words import Role
 from heteroscale_coordinator.core.memory.forecast import ForecastMemory
@@ -26,6 +27,10 @@ class SoftScaleIn:
     """Q at withdrawal, tokens/s of the sizing role."""
     peak: float = 0.0
     """Highest Q seen since."""
+    cause: Literal["", "shortage"] = ""
+    """`shortage`: for a service of higher priority, whatever the demand."""
+    gpus: int = 0
+    """GPUs that it gives to that service."""
 
 
 @dataclass(frozen=True, slots=True)

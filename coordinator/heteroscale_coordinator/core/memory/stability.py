@@ -52,3 +52,5 @@ class StabilityMemory:
     types: Mapping[str, Breaker] = field(default_factory=dict)
     """By GPU type."""
     unplaced: Unplaced | None = None
+    given: tuple[tuple[float, int], ...] = ()
+    """GPUs given to services of higher priority within the last hour: when, and how many."""

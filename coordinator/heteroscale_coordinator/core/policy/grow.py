@@ -13,7 +13,7 @@ from heteroscale_coordinator.core.policy.laws import need_of
 from heteroscale_coordinator.core.policy.proportional import step_out
 from heteroscale_coordinator.core.policy.scene import Held, Scene, act, difference
 from heteroscale_coordinator.core.policy.stability import cooldown_out_left
-from heteroscale_coordinator.core.policy.view import written
+from heteroscale_coordinator.core.policy.view import Short, written
 
 
 def grow(scene: Scene) -> Verdict | Held | None:
@@ -81,6 +81,8 @@ def call_off(
 
     It serves at once, so no cooldown applies and none is started. None when nothing can come back.
     """
+    if scene.view.short is not None:
+        return None  # a service of higher priority waits for it
     short = difference(wish, scene.present)
     recallable = scene.view.recallable()
     back = room_for(scene, {r: min(n, recallable[r]) for r, n in short.items() if n > 0})
@@ -113,7 +115,12 @@ def wanted_with(scene: Scene, back: Counts) -> dict[Role, int]:
 
 
 def backoff(scene: Scene) -> Held | None:
-    """Return why nothing may be launched now; None when it may.
+    """Return why nothing may be launched now; None when it may."""
+    return reserved(scene.view.short) if scene.view.short is not None else waiting(scene)
+
+
+def waiting(scene: Scene) -> Held | None:
+    """Return why launches wait: the last one failed, or found no place; None when they do not.
 
     After a step that found no place the hold keeps its words until it is tried again.
     """
@@ -125,6 +132,11 @@ def backoff(scene: Scene) -> Held | None:
         return Held("placement", unplaced.why)
     scene.inputs["launch_after"] = f"{left:.0f} s left after {memory.launch_failures} failures"
     return Held("backoff", "Launches wait after the last ones failed.")
+
+
+def reserved(short: Short) -> Held:
+    """Return why nothing is launched now: what is free, or will be, is a higher service's."""
+    return Held("shortage", f"{short.to}, of higher priority, has no place for what it needs.")
 
 
 def _begun(why: str) -> str:

@@ -26,6 +26,7 @@ from heteroscale_coordinator.core.policy.follow import (
     under_schedule,
     unheard,
 )
+from heteroscale_coordinator.core.policy.give import give
 from heteroscale_coordinator.core.policy.grow import grow, mend_ratio
 from heteroscale_coordinator.core.policy.guard import guard
 from heteroscale_coordinator.core.policy.remember import enough_heard, remember
@@ -51,6 +52,7 @@ ALL: tuple[Stage, ...] = (
         watch,
         enforce_bounds,
         keep_ceiling,
+        give,
         grow,
         guard,
         mend_ratio,

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from heteroscale_coordinator.core.model import Action, Verdict
 from heteroscale_coordinator.core.policy import bounds
-from heteroscale_coordinator.core.policy.grow import backoff
+from heteroscale_coordinator.core.policy.give import least_missing, told
+from heteroscale_coordinator.core.policy.grow import waiting
 from heteroscale_coordinator.core.policy.scene import Held, Scene, act
 from heteroscale_coordinator.core.policy.view import written
 
@@ -18,12 +19,17 @@ def repair(scene: Scene) -> Verdict | Held | None:
     if not missing:
         return None
     scene.inputs["missing"] = f"wanted {written(wanted)}, present {written(present)}"
+    if scene.view.short is not None:
+        least = least_missing(scene, missing)
+        if not least:
+            return told(scene.view.short, missing)
+        missing = least
     returnable = scene.view.returnable()
     back = {role: min(n, returnable[role]) for role, n in missing.items() if returnable[role]}
     if back:
         reason = f"{written(missing)} missing of the wanted counts: {written(back)} taken back."
         return act(scene, Action.REINSTATE, back, bound_by="wanted", reason=reason)
-    blocked = backoff(scene)
+    blocked = waiting(scene)
     if blocked:
         return Held(blocked.bound_by, f"{written(missing)} missing. {blocked.reason}")
     paid = bounds.afford(present, missing, scene.spec, scene.held)

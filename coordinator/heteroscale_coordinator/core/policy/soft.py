@@ -19,7 +19,7 @@ from heteroscale_coordinator.core.policy.grow import room_for, wanted_with
 from heteroscale_coordinator.core.policy.laws import need_of
 from heteroscale_coordinator.core.policy.scene import Held, Scene, act
 from heteroscale_coordinator.core.policy.stability import MAX_COOLDOWN_FACTOR
-from heteroscale_coordinator.core.policy.view import written
+from heteroscale_coordinator.core.policy.view import Short, written
 
 LANDING = 60.0
 """Seconds given to the commands of a step to arrive, before it is asked for again or given up."""
@@ -50,6 +50,8 @@ def watch(scene: Scene) -> Verdict | Held | None:
     soft, withdrawn = scene.memory.soft, scene.view.withdrawn()
     if soft is None or not any(withdrawn.values()):
         return None
+    if scene.view.short is not None:
+        return _hand_over(scene, soft, withdrawn, scene.view.short)
     back = _take_back(scene, soft, withdrawn)
     if isinstance(back, Verdict):
         return back
@@ -61,6 +63,22 @@ def watch(scene: Scene) -> Verdict | Held | None:
         "observation",
         f"{written(withdrawn)} withdrawn and watched; demand is {scene.sizing.percent} of what remains.",
     )
+
+
+def _hand_over(
+    scene: Scene, soft: SoftScaleIn, withdrawn: Mapping[Role, int], short: Short
+) -> Verdict | Held:
+    """Drain soon what is withdrawn while a higher service lacks GPUs; nothing of it comes back."""
+    left = min(soft.until, soft.at + scene.policy.shortage.observation) - scene.now
+    if left > 0 or scene.view.partition or scene.view.launch_only:
+        why = f"{written(withdrawn)} withdrawn for {short.to}, drained in {max(0.0, left):.0f} s."
+        return Held("shortage", why)
+    found = _finish(scene, soft, withdrawn, f"{short.to} needs the GPUs")
+    # Neither success nor failure of a scale-in: what it says of the next one stays.
+    factor = scene.memory.cooldown_in_factor
+    landing = replace(found.done.soft or soft, gpus=0)
+    done = replace(found.done, soft=landing, cooldown_in_factor=factor)
+    return replace(found, bound_by="shortage", done=done)
 
 
 def settle(scene: Scene) -> Verdict | Held | None:

@@ -57,6 +57,20 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
+class Short:
+    """Services of higher priority have no place for what they need: what this one is asked."""
+
+    to: str
+    """Their names, in words."""
+    gpus: int
+    """GPUs to be given by this service. 0: none (yet), but it takes none that they could use."""
+    useful: Mapping[Role, int]
+    """Instances in service whose GPUs would help."""
+    instance_ids: frozenset[str] = frozenset()
+    """Which; where they stand is not the policy's business."""
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceView:
     """All that one evaluation may know. ``now`` in seconds on the coordinator's clock."""
 
@@ -71,6 +85,8 @@ class ServiceView:
     """False until this coordinator has heard enough of the service since it started."""
     launch_only: bool = False
     """Coverage did not come in time: instances may be launched or taken back, never withdrawn."""
+    short: Short | None = None
+    """GPUs are short, and services of higher priority want them."""
     routers: tuple[RouterTrack, ...] = ()
     """What was heard of the routers that take its requests."""
     zones: Mapping[str, Zone] = field(default_factory=dict)

@@ -13,6 +13,7 @@ from heteroscale_coordinator.core.spec.learning import LearningSpec
 from heteroscale_coordinator.core.spec.names import Fraction
 from heteroscale_coordinator.core.spec.ratio_guard import RatioGuardSpec
 from heteroscale_coordinator.core.spec.schedule import ScheduleSpec
+from heteroscale_coordinator.core.spec.shortage import ShortageSpec
 from heteroscale_coordinator.core.spec.signals import SignalSpec
 from heteroscale_coordinator.core.spec.stability import StabilitySpec
 from heteroscale_coordinator.core.spec.transfer import TransferSpec
@@ -75,6 +76,8 @@ class PolicySpec(DocumentModel):
     """A floor from the demand to be expected."""
     ratio_guard: RatioGuardSpec = RatioGuardSpec()
     """How Ready prefill and decode are kept in step."""
+    shortage: ShortageSpec = ShortageSpec()
+    """Between services that want the same GPUs; see also `priority` and `roles.X.essential`."""
     stability: StabilitySpec = StabilitySpec()
     """Against flapping, and launches tried in vain."""
     transfer: TransferSpec = TransferSpec()

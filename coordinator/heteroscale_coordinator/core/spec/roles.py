@@ -23,6 +23,8 @@ class RoleSpec(DocumentModel):
     """Processes of one instance, each on an agent of its own when above 1."""
     min: PositiveInt = 1
     """Fewest instances; what is missing is launched whatever the signals say."""
+    essential: PositiveInt | None = None
+    """Count below which it never shrinks for services of higher priority; unset: `min`."""
     max: PositiveInt = 1
     """Most instances in service, starting or silent. Withdrawn ones still hold GPUs: see `maxGpus`."""
     target: PositiveFloat | dict[str, PositiveFloat] = 1000.0
@@ -38,6 +40,8 @@ class RoleSpec(DocumentModel):
     def _bounds(self) -> Self:
         if self.min > self.max:
             raise ValueError(f"min {self.min} is above max {self.max}")
+        if self.essential is not None and self.essential > self.max:
+            raise ValueError(f"essential {self.essential} is above max {self.max}")
         return self
 
     def target_of(self, gpu_type: str) -> float:

@@ -1,0 +1,208 @@
+"""Shortage: several services want the same GPUs, and the one of lower priority gives.
+
+Looked at once a turn, because a policy sees its own service alone. A service lacks GPUs when a step of
+it found no place and fewer of the GPUs that it can use are free. After its patience those of lower
+priority are asked, the lowest first, as much as it lacks and no more, down to their essential counts
+and inside their hourly budgets; what is on its way out already counts. Until its step has a place, no
+service of lower priority takes the GPUs that it can use. Nobody gives to an equal, and who is paused,
+advisory, quarantined or being deleted neither gives nor takes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from heteroscale.words import InstanceState, WithdrawReason
+from heteroscale_coordinator.core import sites
+from heteroscale_coordinator.core.draft import Draft
+from heteroscale_coordinator.core.model import Instance, Service
+from heteroscale_coordinator.core.placement import NodeView
+from heteroscale_coordinator.core.policy.give import budget, essential
+from heteroscale_coordinator.core.policy.view import Short
+from heteroscale_coordinator.core.spec import RoleSpec, ServiceSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Lack:
+    """What one service cannot place."""
+
+    service: str
+    priority: int
+    ripe: bool
+    """Whether it has been patient for long enough."""
+    roles: tuple[RoleSpec, ...]
+    """Roles it lacks GPUs for."""
+    gpus: int
+    """How many more of the GPUs that it can use must be free."""
+    beyond: int
+    """How many are free beyond what it asks for; negative: so many are lacking."""
+
+    def fits(self, gpu_type: str, templates: frozenset[str]) -> bool:
+        """Return whether a GPU of that type, on a node with those templates, helps."""
+        return any(
+            role.template in templates and (not role.gpu_types or gpu_type in role.gpu_types)
+            for role in self.roles
+        )
+
+    def shares(self, spec: ServiceSpec) -> bool:
+        """Return whether the other service may launch on the same GPU types."""
+        return any(
+            not mine.gpu_types
+            or not theirs.gpu_types
+            or set(mine.gpu_types) & set(theirs.gpu_types)
+            for mine in self.roles
+            for theirs in spec.roles.values()
+        )
+
+
+def lacks(draft: Draft) -> tuple[Lack, ...]:
+    """Return what services lack now, the highest priority first."""
+    asking = [
+        service
+        for service in draft.state.services.values()
+        if service.memory.stability.unplaced is not None and _acts(service)
+    ]
+    if not asking:
+        return ()
+    nodes = sites.nodes(draft)
+    found = (_lack(draft, service, nodes) for service in asking)
+    return tuple(sorted(found, key=lambda lack: (-lack.priority, lack.service)))
+
+
+def _acts(service: Service) -> bool:
+    return not (service.paused or service.spec.advisory or service.quarantine or service.deleting)
+
+
+def _lack(draft: Draft, service: Service, nodes: Sequence[NodeView]) -> Lack:
+    spec, unplaced = service.spec, service.memory.stability.unplaced
+    wanted = {r: n for r, n in (unplaced.delta if unplaced else {}).items() if r in spec.roles}
+    pool = _free(nodes, [spec.roles[role] for role in wanted])
+    short, roles, asked = 0, [], 0
+    for role in sorted(wanted, key=lambda r: (len(spec.roles[r].gpu_types) or 99, r)):
+        rules = spec.roles[role]
+        need = wanted[role] * rules.gpus * rules.ranks
+        left = need
+        for gpu_type in rules.gpu_types or sorted(pool):
+            taken = min(left, pool[gpu_type])
+            pool[gpu_type] -= taken
+            left -= taken
+        short, asked = short + left, asked + need
+        if left:
+            roles.append(rules)
+    since = unplaced.since if unplaced else draft.now
+    return Lack(
+        service.name,
+        spec.priority,
+        draft.now - since >= spec.policy.shortage.patience,
+        tuple(roles) or tuple(spec.roles[role] for role in wanted),
+        short,
+        sum(pool.values()) - short,
+    )
+
+
+def _free(nodes: Iterable[NodeView], roles: Sequence[RoleSpec]) -> Counter[str]:
+    """Return the free GPUs by type on which an instance of some of the roles has room."""
+    free: Counter[str] = Counter()
+    for node in nodes:
+        here = [role for role in roles if role.template in node.templates]
+        if not node.usable or not here:
+            continue
+        each = min(role.gpus for role in here)
+        by_type = Counter(node.gpu_types.get(index, "") for index in node.free)
+        for gpu_type, count in by_type.items():
+            if any(not role.gpu_types or gpu_type in role.gpu_types for role in here):
+                free[gpu_type] += count // each * each
+    return free
+
+
+def short_for(draft: Draft, service: Service, found: Sequence[Lack]) -> Short | None:
+    """Return what a service of lower priority than those that lack GPUs is asked; None: nothing."""
+    above = [
+        lack
+        for lack in found
+        if lack.priority > service.spec.priority and lack.shares(service.spec)
+    ]
+    step = sum(role.gpus * role.ranks for role in service.spec.roles.values())
+    above = [lack for lack in above if lack.gpus or lack.beyond < step]
+    if not above or not _acts(service):
+        return None
+    names = ", ".join(lack.service for lack in above)
+    ripe = [lack for lack in above if lack.ripe and lack.gpus]
+    asked = max((_asked(draft, service, lack) for lack in ripe), default=0)
+    mine = [i for i in draft.instances_of(service.name) if _helps(draft, i, ripe)]
+    return Short(
+        to=names,
+        gpus=asked,
+        useful=Counter(instance.role for instance in mine),
+        instance_ids=frozenset(instance.instance_id for instance in mine),
+    )
+
+
+def _asked(draft: Draft, service: Service, lack: Lack) -> int:
+    """Return how many GPUs one service is to give: what those of lower priority cannot."""
+    left = lack.gpus - sum(
+        _on_the_way(draft, other, lack) for other in draft.state.services.values()
+    )
+    donors = sorted(
+        (s for s in draft.state.services.values() if s.spec.priority < lack.priority and _acts(s)),
+        key=lambda one: (one.spec.priority, one.name),
+    )
+    for donor in donors:
+        can = min(max(0, left), _can_give(draft, donor, lack))
+        if donor.name == service.name:
+            return can
+        left -= can
+    return 0
+
+
+def _on_the_way(draft: Draft, service: Service, lack: Lack) -> int:
+    """Return the GPUs that a service is giving up already, and that help."""
+    gives = service.spec.priority < lack.priority and _acts(service)
+    leaving = [
+        instance
+        for instance in draft.instances_of(service.name)
+        if (instance.state is InstanceState.DRAINING or (gives and _withdrawn(instance)))
+        and _fits(draft, instance, lack)
+    ]
+    soft = service.memory.soft
+    promised = soft.gpus if gives and soft is not None else 0
+    return max(promised, sum(_gpus(instance, service.spec) for instance in leaving))
+
+
+def _withdrawn(instance: Instance) -> bool:
+    withdrawn = instance.state is InstanceState.WITHDRAWN
+    return withdrawn and instance.reason is WithdrawReason.SOFT_SCALE_IN
+
+
+def _can_give(draft: Draft, service: Service, lack: Lack) -> int:
+    useful = Counter(i.role for i in draft.instances_of(service.name) if _helps(draft, i, [lack]))
+    serving = Counter(
+        i.role for i in draft.instances_of(service.name) if i.state is InstanceState.IN_SERVICE
+    )
+    spec = service.spec
+    free = sum(
+        min(useful[role], max(0, serving[role] - essential(rules))) * rules.gpus * rules.ranks
+        for role, rules in spec.roles.items()
+    )
+    held = sum(serving[role] * rules.gpus * rules.ranks for role, rules in spec.roles.items())
+    return min(free, int(budget(service.memory, spec, held, draft.now).value))
+
+
+def _helps(draft: Draft, instance: Instance, found: Iterable[Lack]) -> bool:
+    serving = instance.state is InstanceState.IN_SERVICE and instance.ours
+    return serving and any(_fits(draft, instance, lack) for lack in found)
+
+
+def _fits(draft: Draft, instance: Instance, lack: Lack) -> bool:
+    agent = draft.state.agents.get(instance.agent_id)
+    if agent is None or not agent.connected or agent.silent:
+        return False
+    templates = frozenset(template.name for template in agent.inventory.templates)
+    return lack.fits(instance.gpu_type, templates)
+
+
+def _gpus(instance: Instance, spec: ServiceSpec) -> int:
+    rules = spec.roles.get(instance.role)
+    return rules.gpus * rules.ranks if rules else len(instance.ranks)
