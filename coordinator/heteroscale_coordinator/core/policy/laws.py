@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from heteroscale.words import Role
 from heteroscale_coordinator.core.policy.claims import Floor, Need
+from heteroscale_coordinator.core.policy.forecast import forecast_floor, forecast_need
 from heteroscale_coordinator.core.policy.scene import Scene
 from heteroscale_coordinator.core.policy.throughput import prefill_need, sizing_need
 from heteroscale_coordinator.core.policy.velocity import (
@@ -18,9 +19,9 @@ from heteroscale_coordinator.core.policy.velocity import (
 )
 
 THROUGHPUT: tuple[Callable[[Scene], Need | None], ...] = (sizing_need, prefill_need)
-NEEDS: tuple[Callable[[Scene], Need | None], ...] = (*THROUGHPUT, velocity_need)
+NEEDS: tuple[Callable[[Scene], Need | None], ...] = (*THROUGHPUT, velocity_need, forecast_need)
 """Laws that may ask for more. The first that speaks names the decision."""
-FLOORS: tuple[Callable[[Scene], Floor | None], ...] = (velocity_floor,)
+FLOORS: tuple[Callable[[Scene], Floor | None], ...] = (velocity_floor, forecast_floor)
 """Laws that may keep what demand alone would let go."""
 
 

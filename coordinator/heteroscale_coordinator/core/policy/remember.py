@@ -8,6 +8,7 @@ from heteroscale.words import Role
 from heteroscale_coordinator.core.memory import PolicyMemory, SoftScaleIn
 from heteroscale_coordinator.core.memory.stability import Unplaced
 from heteroscale_coordinator.core.policy import bounds, latency, ratio
+from heteroscale_coordinator.core.policy.history import recorded
 from heteroscale_coordinator.core.policy.laws import need_of
 from heteroscale_coordinator.core.policy.scene import Scene
 from heteroscale_coordinator.core.policy.shrink import is_low
@@ -55,6 +56,7 @@ def remember(scene: Scene) -> PolicyMemory:
         low_since=low_since(memory, scene.now, low=heard and is_low(scene)),
         breach=latency.breach_now(memory, scene.latencies, scene.view),
         soft=_soft(scene, memory),
+        forecast=recorded(scene, heard=heard),
         stability=replace(memory.stability, unplaced=_unplaced(scene, memory)),
     )
 

@@ -218,5 +218,22 @@ def _reckoned(scene: Scene) -> list[SignalValue]:
             SignalValue(f"{name}_demand", load.demand.value, "tok/s", quality, seen.coverage),
             SignalValue(f"{name}_supply", load.supply.total, "tok/s", "ok", 1.0),
             SignalValue(f"{name}_load", load.ratio, "ratio", quality, seen.coverage),
+            *_foreseen(scene, role, quality),
         ]
     return rows
+
+
+def _foreseen(scene: Scene, role: Role, quality: str) -> list[SignalValue]:
+    """Return the forecast of a role and how far its model was off in the past; none without one."""
+    expected, name = scene.sums.get(f"{role.value}_forecast"), role.value
+    history = scene.memory.forecast.roles.get(role)
+    if expected is None or history is None or history.out is None:
+        return []
+    coverage = scene.signals.roles[role].coverage
+    return [
+        SignalValue(f"{name}_forecast", expected.value, "tok/s", quality, coverage),
+        SignalValue(f"{name}_forecast_error", history.out.error, "ratio", quality, coverage),
+        SignalValue(
+            f"{name}_forecast_error_last", history.out.error_last, "ratio", quality, coverage
+        ),
+    ]
