@@ -138,4 +138,6 @@ def signal(item: pb.Signal) -> str:
     text = f"{item.name} {measured(item, 'value')}"
     if item.HasField("value") and item.unit:
         text += f" {item.unit}"
-    return text if item.quality in ("", "ok") else f"{text} ({item.quality})"
+    if item.quality in ("", "ok"):
+        return text
+    return f"{text} ({item.quality}{f': {item.reason}' if item.reason else ''})"

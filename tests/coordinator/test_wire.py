@@ -61,6 +61,7 @@ samples = st.builds(
     optional(st.floats(0, 1)),
     latencies,
     latencies,
+    optional(st.floats(0, 100, width=32)),
 )
 facts = st.integers(1, 8).flatmap(
     lambda ranks: st.builds(

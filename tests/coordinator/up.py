@@ -30,6 +30,8 @@ def engine(sample: EngineSample, sampled_at: float) -> agent_pb2.EngineReading:
     for name in OPTIONAL:
         if (value := getattr(sample, name)) is not None:
             setattr(message, name, value)
+    if sample.gpu_percent is not None:
+        message.gpu_sm_percent = sample.gpu_percent
     return message
 
 

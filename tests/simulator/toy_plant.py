@@ -122,6 +122,7 @@ class ToyPlant:
             kv_usage=np.minimum(1.0, running / 20),
             gpu_util=np.minimum(1.0, running / 10),
             sm_activity=np.minimum(1.0, running / 20),
+            rdma_share=np.zeros(len(table.ids)),
             **counters,
         )
 

@@ -99,6 +99,17 @@ class NicSample(NamedTuple):
     xmit_wait: int | None = None
 
 
+UNTOLD = 255
+"""In a byte of percent: unknown."""
+
+
+def percents(values: Iterable[int | None]) -> bytes:
+    """Return percentages as bytes; what is unknown or out of range is ``UNTOLD``."""
+    return bytes(
+        [UNTOLD if value is None or not 0 <= value <= 100 else value for value in values]  # noqa: PLR2004 - per cent
+    )
+
+
 class Devices(Protocol):
     """What a report says of devices, in the order of the inventory; may be shorter than that."""
 
@@ -113,6 +124,21 @@ class Devices(Protocol):
     @property
     def ports_down(self) -> int:
         """How many are known not to be."""
+
+    @property
+    def utilization(self) -> bytes:
+        """GPU utilisation of each GPU in percent; ``UNTOLD`` is unknown.
+
+        Ready at hand, as it is folded into tracks with every report.
+        """
+
+    @property
+    def sm_activity(self) -> bytes:
+        """SM activity of each GPU, likewise."""
+
+    @property
+    def port_share(self) -> int:
+        """Share of the busiest port in percent; ``UNTOLD`` is unknown."""
 
     def gpus(self) -> tuple[GpuSample, ...]:
         """Read the GPUs' columns."""
@@ -141,6 +167,22 @@ class KnownDevices:
     def ports_down(self) -> int:
         """How many are known not to be."""
         return sum(nic.active is False for nic in self._nics)
+
+    @property
+    def utilization(self) -> bytes:
+        """GPU utilisation of each GPU in percent."""
+        return percents(gpu.utilization_percent for gpu in self._gpus)
+
+    @property
+    def sm_activity(self) -> bytes:
+        """SM activity of each GPU in percent."""
+        return percents(gpu.sm_activity_percent for gpu in self._gpus)
+
+    @property
+    def port_share(self) -> int:
+        """Share of the busiest port in percent."""
+        shares = [nic.share for nic in self._nics if nic.share is not None]
+        return round(100 * max(shares)) if shares else UNTOLD
 
     def gpus(self) -> tuple[GpuSample, ...]:
         """Return the GPUs."""

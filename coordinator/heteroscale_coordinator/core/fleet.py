@@ -22,6 +22,7 @@ from heteroscale_coordinator.core.events import (
     RankChanged,
     ReportReceived,
 )
+from heteroscale_coordinator.core.hardware import hardware_of
 from heteroscale_coordinator.core.model import (
     Command,
     CommandState,
@@ -33,7 +34,7 @@ from heteroscale_coordinator.core.model import (
     Verb,
 )
 from heteroscale_coordinator.core.state import Agent
-from heteroscale_coordinator.core.track import SLOTS, Track
+from heteroscale_coordinator.core.track import SLOTS, UNTOLD, Track
 
 MAX_STARTUPS = 20
 
@@ -53,7 +54,7 @@ def connected(draft: Draft, event: AgentConnected) -> None:
     for instance in draft.instances_on(event.agent_id):
         if instance.instance_id not in listed:
             _missing(draft, instance, event.agent_id)
-    _measure(draft, event.history)
+    _measure(draft, event.history, live=False)
     _measure_routers(draft, event.agent_id, event.router_history)
 
 
@@ -87,7 +88,7 @@ def reported(draft: Draft, event: ReportReceived) -> None:
     if event.sequence <= agent.sequence:
         return
     agent.heard_at, agent.sequence, agent.devices = draft.now, event.sequence, event.devices
-    _measure(draft, event.engines)
+    _measure(draft, event.engines, live=True)
     if event.routers:
         _measure_routers(draft, event.agent_id, event.routers)
 
@@ -240,16 +241,17 @@ def _hear(draft: Draft, agent_id: str) -> Agent:
     return agent
 
 
-def _measure(draft: Draft, samples: tuple[EngineSample, ...]) -> None:
-    tracks = draft.state.tracks
+def _measure(draft: Draft, samples: tuple[EngineSample, ...], *, live: bool) -> None:
+    """Put samples into their tracks; beside ``live`` ones stands what the hosts' devices say now."""
+    tracks, agents = draft.state.tracks, draft.state.agents
     for sample in samples:
-        track = tracks.get(sample.instance_id)
+        track, instance = tracks.get(sample.instance_id), draft.instance(sample.instance_id)
         if track is None:
-            instance = draft.instance(sample.instance_id)
             if instance is None:
                 continue
             track = tracks[sample.instance_id] = Track(_spacing(draft, instance))
-        track.add(sample)
+        known = hardware_of(agents, instance, sample) if live and instance else UNTOLD
+        track.add(sample, known)
 
 
 def _measure_routers(draft: Draft, agent_id: str, samples: tuple[RouterSample, ...]) -> None:

@@ -80,6 +80,8 @@ class EngineSample(NamedTuple):
     kv_usage: float | None = None
     ttft: LatencySample | None = None
     tbt: LatencySample | None = None
+    gpu_percent: float | None = None
+    """Utilisation of its GPUs by its own processes, as the driver tells; for GPUs that are shared."""
 
 
 class RouterSample(NamedTuple):
@@ -251,6 +253,12 @@ class SignalValue(NamedTuple):
     unit: str
     quality: str
     coverage: float = 1.0
+    window: float = 0.0
+    """Seconds that the value stands for; 0: the newest reading."""
+    freshness: float = 0.0
+    """Seconds after which a reading is unknown; 0: it does not come from readings."""
+    reason: str = ""
+    """Why the quality is not plainly ok, and who was set aside."""
 
 
 class Range(NamedTuple):

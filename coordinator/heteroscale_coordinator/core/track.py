@@ -4,6 +4,9 @@ A track keeps at most ``SLOTS`` samples, ``spacing`` seconds apart; the newest a
 one before until that one is old enough to stand. Counters live in one flat array; gauges are kept
 too, because scale-in asks for their highest value over a window. NaN stands for unknown inside, and
 comes out as None.
+
+What GPUs and ports said beside a sample is kept in whole percent, a byte each, in a row beside it; an
+engine of whose hardware nothing is told has no such row.
 """
 
 from __future__ import annotations
@@ -45,6 +48,12 @@ WIDTH = len(Point._fields)
 COUNTERS = ("generation_tokens", "prompt_tokens", "computed_prompt_tokens", "requests_finished")
 """What may never fall: the fields of a point after its time."""
 _PLACES = {name: place for place, name in enumerate(Point._fields)}
+HARDWARE = ("gpu_util", "sm_activity", "rdma_share")
+"""Shares, 0 to 1, of the instance's GPUs and of the busiest port of its hosts."""
+_BYTES = len(HARDWARE)
+_BYTE = {name: place for place, name in enumerate(HARDWARE)}
+UNTOLD = bytes([255] * _BYTES)
+"""Hardware of which nothing is known."""
 
 
 class Samples:
@@ -53,13 +62,14 @@ class Samples:
     Columns are the fields of a point and three sums: ``queued`` (waiting + transferring),
     ``in_flight`` (that + running) and ``arrived`` (requests that ever came: finished + aborted +
     in flight). Unknown is None in a point and NaN elsewhere; in a sum, what is not told of
-    transferring and aborted adds nothing.
+    transferring and aborted adds nothing. Hardware has columns too, as shares, and is in no point.
     """
 
-    __slots__ = ("_data", "times")
+    __slots__ = ("_data", "_hardware", "times")
 
-    def __init__(self, data: array[float]) -> None:
+    def __init__(self, data: array[float], hardware: bytes | bytearray = b"") -> None:
         self._data = data
+        self._hardware = hardware
         self.times = data[::WIDTH]
         """When the values were true."""
 
@@ -79,6 +89,8 @@ class Samples:
         place = _PLACES.get(column)
         if place is not None:
             return self._data[index * WIDTH + place]
+        if column in _BYTE:
+            return self._share(_BYTE[column], index)
         return _SUMS[column](self._data, index * WIDTH)
 
     def ends(self, column: str, first: int, last: int) -> tuple[float, float, float] | None:
@@ -101,8 +113,16 @@ class Samples:
         place = _PLACES.get(column)
         if place is not None:
             return self._data[first * WIDTH + place : end * WIDTH : WIDTH]
+        if column in _BYTE:
+            return [self._share(_BYTE[column], index) for index in range(first, end)]
         reckon = _SUMS[column]
         return [reckon(self._data, start) for start in range(first * WIDTH, end * WIDTH, WIDTH)]
+
+    def _share(self, place: int, index: int) -> float:
+        if not self._hardware:
+            return _NAN
+        percent = self._hardware[index * _BYTES + place]
+        return _NAN if percent > 100 else percent / 100  # noqa: PLR2004 - per cent
 
     def tells(self, column: str) -> bool:
         """Return whether any sample knows ``column``."""
@@ -143,15 +163,17 @@ class Track:
     through must not become a rate.
     """
 
-    __slots__ = ("_data", "quality", "spacing")
+    __slots__ = ("_data", "_hardware", "quality", "spacing")
 
     def __init__(self, spacing: float = 5.0) -> None:
         self._data = array("d")
+        self._hardware = bytearray()
+        """A row of ``HARDWARE`` for each sample; empty while none of it was ever known."""
         self.quality = ScrapeQuality.MISSING
         self.spacing = spacing
 
-    def add(self, sample: EngineSample) -> None:
-        """Take in a sample; one that is older than the newest kept is dropped."""
+    def add(self, sample: EngineSample, hardware: bytes = UNTOLD) -> None:
+        """Take in a sample and its row of hardware; one older than the newest kept is dropped."""
         self.quality = sample.quality
         data = self._data
         if sample.quality is not ScrapeQuality.OK or (data and sample.at <= data[-WIDTH]):
@@ -159,13 +181,21 @@ class Track:
         row = _row(sample)
         if data and any(map(lt, row[1 : 1 + len(COUNTERS)], data[1 - WIDTH :])):
             del data[:]
+            self._hardware.clear()
+        if hardware != UNTOLD and not self._hardware:
+            self._hardware.extend(UNTOLD * len(self))
         crowded = len(data) >= 2 * WIDTH and data[-WIDTH] - data[-2 * WIDTH] < self.spacing
         if crowded:
             data[-WIDTH:] = row
+            if self._hardware:
+                self._hardware[-_BYTES:] = hardware
             return
+        if self._hardware or hardware != UNTOLD:
+            self._hardware.extend(hardware)
         data.extend(row)
         if len(data) > SLOTS * WIDTH:
             del data[:WIDTH]
+            del self._hardware[:_BYTES]
 
     @property
     def newest(self) -> Point | None:
@@ -183,8 +213,8 @@ class Track:
 
     def window(self, now: float, length: float) -> Samples:
         """Return the samples of the last ``length`` seconds and the one before them."""
-        before = bisect_right(self._data[::WIDTH], now - length)
-        return Samples(self._data[max(0, before - 1) * WIDTH :])
+        first = max(0, bisect_right(self._data[::WIDTH], now - length) - 1)
+        return Samples(self._data[first * WIDTH :], self._hardware[first * _BYTES :])
 
     def __len__(self) -> int:
         return len(self._data) // WIDTH

@@ -1,8 +1,8 @@
 """Device readings off the wire: kept as they came, read when somebody looks.
 
 Nothing here raises: what is out of range is unknown, and columns are cut. A report comes thousands of
-times a second, and its thirty columns are looked at when a person asks, so only two small counts and
-the GPUs' health are taken at once.
+times a second, and its thirty columns are looked at when a person asks, so only two small counts, the
+GPUs' health, and what tracks keep are taken at once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,15 @@ from typing import Any
 from heteroscale.convert import from_wire
 from heteroscale.v1 import agent_pb2
 from heteroscale.words import GpuHealth, NicDistance
-from heteroscale_coordinator.core.devices import NO_DEVICES, Devices, GpuSample, NicFact, NicSample
+from heteroscale_coordinator.core.devices import (
+    NO_DEVICES,
+    UNTOLD,
+    Devices,
+    GpuSample,
+    NicFact,
+    NicSample,
+    percents,
+)
 
 MAX_GPUS = 64
 MAX_NICS = 256
@@ -41,7 +49,10 @@ _NIC_COUNTERS = (
 class PackedDevices:
     """The devices of one report, as bytes: a tenth of what they take as columns."""
 
-    __slots__ = ("_gpus", "_nics", "healthy", "ports_down", "ports_up")
+    __slots__ = (
+        *("_gpus", "_nics", "healthy", "ports_down", "ports_up"),
+        *("port_share", "sm_activity", "utilization"),
+    )
 
     def __init__(self, message: agent_pb2.Report) -> None:
         gpus, nics = message.gpus, message.nics
@@ -51,6 +62,10 @@ class PackedDevices:
         active = nics.active[:MAX_NICS]
         self.ports_up: int = active.count(1)
         self.ports_down: int = active.count(0)
+        self.utilization: bytes = percents(gpus.utilization_percent[:MAX_GPUS])
+        self.sm_activity: bytes = percents(gpus.sm_activity_percent[:MAX_GPUS])
+        share = max(nics.share_permille[:MAX_NICS], default=-1)
+        self.port_share: int = (share + 5) // 10 if 0 <= share <= _PERMILLE else UNTOLD
         self._gpus: bytes = gpus.SerializeToString()
         self._nics: bytes = nics.SerializeToString()
 

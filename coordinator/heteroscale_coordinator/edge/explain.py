@@ -146,10 +146,13 @@ def _counts(shown: pb.Service) -> Iterator[str]:
 def _signals(decision: Decision) -> Iterator[str]:
     if not decision.signals:
         yield "  none"
-    for name, value, unit, quality, coverage in decision.signals:
-        told = "unknown" if value is None else f"{value:.6g} {unit}".rstrip()
-        whose = "routers" if name.startswith("router_") else "instances"
-        yield f"  {name} = {told} ({quality}, {coverage:.0%} of {whose} heard)"
+    for one in decision.signals:
+        told = "unknown" if one.value is None else f"{one.value:.6g} {one.unit}".rstrip()
+        whose = "routers" if one.name.startswith("router_") else "instances"
+        over = f" over {one.window:g} s" if one.window else ""
+        why = f": {one.reason}" if one.reason else ""
+        heard = f"{one.coverage:.0%} of {whose} heard"
+        yield f"  {one.name} = {told}{over} ({one.quality}, {heard}{why})"
 
 
 def _changes(

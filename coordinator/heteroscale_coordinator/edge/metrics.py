@@ -198,7 +198,7 @@ class StateCollector(Collector):
         }
         for service in services:
             decision = self._decisions.latest(service.name)
-            for name, value, unit, _, _ in decision.signals if decision else ():
+            for name, value, unit, *_ in decision.signals if decision else ():
                 if value is None:
                     continue
                 every.add_metric((service.name, name, unit), value)

@@ -118,6 +118,9 @@ def _signal(value: SignalValue) -> pb.Signal:
         unit=value.unit,
         quality=value.quality,
         coverage=value.coverage,
+        window=duration(value.window) if value.window else None,
+        freshness=duration(value.freshness) if value.freshness else None,
+        reason=value.reason,
     )
 
 

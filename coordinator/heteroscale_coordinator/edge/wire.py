@@ -66,6 +66,7 @@ _STALE = agent_pb2.SCRAPE_QUALITY_STALE
 _COUNT = 1e16
 """No counter of tokens or requests gets here; above it doubles no longer count by one."""
 _GAUGE = 1e9
+_PERCENT = 100.0
 _FIELDS = (
     *((name, _COUNT) for name in ("generation_tokens", "prompt_tokens", "computed_prompt_tokens")),
     *((name, _COUNT) for name in ("requests_finished", "requests_aborted")),
@@ -125,6 +126,7 @@ def _sample(reading: Any, sampled_at: float) -> EngineSample:
             *values,
             _latency(reading.time_to_first_token) if has("time_to_first_token") else None,
             _latency(reading.time_between_tokens) if has("time_between_tokens") else None,
+            _told(reading, "gpu_sm_percent", _PERCENT),
         )
     )
 

@@ -164,7 +164,11 @@ class FlowPlant:
         prefills = [name for name in self._seats if self._seats[name].role is Role.PREFILL]
         places = np.array([self._places[name] for name in prefills], dtype=np.int64)
         return self._meters.read(
-            (prefills, places), self._order, (self._prefill, self._slots), self._decode
+            (prefills, places),
+            self._order,
+            (self._prefill, self._slots),
+            self._decode,
+            self._links.load,
         )
 
     def outcomes(self) -> Outcomes:

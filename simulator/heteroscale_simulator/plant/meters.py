@@ -35,13 +35,18 @@ class Meters:
         decodes: Sequence[str],
         work: tuple[Prefill, Slots],
         decode: Decode,
+        links: float,
     ) -> Readings:
-        """Return the readings of ``prefills`` (names and slots), then of ``decodes`` (by place)."""
+        """Return the readings of ``prefills`` (names and slots), then of ``decodes`` (by place).
+
+        ``links`` is the load of those that carry KV.
+        """
         names, slots = prefills
         first = self._of_prefill(*work, slots)
         second = self._of_decode(decode, decodes, float(first["transferring"].sum()))
         columns = {key: np.concatenate((first[key], second[key])) for key in first}
-        return Readings(ids=[*names, *decodes], **columns)
+        share = np.full(len(names) + len(decodes), min(links, 1.0))
+        return Readings(ids=[*names, *decodes], rdma_share=share, **columns)
 
     def _of_prefill(self, prefill: Prefill, slots: Slots, at: Ints) -> Columns:
         counters, types, opened = slots.counters[at], slots.types[at], slots.open[at]

@@ -68,6 +68,8 @@ class Readings:
     """Share of the last second in which a kernel ran, 0 to 1 (what NVML calls GPU utilisation)."""
     sm_activity: Floats
     """Share of SM-seconds with a resident warp in the last second, 0 to 1 (DCGM's SM active)."""
+    rdma_share: Floats
+    """Busy share of the links that carry KV, 0 to 1: those of all engines together."""
 
 
 @dataclass(frozen=True)

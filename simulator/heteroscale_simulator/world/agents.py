@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from heteroscale.words import Outcome, ScrapeQuality
-from heteroscale_coordinator.core.devices import GpuFact
+from heteroscale_coordinator.core.devices import NO_DEVICES, GpuFact
 from heteroscale_coordinator.core.events import (
     CommandAnswered,
     InventoryLearned,
@@ -23,12 +23,14 @@ from heteroscale_coordinator.core.model import (
 )
 from heteroscale_coordinator.core.spec import ServiceSpec
 from heteroscale_simulator.fleet import Host
-from heteroscale_simulator.world.telemetry import COLUMNS, Look, Telemetry
+from heteroscale_simulator.world.devices import TwinDevices
+from heteroscale_simulator.world.telemetry import COLUMNS, HARDWARE, Look, Telemetry
 from heteroscale_simulator.world.twin import RUNNING, S, Twin
 from heteroscale_simulator.world.yard import Yard
 
 INCARNATION = 1
 _TTFT = COLUMNS.index("ttft_sum")
+_HARDWARE = COLUMNS.index(HARDWARE[0])
 _NO_RUNNERS: tuple[EngineSample, ...] = ()
 
 
@@ -107,6 +109,8 @@ class Reporters:
         # A host without engines has nothing to say but that it is there.
         idle = rules.silent_after * 2 / 3
         self._idle_every = max(1, int(idle // self._interval)) * self._interval
+        self._devices: dict[str, TwinDevices] = {}
+        """Of the hosts that speak this second."""
         self._phases: list[list[_Agent]] = [[] for _ in range(self._interval)]
         for number, name in enumerate(yard.hosts):
             agent = _Agent(name, ReportReceived(name, INCARNATION, 0))
@@ -118,10 +122,12 @@ class Reporters:
         due = self._phases[second % self._interval]
         on_host = self._yard.on_host
         speaking = [agent for agent in due if idle_too or on_host[agent.host]]
+        self._devices.clear()
         samples = self._samples(speaking, now)
         for agent in speaking:
             agent.report.sequence += 1
             agent.report.engines = samples.get(agent.host, _NO_RUNNERS)
+            agent.report.devices = self._devices.get(agent.host, NO_DEVICES)
         return [agent.report for agent in speaking]
 
     def _samples(
@@ -162,7 +168,16 @@ class Reporters:
         for twin, row in zip(heard, rows, strict=True):
             ttft = LatencySample(row[_TTFT], row[_TTFT + 1])
             tbt = LatencySample(row[_TTFT + 2], row[_TTFT + 3])
-            yield EngineSample._make((twin.instance_id, ok, at, *row[:_TTFT], ttft, tbt))
+            self._see(twin, row)
+            yield EngineSample._make((twin.instance_id, ok, at, *row[:_TTFT], ttft, tbt, None))
+
+    def _see(self, twin: Twin, row: list[float]) -> None:
+        """Note what the GPUs of rank 0 say; those of other ranks do the same, and say nothing."""
+        devices = self._devices.get(twin.host)
+        if devices is None:
+            devices = self._devices[twin.host] = TwinDevices(self._yard.hosts[twin.host].gpus)
+        busy, active, share = row[_HARDWARE : _HARDWARE + len(HARDWARE)]
+        devices.see(twin.order.posts[0].gpus, (busy, active, share))
 
     def _unheard(self, twin: Twin, now: float, *, missing: bool) -> EngineSample:
         quality = ScrapeQuality.MISSING if missing else ScrapeQuality.STALE

@@ -23,12 +23,13 @@ COLUMNS = (
     *("requests_finished", "requests_aborted"),
     *("running", "waiting", "transferring", "kv_usage"),
     *("ttft_sum", "ttft_count", "tbt_sum", "tbt_count"),
-    *("gpu_util", "sm_activity"),
+    *("gpu_util", "sm_activity", "rdma_share"),
 )
-"""In the order of the core's ``EngineSample`` after its time; latencies as sums and counts. Hardware is
-for rivals alone."""
-GAUGES = ("running", "waiting", "transferring", "kv_usage", "gpu_util", "sm_activity")
-SHARES = ("kv_usage", "gpu_util", "sm_activity")
+"""In the order of the core's ``EngineSample`` after its time; latencies as sums and counts. Hardware
+reaches the core as the devices of a report."""
+HARDWARE = ("gpu_util", "sm_activity", "rdma_share")
+GAUGES = ("running", "waiting", "transferring", "kv_usage", *HARDWARE)
+SHARES = ("kv_usage", *HARDWARE)
 _SHARES = [COLUMNS.index(name) for name in SHARES]
 _IS_GAUGE = np.array([name in GAUGES for name in COLUMNS])
 PLACE = {name: place for place, name in enumerate(COLUMNS)}

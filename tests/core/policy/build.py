@@ -7,6 +7,7 @@ from itertools import count
 from typing import Any
 
 from heteroscale.words import GateState, InstanceState, Role, ScrapeQuality, WithdrawReason
+from heteroscale_coordinator.core.devices import percents
 from heteroscale_coordinator.core.memory import PolicyMemory
 from heteroscale_coordinator.core.model import EngineSample, Instance, LatencySample, Rank
 from heteroscale_coordinator.core.policy import Member, ServiceView
@@ -37,6 +38,10 @@ class Flow:
     kv_usage: float | None = 0.1
     ttft: float | None = 0.1
     tbt: float | None = 0.02
+    gpu: int | None = None
+    """GPU utilisation in percent; None: not told."""
+    sm: int | None = None
+    rdma: int | None = None
     quality: ScrapeQuality = ScrapeQuality.OK
 
 
@@ -72,7 +77,7 @@ def track_of(
     while at <= end + 1e-6:
         back = int((end - at - 1e-6) // each)
         flow = phases[max(0, len(phases) - 1 - max(0, back))]
-        track.add(_sample(flow, at, total, end - at))
+        track.add(_sample(flow, at, total, end - at), percents((flow.gpu, flow.sm, flow.rdma)))
         for name in ("tokens", "requests", "prompt", "computed", "aborted"):
             total[name] += (getattr(flow, name) or 0.0) * interval
         at += interval

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from heteroscale_coordinator.core.model import Verdict
+from heteroscale_coordinator.core.policy import driver
 from heteroscale_coordinator.core.policy.flap import noted
 from heteroscale_coordinator.core.policy.follow import (
     counts_given,
@@ -115,6 +116,8 @@ def _unheard(scene: Scene) -> Held:
 
 def _content(scene: Scene) -> Held:
     policy = scene.policy
+    if policy.driver != "demand":
+        return driver.content(scene)
     if scene.sizing.ratio is None:
         return Held("coverage", "Demand is unknown.")
     out, low = 100 * (1 + policy.tolerance_out), 100 * (1 - policy.tolerance_in)

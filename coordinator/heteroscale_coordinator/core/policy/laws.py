@@ -10,6 +10,7 @@ from collections.abc import Callable
 from heteroscale.words import Role
 from heteroscale_coordinator.core.policy.claims import Floor, Need
 from heteroscale_coordinator.core.policy.forecast import forecast_floor, forecast_need
+from heteroscale_coordinator.core.policy.linear import signal_floor, signal_need
 from heteroscale_coordinator.core.policy.scene import Scene
 from heteroscale_coordinator.core.policy.throughput import prefill_need, sizing_need
 from heteroscale_coordinator.core.policy.velocity import (
@@ -19,15 +20,22 @@ from heteroscale_coordinator.core.policy.velocity import (
 )
 
 THROUGHPUT: tuple[Callable[[Scene], Need | None], ...] = (sizing_need, prefill_need)
-NEEDS: tuple[Callable[[Scene], Need | None], ...] = (*THROUGHPUT, velocity_need, forecast_need)
+"""Those that follow demand in tokens; silent where the service is driven by something else."""
+NEEDS: tuple[Callable[[Scene], Need | None], ...] = (
+    *THROUGHPUT,
+    velocity_need,
+    forecast_need,
+    signal_need,
+)
 """Laws that may ask for more. The first that speaks names the decision."""
-FLOORS: tuple[Callable[[Scene], Floor | None], ...] = (velocity_floor, forecast_floor)
+FLOORS: tuple[Callable[[Scene], Floor | None], ...] = (velocity_floor, forecast_floor, signal_floor)
 """Laws that may keep what demand alone would let go."""
 
 
 def need_of(scene: Scene) -> Need | None:
     """Return what the laws ask for beyond what is present; None when none asks for anything."""
-    silent = THROUGHPUT if velocity_alone(scene) else ()
+    demanded = scene.policy.driver == "demand"
+    silent = THROUGHPUT if velocity_alone(scene) or not demanded else ()
     needs = [need for law in NEEDS if law not in silent and (need := law(scene)) is not None]
     if not needs:
         return None

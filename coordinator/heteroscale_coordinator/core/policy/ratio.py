@@ -38,6 +38,11 @@ def decode_for(prefill: int, band: RatioSpec) -> int:
     return decode
 
 
+def most_decode(prefill: int, band: RatioSpec) -> int:
+    """Return the most decode instances whose limits admit ``prefill`` instances."""
+    return max(decode_for(prefill, band), math.floor(prefill / band.min + _SLACK))
+
+
 def distance(prefill: int, decode: int, band: RatioSpec) -> float:
     """Return how far outside its limits prefill is, per decode instance; 0 inside."""
     low, high = prefill_limits(decode, band)

@@ -90,24 +90,39 @@ class Routers:
             return ()
         rows = [
             *(
-                (f"router_{kind}", self._best_mean(kind, short, long), "s")
+                (f"router_{kind}", self._best_mean(kind, short, long), "s", short)
                 for kind in ("ttft", "tbt")
             ),
-            ("router_finished", self.rate("requests_finished", short), "req/s"),
-            ("router_failed", self.rate("requests_failed", short), "req/s"),
-            ("router_rejected", self.rate("requests_rejected", short), "req/s"),
-            ("router_running", self.newest(lambda one: one.running), "req"),
-            ("router_waiting", self.newest(lambda one: one.waiting), "req"),
+            ("router_finished", self.rate("requests_finished", short), "req/s", short),
+            ("router_failed", self.rate("requests_failed", short), "req/s", short),
+            ("router_rejected", self.rate("requests_rejected", short), "req/s", short),
+            ("router_running", self.newest(lambda one: one.running), "req", 0.0),
+            ("router_waiting", self.newest(lambda one: one.waiting), "req", 0.0),
         ]
         heard = sum(map(self._fresh, self.tracks))
         coverage = heard / len(self.tracks)
         quality = "ok" if coverage == 1 else "partial" if heard else self._unheard
         return tuple(
             SignalValue(
-                name, value, unit, quality if value is not None else self._unheard, coverage
+                name,
+                value,
+                unit,
+                quality if value is not None else self._unheard,
+                coverage,
+                window,
+                self.freshness,
+                self._why if value is None or quality != "ok" else "",
             )
-            for name, value, unit in rows
+            for name, value, unit, window in rows
         )
+
+    @property
+    def _why(self) -> str:
+        """Why a value is unknown, or not of all routers."""
+        for names, why in ((self.silent, "is not heard"), (self.never_heard, "was never heard")):
+            if names:
+                return f"router {names[0]} {why}"
+        return "nothing to observe, or not told"
 
     @property
     def text(self) -> str:

@@ -17,7 +17,7 @@ from dataclasses import replace
 from heteroscale.words import Role
 from heteroscale_coordinator.core.memory import SoftScaleIn
 from heteroscale_coordinator.core.model import Action, Counts, Verdict
-from heteroscale_coordinator.core.policy import bounds, consent, ratio
+from heteroscale_coordinator.core.policy import bounds, consent, driver, ratio
 from heteroscale_coordinator.core.policy.demand import Demand, peak_demand
 from heteroscale_coordinator.core.policy.flap import factor_in
 from heteroscale_coordinator.core.policy.laws import floors_of
@@ -53,6 +53,8 @@ def drop_surplus(scene: Scene) -> Verdict | Held | None:
 
 def _carried_after(scene: Scene, after: Counts) -> list[consent.Consent]:
     """Consent when what remains would carry the highest demand of the window without a scale-out."""
+    if scene.policy.driver != "demand":
+        return driver.carried_after(scene, after)
     found = []
     limit = 1 + scene.policy.tolerance_out
     for role, load in scene.loads.items():
@@ -91,7 +93,7 @@ def shrink(scene: Scene) -> Verdict | Held | None:
     """Scale in by demand."""
     if scene.memory.soft is not None or scene.memory.low_since is None or not is_low(scene):
         return None
-    doing = f"Demand is {scene.sizing.percent} of supply"
+    doing = driver.text(scene)
     brief = consent.refusal(scene, [consent.low_demand(scene)], doing)
     if brief:
         return None
@@ -125,7 +127,12 @@ def _nothing_left(scene: Scene, wish: Counts | None, after: Counts, doing: str) 
 
 
 def is_low(scene: Scene) -> bool:
-    """Return whether demand is below 1 − θ just now, on the sizing role or on a prefill that leads."""
+    """Return whether what drives the service is below 1 − θ just now: signals, latency, or demand.
+
+    Demand is, when it is on the sizing role or on a prefill that leads.
+    """
+    if scene.policy.driver != "demand":
+        return driver.is_low(scene) and not scene.choked
     low = _below(scene.sizing, scene)
     if scene.prefill_leads:
         low = low or _below(scene.loads[Role.PREFILL], scene)
@@ -141,6 +148,8 @@ def _wish(scene: Scene) -> Counts | None:
 
     Instances that are still starting carry nothing yet: only what carries traffic may be spared.
     """
+    if scene.policy.driver != "demand":
+        return driver.wish(scene, floors_of(scene))
     role, present = scene.spec.sizing_role, scene.present
     peak = _peak(scene, role)
     needed = _needed(scene, role, peak)

@@ -114,8 +114,15 @@ def busy_counter(role: Role, engine: Engine) -> Counter:
 # ---- sums over a role ------------------------------------------------------------------------
 
 
-def total(engines: Iterable[Engine], measure: Measure) -> float | None:
-    """Return the sum over engines, scaled by target from those that tell to all that carry traffic.
+def target_size(engine: Engine) -> float:
+    """Return the size of an engine in sums of tokens: its target."""
+    return engine.target
+
+
+def total(
+    engines: Iterable[Engine], measure: Measure, size: Callable[[Engine], float] = target_size
+) -> float | None:
+    """Return the sum over engines, scaled by ``size`` from those that tell to all that carry traffic.
 
     Engines that are not sent traffic add what they tell. None when none that should tell does.
     """
@@ -127,9 +134,9 @@ def total(engines: Iterable[Engine], measure: Measure) -> float | None:
             known = known or value is not None
             other += value or 0.0
             continue
-        carrying += engine.target
+        carrying += size(engine)
         if value is not None:
-            told += engine.target
+            told += size(engine)
             heard += value
     if carrying and not told:
         return None
@@ -146,6 +153,19 @@ def rate_of(counter: Counter, length: float, offset: float = 0.0) -> Measure:
 def busy_rate(role: Role, length: float, offset: float = 0.0) -> Measure:
     """Return the measure "rate of the role's own work"."""
     return lambda engine: engine.rate(busy_counter(role, engine), length, offset)
+
+
+def arriving(
+    engines: Sequence[Engine], role: Role, long: float, length: float, offset: float = 0.0
+) -> Measure:
+    """Return the measure "tokens/s that arrive": requests × the mean tokens of one, of the role."""
+    each = tokens_per_request(engines, role, long)
+
+    def measure(engine: Engine) -> float | None:
+        rate = engine.rate("arrived", length, offset)
+        return None if rate is None or each is None else rate * each
+
+    return measure
 
 
 def gauge_mean(gauge: Gauge, length: float, offset: float = 0.0) -> Measure:
@@ -226,30 +246,57 @@ def mean_latency(
 def _values(seen: RoleSignals, view: ServiceView) -> list[SignalValue]:
     policy, engines = view.spec.policy, seen.engines
     short, long = policy.window_out, policy.window_in
-    ttft, _ = mean_latency(engines, "ttft", short, long)
-    tbt, _ = mean_latency(engines, "tbt", short, long)
+    ttft, observed = mean_latency(engines, "ttft", short, long)
+    tbt, counted = mean_latency(engines, "tbt", short, long)
     usages = [usage for e in engines if (usage := e.newest("kv_usage")) is not None]
-    rows: list[tuple[str, float | None, str]] = [
-        ("tps", total(engines, busy_rate(seen.role, short)), "tok/s"),
-        ("arrival_rate", total(engines, rate_of("arrived", short)), "req/s"),
-        ("running", total(engines, _newest("running")), "req"),
-        ("waiting", total(engines, _newest("waiting")), "req"),
-        ("transferring", total(engines, _newest("transferring")), "req"),
-        ("kv_usage", max(usages, default=None), "share"),
-        ("ttft", ttft, "s"),
-        ("tbt", tbt, "s"),
+    rows: list[tuple[str, float | None, str, float]] = [
+        ("tps", total(engines, busy_rate(seen.role, short)), "tok/s", short),
+        ("arriving_tps", total(engines, arriving(engines, seen.role, long, short)), "tok/s", short),
+        ("arrival_rate", total(engines, rate_of("arrived", short)), "req/s", short),
+        ("running", total(engines, _newest("running")), "req", 0.0),
+        ("waiting", total(engines, _newest("waiting")), "req", 0.0),
+        ("transferring", total(engines, _newest("transferring")), "req", 0.0),
+        ("backlog", total(engines, gauge_lowest("queued", short)), "req", short),
+        ("kv_usage", max(usages, default=None), "share", 0.0),
+        ("gpu_util", share_of(engines, "gpu_util", short), "share", short),
+        ("sm_activity", share_of(engines, "sm_activity", short), "share", short),
+        ("rdma_share", share_of(engines, "rdma_share", short), "share", short),
+        ("ttft", ttft, "s", short if observed >= ENOUGH_OBSERVATIONS else long),
+        ("tbt", tbt, "s", short if counted >= ENOUGH_OBSERVATIONS else long),
     ]
-    return [
-        SignalValue(f"{seen.role.value}_{name}", value, unit, _told(value, seen), seen.coverage)
-        for name, value, unit in rows
-    ]
+    return [_value(seen, row, policy.freshness) for row in rows]
+
+
+def _value(
+    seen: RoleSignals, row: tuple[str, float | None, str, float], freshness: float
+) -> SignalValue:
+    name, value, unit, window = row
+    quality = seen.quality
+    if value is None:
+        quality = "stale" if quality == "stale" else "missing"
+    reason = _reason(seen, quality, freshness, told=value is not None)
+    shown = f"{seen.role.value}_{name}"
+    return SignalValue(shown, value, unit, quality, seen.coverage, window, freshness, reason)
+
+
+def _reason(seen: RoleSignals, quality: str, freshness: float, *, told: bool) -> str:
+    if not seen.carrying:
+        return "nothing is in service"
+    if quality == "partial":
+        return f"{seen.carrying - seen.heard} of {seen.carrying} not heard for {freshness:g} s"
+    if quality == "stale":
+        return f"none of {seen.carrying} heard for {freshness:g} s"
+    if quality == "missing":
+        return "never heard" if not seen.heard and not told else "nothing to observe, or not told"
+    return "nothing runs and nothing waits" if quality == "idle" else ""
+
+
+def share_of(engines: Iterable[Engine], gauge: Gauge, length: float) -> float | None:
+    """Return the mean share of the instances that carry traffic and tell it; None when none does."""
+    measure = gauge_mean(gauge, length)
+    told = [value for e in engines if e.carrying and (value := measure(e)) is not None]
+    return sum(told) / len(told) if told else None
 
 
 def _newest(gauge: Gauge) -> Measure:
     return lambda engine: engine.newest(gauge)
-
-
-def _told(value: float | None, seen: RoleSignals) -> str:
-    if value is None:
-        return "stale" if seen.quality == "stale" else "missing"
-    return seen.quality

@@ -152,12 +152,14 @@ def _conclude(
     if _counts_given(scene, withdrawn):
         return _finish(scene, soft, withdrawn, "the schedule gives the counts")
     shares = [one.share for one in scene.latencies]
-    if scene.sizing.ratio is None or any(share is None for share in shares):
+    blind = scene.policy.driver == "demand" and scene.sizing.ratio is None
+    if blind or any(share is None for share in shares):
         return Held("observation", "Observation is over, but latency or demand is unknown.")
     if any(share > 1.0 for share in shares if share is not None):
         back = _reinstate(scene, withdrawn, "an SLO is missed with what remains", penalty=True)
         return back if isinstance(back, Verdict) else _finish(scene, soft, withdrawn, back.reason)
-    if peak > (1 + scene.policy.tolerance_out) * total:
+    demanded = scene.policy.driver == "demand"
+    if demanded and peak > (1 + scene.policy.tolerance_out) * total:
         back = _reinstate(scene, withdrawn, "what remains would not carry the peak", penalty=False)
         return back if isinstance(back, Verdict) else _finish(scene, soft, withdrawn, back.reason)
     lasted = scene.now - soft.at

@@ -28,7 +28,17 @@ Counter = Literal[
     "tbt_sum",
     "tbt_count",
 ]
-Gauge = Literal["running", "waiting", "transferring", "queued", "kv_usage", "in_flight"]
+Gauge = Literal[
+    "running",
+    "waiting",
+    "transferring",
+    "queued",
+    "kv_usage",
+    "in_flight",
+    "gpu_util",
+    "sm_activity",
+    "rdma_share",
+]
 UNHEARD = Track().window(0.0, 0.0)
 """No samples."""
 

@@ -18,6 +18,7 @@ from heteroscale_coordinator.core.spec.service import (
     ServiceDocument,
     ServiceSpec,
 )
+from heteroscale_coordinator.core.spec.signals import SignalSpec
 
 __all__ = [
     "NEEDED_OPTIONS",
@@ -36,5 +37,6 @@ __all__ = [
     "RoleSpec",
     "ServiceDocument",
     "ServiceSpec",
+    "SignalSpec",
     "SloSpec",
 ]

@@ -66,8 +66,12 @@ class PolicySpec(DocumentModel):
     """Share of instances heard below which nothing is decided but launches to the minimum."""
     guard: GuardSpec = GuardSpec()
     consent: ConsentSpec = ConsentSpec()
+    driver: Literal["demand", "signals", "latency"] = "demand"
+    """What sizes the service. `demand`: decode's tokens (and prefill's, inside a band). `signals`: those
+    listed below, alone. `latency`: negative feedback on the SLOs, alone (`guard`)."""
     signals: tuple[SignalSpec, ...] = ()
-    """Further signals that size roles in proportion; the largest need wins."""
+    """Signals that size roles in proportion: beside demand, where the largest need wins and every
+    signal must agree to scale-in, or alone with `driver: signals`."""
     schedule: ScheduleSpec | None = None
     """Counts by the clock."""
     velocity: VelocitySpec | None = None
@@ -90,6 +94,13 @@ class PolicySpec(DocumentModel):
         for name in ("window_out", "window_in", "backlog_horizon", "freshness"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0s")
+        if self.driver == "signals" and not self.signals:
+            raise ValueError(
+                "driver: signals needs `signals`, e.g. prefill_sm_activity with its target"
+            )
+        names = [one.signal for one in self.signals]
+        if len(names) > len(set(names)):
+            raise ValueError(f"signals: each may be named once, got {', '.join(names)}")
         if self.window_in < self.window_out:
             raise ValueError(
                 f"windowIn {self.window_in:g}s is shorter than windowOut {self.window_out:g}s"

@@ -59,6 +59,14 @@ class ServiceSpec(DocumentModel):
         if given not in ({Role.PREFILL, Role.DECODE}, {Role.AGGREGATED}):
             names = ", ".join(sorted(given)) or "none"
             raise ValueError(f"roles must be prefill and decode, or aggregated alone; got {names}")
+        for one in self.policy.signals:
+            if one.role not in given:
+                raise ValueError(
+                    f"policy.signals: {one.signal} is read on {one.role}, which is no role of this "
+                    "service"
+                )
+        if self.policy.driver == "latency" and not (self.slo.ttft or self.slo.tbt):
+            raise ValueError("policy.driver: latency needs a promise, `slo.ttft` or `slo.tbt`")
         if self.max_gpus is not None:
             floor = sum(r.min * r.gpus * r.ranks for r in self.roles.values())
             if floor > self.max_gpus:

@@ -36,7 +36,7 @@ class _Run:
 
 def _figures(decision: Decision) -> Iterator[tuple[str, float, str]]:
     """Return every number that a decision states: signals, and what was reckoned from them."""
-    for name, value, unit, _, _ in decision.signals:
+    for name, value, unit, *_ in decision.signals:
         if value is not None and isfinite(value):
             yield name, value, unit
     for name, line in decision.sums.items():

@@ -1,0 +1,56 @@
+"""What the GPUs and ports of an instance said, beside its engine's sample: three bytes of percent.
+
+Folded with every report, so it is lean: the devices of a report have these readings at hand as bytes,
+in the order of their host's inventory. Unknown is a byte of its own, never zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from heteroscale_coordinator.core.devices import NO_DEVICES, UNTOLD
+from heteroscale_coordinator.core.model import EngineSample, Instance
+from heteroscale_coordinator.core.state import Agent
+from heteroscale_coordinator.core.track import UNTOLD as NOTHING
+
+
+def hardware_of(agents: Mapping[str, Agent], instance: Instance, sample: EngineSample) -> bytes:
+    """Return (GPU utilisation, SM activity, busiest port) of all ranks: a row of a track's hardware.
+
+    Utilisation and activity are means over the GPUs that tell. Where the driver tells the use of the
+    instance's own processes, that is its utilisation: other instances may share its GPUs.
+    """
+    busy: list[int] = []
+    active: list[int] = []
+    share = UNTOLD
+    for rank in instance.ranks:
+        agent = agents.get(rank.agent_id)
+        if agent is None or agent.devices is NO_DEVICES:
+            continue
+        devices = agent.devices
+        utilization, activity = devices.utilization, devices.sm_activity
+        for index in rank.gpu_indices:
+            place = _place(agent, index)
+            if place < len(utilization) and utilization[place] != UNTOLD:
+                busy.append(utilization[place])
+            if place < len(activity) and activity[place] != UNTOLD:
+                active.append(activity[place])
+        told = devices.port_share
+        if told != UNTOLD:
+            share = told if share == UNTOLD else max(share, told)
+    own = sample.gpu_percent
+    if own is None and not busy and not active and share == UNTOLD:
+        return NOTHING
+    return bytes((_mean(busy) if own is None else round(own), _mean(active), share))
+
+
+def _mean(values: list[int]) -> int:
+    return round(sum(values) / len(values)) if values else UNTOLD
+
+
+def _place(agent: Agent, index: int) -> int:
+    """Return where a GPU stands in its host's inventory: nearly always at its own index."""
+    gpus = agent.inventory.gpus
+    if index < len(gpus) and gpus[index].index == index:
+        return index
+    return next((place for place, gpu in enumerate(gpus) if gpu.index == index), index)
