@@ -22,6 +22,8 @@ _GAP_S = 60.0
 _BOUND = {
     "demand": "the demand on the sizing role alone decided",
     "guard": "the latency guard decided: the SLO is broken",
+    "signals": "signals in proportion to load decided",
+    "latency": "latency, which drives the service, is inside its band",
     "consent": "a scale-in was due, but not everything agreed to it",
     "ratio": "the ratio between prefill and decode set the step",
     "prefill": "prefill's own demand decided",
@@ -203,12 +205,13 @@ def _threshold(what: str, side: str, factor: float, supply: float | None, window
 
 
 def _slo(service: Service) -> Iterator[str]:
-    factor = service.spec.policy.guard.breach
     for name, promised in (("TTFT", service.spec.slo.ttft), ("TBT", service.spec.slo.tbt)):
-        if promised is not None:
+        for tier in service.spec.policy.guard.tiers if promised is not None else ():
+            at = format_duration(round((promised or 0.0) * tier.breach, 6))
+            slo = format_duration(promised or 0.0)
             yield (
-                f"guard: mean {name} above {format_duration(round(promised * factor, 6))} "
-                f"({factor:g} × SLO {format_duration(promised)})"
+                f"guard: mean {name} above {at} ({tier.breach:g} × SLO {slo}) adds {tier.step:.0%} of "
+                "what served when it began"
             )
 
 

@@ -49,7 +49,7 @@ def test_tokens_too_slow_add_decode_and_what_the_ratio_asks() -> None:
         {P: 1, D: 1},
         "guard",
     )
-    assert found.done.breach == Breach(NOW, {P: 2, D: 4}, NOW)
+    assert found.done.breach == Breach(NOW, {P: 2, D: 4}, NOW, {D: 1})
     assert found.done.last_guard_at == NOW
     assert found.done.last_out_at is None, "the guard holds up no scale-out by demand"
 

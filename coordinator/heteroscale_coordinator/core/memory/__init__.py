@@ -40,6 +40,8 @@ class Breach:
     since: float
     counts: Mapping[Role, int]
     last_step_at: float | None = None
+    given: Mapping[Role, int] = field(default_factory=dict)
+    """What the newest step has added, with what a severer tier added to it since."""
 
 
 @dataclass(frozen=True, slots=True)

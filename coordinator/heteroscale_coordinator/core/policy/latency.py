@@ -106,8 +106,11 @@ def _tells(engines: Sequence[Engine], kind: Kind) -> bool:
 
 
 def worst_breach(seen: Sequence[Latency], spec: ServiceSpec) -> Latency | None:
-    """Return the latency furthest above the breach factor; None when none is."""
-    limit = spec.policy.guard.breach
+    """Return the latency furthest above the mildest tier; None when none is."""
+    tiers = spec.policy.guard.tiers
+    if not tiers:
+        return None
+    limit = tiers[0].breach
     over = [
         one for one in seen if one.enough and one.mean is not None and one.mean > limit * one.slo
     ]
@@ -115,7 +118,7 @@ def worst_breach(seen: Sequence[Latency], spec: ServiceSpec) -> Latency | None:
 
 
 def breach_now(memory: PolicyMemory, seen: Sequence[Latency], view: ServiceView) -> Breach | None:
-    """Return the breach to remember: it begins above the breach factor and ends at the SLO.
+    """Return the breach to remember: it begins above the mildest tier and ends at the SLO.
 
     Between the two, and while latency is unknown, it neither begins nor ends.
     """

@@ -67,6 +67,10 @@ class ServiceSpec(DocumentModel):
                 )
         if self.policy.driver == "latency" and not (self.slo.ttft or self.slo.tbt):
             raise ValueError("policy.driver: latency needs a promise, `slo.ttft` or `slo.tbt`")
+        if self.policy.driver == "latency" and not self.policy.guard.tiers:
+            raise ValueError(
+                "policy.driver: latency needs `guard.tiers`, e.g. [{breach: 1.1, step: 0.1}]"
+            )
         if self.max_gpus is not None:
             floor = sum(r.min * r.gpus * r.ranks for r in self.roles.values())
             if floor > self.max_gpus:
