@@ -162,6 +162,8 @@ def _inputs(scene: Scene) -> dict[str, str]:
         inputs["choked"] = scene.choked.why
     for one in scene.latencies:
         inputs[one.kind] = one.text
+    if outliers := [one.text for seen in scene.signals.roles.values() for one in seen.outliers]:
+        inputs["outliers"] = "; ".join(outliers)
     if scene.signals.routers:
         inputs["routers"] = scene.signals.routers.text
     for role, seen in scene.signals.roles.items():

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from heteroscale.words import Role
 from heteroscale_coordinator.core.model import SignalValue
+from heteroscale_coordinator.core.policy.outliers import Outlier, set_aside
 from heteroscale_coordinator.core.policy.routers import Routers, observe_routers
 from heteroscale_coordinator.core.policy.view import ENDED_STATES, ServiceView
 from heteroscale_coordinator.core.policy.windows import (
@@ -20,6 +21,7 @@ from heteroscale_coordinator.core.policy.windows import (
     Gauge,
     engine_of,
 )
+from heteroscale_coordinator.core.spec import PolicySpec
 
 Measure = Callable[[Engine], float | None]
 
@@ -41,6 +43,7 @@ class RoleSignals:
     """Of the carrying ones: fresh, with a known rate."""
     quality: str
     """ok, partial, stale, missing or idle."""
+    outliers: tuple[Outlier, ...] = ()
 
     @property
     def coverage(self) -> float:
@@ -86,7 +89,17 @@ def _observe_role(view: ServiceView, role: Role) -> RoleSignals:
     carrying = [engine for engine in engines if engine.carrying]
     heard = [e for e in carrying if e.rate(busy_counter(role, e), policy.window_out) is not None]
     idle = bool(carrying) and all(e.idle(policy.window_out) for e in carrying)
-    return RoleSignals(role, engines, len(carrying), len(heard), _quality(carrying, heard, idle))
+    quality = _quality(carrying, heard, idle)
+    outliers = () if idle else _outliers(role, engines, policy)
+    return RoleSignals(role, engines, len(carrying), len(heard), quality, outliers)
+
+
+def _outliers(role: Role, engines: Sequence[Engine], policy: PolicySpec) -> tuple[Outlier, ...]:
+    told = next((e for e in engines if e.samples.tells("computed_prompt_tokens")), None)
+    counter = busy_counter(role, told) if told else "generation_tokens"
+    if role is Role.PREFILL and told is None:
+        counter = "prompt_tokens"
+    return set_aside(role, counter, engines, policy)
 
 
 def _quality(carrying: Sequence[Engine], heard: Sequence[Engine], idle: bool) -> str:
@@ -128,8 +141,7 @@ def total(
     """
     carrying = told = heard = other = 0.0
     known = False
-    for engine in engines:
-        value = measure(engine)
+    for engine, value in _bounded([(engine, measure(engine)) for engine in engines]):
         if not engine.carrying:
             known = known or value is not None
             other += value or 0.0
@@ -143,6 +155,31 @@ def total(
     if not carrying and not known:
         return None
     return other + (heard * carrying / told if told else 0.0)
+
+
+def _bounded(told: list[tuple[Engine, float | None]]) -> list[tuple[Engine, float | None]]:
+    """Return what engines tell, that of outlying ones brought into the range of their peers."""
+    if not any(engine.aside for engine, _ in told):
+        return told
+    return [
+        (engine, _into_range(engine, value, told) if engine.aside else value)
+        for engine, value in told
+    ]
+
+
+def _into_range(
+    engine: Engine, value: float | None, told: list[tuple[Engine, float | None]]
+) -> float | None:
+    gpu = engine.member.instance.gpu_type
+    peers = [
+        known
+        for peer, known in told
+        if known is not None
+        and peer.carrying
+        and not peer.aside
+        and peer.member.instance.gpu_type == gpu
+    ]
+    return None if value is None or not peers else min(max(value, min(peers)), max(peers))
 
 
 def rate_of(counter: Counter, length: float, offset: float = 0.0) -> Measure:
@@ -193,10 +230,13 @@ def _gauges(engine: Engine, gauge: Gauge, length: float, offset: float = 0.0) ->
 def quotient(
     engines: Iterable[Engine], above: Counter, below: Counter, length: float
 ) -> tuple[float | None, float]:
-    """Return (Σ rise of ``above`` ÷ Σ rise of ``below``, the divisor) over the engines that tell."""
+    """Return (Σ rise of ``above`` ÷ Σ rise of ``below``, the divisor) over the engines that tell.
+
+    Those that stand apart are left out.
+    """
     numerator = divisor = 0.0
     for engine in engines:
-        span = engine.span(length) if engine.fresh else None
+        span = engine.span(length) if engine.fresh and not engine.aside else None
         top, bottom = (span.rise(above), span.rise(below)) if span else (None, None)
         if top is None or bottom is None or top < 0 or bottom < 0:
             continue
@@ -213,7 +253,7 @@ def tokens_per_request(engines: Iterable[Engine], role: Role, length: float) -> 
     """
     tokens = requests = 0.0
     for engine in engines:
-        span = engine.span(length) if engine.fresh else None
+        span = engine.span(length) if engine.fresh and not engine.aside else None
         finished = span.rise("requests_finished") if span else None
         made = span.rise(busy_counter(role, engine)) if span else None
         if span is None or finished is None or made is None:
@@ -261,6 +301,7 @@ def _values(seen: RoleSignals, view: ServiceView) -> list[SignalValue]:
         ("gpu_util", share_of(engines, "gpu_util", short), "share", short),
         ("sm_activity", share_of(engines, "sm_activity", short), "share", short),
         ("rdma_share", share_of(engines, "rdma_share", short), "share", short),
+        ("outliers", float(sum(one.aside for one in seen.outliers)), "instances", long),
         ("ttft", ttft, "s", short if observed >= ENOUGH_OBSERVATIONS else long),
         ("tbt", tbt, "s", short if counted >= ENOUGH_OBSERVATIONS else long),
     ]
@@ -280,6 +321,12 @@ def _value(
 
 
 def _reason(seen: RoleSignals, quality: str, freshness: float, *, told: bool) -> str:
+    aside = ", ".join(one.instance_id for one in seen.outliers if one.aside)
+    why = _why_not_ok(seen, quality, freshness, told=told)
+    return "; ".join(part for part in (why, f"set aside: {aside}" if aside else "") if part)
+
+
+def _why_not_ok(seen: RoleSignals, quality: str, freshness: float, *, told: bool) -> str:
     if not seen.carrying:
         return "nothing is in service"
     if quality == "partial":
@@ -294,7 +341,8 @@ def _reason(seen: RoleSignals, quality: str, freshness: float, *, told: bool) ->
 def share_of(engines: Iterable[Engine], gauge: Gauge, length: float) -> float | None:
     """Return the mean share of the instances that carry traffic and tell it; None when none does."""
     measure = gauge_mean(gauge, length)
-    told = [value for e in engines if e.carrying and (value := measure(e)) is not None]
+    heard = [e for e in engines if e.carrying and not e.aside]
+    told = [value for e in heard if (value := measure(e)) is not None]
     return sum(told) / len(told) if told else None
 
 

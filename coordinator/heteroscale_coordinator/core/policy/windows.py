@@ -50,6 +50,11 @@ class Span(NamedTuple):
     first: int
     last: int
 
+    @property
+    def seconds(self) -> float:
+        """What it spans."""
+        return self.samples.times[self.last] - self.samples.times[self.first]
+
     def rise(self, counter: Counter) -> float | None:
         """Return how much a counter rose from its first known value to its last; None if unknown."""
         known = self.samples.ends(counter, self.first, self.last)
@@ -76,6 +81,8 @@ class Engine:
     fresh: bool
     target: float
     spacing: float = 5.0
+    aside: bool = field(default=False, init=False)
+    """Whether its readings stand so far apart that sums bound them by its peers'."""
     carrying: bool = field(init=False)
     """Whether traffic is sent to it, as far as is known."""
     _spans: dict[tuple[float, float], Span | None] = field(default_factory=dict, init=False)
