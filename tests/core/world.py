@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 
 from heteroscale.words import GateState, InstanceState, Outcome, Role, ScrapeQuality, WithdrawReason
-from heteroscale_coordinator.core.devices import GpuFact
+from heteroscale_coordinator.core.devices import GpuFact, GpuSample, KnownDevices
 from heteroscale_coordinator.core.events import (
     AgentConnected,
     Changes,
@@ -58,6 +58,18 @@ class Engine:
     running: float = 0.0
     waiting: float = 0.0
     lease_until: float | None = None
+    busy: float = 0.0
+    """Share of its capacity used in the last second, 0 to 1."""
+
+    @property
+    def hardware(self) -> GpuSample:
+        """What its GPU says: prefill's follows its work, decode's loop runs as soon as it has any."""
+        decode = self.fact.role is not Role.PREFILL
+        utilisation = float(self.busy > 0) if decode else self.busy
+        active = 0.6 * utilisation + 0.3 * self.busy if decode else 0.9 * self.busy
+        return GpuSample(
+            utilization_percent=round(100 * utilisation), sm_activity_percent=round(100 * active)
+        )
 
 
 @dataclass
@@ -303,8 +315,18 @@ class World:
                 continue
             agent.sequence += 1
             samples = tuple(self._sample(agent, engine) for engine in agent.engines.values())
-            report = ReportReceived(agent.agent_id, agent.incarnation, agent.sequence, samples)
+            devices = self._devices(agent)
+            report = ReportReceived(
+                agent.agent_id, agent.incarnation, agent.sequence, samples, devices
+            )
             self.send(report)
+
+    def _devices(self, agent: TwinAgent) -> KnownDevices:
+        gpus = [GpuSample()] * len(agent.inventory.gpus)
+        for engine in agent.engines.values():
+            for index in engine.fact.gpu_indices if engine.fact.state in SERVING else ():
+                gpus[index] = engine.hardware
+        return KnownDevices(gpus)
 
     def _sample(self, agent: TwinAgent, engine: Engine) -> EngineSample:
         if agent.blind or engine.fact.state not in SERVING:
@@ -346,7 +368,7 @@ class World:
             if engine not in decode and engine.fact.role is Role.DECODE:
                 self._decoded(engine, 0.0, dt)
             elif engine not in prefill and engine.fact.role is Role.PREFILL:
-                engine.running = engine.waiting = 0.0
+                engine.running = engine.waiting = engine.busy = 0.0
 
     def _prefilled(self, engine: Engine, requests: float, waiting: float) -> None:
         traffic, c = self.traffic, engine.counters
@@ -358,6 +380,7 @@ class World:
         c["ttft_sum"] += requests * (traffic.ttft + waiting / rate)
         c["ttft_count"] += requests
         engine.waiting = waiting
+        engine.busy = min(1.0, requests / rate)
 
     def _decoded(self, engine: Engine, requests: float, dt: float) -> None:
         """``running`` is in requests; what exceeds the capacity waits."""
@@ -365,6 +388,7 @@ class World:
         backlog = engine.running + engine.waiting + requests
         tokens = min(backlog * traffic.output, traffic.decode_capacity * dt)
         done = tokens / traffic.output
+        engine.busy = min(1.0, tokens / (traffic.decode_capacity * dt))
         c["generation_tokens"] += tokens
         c["requests_finished"] += done
         c["tbt_sum"] += tokens * traffic.tbt

@@ -107,7 +107,7 @@ def shrink(scene: Scene) -> Verdict | Held | None:
     if held:
         return held
     doing = f"{doing} and low for {scene.policy.window_in:g} s"
-    bound = "demand" if after == wish else "bounds"
+    bound = scene.policy.driver if after == wish else "bounds"
     return withdraw(scene, after, doing, bound_by=bound, wanted=after)
 
 
