@@ -60,7 +60,8 @@ def guard(scene: Scene) -> Verdict | Held | None:
         wish[Role.DECODE] = max(wish[Role.DECODE], ratio.decode_for(wish[role], scene.spec.ratio))
     breach = replace(breach, last_step_at=scene.now, given={role: given + more})
     done = replace(scene.memory, breach=breach, last_guard_at=scene.now)
-    why = f"in breach: {worst.text}, above {tier.breach:g} ×"
+    which = f", above {tier.breach:g} ×" if len(scene.policy.guard.tiers) > 1 else ""
+    why = f"in breach: {worst.text}{which}"
     return launch(scene, wish, why=why, bound_by="guard", done=done)
 
 
