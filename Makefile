@@ -20,8 +20,7 @@ LLAMACPP_READY := $(LLAMACPP)/.ready-$(LLAMACPP_VERSION)
 SOURCES := agent coordinator scheduler_adapters simulator workbench cli proto tests benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-process mutants e2e-setup e2e-vllm e2e-llamacpp check format proto
-.PHONY: bench-ingest bench-agent bench-plant bench-policies clean
+.PHONY: help setup demo test test-fast test-process mutants e2e-setup e2e-vllm e2e-llamacpp check format proto bench-ingest bench-agent bench-plant bench-policies paper-study clean
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -113,6 +112,9 @@ bench-plant: $(READY) ## A day of a fleet of 200 instances in virtual time
 
 bench-policies: $(READY) ## Policies side by side, on generated traffic and on recordings
 	$(BIN)/python -m benchmarks.policies $(ARGS)
+
+paper-study: $(READY) ## The paper's eight signals, one a run, on its daily load
+	$(BIN)/python -m benchmarks.study $(ARGS)
 
 clean: ## Remove what make has made
 	rm -rf $(VENV) $(VLLM) $(LLAMACPP) dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

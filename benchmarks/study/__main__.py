@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from benchmarks.study.ground import pressure_test
-from benchmarks.study.runs import daily, followed
+from benchmarks.study.runs import Cut, daily, followed
 from benchmarks.study.signals import PAPER
 from benchmarks.study.table import head, row
 
@@ -16,7 +16,8 @@ def main(argv: Sequence[str]) -> int:
     """Play every signal. Returns the exit code."""
     options = _parser().parse_args(argv)
     tested = pressure_test(options.seed)
-    load = daily(tested, options.instances, options.hours, options.day, options.seed)
+    cut = Cut(options.begin, options.hours, options.day)
+    load = daily(tested, options.instances, cut, options.seed)
     print(head(tested, load), flush=True)
     found = [followed(name, tested, load, options.seed) for name in options.only or PAPER]
     for place, one in enumerate(sorted(found, key=lambda one: -one.correlation), 1):
@@ -28,8 +29,9 @@ def _parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(prog="python -m benchmarks.study", description=__doc__)
     add = result.add_argument
     add("--only", nargs="*", choices=list(PAPER), metavar="SIGNAL", help="these alone")
-    add("--instances", type=int, default=16, help="of each role that the peak needs (16)")
-    add("--hours", type=float, default=8.0, help="of the daily load, from 8 h on (8)")
+    add("--instances", type=int, default=12, help="of each role that the peak needs (12)")
+    add("--begin", type=float, default=8.0, help="hour of the day (8)")
+    add("--hours", type=float, default=8.0, help="hours of the day (8)")
     add("--day", type=float, default=24.0, help="hours in which the 24 of a day are played (24)")
     add("--seed", type=int, default=0)
     return result

@@ -44,7 +44,7 @@ SERVICE: dict[str, Any] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Tested:
+class Yardstick:
     """What the pressure test found."""
 
     rate: float
@@ -83,20 +83,20 @@ def steady(rate: float, minutes: int, seed: int) -> Load:
     return load_source(source, seed=seed)
 
 
-def pressure_test(seed: int) -> Tested:
+def pressure_test(seed: int) -> Yardstick:
     """Return the largest load that a fixed fleet holds, and what its signals then say."""
     spec = service(SPLIT, least=SPLIT, slo={})
     rate, found = 1.0, None
-    while (tested := _tried(spec, rate, seed)) is not None:
-        found, rate = Tested(rate, tested), rate * GROWTH
+    while (tested := readings(spec, steady(rate, 10, seed), seed)) is not None:
+        found, rate = Yardstick(rate, tested), rate * GROWTH
     if found is None:
         raise RuntimeError("not even one request a second is held")
     return found
 
 
-def _tried(spec: ServiceSpec, rate: float, seed: int) -> dict[str, float] | None:
-    """Return the signals under a load; None when it is not held."""
-    result, seconds = run(spec, steady(rate, 10, seed), SPLIT, seed)
+def readings(spec: ServiceSpec, load: Load, seed: int) -> dict[str, float] | None:
+    """Return what ``SPLIT`` instances of each role say under a load; None when it is not held."""
+    result, seconds = run(spec, load, SPLIT, seed)
     outcomes = result.outcomes
     if outcomes.met[:seconds].sum() < HELD * outcomes.arrived[:seconds].sum():
         return None

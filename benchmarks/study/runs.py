@@ -6,14 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.study.ground import OUTPUT, PROMPT, SPLIT, Tested, run, service
+from benchmarks.study.ground import OUTPUT, PROMPT, SPLIT, Yardstick, run, service
 from benchmarks.study.signals import HEADROOM, policy_of, slo_of
 from heteroscale.words import InstanceState, Role
 from heteroscale_simulator.traffic.load import Floats, Load
 from heteroscale_simulator.traffic.source import load_source
 
-BEGIN = 8.0
-"""Hour of the day at which the study begins: the load then climbs, dips at noon, and climbs higher."""
 SPARE = 2
 """The maximum is so many times what the peak needs."""
 
@@ -36,15 +34,27 @@ class Followed:
     """GPUs in service by minute."""
 
 
-def daily(tested: Tested, instances: int, hours: float, day: float, seed: int) -> Load:
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Which part of the day is played."""
+
+    begin: float = 8.0
+    """Hour; at eight the load climbs, it dips at noon, and climbs higher."""
+    hours: float = 8.0
+    day: float = 24.0
+    """Hours in which the 24 of a day are played."""
+
+
+def daily(tested: Yardstick, instances: int, cut: Cut, seed: int) -> Load:
     """Return the paper's daily load, cut; its peak asks for so many instances of each role."""
     peak = HEADROOM * tested.rate * instances / SPLIT
-    source = f"gen:paper-day?day={day}&peak={peak:.4g}&input={PROMPT}&output={OUTPUT}"
+    source = f"gen:paper-day?day={cut.day}&peak={peak:.4g}&input={PROMPT}&output={OUTPUT}"
     load = load_source(source, seed=seed)
-    return load.cut(round(BEGIN * 3600 * day / 24), round(hours * 3600 * day / 24))
+    hour = 3600 * cut.day / 24
+    return load.cut(round(cut.begin * hour), round(cut.hours * hour))
 
 
-def followed(signal: str, tested: Tested, load: Load, seed: int) -> Followed:
+def followed(signal: str, tested: Yardstick, load: Load, seed: int) -> Followed:
     """Play the load with one signal in charge."""
     arriving = load.by_minute("requests")
     each = HEADROOM * tested.rate / SPLIT

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.study.ground import Tested
+from benchmarks.study.ground import Yardstick
 
 PAPER: Mapping[str, float] = {
     "prefill_tps": 0.81,
@@ -23,12 +23,12 @@ HEADROOM = 0.8
 """A target is so much of the reading at the largest load that is held: one rule for every signal."""
 
 
-def slo_of(signal: str, tested: Tested) -> dict[str, float]:
+def slo_of(signal: str, tested: Yardstick) -> dict[str, float]:
     """Return what the service promises: a driving latency's mean at the largest load held, or nothing."""
     return {kind: tested.readings[kind] for kind in ("ttft", "tbt") if kind == signal}
 
 
-def policy_of(signal: str, tested: Tested) -> dict[str, Any]:
+def policy_of(signal: str, tested: Yardstick) -> dict[str, Any]:
     """Return the policy that follows one signal alone; no guard is under it."""
     if signal in ("ttft", "tbt"):
         return {"driver": "latency", "guard": {"tiers": TIERS}}

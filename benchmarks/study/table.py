@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.study.ground import SPLIT, Tested
+from benchmarks.study.ground import SPLIT, Yardstick
 from benchmarks.study.runs import Followed
 from benchmarks.study.signals import PAPER
 from heteroscale_simulator.traffic.load import Load
@@ -10,7 +10,7 @@ from heteroscale_simulator.traffic.load import Load
 _ORDER = list(PAPER)
 
 
-def head(tested: Tested, load: Load) -> str:
+def head(tested: Yardstick, load: Load) -> str:
     """Return what was tested and played, and the table's head."""
     rate = load.by_minute("requests")
     readings = ", ".join(f"{name} {value:.4g}" for name, value in tested.readings.items())
