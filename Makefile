@@ -20,7 +20,8 @@ LLAMACPP_READY := $(LLAMACPP)/.ready-$(LLAMACPP_VERSION)
 SOURCES := agent coordinator scheduler_adapters simulator workbench cli proto tests benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-process mutants e2e-setup e2e-vllm e2e-llamacpp check format proto bench-ingest bench-agent bench-plant bench-policies paper-study clean
+.PHONY: help setup demo test test-fast test-process mutants e2e-setup e2e-vllm e2e-llamacpp check format proto
+.PHONY: bench-ingest bench-agent bench-plant bench-policies paper-study clean
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
