@@ -141,15 +141,15 @@ MUTANTS = (
     _core(
         "steps of the guard compound",
         "policy/guard.py",
-        "size = step_size(breach.counts.get(role, 0), scene.policy.guard.step)",
-        "size = step_size(scene.present[role], scene.policy.guard.step)",
+        '    return int(scene.reckon("guard_size", formula, role.value, began=began, step=tier.step))\n',
+        "    return step_size(scene.present[role], tier.step)\n",
         "policy/test_guard.py",
     ),
     _core(
         "the guard does not wait for its last step",
         "policy/guard.py",
-        "    if left <= 0:\n",
-        "    if left <= 1e9:\n",
+        "    if left <= 0 or escalates:\n",
+        "    if left <= 1e9 or escalates:\n",
         "policy/test_guard.py",
     ),
     _core(

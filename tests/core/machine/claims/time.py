@@ -56,7 +56,8 @@ def a_breach_adds_at_most_what_it_began_with(turn: Turn, _: Ledger) -> None:
             continue
         role = _led(decision)
         began = breach.counts.get(role, 0)
-        size = max(1, math.floor(began * service.spec.policy.guard.step + 1e-9))
+        share = max(tier.step for tier in service.spec.policy.guard.tiers)
+        size = max(1, math.floor(began * share + 1e-9))
         after = present_before(turn, service)[role] + decision.delta[role]
         most = max(2 * began, began + LEAST_STEPS * size)
         assert after <= most, f"{after} {role} after a step, {began} when the breach began"
