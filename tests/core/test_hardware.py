@@ -11,6 +11,7 @@ from heteroscale_coordinator.core.devices import (
     GpuSample,
     KnownDevices,
     NicSample,
+    percents,
 )
 from heteroscale_coordinator.core.events import ReportReceived
 from heteroscale_coordinator.core.hardware import hardware_of
@@ -107,3 +108,9 @@ def test_a_report_puts_its_devices_beside_the_samples_that_came_with_it() -> Non
     assert samples.value("gpu_util", -1) == 0.8
     assert samples.value("sm_activity", -1) == 0.07
     assert math.isnan(samples.value("rdma_share", -1))
+
+
+def test_percent_out_of_range_is_unknown_and_never_zero() -> None:
+    assert percents([0, 50, 100]) == bytes((0, 50, 100))
+    assert percents([101, None, -1, 4_000_000_000, 7]) == bytes((*[UNTOLD] * 4, 7))
+    assert percents([]) == b""

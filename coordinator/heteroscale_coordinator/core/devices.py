@@ -99,15 +99,20 @@ class NicSample(NamedTuple):
     xmit_wait: int | None = None
 
 
+_ALL = 100
 UNTOLD = 255
 """In a byte of percent: unknown."""
 
 
-def percents(values: Iterable[int | None]) -> bytes:
+def percents(values: Sequence[int | None]) -> bytes:
     """Return percentages as bytes; what is unknown or out of range is ``UNTOLD``."""
-    return bytes(
-        [UNTOLD if value is None or not 0 <= value <= 100 else value for value in values]  # noqa: PLR2004 - per cent
-    )
+    try:
+        packed = bytes(values)  # type: ignore[arg-type] # nearly always all are known
+    except (TypeError, ValueError):
+        packed = bytes([UNTOLD])
+    if max(packed, default=0) <= _ALL:
+        return packed
+    return bytes([UNTOLD if one is None or not 0 <= one <= _ALL else one for one in values])
 
 
 class Devices(Protocol):
@@ -171,12 +176,12 @@ class KnownDevices:
     @property
     def utilization(self) -> bytes:
         """GPU utilisation of each GPU in percent."""
-        return percents(gpu.utilization_percent for gpu in self._gpus)
+        return percents([gpu.utilization_percent for gpu in self._gpus])
 
     @property
     def sm_activity(self) -> bytes:
         """SM activity of each GPU in percent."""
-        return percents(gpu.sm_activity_percent for gpu in self._gpus)
+        return percents([gpu.sm_activity_percent for gpu in self._gpus])
 
     @property
     def port_share(self) -> int:
