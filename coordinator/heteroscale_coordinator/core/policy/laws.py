@@ -34,8 +34,9 @@ FLOORS: tuple[Callable[[Scene], Floor | None], ...] = (velocity_floor, forecast_
 
 def need_of(scene: Scene) -> Need | None:
     """Return what the laws ask for beyond what is present; None when none asks for anything."""
-    demanded = scene.policy.driver == "demand"
-    silent = THROUGHPUT if velocity_alone(scene) or not demanded else ()
+    silent = THROUGHPUT if velocity_alone(scene) else ()
+    if scene.policy.driver != "demand":
+        silent = (*THROUGHPUT, forecast_need)
     needs = [need for law in NEEDS if law not in silent and (need := law(scene)) is not None]
     if not needs:
         return None
@@ -50,7 +51,8 @@ def floors_of(scene: Scene) -> dict[Role, int]:
     """Return the fewest that all laws let remain, of the roles that some law speaks for."""
     found: dict[Role, int] = {}
     for law in FLOORS:
-        floor = law(scene)
+        silent = law is forecast_floor and scene.policy.driver != "demand"
+        floor = None if silent else law(scene)
         if floor is None:
             continue
         scene.inputs[f"floor_{floor.law}"] = floor.why
