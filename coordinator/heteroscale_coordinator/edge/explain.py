@@ -162,14 +162,22 @@ def _changes(
 ) -> Iterator[str]:
     yield from _switches(service, shown)
     policy, memory = service.spec.policy, service.memory
-    known = {s.name: s.value for s in decision.signals} if decision else {}
-    supply = known.get(f"{service.spec.sizing_role}_supply")
-    yield _threshold("scale-out", "above", 1 + policy.tolerance_out, supply, policy.window_out)
-    yield (
-        _threshold("scale-in", "below", 1 - policy.tolerance_in, supply, policy.window_in)
-        + "; and every consent: queues empty, KV usage below "
+    consents = (
+        "; and every consent: queues empty, KV usage below "
         f"{policy.consent.kv_usage:.0%}, latency under {policy.consent.latency:.0%} of the SLO"
     )
+    if policy.driver == "demand":
+        known = {s.name: s.value for s in decision.signals} if decision else {}
+        supply = known.get(f"{service.spec.sizing_role}_supply")
+        yield _threshold("scale-out", "above", 1 + policy.tolerance_out, supply, policy.window_out)
+        yield (
+            _threshold("scale-in", "below", 1 - policy.tolerance_in, supply, policy.window_in)
+            + consents
+        )
+    elif policy.driver == "latency":
+        over = f"over {format_duration(policy.window_in)}"
+        yield f"scale-in: every mean below {policy.guard.below:g} × its SLO {over}{consents}"
+    yield from _proportional(policy, "" if policy.driver == "demand" else consents)
     yield from _slo(service)
     yield from _waits(policy, memory, now)
     yield from _breakers(service, now)
@@ -180,6 +188,19 @@ def _changes(
             yield f"{role} stands at its max of {spec.max}: raise it for more"
         if wanted is not None and wanted <= spec.min:
             yield f"{role} stands at its min of {spec.min}: lower it for less"
+
+
+def _proportional(policy: PolicySpec, consents: str) -> Iterator[str]:
+    """Tell where each signal of the policy asks for more, and where it lets go."""
+    for one in policy.signals:
+        yield (
+            f"scale-out: {one.signal} above {1 + policy.tolerance_out:.2f} × its target, "
+            f"starting ones counted, over {format_duration(policy.window_out)}"
+        )
+        yield (
+            f"scale-in: {one.signal} below {1 - policy.tolerance_in:.2f} × its target over "
+            f"{format_duration(policy.window_in)}{consents}"
+        )
 
 
 def _switches(service: Service, shown: pb.Service) -> Iterator[str]:
