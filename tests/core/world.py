@@ -322,11 +322,14 @@ class World:
             self.send(report)
 
     def _devices(self, agent: TwinAgent) -> KnownDevices:
-        gpus = [GpuSample()] * len(agent.inventory.gpus)
-        for engine in agent.engines.values():
-            for index in engine.fact.gpu_indices if engine.fact.state in SERVING else ():
-                gpus[index] = engine.hardware
-        return KnownDevices(gpus)
+        told = {
+            index: engine.hardware
+            for engine in agent.engines.values()
+            if engine.fact.state in SERVING
+            for index in engine.fact.gpu_indices
+        }
+        places = range(len(agent.inventory.gpus))
+        return KnownDevices([told.get(place, GpuSample()) for place in places])
 
     def _sample(self, agent: TwinAgent, engine: Engine) -> EngineSample:
         if agent.blind or engine.fact.state not in SERVING:
