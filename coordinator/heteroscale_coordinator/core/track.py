@@ -118,6 +118,11 @@ class Samples:
         reckon = _SUMS[column]
         return [reckon(self._data, start) for start in range(first * WIDTH, end * WIDTH, WIDTH)]
 
+    @property
+    def has_hardware(self) -> bool:
+        """Whether anything was ever told of its hardware."""
+        return bool(self._hardware)
+
     def _share(self, place: int, index: int) -> float:
         if not self._hardware:
             return _NAN

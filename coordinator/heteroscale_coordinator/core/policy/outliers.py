@@ -63,18 +63,34 @@ def set_aside(
     return tuple(found)
 
 
+@dataclass(frozen=True, slots=True)
+class _Usual:
+    """What is usual in a group; medians bear a minority that is not."""
+
+    held: float | None
+    rate: float | None
+    lasting: float | None
+    deviation: float
+    """Of the lasting rate, as a standard deviation."""
+
+
 def _of_group(
     role: Role, counter: Counter, group: list[Engine], policy: PolicySpec
 ) -> list[Outlier]:
-    apart = [(e, why) for e in group if (why := _why(role, counter, e, group, policy))]
+    usual = _usual(counter, group, policy) if len(group) > PEERS else None
+    # A prefill engine counts a long prompt's tokens at its end.
+    length = policy.window_in if role is Role.PREFILL else policy.window_out
+    apart = [
+        (engine, why)
+        for engine in group
+        if (why := _stuck(engine, counter, length) or _odd(engine, counter, usual, policy))
+    ]
     if not apart:
         return []
-    few = len(group) - 1 < PEERS
-    many = len(apart) > max(1, int(MOST * len(group)))
     end = ""
-    if few:
+    if usual is None:
         end = f" (counted as it is: {len(group) - 1} peers, {PEERS} are needed)"
-    elif many:
+    elif len(apart) > max(1, int(MOST * len(group))):
         end = f" (counted as it is: {len(apart)} of {len(group)} stand apart)"
     for engine, _ in apart:
         engine.aside = not end
@@ -83,32 +99,19 @@ def _of_group(
     ]
 
 
-def _why(
-    role: Role, counter: Counter, engine: Engine, group: list[Engine], policy: PolicySpec
-) -> str:
-    # A prefill engine counts a long prompt's tokens at its end.
-    length = policy.window_in if role is Role.PREFILL else policy.window_out
-    if stuck := _stuck(engine, counter, length):
-        return stuck
-    peers = [peer for peer in group if peer is not engine]
-    if len(peers) < PEERS:
-        return ""
-    held, crowd = engine.newest("in_flight"), _median(p.newest("in_flight") for p in peers)
-    if held is not None and crowd is not None and held > max(CROWD, CROWDED * (crowd + 1)):
-        return f"holds {held:.0f} requests, its peers {crowd:.0f}"
-    rate, lasting = engine.rate(counter, policy.window_out), engine.rate(counter, policy.window_in)
-    usual = _median(p.rate(counter, policy.window_out) for p in peers)
-    if rate is not None and usual is not None:
-        if rate > ABSURD * usual and rate > BEYOND * engine.target:
-            return f"says {rate:.0f} tok/s, its peers {usual:.0f}"
-        loaded = held is not None and held >= max(1.0, crowd or 0.0)
-        if loaded and rate < SLOW * usual:
-            return _slow(lasting, [p.rate(counter, policy.window_in) for p in peers])
-    return ""
+def _usual(counter: Counter, group: list[Engine], policy: PolicySpec) -> _Usual:
+    lasting = [rate for e in group if (rate := e.rate(counter, policy.window_in)) is not None]
+    middle = _median(lasting)
+    return _Usual(
+        _median(e.newest("in_flight") for e in group),
+        _median(e.rate(counter, policy.window_out) for e in group),
+        middle,
+        SIGMA * median(abs(rate - middle) for rate in lasting) if middle is not None else 0.0,
+    )
 
 
 def _stuck(engine: Engine, counter: Counter, length: float) -> str:
-    if engine.rate(counter, length) != 0:
+    if engine.rate(counter, length) != 0 or not engine.newest("running"):
         return ""
     span = engine.span(length)
     if span is None or span.seconds < length - engine.spacing:
@@ -117,16 +120,31 @@ def _stuck(engine: Engine, counter: Counter, length: float) -> str:
     return f"is stuck: {held:.0f} running, no token in {length:g} s" if held >= 1 else ""
 
 
-def _slow(rate: float | None, others: Sequence[float | None]) -> str:
+def _odd(engine: Engine, counter: Counter, usual: _Usual | None, policy: PolicySpec) -> str:
+    """Return how an engine stands apart from what is usual; empty when it does not."""
+    if usual is None:
+        return ""
+    held, crowd = engine.newest("in_flight"), usual.held
+    if held is not None and crowd is not None and held > max(CROWD, CROWDED * (crowd + 1)):
+        return f"holds {held:.0f} requests, its peers {crowd:.0f}"
+    rate = engine.rate(counter, policy.window_out)
+    if rate is None or usual.rate is None:
+        return ""
+    if rate > ABSURD * usual.rate and rate > BEYOND * engine.target:
+        return f"says {rate:.0f} tok/s, its peers {usual.rate:.0f}"
+    loaded = held is not None and held >= max(1.0, usual.held or 0.0)
+    if not loaded or rate >= SLOW * usual.rate:
+        return ""
+    return _slow(engine.rate(counter, policy.window_in), usual)
+
+
+def _slow(rate: float | None, usual: _Usual) -> str:
     """Return that it is slow, where that has lasted the long window and is no usual spread."""
-    known = [value for value in others if value is not None]
-    if rate is None or len(known) < PEERS:
+    if rate is None or usual.lasting is None or rate >= SLOW * usual.lasting:
         return ""
-    usual = median(known)
-    deviation = SIGMA * median(abs(value - usual) for value in known)
-    if rate >= SLOW * usual or usual - rate <= SPREAD * deviation:
+    if usual.lasting - rate <= SPREAD * usual.deviation:
         return ""
-    return f"is slow: {rate:.0f} tok/s, its peers {usual:.0f} at no more load"
+    return f"is slow: {rate:.0f} tok/s, its peers {usual.lasting:.0f} at no more load"
 
 
 def _median(values: Iterable[float | None]) -> float | None:

@@ -339,9 +339,9 @@ def _why_not_ok(seen: RoleSignals, quality: str, freshness: float, *, told: bool
 
 
 def share_of(engines: Iterable[Engine], gauge: Gauge, length: float) -> float | None:
-    """Return the mean share of the instances that carry traffic and tell it; None when none does."""
+    """Return the mean of a hardware's share over instances that carry traffic and tell it, or None."""
     measure = gauge_mean(gauge, length)
-    heard = [e for e in engines if e.carrying and not e.aside]
+    heard = [e for e in engines if e.carrying and not e.aside and e.samples.has_hardware]
     told = [value for e in heard if (value := measure(e)) is not None]
     return sum(told) / len(told) if told else None
 
