@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
@@ -55,6 +55,8 @@ SHORT = settings(
     derandomize=True,
     deadline=None,
     database=None,
+    # What fails is named by its claim; shrinking it is for the deep search, which may take its time.
+    phases=(Phase.explicit, Phase.generate),
     suppress_health_check=list(HealthCheck),
 )
 DEEP = os.environ.get("HETEROSCALE_DEEP", "")
@@ -282,7 +284,11 @@ def profile() -> settings:
     if not DEEP:
         return SHORT
     return settings(
-        SHORT, max_examples=max(200, int(DEEP)), stateful_step_count=50, derandomize=False
+        SHORT,
+        max_examples=max(200, int(DEEP)),
+        stateful_step_count=50,
+        derandomize=False,
+        phases=tuple(Phase),
     )
 
 
