@@ -48,3 +48,12 @@ def test_a_trace_of_bursts_tells_the_same_story(tmp_path: Path) -> None:
     assert figures["failed_requests"] == figures["retried_requests"] == 0
     assert figures["withdrawn"]
     assert figures["reinstated"]
+
+
+def test_two_services_on_too_few_gpus_and_the_lower_one_gives(tmp_path: Path) -> None:
+    status, figures, output = demo(tmp_path, "--scene", "shortage")
+    assert status == 0, output
+    high, low = figures["services"]["chat"], figures["services"]["batch"]
+    assert high["failed_requests"] == low["failed_requests"] == 0
+    assert (low["given"] > 0, high["given"]) == (True, 0)
+    assert (high["max_prefill"], high["max_decode"]) == (2, 4)

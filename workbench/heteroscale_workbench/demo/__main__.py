@@ -15,7 +15,7 @@ from rich.live import Live
 
 from heteroscale_simulator.traffic.traces import TraceError
 from heteroscale_workbench.cluster.processes import ProcessError
-from heteroscale_workbench.demo import report, view
+from heteroscale_workbench.demo import report, shortage, view
 from heteroscale_workbench.demo.profile import DemoProfile
 from heteroscale_workbench.demo.recording import Recording
 from heteroscale_workbench.demo.run import Demo, DemoOptions
@@ -31,6 +31,10 @@ stopped). Configured durations are divided by 20. It takes about two and a half 
 Exit status: 0 both roles grew and shrank together, something was withdrawn and something reinstated,
 and no request failed or was retried; 1 otherwise (the reasons are printed); 3 a part did not start.
 
+--scene shortage plays another story, without a live view and a report: `chat` (priority 10) and
+`batch` (priority 0) on 5 agents, with GPUs for one and a half of them. `batch` fills the fleet, `chat`
+needs more, `batch` shrinks softly to its essential counts, and grows again once `chat` is calm.
+
 With --trace, sizes and arrival pattern are those of the trace's first 15 minutes, scaled to the slow
 simulated engines; how fast they come follows the same story, so that any trace shows it.
 """
@@ -45,6 +49,12 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = result.add_argument
+    add(
+        "--scene",
+        choices=("main", "shortage"),
+        default="main",
+        help="shortage: two services on too few GPUs; the one of lower priority gives (about a minute)",
+    )
     add("--headless", action="store_true", help="no live view; one line a phase")
     add("--json", type=Path, metavar="FILE", help="write the figures there")
     add("--report", type=Path, default=Path("demo-report.html"), help="default: %(default)s")
@@ -92,11 +102,33 @@ def run(argv: list[str]) -> int:
         )
         headless = arguments.headless or not console.is_terminal
         try:
+            if arguments.scene == "shortage":
+                scene = shortage.Scene(options, console.print)
+                return conclude_shortage(*asyncio.run(scene.run()), arguments, console)
             recording = asyncio.run(play(options, headless=headless, console=console))
         except (ProcessError, RouterError, BuildError, TraceError, ValueError, OSError) as error:
             print(f"heteroscale demo: {error}", file=sys.stderr)
             return 3
     return conclude(recording, arguments, console)
+
+
+def conclude_shortage(
+    high: Recording, low: Recording, arguments: argparse.Namespace, console: Console
+) -> int:
+    """Write the figures, print the verdict, and return the exit status."""
+    found = shortage.summary(high, low)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(found, indent=2) + "\n", "utf-8")
+    for name, figures in found["services"].items():
+        console.print(f"{name}: {figures['requests']} requests", *figures["decisions"], sep="\n  ")
+    for complaint in found["complaints"]:
+        console.print(f"[red]✗[/red] {complaint}")
+    if found["ok"]:
+        console.print(
+            f"[green]✓[/green] {shortage.LOW} gave what {shortage.HIGH} lacked and got it back; "
+            "nothing was lost or retried"
+        )
+    return 0 if found["ok"] else 1
 
 
 def conclude(recording: Recording, arguments: argparse.Namespace, console: Console) -> int:

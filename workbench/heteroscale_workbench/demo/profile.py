@@ -96,7 +96,7 @@ class DemoProfile:
             plain |= {"settle": "0s", "forceAfter": "0s", "grace": "0s"}
         return plain
 
-    def service(self, routers: list[str]) -> dict[str, object]:
+    def service(self, routers: list[str], name: str = SERVICE) -> dict[str, object]:
         """Return the service's document as plain data."""
         roles = {
             "prefill": {
@@ -119,7 +119,7 @@ class DemoProfile:
         return {
             "apiVersion": "heteroscale/v1",
             "kind": "Service",
-            "metadata": {"name": SERVICE},
+            "metadata": {"name": name},
             "spec": {
                 "roles": roles,
                 "ratio": RATIO,

@@ -103,7 +103,7 @@ class Demo:
 
         async def ready() -> bool:
             cluster.coordinator.require()
-            counts = await _counts(operator)
+            counts = await counts_of(operator, SERVICE)
             return all(counts[role]["in_service"] >= least for role, least in FIRST.items())
 
         await until(ready, SERVICE_READY, "the first prefill and decode instances in service")
@@ -172,7 +172,7 @@ class Demo:
             await asyncio.sleep(SAMPLE_INTERVAL)
 
     async def _sample(self, operator: Operator) -> None:
-        counts = await _counts(operator)
+        counts = await counts_of(operator, SERVICE)
         await self._note(operator)
         seen = self._load.snapshot() if self._load else None
         self.recording.samples.append(self._made(seen, counts))
@@ -201,27 +201,30 @@ class Demo:
             if decision.action == "hold" or decision.decision_id in self._noted:
                 continue
             self._noted.add(decision.decision_id)
-            self.recording.notes.append(self._as_note(decision))
+            self.recording.notes.append(note_of(decision, self._wall_began))
             if decision.action == "scale_in":
                 self.recording.withdrawn += len(decision.instance_ids)
             elif decision.action == "reinstate":
                 self.recording.reinstated += len(decision.instance_ids)
 
-    def _as_note(self, decision: operator_pb2.Decision) -> Note:
-        return Note(
-            t=max(0.0, unix_seconds(decision.time) - self._wall_began),
-            action=decision.action,
-            reason=decision.reason,
-            prefill_delta=decision.prefill_delta,
-            decode_delta=decision.decode_delta,
-            decision_id=decision.decision_id,
-            inputs=dict(decision.inputs),
-        )
+
+def note_of(decision: operator_pb2.Decision, began: float) -> Note:
+    """Return a decision as the recording keeps it; ``began`` is its start in seconds since 1970."""
+    return Note(
+        t=max(0.0, unix_seconds(decision.time) - began),
+        action=decision.action,
+        reason=decision.reason,
+        prefill_delta=decision.prefill_delta,
+        decode_delta=decision.decode_delta,
+        decision_id=decision.decision_id,
+        inputs=dict(decision.inputs),
+    )
 
 
-async def _counts(operator: Operator) -> dict[Role, Counter[str]]:
+async def counts_of(operator: Operator, service: str) -> dict[Role, Counter[str]]:
+    """Return a service's instances of each role by state."""
     counts: dict[Role, Counter[str]] = {Role.PREFILL: Counter(), Role.DECODE: Counter()}
-    for instance in await operator.instances(SERVICE):
+    for instance in await operator.instances(service):
         role, state = from_wire(Role, instance.role), from_wire(InstanceState, instance.state)
         if role in counts and state is not None:
             counts[role][state.value] += 1
