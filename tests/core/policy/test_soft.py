@@ -25,6 +25,7 @@ from tests.core.policy.build import (
     view_of,
     withdrawn,
 )
+from tests.core.policy.test_forecast import expecting, with_past
 
 EASY = prefilling(2000)
 
@@ -75,6 +76,17 @@ def test_a_breach_at_steady_demand_takes_it_back_and_lengthens_the_cooldown() ->
     assert (found.action, found.delta) == (Action.REINSTATE, {D: 1})
     assert found.done.cooldown_in_factor == 2.0
     assert "demand did not rise" in found.reason
+
+
+def test_demand_that_is_only_expected_takes_it_back_without_penalty() -> None:
+    memory = memory_at(60, demand=2400)
+    members = (*many(2, P, EASY), *many(3, D, decoding(800)), withdrawn(D))
+    spec = spec_of(forecast={"enabled": True})
+    seen = with_past(view_of(spec, *members, memory=memory), D, expecting(4500), None)
+    found = decide(seen)
+    assert found.action is Action.REINSTATE
+    assert "demand did not rise" in found.reason
+    assert found.done.cooldown_in_factor == 1.0
 
 
 def test_the_penalty_has_an_end() -> None:

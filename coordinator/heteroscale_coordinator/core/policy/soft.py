@@ -112,7 +112,9 @@ def _take_back(
     rising = _rising(scene, soft)
     why = need.why if need else f"in breach: {worst.text}" if worst else ""
     how = "demand rose" if rising else "demand did not rise"
-    return _reinstate(scene, withdrawn, f"{why}; {how}", penalty=not rising)
+    # What is only expected to come proves no scale-in wrong.
+    expected = worst is None and need is not None and need.bound_by == "forecast"
+    return _reinstate(scene, withdrawn, f"{why}; {how}", penalty=not (rising or expected))
 
 
 def _rising(scene: Scene, soft: SoftScaleIn) -> bool:
