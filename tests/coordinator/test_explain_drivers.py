@@ -10,6 +10,7 @@ import pytest
 from heteroscale.v1 import operator_pb2 as pb
 from heteroscale_coordinator.core.model import Service, SignalValue
 from heteroscale_coordinator.edge.explain import explain
+from heteroscale_coordinator.edge.store.codec import decode
 from tests.coordinator.values import NOW, decision
 from tests.core.policy.build import spec_of
 
@@ -61,3 +62,8 @@ def test_a_signal_is_told_with_its_window_and_why_it_is_not_ok(
     one = replace(decision(), signals=(value,))
     service = Service("chat", spec_of())
     assert line in explain(service, pb.Service(name="chat"), one, NOW)
+
+
+def test_a_signal_stored_before_it_had_a_window_is_read() -> None:
+    stored = ["decode_tps", 900.0, "tok/s", "ok", 1.0]
+    assert decode(SignalValue, stored, "d-1") == SignalValue("decode_tps", 900.0, "tok/s", "ok")

@@ -143,3 +143,21 @@ def test_a_service_that_the_core_gives_up_ends_the_run(monkeypatch: pytest.Monke
     load: Load = steady(np.full(30, 20.0))
     with pytest.raises(QuarantinedError, match="chat: ValueError: it broke"):
         simulate([ServiceRun("chat", service(), load, ToyPlant())], fleet())
+
+
+def test_hardware_reaches_the_core_with_the_reports_of_its_host() -> None:
+    ground = Ground(fleet(), service(), 2, 4)
+    ground.run(40, 80.0)
+    seen = ground.plant.readings()
+    tracks = ground.driver.state.tracks
+    for name, busy, active in zip(seen.ids, seen.gpu_util, seen.sm_activity, strict=True):
+        if name not in ("p0", "p1", "d0", "d1", "d2", "d3"):
+            continue
+        samples = tracks[name].window(ground.now, 20.0)
+        assert samples.value("gpu_util", -1) == pytest.approx(busy, abs=0.05)
+        assert samples.value("sm_activity", -1) == pytest.approx(active, abs=0.05)
+        assert samples.value("rdma_share", -1) == 0
+    assert tracks["p0"].window(ground.now, 20.0).value("gpu_util", -1) > 0.5
+    told = [gpu.utilization_percent for gpu in ground.driver.state.agents["h20-1"].devices.gpus()]
+    assert told[0] is not None
+    assert told[7] is None, "no engine speaks for it"

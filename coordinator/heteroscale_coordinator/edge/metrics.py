@@ -196,16 +196,22 @@ class StateCollector(Collector):
             )
             for name in _OWN_FAMILIES
         }
+        qualities = _gauge(
+            "signals", "Signals of the last decision by quality.", ("service", "quality")
+        )
         for service in services:
             decision = self._decisions.latest(service.name)
-            for name, value, unit, *_ in decision.signals if decision else ():
+            signals = decision.signals if decision else ()
+            for quality, number in Tally(one.quality for one in signals).items():
+                qualities.add_metric((service.name, quality), number)
+            for name, value, unit, *_ in signals:
                 if value is None:
                     continue
                 every.add_metric((service.name, name, unit), value)
                 role, _, kind = name.partition("_")
                 if kind in own:
                     own[kind].add_metric((service.name, role), value)
-        return iter((every, *own.values()))
+        return iter((every, qualities, *own.values()))
 
 
 def _gauge(name: str, text: str, labels: tuple[str, ...]) -> GaugeMetricFamily:
