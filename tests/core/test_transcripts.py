@@ -141,6 +141,15 @@ class Teller:
         self.world.kill(victim)
         self._say(f"killed one {role}")
 
+    def do_stick(self, role: str) -> None:
+        victim = self.world.instances(Role(role), InstanceState.IN_SERVICE)[0]
+        self.world.stick(victim)
+        self._say(f"one {role} is stuck: {victim}")
+
+    def do_outliers(self) -> None:
+        newest = self.world.decisions[-1].inputs.get("outliers", "nobody stands apart")
+        self._say(f"outliers: {newest}")
+
     def do_scale(self, prefill: str, decode: str) -> None:
         counts = {Role.PREFILL: int(prefill), Role.DECODE: int(decode)}
         self.world.send(ScaleService("r", self._service, counts))

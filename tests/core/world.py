@@ -60,6 +60,8 @@ class Engine:
     lease_until: float | None = None
     busy: float = 0.0
     """Share of its capacity used in the last second, 0 to 1."""
+    stuck: bool = False
+    """It takes requests and makes no token."""
 
     @property
     def hardware(self) -> GpuSample:
@@ -288,6 +290,12 @@ class World:
             if (engine := agent.engines.pop(instance_id, None)) is not None:
                 self._become(agent, engine, S.FAILED)
 
+    def stick(self, instance_id: str) -> None:
+        """The engine goes on answering, and makes no more tokens."""
+        for agent in self.agents.values():
+            if (engine := agent.engines.get(instance_id)) is not None:
+                engine.stuck = True
+
     def _agents_live(self) -> None:
         for agent in self.agents.values():
             for engine in list(agent.engines.values()):
@@ -388,6 +396,9 @@ class World:
     def _decoded(self, engine: Engine, requests: float, dt: float) -> None:
         """``running`` is in requests; what exceeds the capacity waits."""
         traffic, c = self.traffic, engine.counters
+        if engine.stuck:
+            engine.running += requests
+            return
         backlog = engine.running + engine.waiting + requests
         tokens = min(backlog * traffic.output, traffic.decode_capacity * dt)
         done = tokens / traffic.output
