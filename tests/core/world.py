@@ -7,6 +7,7 @@ that commands are answered as agents answer them, some turns later.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -54,6 +55,7 @@ class Engine:
 
     fact: RankFact
     ready_at: float
+    started_at: float = 0.0
     counters: dict[str, float] = field(default_factory=lambda: dict.fromkeys(COUNTED, 0.0))
     running: float = 0.0
     waiting: float = 0.0
@@ -97,6 +99,8 @@ class TwinAgent:
     silent: bool = False
     blind: bool = False
     refuses: str = ""
+    stillborn: bool = False
+    """Engines that it starts are never ready; given up after ``World.startup_timeout``."""
     slow_to_switch: bool = False
     """Roles are switched when a test says so, as engines under load first have to empty."""
     incarnation: int = 1
@@ -114,6 +118,7 @@ class World:
         self.agents: dict[str, TwinAgent] = {}
         self.traffic = Traffic()
         self.startup = 30.0
+        self.startup_timeout = 600.0
         self.decisions: list[Decision] = []
         self.commands: list[Command] = []
         self.on_turn: Callable[[World], None] = lambda _: None
@@ -247,7 +252,8 @@ class World:
             endpoint=f"http://{agent.agent_id}/{instance.instance_id}",
             group=instance.group,
         )
-        agent.engines[instance.instance_id] = Engine(fact, self.now + self.startup)
+        ready_at = math.inf if agent.stillborn else self.now + self.startup
+        agent.engines[instance.instance_id] = Engine(fact, ready_at, self.now)
         self._answer(agent, command, Outcome.DONE)
 
     def _answer(
@@ -284,6 +290,28 @@ class World:
         self._become(agent, engine, S.IN_SERVICE)
         self._answer(agent, command, Outcome.FAILED if why_not else Outcome.DONE, why_not)
 
+    def start_by_hand(self, role: Role, agent_id: str) -> None:
+        """Somebody starts an engine of the first service, tagged as ours, without asking anybody."""
+        agent, service = self.agents[agent_id], next(iter(self.state.services))
+        name = self._mint("by-hand")
+        used = {gpu for engine in agent.engines.values() for gpu in engine.fact.gpu_indices}
+        free = next(gpu.index for gpu in agent.inventory.gpus if gpu.index not in used)
+        where = f"http://{agent_id}/{name}"
+        fact = RankFact(
+            name, service, role, S.LAUNCHING, 1, gpu_indices=(free,), endpoint=where, origin="found"
+        )
+        agent.engines[name] = Engine(fact, self.now + self.startup, self.now)
+        self._become(agent, agent.engines[name], S.LAUNCHING)
+
+    def groups_apart(self, level: str) -> list[str]:
+        """Return the deployment groups in service whose instances stand in several domains."""
+        homes: dict[str, set[str]] = {}
+        for instance in self.state.instances.values():
+            if instance.state is S.IN_SERVICE:
+                domain = self.agents[instance.agent_id].inventory.topology[level]
+                homes.setdefault(instance.group, set()).add(domain)
+        return sorted(group for group, domains in homes.items() if len(domains) > 1)
+
     def kill(self, instance_id: str) -> None:
         """The engine's process dies."""
         for agent in self.agents.values():
@@ -306,6 +334,9 @@ class World:
         if state is S.LAUNCHING and self.now >= engine.ready_at:
             engine.fact = replace(engine.fact, startup_time=self.startup)
             self._become(agent, engine, S.IN_SERVICE)
+        elif state is S.LAUNCHING and self.now >= engine.started_at + self.startup_timeout:
+            self._become(agent, engine, S.FAILED)
+            del agent.engines[engine.fact.instance_id]
         elif state is S.DRAINING and engine.running + engine.waiting < 1e-6:
             self._become(agent, engine, S.TERMINATED)
             del agent.engines[engine.fact.instance_id]

@@ -143,7 +143,10 @@ class Machine(RuleBasedStateMachine):
 
     @rule(which=WHICH, lasts=LASTS)
     def an_agents_engines_never_start(self, which: int, lasts: bool) -> None:
-        self.suffer(which, lasts, stillborn=True)
+        agent = self.agent(which)
+        agent.stillborn = True
+        self.world.run(20)
+        agent.stillborn = lasts
 
     @rule(which=WHICH, lasts=LASTS)
     def reports_get_lost(self, which: int, lasts: bool) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from heteroscale.words import InstanceState, Outcome, Role, ScrapeQuality
+from heteroscale.words import Outcome, Role, ScrapeQuality
 from heteroscale_coordinator.core.events import (
     AgentConnected,
     AgentEvent,
@@ -82,8 +82,6 @@ class Faults:
     """Seconds that its words, and orders to it, are under way."""
     garbage: str = ""
     """What its engines' pages say in place of the truth: a key of ``GARBAGE``, or "idle"."""
-    stillborn: bool = False
-    """Engines that it starts die before they are ready."""
     mute: bool = False
     """Its reports get lost, its other words arrive."""
 
@@ -103,7 +101,7 @@ class UnrulyWorld(World):
 
     def __init__(self) -> None:
         super().__init__(RULES)
-        self.startup = 5.0
+        self.startup, self.startup_timeout = 5.0, 12.0
         self.faults: dict[str, Faults] = {}
         self.wires: dict[str, Wire] = {}
         self.watchers: list[Callable[[Turn], None]] = []
@@ -185,18 +183,8 @@ class UnrulyWorld(World):
             agent.silent = False
             self.hello(agent)
 
-    def _launch(self, agent: TwinAgent, command: Command) -> None:
-        super()._launch(agent, command)
-        if self.faults_of(agent).stillborn:
-            agent.engines[command.instance_id].ready_at = float("inf")
-
     def _agents_live(self) -> None:
         super()._agents_live()
-        for agent in self.agents.values():
-            for engine in list(agent.engines.values()):
-                if engine.fact.state is InstanceState.LAUNCHING and engine.ready_at > self.now + 99:
-                    self._become(agent, engine, InstanceState.FAILED)
-                    del agent.engines[engine.fact.instance_id]
         self._deliver()
 
     def _sample(self, agent: TwinAgent, engine: Engine) -> EngineSample:
@@ -282,7 +270,8 @@ class UnrulyWorld(World):
         self.faults.clear()
         self.disk_full = False
         for agent in self.agents.values():
-            agent.blind, agent.refuses = False, ""
+            agent.blind = agent.stillborn = False
+            agent.refuses = ""
             self.come_back(agent)
 
     def role_counts(self, role: Role) -> int:
