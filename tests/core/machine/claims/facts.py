@@ -38,6 +38,8 @@ class Ledger:
     @staticmethod
     def kind(decision: Decision) -> str:
         """Return how a decision changes the counts; empty: it only restores what is wanted."""
+        if decision.action is Action.SCALE_OUT and decision.bound_by == "placement":
+            return "part out"  # what found no place of it is asked for again at once
         if decision.action is Action.SCALE_OUT:
             guard = decision.reason.lower().startswith("in breach")
             return "guard out" if guard else "demand out"

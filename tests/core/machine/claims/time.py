@@ -34,7 +34,8 @@ def nothing_is_withdrawn_inside_the_cooldown(turn: Turn, ledger: Ledger) -> None
             and last is not None
         ):
             lasted, least = turn.now - last, service.spec.policy.cooldown_in
-            assert lasted >= least, f"{lasted:g} s after the last change of {least:g} s at least"
+            why = f"[{decision.bound_by}] {decision.reason}"
+            assert lasted >= least, f"{lasted:g} s after the last change of {least:g} s: {why}"
 
 
 def demand_scales_out_once_a_cooldown(turn: Turn, ledger: Ledger) -> None:
@@ -43,7 +44,8 @@ def demand_scales_out_once_a_cooldown(turn: Turn, ledger: Ledger) -> None:
         last = ledger.changed_at.get((service.name, "demand out"))
         if ledger.kind(decision) == "demand out" and last is not None:
             lasted, least = turn.now - last, service.spec.policy.cooldown_out
-            assert lasted >= least, f"{lasted:g} s after the last of {least:g} s at least"
+            why = f"[{decision.bound_by}] {decision.reason}"
+            assert lasted >= least, f"{lasted:g} s after the last of {least:g} s at least: {why}"
 
 
 def a_breach_adds_at_most_what_it_began_with(turn: Turn, _: Ledger) -> None:
