@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 
 from heteroscale.words import GateState, InstanceState, Outcome, Role, ScrapeQuality, WithdrawReason
-from heteroscale_coordinator.core.devices import GpuFact, GpuSample, KnownDevices
+from heteroscale_coordinator.core.devices import GpuFact, GpuSample, KnownDevices, NicSample
 from heteroscale_coordinator.core.events import (
     AgentConnected,
     Changes,
@@ -105,6 +105,7 @@ class TwinAgent:
     """Roles are switched when a test says so, as engines under load first have to empty."""
     incarnation: int = 1
     sequence: int = 0
+    nics: tuple[NicSample, ...] = ()
 
 
 class World:
@@ -368,7 +369,7 @@ class World:
             for index in engine.fact.gpu_indices
         }
         places = range(len(agent.inventory.gpus))
-        return KnownDevices([told.get(place, GpuSample()) for place in places])
+        return KnownDevices([told.get(place, GpuSample()) for place in places], agent.nics)
 
     def _sample(self, agent: TwinAgent, engine: Engine) -> EngineSample:
         if agent.blind or engine.fact.state not in SERVING:

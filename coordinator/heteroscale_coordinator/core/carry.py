@@ -17,6 +17,7 @@ from heteroscale_coordinator.core.model import (
     Decision,
     Instance,
     Service,
+    Together,
     Verb,
     Verdict,
 )
@@ -31,20 +32,21 @@ from heteroscale_coordinator.core.placement import (
 )
 from heteroscale_coordinator.core.policy import bounds
 from heteroscale_coordinator.core.policy.view import written
+from heteroscale_coordinator.core.spec import PlacementSpec
 
 
 def launch(draft: Draft, service: Service, verdict: Verdict, decision: Decision) -> None:
     """Place the step, or what of it finds a place, and launch it; without room, hold and say why."""
     spec, instances = service.spec, draft.instances_of(service.name)
     barred = breaker.barred(service.memory, spec.policy.stability.breaker, instances, draft.now)
-    whole = _place(draft, service, verdict.delta, barred)
+    whole = _place(draft, service, verdict.delta, barred, verdict.together)
     if isinstance(whole, Placed):
         done = _with_unplaced(verdict.done, None)
         _start_all(draft, service, replace(verdict, done=done), decision, whole)
         return
     decision = _refused(decision, verdict.delta, whole, barred)
     for less in bounds.smaller_steps(verdict.before, verdict.delta, spec):
-        found = _place(draft, service, less, barred)
+        found = _place(draft, service, less, barred, verdict.together)
         if isinstance(found, Placed):
             left = {role: n - less.get(role, 0) for role, n in verdict.delta.items()}
             unplaced = _unplaced(draft, service, left, whole, barred)
@@ -67,9 +69,29 @@ def _refused(decision: Decision, delta: Counts, found: Infeasible, barred: Barre
     return replace(decision, inputs=inputs)
 
 
-def _place(draft: Draft, service: Service, delta: Counts, barred: Barred) -> Placed | Infeasible:
+def _place(
+    draft: Draft, service: Service, delta: Counts, barred: Barred, together: Together | None
+) -> Placed | Infeasible:
+    """Return a place; where only the demand for one domain leaves none, the reason is that."""
+    plain = service.spec.placement
+    if together is None:
+        return _place_as(draft, service, delta, barred, plain)
+    near = PlacementSpec(affinity=together.level, required=True)
+    found = _place_as(draft, service, delta, barred, near)
+    if isinstance(found, Placed):
+        return found
+    apart = _place_as(draft, service, delta, barred, plain)
+    if isinstance(apart, Infeasible):
+        return apart
+    why = f"{together.why}: no pairs across {together.level} domains are added"
+    return Infeasible((f"{why}; {found.reasons[0]}", *found.reasons[1:]))
+
+
+def _place_as(
+    draft: Draft, service: Service, delta: Counts, barred: Barred, placement: PlacementSpec
+) -> Placed | Infeasible:
     spec = service.spec
-    ask = Ask(service.name, spec.roles, delta, spec.placement)
+    ask = Ask(service.name, spec.roles, delta, placement)
     standing = sites.standings(draft, service)
     # A trial is one instance of each role: one role alone may not be allowed by the ratio.
     trial = sum(spec.roles[role].gpus for role, n in delta.items() if n)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from heteroscale.words import InstanceState
+from heteroscale.words import InstanceState, Role
 from heteroscale_coordinator.core import breaker, carry, shortage
 from heteroscale_coordinator.core import instance as life
 from heteroscale_coordinator.core.command import switching_to
@@ -87,11 +87,25 @@ def view_of(draft: Draft, service: Service) -> ServiceView:
         routers=tuple(t for t in state.routers.get(name, {}).values() if t.named(draft.now)),
         zones=state.zones,
         memory=service.memory,
+        nic_shares=_nic_shares(draft, service, homes),
         now=draft.now,
         partition=not homes.isdisjoint(state.cut_off),
         covered=not unheard,
         launch_only=bool(unheard) and waited,
     )
+
+
+def _nic_shares(draft: Draft, service: Service, homes: set[str]) -> tuple[float, ...]:
+    """Return the share of the busiest port of each node that tells, where KV transfer is watched."""
+    if Role.PREFILL not in service.spec.roles or not service.spec.policy.transfer.enabled:
+        return ()
+    agents = (draft.state.agents.get(home) for home in sorted(homes))
+    told = (
+        [nic.share for nic in agent.devices.nics() if nic.share is not None]
+        for agent in agents
+        if agent is not None and agent.connected and not agent.silent
+    )
+    return tuple(max(shares) for shares in told if shares)
 
 
 def _to_be(draft: Draft, instance: Instance) -> Instance:

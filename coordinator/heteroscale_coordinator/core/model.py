@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from heteroscale.words import (
     GateState,
@@ -269,6 +269,13 @@ class Range(NamedTuple):
     unit: str = ""
 
 
+class Together(NamedTuple):
+    """A demand on placement: prefill and decode of the step share a domain of ``level``, or it waits."""
+
+    level: Literal["s1", "s2"]
+    why: str
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What the policy says: how many, never where. A reason also when it is "hold"."""
@@ -296,6 +303,8 @@ class Verdict:
     """SCALE_IN: instances to be taken first."""
     before: Counts = field(default_factory=dict)
     """The counts of supply that ``delta`` is added to, or taken from."""
+    together: Together | None = None
+    """What placement must keep together for now; None: as the service's spec says."""
 
 
 @dataclass(frozen=True, slots=True)

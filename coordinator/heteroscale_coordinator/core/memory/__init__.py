@@ -14,6 +14,7 @@ from heteroscale_coordinator.core.memory.forecast import ForecastMemory
 from heteroscale_coordinator.core.memory.learning import LearningMemory
 from heteroscale_coordinator.core.memory.ratio import RatioMemory
 from heteroscale_coordinator.core.memory.stability import StabilityMemory
+from heteroscale_coordinator.core.memory.transfer import TransferMemory
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,3 +81,5 @@ class PolicyMemory:
     stability: StabilityMemory = field(default_factory=StabilityMemory)
 
     learning: LearningMemory = field(default_factory=LearningMemory)
+
+    transfer: TransferMemory = field(default_factory=TransferMemory)

@@ -14,6 +14,7 @@ from heteroscale_coordinator.core.policy.scene import Scene
 from heteroscale_coordinator.core.policy.shrink import is_low
 from heteroscale_coordinator.core.policy.soft import LANDING
 from heteroscale_coordinator.core.policy.stability import low_since
+from heteroscale_coordinator.core.policy.transfer import remembered
 
 LEAST_LANDING = 10.0
 """Seconds that withdrawals have to land, however short the observation."""
@@ -58,6 +59,9 @@ def remember(scene: Scene) -> PolicyMemory:
         soft=_soft(scene, memory),
         forecast=recorded(scene, heard=heard),
         stability=replace(memory.stability, unplaced=_unplaced(scene, memory)),
+        transfer=remembered(
+            memory.transfer, scene.transfer, scene.now, scene.policy.transfer.settle
+        ),
     )
 
 

@@ -13,16 +13,25 @@ from heteroscale_coordinator.core.model import (
     Action,
     Counts,
     SignalValue,
+    Together,
     Verdict,
     counts_as_supply,
 )
-from heteroscale_coordinator.core.policy import bounds, demand, latency, ratio, supply
+from heteroscale_coordinator.core.policy import (
+    bounds,
+    demand,
+    latency,
+    ratio,
+    supply,
+    transfer,
+)
 from heteroscale_coordinator.core.policy.choke import Choke, choked_prefill
 from heteroscale_coordinator.core.policy.demand import Demand
 from heteroscale_coordinator.core.policy.figures import figures
 from heteroscale_coordinator.core.policy.latency import Latency
 from heteroscale_coordinator.core.policy.signals import Signals, observe_signals
 from heteroscale_coordinator.core.policy.supply import Supply
+from heteroscale_coordinator.core.policy.transfer import Transfer, observe_transfer
 from heteroscale_coordinator.core.policy.view import ServiceView
 from heteroscale_coordinator.core.spec import PolicySpec, ServiceSpec
 from heteroscale_coordinator.core.sums import Sum
@@ -73,6 +82,8 @@ class Scene:
     """Filled by the stages as they speak; shown with the verdict."""
     sums: dict[str, Sum]
     """Filled by the stages as they reckon; stored with the verdict, and replayed by who reads it."""
+    transfer: Transfer | None = None
+    """How near KV transfer is to its limits; None when it is not watched."""
 
     def reckon(
         self, name: str, formula: str, unit: str = "", note: str = "", /, **terms: float
@@ -142,7 +153,10 @@ def look(view: ServiceView) -> Scene:
     worst = supply.worst_type(spec.sizing_role, engines[spec.sizing_role], spec)
     latest = latency.latencies(seen, spec)
     found = figures(spec, asked, {role: load.supply for role, load in loads.items()})
-    scene = Scene(view, seen, view.memory, loads, latest, choked, worst, {}, found)
+    moved = observe_transfer(view, seen)
+    if moved is not None and moved.seconds is not None:
+        found["transfer_time"] = moved.seconds
+    scene = Scene(view, seen, view.memory, loads, latest, choked, worst, {}, found, moved)
     scene.inputs.update(_inputs(scene))
     return scene
 
@@ -160,6 +174,8 @@ def _inputs(scene: Scene) -> dict[str, str]:
         inputs["R_worst_type"] = f"{scene.worst[1]:.3f} on {scene.worst[0] or 'an unnamed type'}"
     if scene.choked:
         inputs["choked"] = scene.choked.why
+    if scene.transfer:
+        inputs["transfer"] = scene.transfer.text
     for one in scene.latencies:
         inputs[one.kind] = one.text
     if outliers := [one.text for seen in scene.signals.roles.values() for one in seen.outliers]:
@@ -192,7 +208,14 @@ def act(
         (*scene.signals.values, *_reckoned(scene)),
         dict(scene.sums),
         before=scene.present,
+        together=_together(scene, action),
     )
+
+
+def _together(scene: Scene, action: Action) -> Together | None:
+    if not transfer.binds(action, scene.present, scene.spec):
+        return None
+    return transfer.together(scene.spec, scene.memory.transfer, scene.transfer)
 
 
 def hold(scene: Scene, why: Held) -> Verdict:
@@ -222,7 +245,7 @@ def _reckoned(scene: Scene) -> list[SignalValue]:
             SignalValue(f"{name}_load", load.ratio, "ratio", quality, seen.coverage),
             *_foreseen(scene, role, quality),
         ]
-    return rows
+    return [*rows, *(scene.transfer.values if scene.transfer else ())]
 
 
 def _foreseen(scene: Scene, role: Role, quality: str) -> list[SignalValue]:

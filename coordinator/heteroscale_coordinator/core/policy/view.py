@@ -89,6 +89,8 @@ class ServiceView:
     """GPUs are short, and services of higher priority want them."""
     routers: tuple[RouterTrack, ...] = ()
     """What was heard of the routers that take its requests."""
+    nic_shares: tuple[float, ...] = ()
+    """Of each node of its instances that tells: its busiest RDMA port, 0 to 1 of what that can carry."""
     zones: Mapping[str, Zone] = field(default_factory=dict)
     """Time zones by name, for the schedule."""
     plan: Plan | None = None
