@@ -150,6 +150,17 @@ async def test_a_time_outside_of_the_record_says_what_there_is(
         )
 
 
+async def test_a_time_read_off_a_list_finds_its_decision_again(
+    stub: OperatorServiceAsyncStub, loop: TwinLoop, decisions: DecisionLog
+) -> None:
+    loop.populate()
+    # Less than half a microsecond after what the wire can say.
+    decisions.record([reckoned("d", NOW - 60 + 4.8e-7)])
+    (listed,) = (await stub.ListDecisions(pb.ListDecisionsRequest())).decisions
+    request = pb.ExplainServiceRequest(name="chat", time=listed.time)
+    assert (await stub.ExplainService(request)).decision.decision_id == "d"
+
+
 async def test_the_past_of_a_deleted_service_is_still_told(
     stub: OperatorServiceAsyncStub, decisions: DecisionLog
 ) -> None:

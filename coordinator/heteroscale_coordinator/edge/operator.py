@@ -36,6 +36,8 @@ from heteroscale_coordinator.edge.watch import NODES_EVERY_S, WRITE_TIMEOUT_S, W
 MAX_WATCHES = 100
 _AHEAD_S = 60.0
 """A caller's clock may be ahead by so much."""
+_ROUNDED_S = 1e-5
+"""The wire tells times to the microsecond: one that was read off a list finds its decision again."""
 _AT_ONCE = 64
 """Nodes written between two breaths of the loop."""
 _ROLES = {"prefill": Role.PREFILL, "decode": Role.DECODE, "aggregated": Role.AGGREGATED}
@@ -287,7 +289,7 @@ class OperatorFace(OperatorServiceServicer):
     ) -> pb.ExplainServiceResponse:
         """Explain the decision of a time; those of a deleted service too."""
         at, now = unix_seconds(request.time), self._loop.status().now
-        found = await asyncio.to_thread(self._decisions.at, request.name, at)
+        found = await asyncio.to_thread(self._decisions.at, request.name, at + _ROUNDED_S)
         if found is None or at > now + _AHEAD_S:
             await self._known(request.name, context)
             oldest = await asyncio.to_thread(self._decisions.oldest, request.name)
