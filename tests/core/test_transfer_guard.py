@@ -28,11 +28,11 @@ def ports(world: World, share: float) -> None:
         agent.devices = KnownDevices(nics=[NicSample(active=True, share=share)])
 
 
-def small_pods(count: int) -> World:
-    """Return a world of minipods of two GPUs: no step of three fits into one. The least is up."""
+def small_pods(count: int, gpus: int = 1) -> World:
+    """Return a world of minipods of a few GPUs, in which the service's least is up."""
     world = World()
     for index in range(count):
-        world.join(f"n{index}", {"s1": f"pod-{index}"}, ["H20"] * 2)
+        world.join(f"n{index}", {"s1": f"pod-{index}"}, ["H20"] * gpus)
     world.send(ApplyService("apply", "chat", SPEC, ""))
     ports(world, 0.95)
     world.run(60)
@@ -41,7 +41,8 @@ def small_pods(count: int) -> World:
 
 @pytest.fixture
 def world() -> World:
-    return small_pods(4)
+    """No minipod has room for a pair."""
+    return small_pods(10)
 
 
 def taken_since(world: World, at: float) -> list[Decision]:
@@ -78,8 +79,18 @@ def test_a_step_inside_one_domain_goes_at_once(world: World) -> None:
     assert out[0].inputs["affinity met"] == "s1"
 
 
+def test_what_of_a_step_fits_into_one_domain_is_launched() -> None:
+    world = small_pods(4, gpus=2)
+    world.traffic.arrivals, begin = 14.0, world.now
+    world.run(20)
+    (part,) = [one for one in taken_since(world, begin) if one.action is Action.SCALE_OUT]
+    assert part.delta == {Role.PREFILL: 1, Role.DECODE: 1}
+    assert part.inputs["affinity met"] == "s1"
+    assert "No place for +1 decode: KV transfer is near its limit" in part.reason
+
+
 def test_where_nothing_fits_anyway_transfer_is_not_blamed() -> None:
-    world = small_pods(2)
+    world = small_pods(3)
     world.traffic.arrivals, begin = 14.0, world.now
     world.run(60)
     held = [one for one in taken_since(world, begin) if one.bound_by == "placement"]

@@ -1,4 +1,4 @@
-"""``heteroscale explain --at`` and ``get decisions`` against a real coordinator and its record on disk."""
+"""``heteroscale explain --at`` and ``get decisions`` against a real coordinator and its record."""
 
 from __future__ import annotations
 
