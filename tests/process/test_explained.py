@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.process.stage import SERVICE, Stage
+from heteroscale_workbench.demo.profile import SERVICE
+from tests.process.stage import Stage
 
 pytestmark = pytest.mark.process
 
