@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from heteroscale.words import Role
-from heteroscale_coordinator.core.devices import KnownDevices, NicSample
+from heteroscale_coordinator.core.devices import NicSample
 from heteroscale_coordinator.core.events import ApplyService
 from heteroscale_coordinator.core.model import Action, Decision
 from heteroscale_coordinator.core.spec import ServiceSpec
@@ -25,7 +25,7 @@ SPEC = ServiceSpec.model_validate(
 
 def ports(world: World, share: float) -> None:
     for agent in world.agents.values():
-        agent.devices = KnownDevices(nics=[NicSample(active=True, share=share)])
+        agent.nics = (NicSample(active=True, share=share),)
 
 
 def small_pods(count: int, gpus: int = 1) -> World:
