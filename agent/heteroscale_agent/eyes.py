@@ -285,7 +285,13 @@ class HostEyes:
             topology=place.levels,
             topology_sources=place.sources,
             templates=tuple(
-                TemplateInfo(name, template.role, template.gpus, template.engine)
+                TemplateInfo(
+                    name,
+                    template.role,
+                    template.gpus,
+                    template.engine,
+                    template.role_switch is not None,
+                )
                 for name, template in sorted(self._spec.templates.items())
             ),
             labels=dict(self._spec.labels),

@@ -33,6 +33,8 @@ STATE_COLOURS = {
 _ACTION_COLOURS = {
     "scale_out": "green",
     "reinstate": "green",
+    "release": "green",
+    "switch_role": "yellow",
     "scale_in": "yellow",
     "finish_scale_in": "yellow",
     "guard": "red",

@@ -19,7 +19,7 @@ from heteroscale_coordinator.core.events import (
     ResumeService,
     ScaleService,
 )
-from heteroscale_coordinator.core.model import Action, Decision, Instance
+from heteroscale_coordinator.core.model import Action, Decision, Instance, Verb
 from heteroscale_coordinator.core.spec import ServiceSpec
 from tests.core.world import World
 
@@ -61,6 +61,18 @@ class Teller:
             gpus = [kind] * int(per_agent)
             self.world.join(f"n{index}", {"s1": f"pod-{half}", "s2": "big"}, gpus)
         self.world.turn()
+
+    def do_engines_switch(self) -> None:
+        self.world.switches = True
+
+    def do_slow_to_switch(self) -> None:
+        for agent in self.world.agents.values():
+            agent.slow_to_switch = True
+
+    def do_refuse_switch(self) -> None:
+        order = [c for c in self.world.commands if c.verb is Verb.SWITCH_ROLE][-1]
+        self.world.end_switch(order, "the engine is broken")
+        self._say("the engine refuses to switch")
 
     def do_apply(self, *edits: str) -> None:
         plain = read_documents(SERVICE)[0].data
@@ -136,10 +148,16 @@ class Teller:
             self.world.agents[name].blind = True
         self._say(f"blind to their engines: {' '.join(names)}")
 
-    def do_kill(self, role: str) -> None:
-        victim = self.world.instances(Role(role), InstanceState.IN_SERVICE)[0]
+    def do_kill(self, role: str, state: str = "in_service") -> None:
+        victim = self.world.instances(Role(role), InstanceState(state))[0]
         self.world.kill(victim)
-        self._say(f"killed one {role}")
+        self._say(f"killed one {role}" + f" that was {state}" * (state != "in_service"))
+
+    def do_startups(self, *settings: str) -> None:
+        for setting in settings:
+            role, seconds = setting.split("=")
+            self.world.startups[Role(role)] = float(seconds)
+        self._say(f"start-up times: {' '.join(settings)}")
 
     def do_stick(self, role: str) -> None:
         victim = self.world.instances(Role(role), InstanceState.IN_SERVICE)[0]

@@ -64,6 +64,8 @@ class Engine:
     """Share of its capacity used in the last second, 0 to 1."""
     stuck: bool = False
     """It takes requests and makes no token."""
+    hold: float | None = None
+    """Waits so long at most, once ready, for the other role."""
 
     @property
     def hardware(self) -> GpuSample:
@@ -120,6 +122,10 @@ class World:
         self.traffic = Traffic()
         self.startup = 30.0
         self.startup_timeout = 600.0
+        self.switches = False
+        """Whether engines of agents that join can change their role."""
+        self.startups: dict[Role, float] = {}
+        """Of the roles that take another time."""
         self.decisions: list[Decision] = []
         self.commands: list[Command] = []
         self.on_turn: Callable[[World], None] = lambda _: None
@@ -136,8 +142,8 @@ class World:
             gpus=tuple(GpuFact(i, kind) for i, kind in enumerate(gpus)),
             topology=topology,
             templates=(
-                TemplateFact("prefill", Role.PREFILL, 1, "vllm"),
-                TemplateFact("decode", Role.DECODE, 1, "vllm"),
+                TemplateFact("prefill", Role.PREFILL, 1, "sglang", self.switches),
+                TemplateFact("decode", Role.DECODE, 1, "sglang", self.switches),
                 TemplateFact("whole", Role.AGGREGATED, 1, "vllm"),
             ),
         )
@@ -253,8 +259,10 @@ class World:
             endpoint=f"http://{agent.agent_id}/{instance.instance_id}",
             group=instance.group,
         )
-        ready_at = math.inf if agent.stillborn else self.now + self.startup
-        agent.engines[instance.instance_id] = Engine(fact, ready_at, self.now)
+        takes = self.startups.get(instance.role, self.startup)
+        ready_at = math.inf if agent.stillborn else self.now + takes
+        hold = command.lease if command.reason is WithdrawReason.RATIO_HOLD else None
+        agent.engines[instance.instance_id] = Engine(fact, ready_at, self.now, hold=hold)
         self._answer(agent, command, Outcome.DONE)
 
     def _answer(
@@ -333,8 +341,13 @@ class World:
     def _engine_lives(self, agent: TwinAgent, engine: Engine) -> None:
         state = engine.fact.state
         if state is S.LAUNCHING and self.now >= engine.ready_at:
-            engine.fact = replace(engine.fact, startup_time=self.startup)
-            self._become(agent, engine, S.IN_SERVICE)
+            startup = self.startups.get(engine.fact.role, self.startup)
+            engine.fact = replace(engine.fact, startup_time=startup)
+            if engine.hold is None:
+                self._become(agent, engine, S.IN_SERVICE)
+            else:
+                self._become(agent, engine, S.WITHDRAWN, WithdrawReason.RATIO_HOLD)
+                engine.lease_until = self.now + engine.hold
         elif state is S.LAUNCHING and self.now >= engine.started_at + self.startup_timeout:
             self._become(agent, engine, S.FAILED)
             del agent.engines[engine.fact.instance_id]

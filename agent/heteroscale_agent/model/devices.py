@@ -62,6 +62,8 @@ class TemplateInfo:
     role: Role
     gpus: int
     engine: str
+    switches_role: bool = False
+    """Its engines change between prefill and decode while they run."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,6 +110,7 @@ def inventory_message(inventory: Inventory) -> agent_pb2.Inventory:
             role=to_wire(template.role),
             gpus=template.gpus,
             engine=template.engine,
+            switches_role=template.switches_role,
         )
     message.inventory_hash = _hash(message)
     return message

@@ -7,7 +7,7 @@ from dataclasses import replace
 from heteroscale.words import InstanceState, WithdrawReason
 from heteroscale_coordinator.core import breaker, sites
 from heteroscale_coordinator.core.breaker import Barred
-from heteroscale_coordinator.core.command import busy, issue
+from heteroscale_coordinator.core.command import busy, issue, switching_to
 from heteroscale_coordinator.core.draft import Draft
 from heteroscale_coordinator.core.memory import PolicyMemory
 from heteroscale_coordinator.core.memory.stability import Unplaced
@@ -105,7 +105,7 @@ def _place_as(
 def _start_all(
     draft: Draft, service: Service, verdict: Verdict, decision: Decision, found: Placed
 ) -> None:
-    started = [_start(draft, service, spot, decision.decision_id) for spot in found.spots]
+    started = _start_spots(draft, service, verdict, found, decision.decision_id)
     draft.put_service(replace(_newest(draft, service), memory=verdict.done))
     draft.record(_placed(decision, found, started))
 
@@ -154,7 +154,20 @@ def _placed(decision: Decision, found: Placed, started: list[str]) -> Decision:
     return replace(decision, instance_ids=tuple(started), inputs=inputs)
 
 
-def _start(draft: Draft, service: Service, spot: Spot, cause: str) -> str:
+def _start_spots(
+    draft: Draft, service: Service, verdict: Verdict, found: Placed, cause: str
+) -> list[str]:
+    """Start every spot; of each role the last ones are to wait as the verdict says."""
+    direct = {role: n - verdict.hold.get(role, 0) for role, n in verdict.delta.items()}
+    started = []
+    for spot in found.spots:
+        direct[spot.role] -= 1
+        hold = verdict.hold_for if direct[spot.role] < 0 else None
+        started.append(_start(draft, service, spot, cause, hold))
+    return started
+
+
+def _start(draft: Draft, service: Service, spot: Spot, cause: str, hold: float | None) -> str:
     role = service.spec.roles[spot.role]
     instance = Instance(
         instance_id=draft.mint("i"),
@@ -173,7 +186,11 @@ def _start(draft: Draft, service: Service, spot: Spot, cause: str) -> str:
     )
     draft.put_instance(instance)
     for number in range(len(spot.ranks)):
-        issue(draft, Verb.LAUNCH, instance, cause, rank=number)
+        # Rank 0 has the gate, and so the wait.
+        waits = hold is not None and number == 0
+        reason = WithdrawReason.RATIO_HOLD if waits else None
+        lease = hold if waits else None
+        issue(draft, Verb.LAUNCH, instance, cause, rank=number, reason=reason, lease=lease)
     return instance.instance_id
 
 
@@ -289,6 +306,62 @@ def reinstate(draft: Draft, service: Service, verdict: Verdict, decision: Decisi
             back.append(instance.instance_id)
             issue(draft, Verb.REINSTATE, instance, decision.decision_id)
     _ordered(draft, service, verdict, decision, back)
+
+
+def release(draft: Draft, service: Service, verdict: Verdict, decision: Decision) -> None:
+    """Let into service those that waited for the ratio, the longest wait first."""
+    waiting = [
+        instance
+        for instance in draft.instances_of(service.name)
+        if instance.state is InstanceState.WITHDRAWN
+        and instance.reason is WithdrawReason.RATIO_HOLD
+    ]
+    waiting.sort(key=lambda instance: (instance.changed_at, instance.instance_id))
+    left, going = dict(verdict.delta), list[str]()
+    for instance in waiting:
+        if left.get(instance.role, 0) <= 0:
+            continue
+        # One whose order is on its way counts as let in already.
+        left[instance.role] -= 1
+        if not busy(draft, instance):
+            going.append(instance.instance_id)
+            issue(draft, Verb.REINSTATE, instance, decision.decision_id)
+    _ordered(draft, service, verdict, decision, going)
+
+
+def switchable(draft: Draft, instance: Instance) -> bool:
+    """Return whether an instance serves, and its engine can change its role now."""
+    if instance.state is not InstanceState.IN_SERVICE or not instance.ours:
+        return False
+    if len(instance.ranks) > 1 or busy(draft, instance) or switching_to(draft, instance):
+        return False
+    agent = draft.state.agents.get(instance.agent_id)
+    templates = agent.inventory.templates if agent is not None and not agent.silent else ()
+    return any(t.name == instance.template and t.switches_role for t in templates)
+
+
+def switch_role(draft: Draft, service: Service, verdict: Verdict, decision: Decision) -> None:
+    """Choose who changes its role, as if it were to leave its own, and order it."""
+    gaining = next(role for role, n in verdict.delta.items() if n > 0)
+    leaving = {role: -n for role, n in verdict.delta.items() if n < 0}
+    candidates = [
+        standing
+        for standing in sites.standings(draft, service)
+        if (one := draft.instance(standing.instance_id)) is not None and switchable(draft, one)
+    ]
+    chosen = choose_victims(leaving, candidates, sites.nodes(draft), service.spec.ratio)
+    found = next(iter(chosen.instance_ids), "")
+    instance = draft.instance(found) if found else None
+    if instance is None:
+        draft.put_service(replace(service, memory=verdict.memory))
+        reason = f"hold: {verdict.reason}, but no instance can switch now"
+        held = replace(decision, action=Action.HOLD, delta={}, reason=reason, bound_by="placement")
+        draft.record(held)
+        return
+    issue(draft, Verb.SWITCH_ROLE, instance, decision.decision_id, role=gaining)
+    draft.put_service(replace(service, memory=verdict.done))
+    inputs = {**decision.inputs, "victims": chosen.reason}
+    draft.record(replace(decision, instance_ids=(found,), inputs=inputs))
 
 
 def finish(draft: Draft, service: Service, verdict: Verdict, decision: Decision) -> None:

@@ -54,6 +54,8 @@ def evaluate(draft: Draft, service: Service, lacks: Sequence[Lack] = ()) -> None
         Action.SCALE_IN: carry.withdraw,
         Action.REINSTATE: carry.reinstate,
         Action.FINISH_SCALE_IN: carry.finish,
+        Action.RELEASE: carry.release,
+        Action.SWITCH_ROLE: carry.switch_role,
     }.get(verdict.action)
     if carry_out is None:
         draft.put_service(replace(service, memory=verdict.memory))
@@ -80,7 +82,12 @@ def view_of(draft: Draft, service: Service) -> ServiceView:
         name=name,
         spec=service.spec,
         members=tuple(
-            Member(_to_be(draft, i), state.tracks.get(i.instance_id), carry.recallable(draft, i))
+            Member(
+                _to_be(draft, i),
+                state.tracks.get(i.instance_id),
+                carry.recallable(draft, i),
+                carry.switchable(draft, i),
+            )
             for i in instances
         ),
         # One that nobody watches any more must not hold back a scale-in for ever.

@@ -23,6 +23,7 @@ from heteroscale_coordinator.core.events import (
     ReportReceived,
 )
 from heteroscale_coordinator.core.hardware import hardware_of
+from heteroscale_coordinator.core.memory import PolicyMemory
 from heteroscale_coordinator.core.model import (
     Command,
     CommandState,
@@ -37,6 +38,8 @@ from heteroscale_coordinator.core.state import Agent
 from heteroscale_coordinator.core.track import SLOTS, UNTOLD, Track
 
 MAX_STARTUPS = 20
+MOST_WAITS = 8.0
+"""So many cooldowns the next switch of a role waits at most, after some that failed."""
 
 
 def connected(draft: Draft, event: AgentConnected) -> None:
@@ -126,9 +129,12 @@ def expired(draft: Draft, command: Command) -> None:
 def _give_back(draft: Draft, command: Command) -> None:
     """Want the counts of before where an instance did not switch: else another one would follow it."""
     instance, service = draft.instance(command.instance_id), draft.service(command.service)
-    if command.verb is not Verb.SWITCH_ROLE or command.state is CommandState.DONE:
+    if command.verb is not Verb.SWITCH_ROLE or service is None:
         return
-    if instance is None or service is None or command.role in (None, instance.role):
+    done = command.state is CommandState.DONE
+    service = replace(service, memory=_switched(service, draft.now, done=done))
+    draft.put_service(service)
+    if done or instance is None or command.role in (None, instance.role):
         return
     wanted = dict(service.memory.wanted)
     for role, more in ((command.role, -1), (instance.role, 1)):
@@ -136,6 +142,15 @@ def _give_back(draft: Draft, command: Command) -> None:
         if spec is not None and role in wanted:
             wanted[role] = min(spec.max, max(spec.min, wanted[role] + more))
     draft.put_service(replace(service, memory=replace(service.memory, wanted=wanted)))
+
+
+def _switched(service: Service, now: float, *, done: bool) -> PolicyMemory:
+    """Return the memory after a switch of a role: one that failed is tried again later."""
+    failures = 0 if done else service.memory.ratio.switch_failures + 1
+    wait = service.spec.policy.ratio_guard.switch_cooldown * min(2.0 ** (failures - 1), MOST_WAITS)
+    until = 0.0 if done else now + wait
+    ratio = replace(service.memory.ratio, switch_failures=failures, switch_after=until)
+    return replace(service.memory, ratio=ratio)
 
 
 def told(draft: Draft, agent_id: str, fact: RankFact, cause: str = "") -> None:

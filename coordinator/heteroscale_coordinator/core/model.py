@@ -38,6 +38,8 @@ class TemplateFact:
     role: Role
     gpus: int
     engine: str
+    switches_role: bool = False
+    """Its engines change between prefill and decode while they run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +245,10 @@ class Action(StrEnum):
     """Drain what was withdrawn."""
     REPAIR = "repair"
     """Launch what is missing of the wanted counts."""
+    RELEASE = "release"
+    """Let into service what waited, Ready, for the ratio."""
+    SWITCH_ROLE = "switch_role"
+    """Have one instance of a role with some to spare change to the one that is short."""
 
 
 class SignalValue(NamedTuple):
@@ -291,7 +297,8 @@ class Verdict:
     """To be kept instead when the action is carried out (placed, withdrawn …)."""
     delta: Counts = field(default_factory=dict)
     """SCALE_OUT and REPAIR: instances to add; SCALE_IN: to withdraw (positive); REINSTATE: how many
-    of each role to take back."""
+    of each role to take back; RELEASE: how many that waited to let into service; SWITCH_ROLE: 1
+    and −1."""
     inputs: Mapping[str, str] = field(default_factory=dict)
     """Inputs by name, in words."""
     signals: tuple[SignalValue, ...] = ()
@@ -305,6 +312,10 @@ class Verdict:
     """The counts of supply that ``delta`` is added to, or taken from."""
     together: Together | None = None
     """What placement must keep together for now; None: as the service's spec says."""
+    hold: Counts = field(default_factory=dict)
+    """SCALE_OUT and REPAIR: how many of those to add wait, once Ready, for the other role."""
+    hold_for: float = 0.0
+    """Seconds that they wait at most."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ def moved_on(memory: PolicyMemory, away: float) -> PolicyMemory:
     """Return ``memory`` with everything that waits to take away moved on by ``away`` seconds."""
     if away <= 0:
         return memory
-    soft, low = memory.soft, memory.low_since
+    soft, low, ratio = memory.soft, memory.low_since, memory.ratio
     known = (memory.last_out_at, memory.last_guard_at, memory.last_in_at)
     changes = [at for at in known if at is not None]
     return replace(
@@ -38,4 +38,6 @@ def moved_on(memory: PolicyMemory, away: float) -> PolicyMemory:
         last_in_at=max(changes) + away if changes else None,
         low_since=low + away if low is not None else None,
         soft=replace(soft, at=soft.at + away, until=soft.until + away) if soft else None,
+        # How long an advice has stood is how long it was watched.
+        ratio=replace(ratio, since=ratio.since + away) if ratio.since is not None else ratio,
     )

@@ -26,6 +26,7 @@ _BOUND = {
     "latency": "latency, which drives the service, is inside its band",
     "consent": "a scale-in was due, but not everything agreed to it",
     "ratio": "the ratio between prefill and decode set the step",
+    "ratio_hold": "what waited, Ready, for the other role goes into service",
     "prefill": "prefill's own demand decided",
     "step": "the largest step that is allowed at once set the limit",
     "bounds": "min, max or the GPU budget set the limit",

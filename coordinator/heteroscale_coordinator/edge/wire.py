@@ -310,6 +310,7 @@ def _template(message: agent_pb2.LaunchTemplate) -> TemplateFact | None:
         role,
         min(message.gpus, MAX_GPUS),
         _shared(message.engine),
+        message.switches_role,
     )
 
 

@@ -29,6 +29,8 @@ ACTIONS = {
     "scale_in": "c3",
     "reinstate": "c4",
     "finish_scale_in": "c1",
+    "release": "c4",
+    "switch_role": "c4",
 }
 """Known actions in the order of their lanes; others follow."""
 

@@ -37,6 +37,7 @@ _DIRECTION = {
     Action.SCALE_OUT: 1,
     Action.REINSTATE: 1,
     Action.SCALE_IN: -1,
+    Action.SWITCH_ROLE: 1,
 }
 """Actions that change the counts that are to serve. A repair restores them; a finished scale-in was
 counted when it withdrew."""

@@ -83,6 +83,11 @@ def naive_decode(present: Any, wish: Any, spec: ServiceSpec) -> int:
     best: int = present[D]
     for decode in range(present[D], max(wish[D], present[D]) + 1):
         want = max(ratio.prefill_for(decode, wish[P], spec.ratio), present[P])
+        short = ratio.prefill_limits(present[D], spec.ratio).low - present[P]
+        if short > 0:
+            # The ratio's share of the step, and a doubling of what was short of it.
+            share = ratio.prefill_limits(decode, spec.ratio).low - present[P] - short
+            want = min(want, present[P] + min(short, max(1, present[P])) + share)
         for prefill in range(present[P], want + 1):
             after = {P: prefill, D: decode}
             grown = [role for role in after if after[role] > present[role]]

@@ -101,7 +101,8 @@ def views(draw: st.DrawFn) -> ServiceView:
 
 
 def after(view: ServiceView, found: Verdict) -> dict[Any, int]:
-    sign = {Action.SCALE_IN: -1, Action.HOLD: 0, Action.FINISH_SCALE_IN: 0}.get(found.action, 1)
+    still = dict.fromkeys((Action.HOLD, Action.FINISH_SCALE_IN, Action.RELEASE), 0)
+    sign = {Action.SCALE_IN: -1, **still}.get(found.action, 1)
     return {role: n + sign * found.delta.get(role, 0) for role, n in view.present().items()}
 
 
@@ -185,7 +186,8 @@ def test_unknown_never_scales_in(view: ServiceView) -> None:
 def test_forgetting_the_engines_never_scales_in_or_finishes(view: ServiceView) -> None:
     deaf = replace(view, members=tuple(Member(m.instance, None) for m in view.members))
     found = decide(deaf)
-    assert found.action in (Action.HOLD, Action.REPAIR, Action.REINSTATE) or (
+    adding = (Action.HOLD, Action.REPAIR, Action.REINSTATE, Action.RELEASE)
+    assert found.action in adding or (
         found.bound_by == "bounds" and found.action is Action.SCALE_IN
     )
 
@@ -198,7 +200,7 @@ def test_nothing_is_withdrawn_or_replaced_in_a_partition_or_before_coverage(
     dark = decide(replace(view, covered=False, launch_only=False))
     assert dark.action is Action.HOLD
     split = decide(replace(view, covered=True, partition=True))
-    assert split.action in (Action.HOLD, Action.SCALE_OUT, Action.REINSTATE)
+    assert split.action in (Action.HOLD, Action.SCALE_OUT, Action.REINSTATE, Action.RELEASE)
     late = decide(replace(view, covered=False, launch_only=True, partition=False))
     assert late.action not in (Action.SCALE_IN, Action.FINISH_SCALE_IN)
 

@@ -152,8 +152,11 @@ def test_after_a_partition_those_who_came_back_leave_softly() -> None:
 
 
 def test_held_back_for_the_ratio_is_on_its_way() -> None:
-    held = member(D, IDLE, state=InstanceState.WITHDRAWN, reason=WithdrawReason.RATIO_HOLD)
-    view = view_of(spec_of(), *many(2, P, EASY), *many(3, D, FINE), held)
+    held = member(
+        D, IDLE, state=InstanceState.WITHDRAWN, reason=WithdrawReason.RATIO_HOLD, changed_at=NOW - 5
+    )
+    awaited = starting(P, changed_at=NOW - 50)
+    view = view_of(spec_of(), member(P, EASY), awaited, *many(3, D, FINE), held)
     assert (view.present()[D], view.pending()[D], view.withdrawn()[D]) == (4, 1, 0)
     assert decide(view).action is Action.HOLD
 

@@ -19,6 +19,8 @@ MARKS = {
     "repair": "#1a7f37",
     "scale_in": "#bf8700",
     "reinstate": "#8250df",
+    "release": "#8250df",
+    "switch_role": "#8250df",
     "finish_scale_in": "#cf222e",
 }
 STATES = {

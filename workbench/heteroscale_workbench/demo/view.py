@@ -27,6 +27,8 @@ ACTIONS = {
     "repair": "green",
     "scale_in": "yellow",
     "reinstate": "magenta",
+    "release": "magenta",
+    "switch_role": "magenta",
     "finish_scale_in": "red",
 }
 HISTORY = 70

@@ -77,6 +77,7 @@ class PolicyMemory:
     forecast: ForecastMemory = field(default_factory=ForecastMemory)
 
     ratio: RatioMemory = field(default_factory=RatioMemory)
+    """What the ratio advisor has seen."""
 
     stability: StabilityMemory = field(default_factory=StabilityMemory)
 

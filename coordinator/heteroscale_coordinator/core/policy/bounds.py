@@ -5,6 +5,7 @@ from __future__ import annotations
 from heteroscale.words import Role
 from heteroscale_coordinator.core.model import Counts, Instance
 from heteroscale_coordinator.core.policy import ratio
+from heteroscale_coordinator.core.policy.proportional import step_in, step_out
 from heteroscale_coordinator.core.spec import ServiceSpec
 
 
@@ -78,7 +79,8 @@ def fit_out(present: Counts, wish: Counts, spec: ServiceSpec, held: int = 0) -> 
 
     No role shrinks. Equal to ``present`` when nothing fits. For prefill and decode the sizing role
     is tried from its wish downward; prefill is then as near to its wish as limits, maximum and
-    budget leave. ``held`` GPUs belong to instances on their way out, and are still paid for.
+    budget leave; where it was short of the ratio already, one step nearer (``_gently``). ``held``
+    GPUs belong to instances on their way out, and are still paid for.
     """
     start = {role: present.get(role, 0) for role in spec.roles}
     if Role.PREFILL not in start:
@@ -88,7 +90,8 @@ def fit_out(present: Counts, wish: Counts, spec: ServiceSpec, held: int = 0) -> 
     for decode in range(max(wish[Role.DECODE], start[Role.DECODE]), start[Role.DECODE] - 1, -1):
         best = ratio.prefill_for(decode, wish[Role.PREFILL], spec.ratio)
         most = _room(Role.PREFILL, {Role.DECODE: decode}, spec, held)
-        prefill = max(min(best, most), start[Role.PREFILL])
+        gentle = _gently(start, decode, spec)
+        prefill = max(min(best, most, gentle), start[Role.PREFILL])
         after = {Role.PREFILL: prefill, Role.DECODE: decode}
         if after != start and _may_grow(start, after, spec, held):
             return after
@@ -110,6 +113,30 @@ def smaller_steps(present: Counts, delta: Counts, spec: ServiceSpec) -> list[dic
         if step and inside and step not in found and step != dict(delta):
             found.append(step)
     return found
+
+
+def _gently(start: Counts, decode: int, spec: ServiceSpec) -> int:
+    """Return the most prefill of one step to ``decode``: the ratio's share of it, and a step.
+
+    After a change of the ratio much may be missing. It comes in steps like any other growth.
+    """
+    prefill, now = start[Role.PREFILL], ratio.prefill_limits(start[Role.DECODE], spec.ratio)
+    then = ratio.prefill_limits(decode, spec.ratio)
+    if prefill >= now.low:
+        return max(then.high, prefill)
+    return min(step_out(prefill, now.low, spec.policy.max_step_out) + then.low - now.low, then.high)
+
+
+def _softly(start: Counts, decode: int, spec: ServiceSpec) -> int:
+    """Return the fewest prefill that one step to ``decode`` leaves, where too many were there before.
+
+    What strays from the ratio leaves by the dampened share of it, as any surplus does.
+    """
+    prefill, now = start[Role.PREFILL], ratio.prefill_limits(start[Role.DECODE], spec.ratio)
+    if prefill <= now.high:
+        return 0
+    then = ratio.prefill_limits(decode, spec.ratio)
+    return step_in(prefill, now.high, spec.policy.dampening_in) - (now.high - then.high)
 
 
 def _may_grow(start: Counts, after: Counts, spec: ServiceSpec, held: int) -> bool:
@@ -141,7 +168,8 @@ def fit_in(present: Counts, wish: Counts, spec: ServiceSpec) -> dict[Role, int]:
     before = (start[Role.PREFILL], start[Role.DECODE])
     for decode in range(max(wish[Role.DECODE], least[Role.DECODE]), start[Role.DECODE] + 1):
         best = ratio.prefill_for(decode, wish[Role.PREFILL], spec.ratio)
-        prefill = min(max(best, least[Role.PREFILL]), start[Role.PREFILL])
+        best = max(best, _softly(start, decode, spec), least[Role.PREFILL])
+        prefill = min(best, start[Role.PREFILL])
         after = (prefill, decode)
         if after != before and ratio.permitted(before, after, spec.ratio):
             return {Role.PREFILL: prefill, Role.DECODE: decode}

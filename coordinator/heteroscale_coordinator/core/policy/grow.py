@@ -35,7 +35,11 @@ def grow(scene: Scene) -> Verdict | Held | None:
 
 
 def mend_ratio(scene: Scene) -> Verdict | Held | None:
-    """Launch the prefill that the ratio's band lacks, once nothing wanted is missing."""
+    """Launch the prefill that the ratio's band lacks, once nothing wanted is missing.
+
+    A step at a time, each with its cooldown: a new ratio is approached, not jumped to. What a soft
+    scale-in took out comes back first.
+    """
     if Role.PREFILL not in scene.loads:
         return None
     present, wanted = scene.present, scene.memory.wanted
@@ -44,10 +48,26 @@ def mend_ratio(scene: Scene) -> Verdict | Held | None:
     if missing or present[Role.PREFILL] >= low:
         return None
     why = f"prefill is {present[Role.PREFILL]}, the ratio asks for {low}"
+    if back := _taken_back(scene, low - present[Role.PREFILL], why):
+        return back
     blocked = backoff(scene) or _cooling(scene)
     if blocked:
         return replace(blocked, reason=f"{why}. {blocked.reason}")
-    return launch(scene, {**present, Role.PREFILL: low}, why=why, bound_by="ratio")
+    step = step_out(present[Role.PREFILL], low, scene.policy.max_step_out)
+    return launch(scene, {**present, Role.PREFILL: step}, why=why, bound_by="ratio")
+
+
+def _taken_back(scene: Scene, missing: int, why: str) -> Verdict | None:
+    """Return the reinstatement of prefill that a soft scale-in took out; None when there is none."""
+    withdrawn = scene.view.withdrawn()
+    back = room_for(scene, {Role.PREFILL: min(missing, withdrawn[Role.PREFILL])})
+    if not back:
+        return None
+    rest = {role: n for role, n in withdrawn.items() if n}
+    soft = None if back == rest else scene.memory.soft
+    done = replace(scene.memory, wanted=wanted_with(scene, back), soft=soft, low_since=None)
+    reason = f"{why}. {written(back)} taken back into service."
+    return act(scene, Action.REINSTATE, back, bound_by="ratio", reason=reason, done=done)
 
 
 def launch(

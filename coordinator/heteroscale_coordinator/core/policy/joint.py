@@ -1,7 +1,7 @@
 """The joint law: which stage is asked when. The first that acts is the verdict.
 
-    covering → rescue → repair → partition, coverage → observation → bounds → ceilings → scale-out →
-    guard → ratio → surplus → scale-in → hold
+    covering → rescue → repair → partition, coverage → observation → release → bounds → ceilings →
+    role switch → scale-out → guard → ratio → surplus → scale-in → hold
 
 A role that serves nothing takes back what is on its way out, whatever is heard. Repair comes before
 demand, because wanted counts are decided already; what adds comes before what withdraws; the
@@ -17,6 +17,7 @@ from dataclasses import replace
 
 from heteroscale_coordinator.core.model import Verdict
 from heteroscale_coordinator.core.policy import driver
+from heteroscale_coordinator.core.policy.advice import at_held_ratio, tell_advice
 from heteroscale_coordinator.core.policy.flap import noted
 from heteroscale_coordinator.core.policy.follow import (
     counts_given,
@@ -30,6 +31,7 @@ from heteroscale_coordinator.core.policy.follow import (
 from heteroscale_coordinator.core.policy.give import give
 from heteroscale_coordinator.core.policy.grow import grow, mend_ratio
 from heteroscale_coordinator.core.policy.guard import guard
+from heteroscale_coordinator.core.policy.ready import release, with_hold
 from heteroscale_coordinator.core.policy.remember import enough_heard, remember
 from heteroscale_coordinator.core.policy.repair import repair
 from heteroscale_coordinator.core.policy.scene import Held, Scene, hold, look
@@ -40,33 +42,24 @@ from heteroscale_coordinator.core.policy.shrink import (
     shrink,
 )
 from heteroscale_coordinator.core.policy.soft import rescue, settle, watch
+from heteroscale_coordinator.core.policy.switch import switch_role
 from heteroscale_coordinator.core.policy.view import ServiceView
 
 Stage = Callable[[Scene], Verdict | Held | None]
 
-ADDING: tuple[Stage, ...] = (watch, grow, guard)
+ADDING: tuple[Stage, ...] = (watch, release, grow, guard)
 """What may be done on fresh evidence even while agents are silent, or have not been heard yet."""
-BY_THE_CLOCK: tuple[Stage, ...] = (repair, enforce_bounds, settle, keep_counts, unheard)
+BY_THE_CLOCK: tuple[Stage, ...] = (repair, release, enforce_bounds, settle, keep_counts, unheard)
 """What is done where the counts are given and nothing is heard."""
 ALL: tuple[Stage, ...] = (
-    *(
-        watch,
-        enforce_bounds,
-        keep_ceiling,
-        give,
-        grow,
-        guard,
-        mend_ratio,
-        keep_ratio,
-        drop_surplus,
-        shrink,
-    ),
+    *(watch, release, enforce_bounds, keep_ceiling, give, switch_role, grow, guard),
+    *(mend_ratio, keep_ratio, drop_surplus, shrink),
 )
 
 
 def decide(view: ServiceView) -> Verdict:
     """Return what to do with the service now, why, and what to remember. Pure."""
-    scene = look(under_schedule(view))
+    scene = look(at_held_ratio(under_schedule(view)))
     tell(scene)
     return noted(credit(scene, _decide(scene)), view.spec.policy, view.now)
 
@@ -76,6 +69,7 @@ def _decide(scene: Scene) -> Verdict:
     if not view.covered and not view.launch_only:
         return hold(scene, Held("coverage", "Covering: this coordinator has not heard enough yet."))
     scene = replace(scene, memory=remember(scene))
+    tell_advice(scene)
     if (back := rescue(scene)) is not None:
         return back
     heard = enough_heard(scene)
@@ -88,7 +82,7 @@ def _decide(scene: Scene) -> Verdict:
         return _first(scene, (repair, *adding), Held("coverage", why))
     if not heard:
         given = counts_given(scene)
-        stages = BY_THE_CLOCK if given else (repair, enforce_bounds)
+        stages = BY_THE_CLOCK if given else (repair, release, enforce_bounds)
         return _first(scene, stages, None if given else _unheard(scene))
     return _first(scene, (repair, *ALL), None)
 
@@ -99,7 +93,7 @@ def _first(scene: Scene, stages: Sequence[Stage], otherwise: Held | None) -> Ver
     for stage in stages:
         found = stage(scene)
         if isinstance(found, Verdict):
-            return found
+            return with_hold(scene, found)
         held = held or found
     return hold(scene, held or _content(scene))
 

@@ -6,8 +6,10 @@ Every function never falls as demand grows.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-from heteroscale_coordinator.core.policy.supply import Supply
+if TYPE_CHECKING:  # bounds step too, and whoever reckons supply knows bounds
+    from heteroscale_coordinator.core.policy.supply import Supply
 
 _SLACK = 1e-9
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from heteroscale.words import Role
 from heteroscale_coordinator.core.memory import PolicyMemory, SoftScaleIn
 from heteroscale_coordinator.core.memory.stability import Unplaced
-from heteroscale_coordinator.core.policy import bounds, latency, ratio
+from heteroscale_coordinator.core.policy import advice, bounds, latency, ratio
 from heteroscale_coordinator.core.policy.history import recorded
 from heteroscale_coordinator.core.policy.laws import need_of
 from heteroscale_coordinator.core.policy.scene import Scene
@@ -28,11 +28,29 @@ def wanted_now(scene: Scene) -> dict[Role, int]:
     """
     remembered, spec = scene.memory.wanted, scene.spec
     if any(role in remembered for role in spec.roles):
-        return _with_prefill_found(bounds.clamp(remembered, spec), scene)
+        return _with_prefill_found(_unraised(bounds.clamp(remembered, spec), scene), scene)
     least, present = bounds.starting_counts(spec), scene.present
     if not any(present.values()):
         return least
     return bounds.clamp({role: max(n, present[role]) for role, n in least.items()}, spec)
+
+
+def _unraised(wanted: dict[Role, int], scene: Scene) -> dict[Role, int]:
+    """Return the counts without the prefill that a new ratio alone asks for.
+
+    What is wanted is launched at once, as repair. A raised minimum of decode takes its share of
+    prefill along; what a new ratio asks for comes in steps (``mend_ratio``).
+    """
+    before = scene.memory.wanted
+    if Role.PREFILL not in wanted or not {Role.PREFILL, Role.DECODE} <= set(before):
+        return wanted
+    low = [
+        ratio.prefill_limits(counts[Role.DECODE], scene.spec.ratio).low
+        for counts in (before, wanted)
+    ]
+    most = before[Role.PREFILL] + max(0, low[1] - low[0])
+    most = max(most, scene.spec.roles[Role.PREFILL].min)
+    return {**wanted, Role.PREFILL: min(wanted[Role.PREFILL], most)}
 
 
 def _with_prefill_found(wanted: dict[Role, int], scene: Scene) -> dict[Role, int]:
@@ -62,6 +80,7 @@ def remember(scene: Scene) -> PolicyMemory:
         transfer=remembered(
             memory.transfer, scene.transfer, scene.now, scene.policy.transfer.settle
         ),
+        ratio=advice.learned(scene) if heard else memory.ratio,
     )
 
 

@@ -69,24 +69,51 @@ def _carried_after(scene: Scene, after: Counts) -> list[consent.Consent]:
 
 
 def keep_ratio(scene: Scene) -> Verdict | Held | None:
-    """Withdraw prefill beyond the ratio's band (too few are launched by ``mend_ratio``)."""
+    """Withdraw prefill beyond the ratio's band, or decode that no prefill can be launched for.
+
+    Too few prefill are launched by ``mend_ratio``; only where bounds leave no room for them, decode
+    has to leave. A dampened step at a time, with its cooldown and every consent.
+    """
     present, wanted = scene.present, scene.memory.wanted
     missing = any(present[role] < n for role, n in wanted.items())
     if Role.PREFILL not in scene.loads or scene.memory.soft is not None or missing:
         return None
-    high = ratio.prefill_limits(wanted[Role.DECODE], scene.spec.ratio).high
-    most = max(high, scene.spec.roles[Role.PREFILL].min)
-    if present[Role.PREFILL] <= most:
+    found = _surplus_prefill(scene) or _surplus_decode(scene)
+    if found is None:
         return None
-    doing = f"prefill is {present[Role.PREFILL]}, the ratio allows {high}"
-    prefill = step_in(present[Role.PREFILL], most, scene.policy.dampening_in)
-    after = {**present, Role.PREFILL: prefill}
+    role, most, doing = found
+    after = {**present, role: step_in(present[role], most, scene.policy.dampening_in)}
     blocked = _cooling(scene) or consent.refusal(
         scene, [*consent.safety(scene), *_carried_after(scene, after)], doing
     )
     if blocked:
         return _explained(blocked, doing)
-    return withdraw(scene, after, doing, bound_by="ratio", wanted={**wanted, Role.PREFILL: prefill})
+    return withdraw(scene, after, doing, bound_by="ratio", wanted={**wanted, role: after[role]})
+
+
+def _surplus_prefill(scene: Scene) -> tuple[Role, int, str] | None:
+    """Return (prefill, how many the ratio allows, why) where there are more."""
+    present = scene.present[Role.PREFILL]
+    high = ratio.prefill_limits(scene.memory.wanted[Role.DECODE], scene.spec.ratio).high
+    most = max(high, scene.spec.roles[Role.PREFILL].min)
+    if present <= most:
+        return None
+    return Role.PREFILL, most, f"prefill is {present}, the ratio allows {high}"
+
+
+def _surplus_decode(scene: Scene) -> tuple[Role, int, str] | None:
+    """Return (decode, how many prefill suffices for, why) where the bounds leave no more prefill."""
+    present, band = scene.present, scene.spec.ratio
+    low = ratio.prefill_limits(present[Role.DECODE], band).low
+    wish = {**present, Role.PREFILL: low}
+    fitted = bounds.fit_out(present, wish, scene.spec, scene.held)
+    if present[Role.PREFILL] >= low or fitted != present:
+        return None
+    most = max(ratio.most_decode(present[Role.PREFILL], band), scene.spec.roles[Role.DECODE].min)
+    if present[Role.DECODE] <= most:
+        return None
+    why = f"the bounds leave no more prefill than {present[Role.PREFILL]}"
+    return Role.DECODE, most, f"decode is {present[Role.DECODE]}, the ratio allows {most}: {why}"
 
 
 def shrink(scene: Scene) -> Verdict | Held | None:

@@ -32,6 +32,8 @@ class Member:
     track: Track | None
     recallable: bool = False
     """Whether it drains because a soft scale-in was finished, and TERM has not been sent."""
+    switchable: bool = False
+    """Whether it serves, and its engine can change to the other role now."""
 
     @property
     def carrying(self) -> bool:
@@ -41,11 +43,15 @@ class Member:
     @property
     def starting(self) -> bool:
         """Whether it is on its way into service: pending for every law."""
-        held = (
+        return self.held or self.instance.state in STARTING_STATES
+
+    @property
+    def held(self) -> bool:
+        """Whether it is Ready, and kept out of service until the other role has caught up."""
+        return (
             self.instance.state is InstanceState.WITHDRAWN
             and self.instance.reason is WithdrawReason.RATIO_HOLD
         )
-        return held or self.instance.state in STARTING_STATES
 
     @property
     def softly_withdrawn(self) -> bool:

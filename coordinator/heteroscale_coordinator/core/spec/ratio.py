@@ -7,7 +7,8 @@ from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import BeforeValidator, Field, PositiveFloat, model_validator
 
-from heteroscale.documents.fields import DocumentModel
+from heteroscale.documents.fields import DocumentModel, Duration
+from heteroscale_coordinator.core.spec.names import Fraction
 
 _SLACK = 1e-9
 """A third of three is one: floating point must not push a product over a whole number."""
@@ -40,11 +41,20 @@ class RatioSpec(DocumentModel):
     """Fewest prefill instances per decode instance."""
     max: PositiveFloat
     """Most of them; prefill follows its own demand between the two."""
+    adapt: bool = False
+    """Hold one ratio inside the band, as if it were fixed, and move it slowly to what the load asks
+    for. Without it prefill follows its own demand inside the band at once."""
+    adapt_every: Duration = 1800.0
+    """`adapt`: the advice must have stood so long, and so long passes from one move to the next."""
+    adapt_step: Fraction = 0.10
+    """`adapt`: largest move, as a share of the ratio held."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.min > self.max:
             raise ValueError(f"min {self.min} is above max {self.max}")
+        if self.adapt and self.min == self.max:
+            raise ValueError(f"adapt needs a band to move in: give a max above min {self.min}")
         return self
 
     def limits(self, decode: int) -> Limits:
