@@ -57,6 +57,13 @@ def test_the_use_of_its_own_processes_is_an_instances_utilisation() -> None:
     )
 
 
+def test_processes_that_could_not_be_told_apart_do_not_make_busy_gpus_idle() -> None:
+    untold = engine(gpu_percent=0.0)
+    assert hardware_of({"a": agent((90, 60))}, instance(("a", (0,))), untold)[0] == 90
+    assert hardware_of({"a": agent((None, 60))}, instance(("a", (0,))), untold)[0] == 0
+    assert hardware_of({}, instance(("a", (0,))), untold)[0] == 0
+
+
 def test_readings_stand_in_the_inventorys_order_not_by_index() -> None:
     host = agent((10, 11), (90, 91))
     host.inventory = Inventory(gpus=(GpuFact(4, "H20"), GpuFact(0, "H20")))

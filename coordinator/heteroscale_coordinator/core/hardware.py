@@ -18,7 +18,8 @@ def hardware_of(agents: Mapping[str, Agent], instance: Instance, sample: EngineS
     """Return (GPU utilisation, SM activity, busiest port) of all ranks: a row of a track's hardware.
 
     Utilisation and activity are means over the GPUs that tell. Where the driver tells the use of the
-    instance's own processes, that is its utilisation: other instances may share its GPUs.
+    instance's own processes, that is its utilisation: other instances may share its GPUs. A use of 0 is
+    no word against GPUs that are busy: its processes may not have been told apart.
     """
     busy: list[int] = []
     active: list[int] = []
@@ -41,11 +42,13 @@ def hardware_of(agents: Mapping[str, Agent], instance: Instance, sample: EngineS
     own = sample.gpu_percent
     if own is None and not busy and not active and share == UNTOLD:
         return NOTHING
-    return bytes((_mean(busy) if own is None else round(own), _mean(active), share))
+    return bytes((round(own) if own else _mean(busy, own), _mean(active), share))
 
 
-def _mean(values: list[int]) -> int:
-    return round(sum(values) / len(values)) if values else UNTOLD
+def _mean(values: list[int], otherwise: float | None = None) -> int:
+    if values:
+        return round(sum(values) / len(values))
+    return UNTOLD if otherwise is None else round(otherwise)
 
 
 def _place(agent: Agent, index: int) -> int:
