@@ -17,6 +17,7 @@ from heteroscale_coordinator.core.events import (
 from heteroscale_coordinator.core.memory import SoftScaleIn
 from heteroscale_coordinator.core.model import RankFact, Verb
 from heteroscale_coordinator.core.spec import ServiceSpec
+from tests.core.policy.build import PLAIN
 from tests.core.world import Engine, World
 
 
@@ -27,6 +28,7 @@ def spec_of(**changes: Any) -> ServiceSpec:
             "decode": {"template": "decode", "min": 2, "max": 8, "target": 1000},
         },
         "ratio": "1:2",
+        "policy": PLAIN,
     }
     return ServiceSpec.model_validate({**base, **changes})
 

@@ -29,6 +29,7 @@ from heteroscale_coordinator.core.events import (
 from heteroscale_coordinator.core.model import Action, CommandState, RankFact, Verb
 from heteroscale_coordinator.core.policy import ServiceView, decide
 from heteroscale_coordinator.core.spec import ServiceSpec
+from tests.core.policy.build import PLAIN
 from tests.core.world import World
 
 SPEC = ServiceSpec.model_validate(
@@ -38,6 +39,7 @@ SPEC = ServiceSpec.model_validate(
             "decode": {"template": "decode", "min": 2, "max": 8, "target": 1000},
         },
         "ratio": "1:2",
+        "policy": PLAIN,
         "gate": {"kind": "sglang-router", "routers": ["http://router:1"]},
     }
 )

@@ -17,6 +17,18 @@ from heteroscale_coordinator.core.track import Track
 P, D, A = Role.PREFILL, Role.DECODE, Role.AGGREGATED
 NOW = 100_000.0
 TARGET = 1000.0
+PLAIN: dict[str, Any] = {
+    "tolerance_out": 0.10,
+    "tolerance_in": 0.10,
+    "cooldown_out": 180.0,
+    "cooldown_in": 600.0,
+    "dampening_in": 0.5,
+    "backlog_horizon": 30.0,
+    "observation": 300.0,
+    "hold": 0.0,
+    "reserve": {"deviations": 0.0},
+}
+"""What tests reckon with, whatever the defaults are; nothing is held and nothing kept in reserve."""
 _numbers = count(1)
 
 
@@ -188,7 +200,7 @@ def spec_of(
             },
             "ratio": ratio,
             "slo": {"ttft": 1.0, "tbt": 0.05} if slo is None else slo,
-            "policy": policy,
+            "policy": {**PLAIN, **policy},
         }
     )
 
@@ -199,7 +211,7 @@ def aggregated_spec(bounds: tuple[int, int] = (1, 32), **policy: Any) -> Service
         {
             "roles": {"aggregated": _role("a", bounds, TARGET)},
             "slo": {"ttft": 1.0, "tbt": 0.05},
-            "policy": policy,
+            "policy": {**PLAIN, **policy},
         }
     )
 

@@ -82,7 +82,7 @@ def test_chance_is_no_rise() -> None:
 def test_a_standing_backlog_is_demand() -> None:
     found = verdict(*many(4, D, decoding(1000, waiting=30.0)))
     assert found.action is Action.SCALE_OUT
-    assert "with backlog 120.0 × 200 ÷ 30s = 4800.0" in found.inputs["Q"]
+    assert "+ backlog 120.0 × 200 ÷ 30s" in found.inputs["Q"]
 
 
 def test_pending_counts_so_nothing_cascades() -> None:

@@ -258,7 +258,8 @@ def test_a_decision_under_any_windows_keeps_bounds_budget_and_what_is_unknown(
         assert all(present[r] - n >= spec.roles[r].min for r, n in found.delta.items())
         heard = sum(m.carrying and m.track is not None for m in members)
         given = any(plan_said.kind == "counts" for plan_said in _ceilings_of(spec, present))
-        assert heard or given or any(n > spec.roles[r].max for r, n in present.items())
+        over = any(n > spec.roles[r].max for r, n in present.items())
+        assert heard or given or over or (budget is not None and gpus(present, spec) > budget)
 
 
 def _ceilings_of(spec: ServiceSpec, present: dict[Role, int]) -> list[Claim]:

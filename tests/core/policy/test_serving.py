@@ -200,7 +200,7 @@ class TestCounts:
         """In a partition repair is silent, so the observation asks again until it is back."""
         spec = spec_of(decode=(1, 4))
         memory = PolicyMemory(wanted={P: 2, D: 3}, soft=WATCHED)
-        members = (*many(2, P, EASY), *many(3, D, decoding(1300)), withdrawn(D), withdrawn(D))
+        members = (*many(2, P, EASY), *many(3, D, decoding(1500)), withdrawn(D), withdrawn(D))
         view = view_of(spec, *members, memory=memory, partition=True)
         first = decide(view)
         assert (first.delta, first.done.wanted) == ({D: 1}, {P: 2, D: 4})

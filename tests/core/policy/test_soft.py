@@ -90,9 +90,9 @@ def test_demand_that_is_only_expected_takes_it_back_without_penalty() -> None:
 
 
 def test_the_penalty_has_an_end() -> None:
-    memory = memory_at(60, cooldown_in_factor=8.0)
+    memory = memory_at(60, cooldown_in_factor=32.0)
     found = watched(*many(3, D, decoding(700, tbt=0.06)), memory=memory)
-    assert found.done.cooldown_in_factor == 8.0
+    assert found.done.cooldown_in_factor == 32.0
 
 
 def test_a_breach_at_risen_demand_is_no_fault_of_the_scale_in() -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from heteroscale.words import Role
+from heteroscale_coordinator.core.memory.demand import DemandPast
 from heteroscale_coordinator.core.memory.forecast import ForecastMemory
 from heteroscale_coordinator.core.memory.learning import LearningMemory
 from heteroscale_coordinator.core.memory.ratio import RatioMemory
@@ -32,6 +33,8 @@ class SoftScaleIn:
     """`shortage`: for a service of higher priority, whatever the demand."""
     gpus: int = 0
     """GPUs that it gives to that service."""
+    prefill: float | None = None
+    """Q of prefill at withdrawal, where it leads; tokens/s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,8 @@ class PolicyMemory:
     """Agents to be used only where no other has room, until when: a launch failed there."""
     covering_since: float | None = None
     """Since when this coordinator has been waiting to hear the service's instances."""
+    demand: Mapping[Role, DemandPast] = field(default_factory=dict)
+    """Of the roles that are sized by their own demand."""
     forecast: ForecastMemory = field(default_factory=ForecastMemory)
 
     ratio: RatioMemory = field(default_factory=RatioMemory)

@@ -36,7 +36,7 @@ def choked_prefill(
     waiting = _standing_queue(engines, spec)
     if waiting is None or demand.value is None or demand.served is None:
         return None
-    asked = max(demand.value, _served_before(engines, spec))
+    asked = max(demand.lasting or 0.0, _served_before(engines, spec))
     if demand.served < (1 - spec.policy.tolerance_in) * asked:
         short = f"while decode serves {demand.served:.0f} of {asked:.0f} tok/s"
     elif _short(demands[Role.PREFILL]) > 1 + spec.policy.tolerance_out:
@@ -72,9 +72,11 @@ def _prefill_needed(engines: Engines, demands: Mapping[Role, Demand], starved: f
     What a saturated prefill serves is its measured capacity, whatever its target says, so it must
     grow as demand is to served; where that is unknown, as decode is starved. At least one more.
     """
-    count = _carrying(engines, Role.PREFILL)
+    # Those that have just come are not in what was served: they would count for nothing twice.
+    carrying = _carrying(engines, Role.PREFILL)
+    count = sum(e.carrying and not e.young for e in engines[Role.PREFILL]) or carrying
     short = _short(demands[Role.PREFILL]) or starved
-    return max(count + 1, math.ceil(count * min(short, MOST_SHORT) - 1e-9))
+    return max(carrying, count + 1, math.ceil(count * min(short, MOST_SHORT) - 1e-9))
 
 
 def _short(demand: Demand) -> float:

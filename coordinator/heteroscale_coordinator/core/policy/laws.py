@@ -11,6 +11,7 @@ from heteroscale.words import Role
 from heteroscale_coordinator.core.policy.claims import Floor, Need
 from heteroscale_coordinator.core.policy.forecast import forecast_floor, forecast_need
 from heteroscale_coordinator.core.policy.linear import signal_floor, signal_need
+from heteroscale_coordinator.core.policy.reserve import peak_floor, reserve_need
 from heteroscale_coordinator.core.policy.scene import Scene
 from heteroscale_coordinator.core.policy.throughput import prefill_need, sizing_need
 from heteroscale_coordinator.core.policy.velocity import (
@@ -26,17 +27,20 @@ NEEDS: tuple[Callable[[Scene], Need | None], ...] = (
     velocity_need,
     forecast_need,
     signal_need,
+    reserve_need,
 )
 """Laws that may ask for more. The first that speaks names the decision."""
-FLOORS: tuple[Callable[[Scene], Floor | None], ...] = (velocity_floor, forecast_floor, signal_floor)
+FLOORS: tuple[Callable[[Scene], Floor | None], ...] = (
+    *(velocity_floor, forecast_floor, signal_floor, peak_floor),
+)
 """Laws that may keep what demand alone would let go."""
 
 
 def need_of(scene: Scene) -> Need | None:
     """Return what the laws ask for beyond what is present; None when none asks for anything."""
-    silent = THROUGHPUT if velocity_alone(scene) else ()
+    silent = (*THROUGHPUT, reserve_need) if velocity_alone(scene) else ()
     if scene.policy.driver != "demand":
-        silent = (*THROUGHPUT, forecast_need)
+        silent = (*THROUGHPUT, forecast_need, reserve_need)
     needs = [need for law in NEEDS if law not in silent and (need := law(scene)) is not None]
     if not needs:
         return None
@@ -51,7 +55,7 @@ def floors_of(scene: Scene) -> dict[Role, int]:
     """Return the fewest that all laws let remain, of the roles that some law speaks for."""
     found: dict[Role, int] = {}
     for law in FLOORS:
-        silent = law is forecast_floor and scene.policy.driver != "demand"
+        silent = law in (forecast_floor, peak_floor) and scene.policy.driver != "demand"
         floor = None if silent else law(scene)
         if floor is None:
             continue

@@ -10,6 +10,7 @@ from heteroscale_coordinator.core.memory.stability import Unplaced
 from heteroscale_coordinator.core.policy import advice, bounds, latency, ratio
 from heteroscale_coordinator.core.policy.history import recorded
 from heteroscale_coordinator.core.policy.laws import need_of
+from heteroscale_coordinator.core.policy.past import demand_past
 from heteroscale_coordinator.core.policy.scene import Scene
 from heteroscale_coordinator.core.policy.shrink import is_low
 from heteroscale_coordinator.core.policy.soft import LANDING
@@ -81,6 +82,7 @@ def remember(scene: Scene) -> PolicyMemory:
             memory.transfer, scene.transfer, scene.now, scene.policy.transfer.settle
         ),
         ratio=advice.learned(scene) if heard else memory.ratio,
+        demand=demand_past(scene) if heard else memory.demand,
     )
 
 

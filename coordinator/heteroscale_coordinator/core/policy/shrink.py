@@ -258,7 +258,8 @@ def withdraw(
     if wanted is not None and not _ratio_permits(scene, after):
         return Held("ratio", f"{doing}, but not all of a step in the ratio serves yet.")
     asked = scene.sizing.demand.value or 0.0
-    soft = SoftScaleIn("", now, now + scene.policy.observation, asked, asked)
+    prefill = scene.loads[Role.PREFILL].demand.value if scene.prefill_leads else None
+    soft = SoftScaleIn("", now, now + scene.policy.observation, asked, asked, prefill=prefill)
     done = replace(scene.memory, last_in_at=now, soft=soft, low_since=None)
     if wanted is not None:
         shrinking = [role for role, n in scene.present.items() if wish[role] < n]

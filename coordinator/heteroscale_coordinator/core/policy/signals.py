@@ -137,7 +137,8 @@ def total(
 ) -> float | None:
     """Return the sum over engines, scaled by ``size`` from those that tell to all that carry traffic.
 
-    Engines that are not sent traffic add what they tell. None when none that should tell does.
+    Engines that are not sent traffic add what they tell, and so do those that are only just sent
+    some: what they do not tell yet is little. None when none that should tell does.
     """
     carrying = told = heard = other = 0.0
     known = False
@@ -145,6 +146,8 @@ def total(
         if not engine.carrying:
             known = known or value is not None
             other += value or 0.0
+            continue
+        if engine.young and value is None:
             continue
         carrying += size(engine)
         if value is not None:

@@ -15,6 +15,7 @@ from heteroscale.words import Role
 from heteroscale_coordinator.core.memory import PolicyMemory, SoftScaleIn
 from heteroscale_coordinator.core.model import Action, Verdict
 from heteroscale_coordinator.core.policy import latency
+from heteroscale_coordinator.core.policy.claims import Need
 from heteroscale_coordinator.core.policy.grow import room_for, wanted_with
 from heteroscale_coordinator.core.policy.laws import need_of
 from heteroscale_coordinator.core.policy.scene import Held, Scene, act
@@ -110,17 +111,32 @@ def _take_back(
     if need is None and worst is None:
         return None
     rising = _rising(scene, soft)
+    # What is expected to rise is no fault of the scale-in, and neither is what did rise.
+    foreseen = worst is None and need is not None and need.bound_by in ("reserve", "forecast")
     why = need.why if need else f"in breach: {worst.text}" if worst else ""
     how = "demand rose" if rising else "demand did not rise"
-    # What is only expected to come proves no scale-in wrong.
-    expected = worst is None and need is not None and need.bound_by == "forecast"
-    return _reinstate(scene, withdrawn, f"{why}; {how}", penalty=not (rising or expected))
+    asked = withdrawn if need is None or worst else _asked_back(scene, need, withdrawn)
+    return _reinstate(scene, asked, f"{why}; {how}", penalty=not (rising or foreseen))
+
+
+def _asked_back(scene: Scene, need: Need, withdrawn: Mapping[Role, int]) -> Mapping[Role, int]:
+    """Return what the need asks for of those withdrawn; the others go on being watched."""
+    present = scene.present
+    asked = {
+        role: min(n, max(0, need.counts.get(role, 0) - present[role]))
+        for role, n in withdrawn.items()
+    }
+    return asked if any(asked.values()) else withdrawn
 
 
 def _rising(scene: Scene, soft: SoftScaleIn) -> bool:
     """Return whether more is asked for than at the withdrawal; a backlog that it caused is no rise."""
-    lasting = scene.sizing.demand.lasting
-    return lasting is not None and lasting > soft.demand * (1 + scene.policy.tolerance_out)
+    before = {scene.spec.sizing_role: soft.demand}
+    if soft.prefill is not None and scene.prefill_leads:
+        before[Role.PREFILL] = soft.prefill
+    now = {role: scene.loads[role].demand.lasting for role in before}
+    limit = 1 + scene.policy.tolerance_out
+    return any((now[role] or 0.0) > asked * limit for role, asked in before.items())
 
 
 def _reinstate(
@@ -134,7 +150,7 @@ def _reinstate(
     done = replace(
         memory,
         wanted=wanted_with(scene, back),
-        soft=memory.soft if back != {r: n for r, n in withdrawn.items() if n} else None,
+        soft=memory.soft if _left(scene, back) else None,
         cooldown_in_factor=min(MAX_COOLDOWN_FACTOR, factor),
         low_since=None,
         last_guard_at=scene.now if memory.breach else memory.last_guard_at,
@@ -142,6 +158,11 @@ def _reinstate(
     bound = "observation" if penalty else "demand"
     reason = f"{why}: {written(back)} taken back into service."
     return act(scene, Action.REINSTATE, back, bound_by=bound, reason=reason, done=done)
+
+
+def _left(scene: Scene, back: Mapping[Role, int]) -> bool:
+    """Return whether any stay withdrawn when these are taken back."""
+    return any(n > back.get(role, 0) for role, n in scene.view.withdrawn().items())
 
 
 def _conclude(

@@ -8,7 +8,7 @@ from heteroscale_coordinator.core.memory import PolicyMemory
 from heteroscale_coordinator.core.policy.flap import factor_in, factor_out
 from heteroscale_coordinator.core.spec import PolicySpec
 
-MAX_COOLDOWN_FACTOR = 8.0
+MAX_COOLDOWN_FACTOR = 32.0
 
 
 def cooldown_out_left(memory: PolicyMemory, policy: PolicySpec, now: float) -> float:

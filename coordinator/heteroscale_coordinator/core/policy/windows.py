@@ -81,6 +81,8 @@ class Engine:
     fresh: bool
     target: float
     spacing: float = 5.0
+    young: bool = False
+    """In service for less than the short window: it says little yet, and is not guessed at."""
     aside: bool = field(default=False, init=False)
     """Whether its readings stand so far apart that sums bound them by its peers'."""
     carrying: bool = field(init=False)
@@ -156,6 +158,21 @@ class Engine:
             self._rates[key] = self._rate(counter, length, offset) if self.fresh else None
         return self._rates[key]
 
+    def came(self, length: float, offset: float = 0.0) -> float | None:
+        """Return the requests/s that came, negative when queued ones were moved to other engines.
+
+        What a young engine held when it was first heard came in the window too.
+        """
+        span = self.span(length, offset) if self.fresh else None
+        if self.young and self.fresh:
+            begun = self.samples.value("in_flight", 0)
+            rise = (span.rise("arrived") if span else None) or 0.0
+            return None if isnan(begun) or offset else (begun + rise) / length
+        known = span.samples.ends("arrived", span.first, span.last) if span else None
+        if known is None:
+            return self.rate("arrived", length, offset)
+        return (known[1] - known[0]) / known[2]
+
     def _rate(self, counter: Counter, length: float, offset: float) -> float | None:
         span = self.span(length, offset)
         if span is None:
@@ -169,12 +186,13 @@ class Engine:
 def engine_of(member: Member, spec: ServiceSpec, now: float) -> Engine:
     """Return the member's engine as heard up to ``now``."""
     target = spec.roles[member.instance.role].target_of(member.instance.gpu_type)
-    track = member.track
+    track, policy = member.track, spec.policy
+    young = member.carrying and 0 <= now - member.instance.changed_at < policy.window_out
     if track is None:
-        return Engine(member, UNHEARD, fresh=False, target=target)
-    reach = spec.policy.window_in + spec.policy.freshness
-    fresh = track.fresh(now, spec.policy.freshness)
-    return Engine(member, track.window(now, reach), fresh, target, track.spacing)
+        return Engine(member, UNHEARD, fresh=False, target=target, young=young)
+    reach = policy.window_in + policy.freshness
+    fresh = track.fresh(now, policy.freshness)
+    return Engine(member, track.window(now, reach), fresh, target, track.spacing, young)
 
 
 def track_spacing(policy: PolicySpec) -> float:

@@ -12,6 +12,7 @@ from heteroscale_coordinator.core.spec.latency import GuardSpec
 from heteroscale_coordinator.core.spec.learning import LearningSpec
 from heteroscale_coordinator.core.spec.names import Fraction
 from heteroscale_coordinator.core.spec.ratio_guard import RatioGuardSpec
+from heteroscale_coordinator.core.spec.reserve import ReserveSpec
 from heteroscale_coordinator.core.spec.schedule import ScheduleSpec
 from heteroscale_coordinator.core.spec.shortage import ShortageSpec
 from heteroscale_coordinator.core.spec.signals import SignalSpec
@@ -39,31 +40,39 @@ class PolicySpec(DocumentModel):
     demand: Literal["joint", "served"] = "joint"
     """`joint`: max(served, arrivals × mean output, served + backlog ÷ horizon). `served` is the
     paper's signal alone; it cannot exceed capacity, so an overload shows late."""
-    tolerance_out: Fraction = 0.10
+    tolerance_out: Fraction = 0.05
     """θ: out when demand ÷ supply exceeds 1 + θ."""
-    tolerance_in: Fraction = 0.10
+    tolerance_in: Fraction = 0.05
     """θ: in when demand ÷ supply is below 1 − θ."""
     window_out: Duration = 15.0
     """Window that scale-out reads."""
     window_in: Duration = 60.0
-    """Window that scale-in reads; its highest demand counts."""
-    cooldown_out: Duration = 180.0
-    """From one scale-out to the next. The latency guard has its own pace."""
-    cooldown_in: Duration = 600.0
-    """From the last change, out or in, to the next withdrawal; doubled, up to 8 times, by each
+    """Window that scale-in reads, through which demand must be low and all consents hold."""
+    hold: Duration = 300.0
+    """Scale-in leaves what the highest demand of this long carries. Longer: fewer reversals, more
+    GPU-hours after each peak. At least as long as a start-up and `windowIn` together."""
+    cooldown_out: Duration = 15.0
+    """From one scale-out to the next. What is starting counts as supply already, so a second
+    scale-out adds only what a further rise asks for. The latency guard has its own pace."""
+    cooldown_in: Duration = 120.0
+    """From the last change, out or in, to the next withdrawal; doubled, up to 32 times, by each
     withdrawal that turned out wrong."""
-    dampening_in: Fraction = 0.5
-    """Share of the surplus one scale-in takes; at least one instance of the sizing role."""
+    dampening_in: Fraction = 1.0
+    """Share of the surplus one scale-in takes; at least one instance of the sizing role. It is
+    reversible at once, and `hold` keeps what was needed lately, so all of it goes by default."""
     max_step_out: PositiveFloat = 1.0
     """Largest scale-out in one step as a share of the present count; at least one."""
-    backlog_horizon: Duration = 30.0
-    """A backlog is to be worked off within this time."""
-    observation: Duration = 300.0
+    backlog_horizon: Duration = 120.0
+    """A backlog is to be worked off within this time. About a start-up: what is launched against it
+    comes so late, and goes again when it is gone. Shorter: many more instances after a flash crowd."""
+    observation: Duration = 90.0
     """Soft scale-in: withdrawn this long, watched, then drained; or reinstated at once."""
     freshness: Duration = 15.0
     """A reading older than this is unknown."""
     min_coverage: Fraction = 0.5
     """Share of instances heard below which nothing is decided but launches to the minimum."""
+    reserve: ReserveSpec = ReserveSpec()
+    """What is kept ready for demand that rises while instances start."""
     guard: GuardSpec = GuardSpec()
     consent: ConsentSpec = ConsentSpec()
     driver: Literal["demand", "signals", "latency"] = "demand"

@@ -1,0 +1,111 @@
+"""What demand was lately: the peaks that scale-in must respect, the rises that a reserve is sized by.
+
+Tracks of engines reach two minutes back; peaks and rises are wanted for longer. So a few numbers a
+role are remembered, one slot every half minute: the memory changes no more often than that. A hole
+of more than two slots begins anew, and until the slots reach through ``hold`` again nothing leaves.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from heteroscale.words import Role
+from heteroscale_coordinator.core.memory.demand import DemandPast
+from heteroscale_coordinator.core.policy.demand import demand_on, lasting_peak
+from heteroscale_coordinator.core.policy.scene import Scene
+from heteroscale_coordinator.core.policy.stability import startup_p90
+
+SLOT = 30.0
+"""Seconds between what is remembered."""
+HOLE = 2.5 * SLOT
+"""Seconds without a slot after which what was before is forgotten."""
+MOST_SLOTS = 60
+"""Slots kept at most: half an hour. A longer start-up is read as that."""
+FADING_LEADS = 6.0
+"""Start-up times that rises are remembered for, at least."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """Demand to be ready for: the mean of the long window, and the reserve on top; tokens/s."""
+
+    mean: float
+    reserve: float
+
+    @property
+    def total(self) -> float:
+        """Both together."""
+        return self.mean + self.reserve
+
+
+def leading_roles(scene: Scene) -> tuple[Role, ...]:
+    """Return the roles that are sized by their own demand."""
+    sizing = scene.spec.sizing_role
+    return (sizing, Role.PREFILL) if scene.prefill_leads else (sizing,)
+
+
+def demand_past(scene: Scene) -> Mapping[Role, DemandPast]:
+    """Return what is remembered of demand, with a slot more when one is over.
+
+    What is unknown now adds nothing; it becomes a hole if it stays unknown.
+    """
+    known = scene.memory.demand
+    found = {role: _moved_on(scene, role, known.get(role)) for role in leading_roles(scene)}
+    return {role: past for role, past in found.items() if past is not None}
+
+
+def _moved_on(scene: Scene, role: Role, past: DemandPast | None) -> DemandPast | None:
+    now = scene.now
+    if past is not None and 0 <= now - past.at < SLOT:
+        return past
+    engines = {name: scene.signals.engines(name) for name in scene.loads}
+    mean = demand_on(role, engines, scene.spec, length=scene.policy.window_in).lasting
+    peak = lasting_peak(engines, scene.view, role, SLOT)
+    if mean is None or peak is None:
+        return past
+    if past is None or not 0 <= now - past.at <= HOLE:
+        past = DemandPast(now)
+    lead = _lead(scene)
+    spread = _spread(scene, past, mean, lead)
+    means = (*past.means, mean)[-(lead + 1) :]
+    held = 1 + math.ceil(scene.policy.hold / SLOT)
+    expected = _expected(scene, mean, spread)
+    return DemandPast(now, (*past.peaks, max(peak, expected.total))[-held:], means, spread)
+
+
+def _lead(scene: Scene) -> int:
+    """Return the slots from deciding on a launch until it shows."""
+    seconds = startup_p90(scene.memory, scene.policy) + scene.policy.window_out
+    return min(MOST_SLOTS, max(1, math.ceil(seconds / SLOT)))
+
+
+def _spread(scene: Scene, past: DemandPast, mean: float, lead: int) -> float:
+    if len(past.means) < lead:
+        return past.spread
+    rise = max(0.0, mean - past.means[-lead])
+    fading = max(scene.policy.reserve.memory, FADING_LEADS * lead * SLOT)
+    return past.spread + (rise * rise - past.spread) * SLOT / fading
+
+
+def _expected(scene: Scene, mean: float, spread: float) -> Expected:
+    rules = scene.policy.reserve
+    return Expected(mean, min(rules.most * mean, rules.deviations * math.sqrt(spread)))
+
+
+def expected_of(scene: Scene, role: Role) -> Expected | None:
+    """Return the demand to be ready for; None when nothing recent is remembered."""
+    past = scene.memory.demand.get(role)
+    if past is None or not past.means or scene.now - past.at > HOLE:
+        return None
+    return _expected(scene, past.means[-1], past.spread)
+
+
+def held_peak(scene: Scene, role: Role) -> float | None:
+    """Return the highest demand within ``hold``; None until so much is remembered."""
+    past = scene.memory.demand.get(role)
+    slots = math.ceil(scene.policy.hold / SLOT)
+    if past is None or len(past.peaks) < slots or scene.now - past.at > HOLE:
+        return None
+    return max(past.peaks[-(slots + 1) :], default=0.0)

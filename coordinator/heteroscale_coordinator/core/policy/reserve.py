@@ -1,0 +1,53 @@
+"""The reserve: what is launched now serves a start-up later, so be ready for what may have risen by then.
+
+Demand that has lately risen much within one start-up time is given so much room beforehand; demand
+that is steady is given none. And what was needed within ``hold`` stays: the peak that was is the best
+guess at the peak that comes, and taking it away only to launch it again is what makes counts flap.
+"""
+
+from __future__ import annotations
+
+from heteroscale_coordinator.core.policy.claims import Floor, Need
+from heteroscale_coordinator.core.policy.past import expected_of, held_peak, leading_roles
+from heteroscale_coordinator.core.policy.proportional import needed_in, needed_out
+from heteroscale_coordinator.core.policy.scene import Scene
+
+
+def reserve_need(scene: Scene) -> Need | None:
+    """Return the counts that carry the demand to be expected, where those present would not."""
+    counts, why = {}, []
+    if not scene.policy.reserve.deviations:
+        return None
+    for role in leading_roles(scene):
+        supply, expected = scene.loads[role].supply, expected_of(scene, role)
+        if expected is None:
+            continue
+        total = scene.reckon(
+            f"expected_{role.value}",
+            "mean + reserve",
+            "tok/s",
+            mean=expected.mean,
+            reserve=expected.reserve,
+        )
+        if total > (1 + scene.policy.tolerance_out) * supply.total:
+            counts[role] = needed_out(total, supply)
+            why.append(f"{role.value} may be asked for {total:.0f} tok/s when a start is over")
+    return Need({**scene.present, **counts}, ", ".join(why), "reserve") if counts else None
+
+
+def peak_floor(scene: Scene) -> Floor | None:
+    """Return the counts that the highest demand within ``hold`` needs; all, until that is known."""
+    counts, why = {}, []
+    if not scene.policy.hold:
+        return None
+    for role in leading_roles(scene):
+        supply, peak = scene.loads[role].supply, held_peak(scene, role)
+        if peak is None:
+            counts[role] = supply.count
+            why.append(f"{role.value}: less than {scene.policy.hold:g} s of demand is remembered")
+            continue
+        counts[role] = needed_in(peak, supply, scene.policy.tolerance_in)
+        why.append(
+            f"{counts[role]} {role.value} for {peak:.1f} tok/s, the highest in {scene.policy.hold:g} s"
+        )
+    return Floor("hold", counts, "; ".join(why))

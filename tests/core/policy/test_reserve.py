@@ -1,0 +1,116 @@
+"""The reserve and the peaks that are held: what is remembered, what is asked for, what must stay."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from heteroscale_coordinator.core.memory import PolicyMemory
+from heteroscale_coordinator.core.memory.demand import DemandPast
+from heteroscale_coordinator.core.model import Action
+from heteroscale_coordinator.core.policy import decide
+from tests.core.policy.build import NOW, D, P, decoding, many, prefilling, spec_of, view_of
+
+HELD = 300.0
+SLOTS = 10
+"""Slots of half a minute in ``HELD``."""
+
+
+def past(
+    peak: float, *, mean: float | None = None, spread: float = 0.0, slots: int = 11
+) -> DemandPast:
+    told = peak if mean is None else mean
+    return DemandPast(NOW - 10, (peak,) * slots, (told,) * slots, spread)
+
+
+def memory_of(decode: DemandPast) -> PolicyMemory:
+    return PolicyMemory(wanted={P: 2, D: 4}, low_since=NOW - 900, demand={D: decode})
+
+
+def quiet(memory: PolicyMemory, **policy: Any) -> Action:
+    members = (*many(2, P, prefilling(2000)), *many(4, D, decoding(300)))
+    spec = spec_of(hold=HELD, **policy)
+    return decide(view_of(spec, *members, memory=memory)).action
+
+
+class TestHold:
+    """Nothing leaves that the highest demand within ``hold`` would ask back."""
+
+    def test_a_low_past_lets_go(self) -> None:
+        assert quiet(memory_of(past(1200))) is Action.SCALE_IN
+
+    def test_a_peak_inside_it_keeps_everything(self) -> None:
+        assert quiet(memory_of(past(3500))) is Action.HOLD
+
+    def test_a_peak_before_it_is_forgotten(self) -> None:
+        low = past(1200)
+        old = replace(low, peaks=(3500.0, *low.peaks))
+        assert quiet(memory_of(old)) is Action.SCALE_IN
+
+    @pytest.mark.parametrize("slots", [0, 5, SLOTS - 1])
+    def test_until_it_is_remembered_nothing_leaves(self, slots: int) -> None:
+        assert quiet(memory_of(past(1200, slots=slots))) is Action.HOLD
+
+    def test_a_hole_in_what_is_remembered_begins_anew(self) -> None:
+        stale = replace(past(1200), at=NOW - 200)
+        assert quiet(memory_of(stale)) is Action.HOLD
+
+
+class TestReserve:
+    """What is launched now serves a start-up later: there is room for what may have risen by then."""
+
+    def test_steady_demand_needs_none(self) -> None:
+        assert self._added(past(3900)) == 0
+
+    def test_demand_that_jumps_is_given_room(self) -> None:
+        """Rises of 500 tok/s, twice: 3,900 + 1,000 on 4,000."""
+        assert self._added(past(3900, spread=500.0**2)) == 1
+
+    def test_it_has_a_limit(self) -> None:
+        assert self._added(past(3900, spread=9000.0**2)) == 2
+
+    def test_none_is_kept_without_deviations(self) -> None:
+        assert self._added(past(3900, spread=9000.0**2), deviations=0) == 0
+
+    @staticmethod
+    def _added(remembered: DemandPast, deviations: float = 2.0) -> int:
+        spec = spec_of(reserve={"deviations": deviations, "most": 0.3})
+        members = (*many(2, P, prefilling(2000)), *many(4, D, decoding(975)))
+        found = decide(view_of(spec, *members, memory=memory_of(remembered)))
+        assert (found.bound_by == "reserve") == (found.action is Action.SCALE_OUT)
+        return found.delta.get(D, 0)
+
+
+class TestRemembered:
+    """A slot every half minute, so that the memory changes no more often."""
+
+    def test_within_a_slot_nothing_changes(self) -> None:
+        before = memory_of(past(1200))
+        assert self._after(before).demand == before.demand
+
+    def test_a_rise_widens_the_spread_and_a_fall_does_not(self) -> None:
+        """After a start-up of 120 s and the window: from 100 tok/s to 1,200."""
+        rose = replace(past(100), at=NOW - 35)
+        fell = replace(past(5000), at=NOW - 35)
+        assert self._after(memory_of(rose)).demand[D].spread > 0
+        assert self._after(memory_of(fell)).demand[D].spread == 0
+
+    def test_the_newest_slot_holds_peak_and_mean(self) -> None:
+        old = replace(past(100), at=NOW - 35)
+        found = self._after(memory_of(old)).demand[D]
+        assert found.at == NOW
+        assert found.means[-1] == pytest.approx(1200, rel=0.05)
+        assert found.peaks[-1] >= found.means[-1]
+
+    def test_it_stays_small(self) -> None:
+        memory = memory_of(past(1200, slots=40))
+        found = self._after(replace(memory, demand={D: replace(memory.demand[D], at=NOW - 35)}))
+        assert len(found.demand[D].peaks) <= SLOTS + 1
+        assert len(found.demand[D].means) <= SLOTS
+
+    @staticmethod
+    def _after(memory: PolicyMemory) -> PolicyMemory:
+        members = (*many(2, P, prefilling(2000)), *many(4, D, decoding(300)))
+        return decide(view_of(spec_of(hold=HELD), *members, memory=memory)).memory
