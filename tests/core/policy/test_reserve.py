@@ -104,6 +104,11 @@ class TestRemembered:
         assert found.means[-1] == pytest.approx(1200, rel=0.05)
         assert found.peaks[-1] >= found.means[-1]
 
+    def test_a_garbled_reading_is_not_remembered(self) -> None:
+        """Found by the state machine: the square of a huge rise cannot be stored."""
+        before = memory_of(replace(past(100), at=NOW - 35))
+        assert self._after(before, tokens=1e300).demand == before.demand
+
     def test_it_stays_small(self) -> None:
         memory = memory_of(past(1200, slots=40))
         found = self._after(replace(memory, demand={D: replace(memory.demand[D], at=NOW - 35)}))
@@ -111,6 +116,6 @@ class TestRemembered:
         assert len(found.demand[D].means) <= SLOTS
 
     @staticmethod
-    def _after(memory: PolicyMemory) -> PolicyMemory:
-        members = (*many(2, P, prefilling(2000)), *many(4, D, decoding(300)))
+    def _after(memory: PolicyMemory, tokens: float = 300) -> PolicyMemory:
+        members = (*many(2, P, prefilling(2000)), *many(4, D, decoding(tokens)))
         return decide(view_of(spec_of(hold=HELD), *members, memory=memory)).memory

@@ -23,6 +23,8 @@ HOLE = 2.5 * SLOT
 """Seconds without a slot after which what was before is forgotten."""
 MOST_SLOTS = 60
 """Slots kept at most: half an hour. A longer start-up is read as that."""
+ABSURD = 1e15
+"""Tokens/s that nobody serves: a garbled reading, whose square would be no number any more."""
 FADING_LEADS = 6.0
 """Start-up times that rises are remembered for, at least."""
 
@@ -63,7 +65,7 @@ def _moved_on(scene: Scene, role: Role, past: DemandPast | None) -> DemandPast |
     engines = {name: scene.signals.engines(name) for name in scene.loads}
     mean = demand_on(role, engines, scene.spec, length=scene.policy.window_in).lasting
     peak = lasting_peak(engines, scene.view, role, SLOT)
-    if mean is None or peak is None:
+    if mean is None or peak is None or not max(mean, peak) < ABSURD:
         return past
     if past is None or not 0 <= now - past.at <= HOLE:
         past = DemandPast(now)
