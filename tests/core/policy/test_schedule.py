@@ -151,6 +151,14 @@ def test_a_ramp_is_judged_as_its_window_is_against_the_ceiling_that_still_holds(
         assert plan(spec, eve, ahead=120).lows[D] == low
 
 
+def test_floors_of_several_windows_together_stay_inside_the_budget() -> None:
+    one = office(name="one", floor={"prefill": 6})
+    other = office(name="other", floor={"decode": 12})
+    plain = scheduled(one, other, ratio={"min": 0.25, "max": 2.0}).document()
+    found = plan(ServiceSpec.model_validate({**plain, "maxGpus": 14}), NOON)
+    assert sum(found.lows.values()) == 14
+
+
 def test_without_the_zones_table_nothing_is_withdrawn_and_it_is_said() -> None:
     spec = scheduled(office(ceiling={"decode": 4}))
     found = plan_of(spec, {}, {P: 3, D: 6}, NOON, 0.0)
@@ -404,6 +412,24 @@ def test_a_mere_ceiling_takes_nothing_away_unheard() -> None:
     spec = scheduled(office(ceiling={"decode": 4}))
     found = verdict(spec, *mute(4, P), *mute(8, D))
     assert (found.action, found.bound_by) == (Action.HOLD, "coverage")
+
+
+def test_unheard_only_the_role_that_is_given_leaves() -> None:
+    """Beside four decode at most eight prefill go, but no window gives their count."""
+    spec = scheduled(office(counts={"decode": 4}), ratio={"min": 0.25, "max": 2.0})
+    found = verdict(spec, *mute(12, P), *mute(4, D))
+    assert (found.action, found.bound_by) == (Action.HOLD, "schedule")
+    assert verdict(spec, *calm(12, 4)).delta == {P: 4}  # heard, it comes back into the band
+
+
+def test_a_mere_ceiling_finishes_no_observation_that_is_unknown() -> None:
+    spec = scheduled(office(ceiling={"decode": 4}))
+    silent = {"tbt": None, "ttft": None}
+    some = (*many(2, P, prefilling(4500, **silent), now=NOON), withdrawn(D, now=NOON))
+    some = (*some, *many(4, D, decoding(900, **silent), now=NOON))
+    soft = SoftScaleIn("d", NOON - 400, NOON - 100, 3600.0)
+    found = verdict(spec, *some, memory=PolicyMemory(wanted={P: 2, D: 4}, soft=soft))
+    assert (found.action, found.bound_by) == (Action.HOLD, "observation")
 
 
 def test_demand_moves_nothing_while_counts_are_given() -> None:
