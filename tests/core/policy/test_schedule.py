@@ -424,7 +424,7 @@ def test_unheard_only_the_role_that_is_given_leaves() -> None:
 
 def test_a_mere_ceiling_finishes_no_observation_that_is_unknown() -> None:
     spec = scheduled(office(ceiling={"decode": 4}))
-    silent = {"tbt": None, "ttft": None}
+    silent: dict[str, Any] = {"tbt": None, "ttft": None}
     some = (*many(2, P, prefilling(4500, **silent), now=NOON), withdrawn(D, now=NOON))
     some = (*some, *many(4, D, decoding(900, **silent), now=NOON))
     soft = SoftScaleIn("d", NOON - 400, NOON - 100, 3600.0)
