@@ -419,7 +419,7 @@ def test_unheard_only_the_role_that_is_given_leaves() -> None:
     spec = scheduled(office(counts={"decode": 4}), ratio={"min": 0.25, "max": 2.0})
     found = verdict(spec, *mute(12, P), *mute(4, D))
     assert (found.action, found.bound_by) == (Action.HOLD, "schedule")
-    assert verdict(spec, *calm(12, 4)).delta == {P: 4}  # heard, it comes back into the band
+    assert verdict(spec, *calm(12, 4)).delta.keys() == {P}  # heard, it comes back to the band
 
 
 def test_a_mere_ceiling_finishes_no_observation_that_is_unknown() -> None:
