@@ -11,8 +11,8 @@ advisory, quarantined or being deleted neither gives nor takes.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from heteroscale.words import InstanceState, WithdrawReason
 from heteroscale_coordinator.core import sites
@@ -38,6 +38,8 @@ class Lack:
     """How many more of the GPUs that it can use must be free."""
     beyond: int
     """How many are free beyond what it asks for; negative: so many are lacking."""
+    asked: Mapping[str, int] = field(default_factory=dict)
+    """GPUs that services of lower priority are asked for, by name; reckoned once a turn."""
 
     def fits(self, gpu_type: str, templates: frozenset[str]) -> bool:
         """Return whether a GPU of that type, on a node with those templates, helps."""
@@ -68,7 +70,8 @@ def lacks(draft: Draft) -> tuple[Lack, ...]:
         return ()
     nodes = sites.nodes(draft)
     found = (_lack(draft, service, nodes) for service in asking)
-    return tuple(sorted(found, key=lambda lack: (-lack.priority, lack.service)))
+    shared = (replace(lack, asked=_shares(draft, lack)) for lack in found)
+    return tuple(sorted(shared, key=lambda lack: (-lack.priority, lack.service)))
 
 
 def _acts(service: Service) -> bool:
@@ -130,7 +133,7 @@ def short_for(draft: Draft, service: Service, found: Sequence[Lack]) -> Short | 
         return None
     names = ", ".join(lack.service for lack in above)
     ripe = [lack for lack in above if lack.ripe and lack.gpus]
-    asked = max((_asked(draft, service, lack) for lack in ripe), default=0)
+    asked = max((lack.asked.get(service.name, 0) for lack in ripe), default=0)
     mine = [i for i in draft.instances_of(service.name) if _helps(draft, i, ripe)]
     return Short(
         to=names,
@@ -140,21 +143,24 @@ def short_for(draft: Draft, service: Service, found: Sequence[Lack]) -> Short | 
     )
 
 
-def _asked(draft: Draft, service: Service, lack: Lack) -> int:
-    """Return how many GPUs one service is to give: what those of lower priority cannot."""
-    left = lack.gpus - sum(
-        _on_the_way(draft, other, lack) for other in draft.state.services.values()
-    )
+def _shares(draft: Draft, lack: Lack) -> dict[str, int]:
+    """Return how many GPUs each service is to give: the lowest first, what is lacking and no more."""
+    if not lack.ripe or not lack.gpus:
+        return {}
+    services = draft.state.services.values()
+    left = lack.gpus - sum(_on_the_way(draft, other, lack) for other in services)
     donors = sorted(
-        (s for s in draft.state.services.values() if s.spec.priority < lack.priority and _acts(s)),
+        (one for one in services if one.spec.priority < lack.priority and _acts(one)),
         key=lambda one: (one.spec.priority, one.name),
     )
+    found = {}
     for donor in donors:
-        can = min(max(0, left), _can_give(draft, donor, lack))
-        if donor.name == service.name:
-            return can
-        left -= can
-    return 0
+        if left <= 0:
+            break
+        if can := min(left, _can_give(draft, donor, lack)):
+            found[donor.name] = can
+            left -= can
+    return found
 
 
 def _on_the_way(draft: Draft, service: Service, lack: Lack) -> int:
