@@ -17,10 +17,13 @@ LLAMACPP := .venv-llamacpp
 LLAMACPP_CMAKE := -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_APP=OFF \
   -DLLAMA_USE_PREBUILT_UI=OFF -DCMAKE_CXX_FLAGS_RELEASE=-O1 -DCMAKE_C_FLAGS_RELEASE=-O2
 LLAMACPP_READY := $(LLAMACPP)/.ready-$(LLAMACPP_VERSION)
+# Percent of branches of the core that its tests take at least.
+COVERAGE ?= 95
+FAST := $(BIN)/python -m pytest -q -m "not process and not e2e" -n 2 --dist loadfile
 SOURCES := agent coordinator scheduler_adapters simulator workbench cli proto tests benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-process mutants e2e-setup e2e-vllm e2e-llamacpp check format proto
+.PHONY: help setup demo test test-fast test-process coverage mutants e2e-setup e2e-vllm e2e-llamacpp check format proto
 .PHONY: bench-ingest bench-agent bench-plant bench-policies paper-study clean
 
 help: ## Show this help
@@ -48,11 +51,20 @@ test: $(READY) ## Run every test
 	@$(MAKE) --no-print-directory test-fast
 	@$(MAKE) --no-print-directory test-process
 
-test-fast: $(READY) ## Pure, contract and loopback tests
-	$(BIN)/python -m pytest -q -m "not process and not e2e" -n 2 --dist loadfile $(ARGS)
+test-fast: $(READY) ## Pure, contract and loopback tests; those of the core count its branches
+ifeq ($(ARGS),)
+	@$(MAKE) --no-print-directory coverage
+	$(FAST) --ignore=tests/core
+else
+	$(FAST) $(ARGS)
+endif
 
 test-process: $(READY) ## Tests with real processes: outage, kill, stop, partition
 	$(BIN)/python -m pytest -q -m process $(ARGS)
+
+coverage: $(READY) ## Tests of the deciding core, with the branches of it that they take
+	$(FAST) tests/core --cov=heteroscale_coordinator.core --cov-branch --cov-fail-under=$(COVERAGE) \
+	  --cov-report=term-missing:skip-covered $(ARGS)
 
 mutants: $(READY) ## Make the mistakes that would do most harm, one by one, and tell which test sees each
 	$(BIN)/python -m tests.mutants $(ARGS)

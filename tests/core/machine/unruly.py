@@ -108,6 +108,8 @@ class UnrulyWorld(World):
         self.disk_full = False
         self.minted = 0
         self.answers: dict[str, Answer] = {}
+        self.written_at: list[float] = []
+        """When a turn had anything durable to commit."""
 
     # ---- the wire --------------------------------------------------------------------------------
 
@@ -216,6 +218,8 @@ class UnrulyWorld(World):
             if isinstance(event, AgentConnected):
                 self._send_open_orders(event.agent_id)
         self.answers.update({e.request_id: e for e in changes.effects if isinstance(e, Answer)})
+        if changes:
+            self.written_at.append(self.now)
         seen = Turn(self.now, *stored, self.state, changes, again, self)
         for watch in self.watchers:
             watch(seen)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from heteroscale.words import InstanceState as S
-from heteroscale_coordinator.core.model import CommandState
+from heteroscale_coordinator.core.model import Action, CommandState
 from tests.core.machine.unruly import UnrulyWorld
 
 
@@ -42,6 +42,17 @@ def counts_are_inside_the_bounds(world: UnrulyWorld) -> None:
             assert serving <= spec.max, f"{serving} {role} in service, max {spec.max}"
 
 
+def equal_holds_cost_no_commit(world: UnrulyWorld) -> None:
+    """Where nothing but holds was decided lately, next to nothing was written."""
+    begin = world.now - LATELY
+    if any(d.action is not Action.HOLD for d in world.decisions if d.at >= begin):
+        return
+    written = sum(at >= begin for at in world.written_at)
+    assert written <= FEW, f"{written} turns in {LATELY:g} s of holds had something to commit"
+
+
+LATELY, FEW = 40.0, 6
+"""Seconds that are looked at, of twenty evaluations; what laws remember of them by the way."""
 WHILE = 100.0
 """Seconds in which the last things that a quiet fleet does may still be under way."""
 AT_THE_END = (
@@ -49,4 +60,5 @@ AT_THE_END = (
     no_order_is_left_open,
     what_is_known_is_what_runs,
     counts_are_inside_the_bounds,
+    equal_holds_cost_no_commit,
 )
