@@ -21,7 +21,7 @@ from heteroscale_coordinator.core.model import (
     Service,
     Verdict,
 )
-from heteroscale_coordinator.core.policy import Member, ServiceView, decide
+from heteroscale_coordinator.core.policy import Member, ServiceView, decide, in_force
 from heteroscale_coordinator.core.shortage import Lack
 from heteroscale_coordinator.core.state import Agent
 
@@ -43,10 +43,9 @@ def evaluate(draft: Draft, service: Service, lacks: Sequence[Lack] = ()) -> None
     blind = verdict.bound_by == "coverage" and not waiting
     (draft.state.unwatched.add if blind else draft.state.unwatched.discard)(service.name)
     decision = _decision(draft, service, verdict)
-    if service.paused or service.spec.advisory or service.deleting:
+    if service.paused or service.spec.watched or service.deleting:
         draft.put_service(replace(service, memory=verdict.memory))
-        why = service.paused or ("deleting" if service.deleting else "advisory")
-        draft.record(replace(decision, advisory=True, inputs={**decision.inputs, "not acted": why}))
+        draft.record(_advice(service, decision))
         return
     carry_out = {
         Action.SCALE_OUT: carry.launch,
@@ -62,6 +61,18 @@ def evaluate(draft: Draft, service: Service, lacks: Sequence[Lack] = ()) -> None
         draft.record(decision)
     else:
         carry_out(draft, service, verdict, decision)
+
+
+def _advice(service: Service, decision: Decision) -> Decision:
+    """Return the decision as one that is not acted on, and why not."""
+    why = service.paused or ("deleting" if service.deleting else "advisory")
+    reason = decision.reason
+    if service.spec.learning and not (service.paused or service.deleting):
+        roles = " and ".join(sorted(service.spec.learning))
+        why = f"the target of {roles} is being learned, and no number is accepted yet"
+        reason = f"{reason} Not acted on: {why}."
+    inputs = {**decision.inputs, "not acted": why}
+    return replace(decision, advisory=True, reason=reason, inputs=inputs)
 
 
 def _with_proof(draft: Draft, service: Service) -> PolicyMemory:
@@ -80,7 +91,9 @@ def view_of(draft: Draft, service: Service) -> ServiceView:
     waited = draft.now - state.started_at >= state.rules.cover_for
     return ServiceView(
         name=name,
-        spec=service.spec,
+        spec=in_force(service.spec, service.memory.learning),
+        learning=service.spec.learning,
+        makes=_makes(draft, service, homes),
         members=tuple(
             Member(
                 _to_be(draft, i),
@@ -100,6 +113,23 @@ def view_of(draft: Draft, service: Service) -> ServiceView:
         covered=not unheard,
         launch_only=bool(unheard) and waited,
     )
+
+
+def _makes(draft: Draft, service: Service, homes: set[str]) -> dict[Role, str]:
+    """Return what each role runs: template, engine, GPUs, model. Versions of engines nobody tells."""
+    told: dict[str, set[str]] = {}
+    for home in homes:
+        agent = draft.state.agents.get(home)
+        for template in agent.inventory.templates if agent is not None else ():
+            told.setdefault(template.name, set()).add(template.engine)
+    model = service.spec.model
+    served = f", {model.name} {model.weights}" if model else ""
+    return {
+        role: f"{rules.template} ({', '.join(sorted(told[rules.template]))}), "
+        f"{rules.ranks} × {rules.gpus} GPUs{served}"
+        for role, rules in service.spec.roles.items()
+        if rules.template in told
+    }
 
 
 def _nic_shares(draft: Draft, service: Service, homes: set[str]) -> tuple[float, ...]:

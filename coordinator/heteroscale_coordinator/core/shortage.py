@@ -75,7 +75,7 @@ def lacks(draft: Draft) -> tuple[Lack, ...]:
 
 
 def _acts(service: Service) -> bool:
-    return not (service.paused or service.spec.advisory or service.quarantine or service.deleting)
+    return not (service.paused or service.spec.watched or service.quarantine or service.deleting)
 
 
 def _lack(draft: Draft, service: Service, nodes: Sequence[NodeView]) -> Lack:

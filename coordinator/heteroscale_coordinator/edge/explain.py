@@ -12,6 +12,7 @@ from heteroscale.words import Role
 from heteroscale_coordinator.core import sums
 from heteroscale_coordinator.core.memory import PolicyMemory
 from heteroscale_coordinator.core.model import Decision, Service
+from heteroscale_coordinator.core.policy import learning
 from heteroscale_coordinator.core.policy.flap import factor_in, factor_out, recent
 from heteroscale_coordinator.core.policy.give import HOUR, essential
 from heteroscale_coordinator.core.spec import PolicySpec
@@ -55,6 +56,8 @@ def explain(
     lines += ["", "Counts:", *_counts(shown)]
     if decision is not None:
         lines += evidence(decision)
+    if known := learning.told(service.spec, service.memory.learning):
+        lines += ["", "Learned targets:", *(f"  {line}" for line in known)]
     lines += ["", "What would change it:"]
     return lines + [f"  {line}" for line in _changes(service, shown, decision, now)]
 
@@ -210,6 +213,9 @@ def _switches(service: Service, shown: pb.Service) -> Iterator[str]:
         yield f"quarantined, it is left alone ({service.quarantine}): `heteroscale resume {name}`"
     if service.paused:
         yield f"paused ({service.paused}): `heteroscale resume {name}` lets it act again"
+    if service.spec.learning:
+        roles = " and ".join(sorted(service.spec.learning))
+        yield f"advisory: the target of {roles} is `learn`; write the number that was learned and apply"
     if service.spec.advisory:
         yield "advisory: set `advisory: false` and apply to let it act"
     if service.deleting:

@@ -186,6 +186,7 @@ class StateCollector(Collector):
         yield from _services(services)
         yield from _stability(services, state.turned_at)
         yield from _ratio(services, instances)
+        yield _targets(services)
         yield from self._signals(services)
 
     def _signals(self, services: list[Service]) -> Iterator[Metric]:
@@ -280,6 +281,17 @@ def _services(services: list[Service]) -> Iterator[Metric]:
         paused.add_metric((service.name,), bool(service.paused))
         quarantined.add_metric((service.name,), bool(service.quarantine))
     return iter((wanted, paused, quarantined))
+
+
+def _targets(services: list[Service]) -> Metric:
+    """Tell which targets no longer fit what runs: another engine or model, or a GPU type without one."""
+    stale = _gauge(
+        "target_stale", "1: what the target was set for has changed.", ("service", "role")
+    )
+    for service in services:
+        for role in service.spec.roles:
+            stale.add_metric((service.name, role.value), role in service.memory.learning.stale)
+    return stale
 
 
 def _stability(services: list[Service], now: float) -> Iterator[Metric]:

@@ -42,7 +42,7 @@ def service_message(service: Service, state: State, last: Decision | None) -> pb
         name=service.name,
         document=service.document,
         paused=bool(service.paused),
-        advisory=service.spec.advisory,
+        advisory=service.spec.watched,
         quarantine=service.quarantine,
         condition=condition(service, state),
     )

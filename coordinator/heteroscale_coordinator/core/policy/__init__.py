@@ -6,8 +6,17 @@ the members, it may be asked for again, so a turn that has commands open for it 
 """
 
 from heteroscale_coordinator.core.policy.joint import decide
+from heteroscale_coordinator.core.policy.learning import in_force
 from heteroscale_coordinator.core.policy.signals import Signals, observe_signals
 from heteroscale_coordinator.core.policy.view import Member, ServiceView
 from heteroscale_coordinator.core.policy.windows import track_spacing
 
-__all__ = ["Member", "ServiceView", "Signals", "decide", "observe_signals", "track_spacing"]
+__all__ = [
+    "Member",
+    "ServiceView",
+    "Signals",
+    "decide",
+    "in_force",
+    "observe_signals",
+    "track_spacing",
+]

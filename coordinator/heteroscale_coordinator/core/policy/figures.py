@@ -6,7 +6,8 @@ person can follow a decision from what was measured to what was done (``heterosc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 from heteroscale.words import Role
 from heteroscale_coordinator.core.policy.demand import Demand
@@ -19,7 +20,10 @@ _SHOWN_KINDS = 8
 
 
 def figures(
-    spec: ServiceSpec, demands: Mapping[Role, Demand], supplies: Mapping[Role, Supply]
+    spec: ServiceSpec,
+    demands: Mapping[Role, Demand],
+    supplies: Mapping[Role, Supply],
+    learning: Collection[Role] = (),
 ) -> dict[str, Sum]:
     """Return the figures of every role by name; what is unknown is left out.
 
@@ -30,7 +34,7 @@ def figures(
     for role in spec.roles:
         end = "" if role is spec.sizing_role else f"_{role.value}"
         supply, demand = supplies[role], demands[role]
-        found |= _targets(role, spec.roles[role], supply)
+        found |= _targets(role, spec.roles[role], supply, learns=role in learning)
         found[f"S{end}"] = _supply(supply)
         if demand.sum is None:
             continue
@@ -40,11 +44,16 @@ def figures(
     return found | _limits(spec, {role: supply.count for role, supply in supplies.items()})
 
 
-def _targets(role: Role, rules: RoleSpec, supply: Supply) -> dict[str, Sum]:
+def _targets(role: Role, rules: RoleSpec, supply: Supply, *, learns: bool) -> dict[str, Sum]:
     """Return τ of each GPU type that is present, and why it is that."""
     found = {}
     for (gpu, tau), name in _names(supply).items():
-        found[f"tau_{role.value}_{name}"] = _target(rules, gpu, tau)
+        line = _target(rules, gpu, tau)
+        if learns:
+            known = isinstance(rules.target, dict) and gpu in rules.target
+            note = "learned so far" if known else "being learned, and not known yet: a guess"
+            line = replace(line, note=note)
+        found[f"tau_{role.value}_{name}"] = line
     return found
 
 

@@ -10,6 +10,7 @@ from heteroscale_coordinator.core.memory.stability import Unplaced
 from heteroscale_coordinator.core.policy import advice, bounds, latency, ratio
 from heteroscale_coordinator.core.policy.history import recorded
 from heteroscale_coordinator.core.policy.laws import need_of
+from heteroscale_coordinator.core.policy.learning import learn
 from heteroscale_coordinator.core.policy.past import demand_past
 from heteroscale_coordinator.core.policy.scene import Scene
 from heteroscale_coordinator.core.policy.shrink import is_low
@@ -78,6 +79,7 @@ def remember(scene: Scene) -> PolicyMemory:
         soft=_soft(scene, memory),
         forecast=recorded(scene, heard=heard),
         stability=replace(memory.stability, unplaced=_unplaced(scene, memory)),
+        learning=learn(scene, heard=heard),
         transfer=remembered(
             memory.transfer, scene.transfer, scene.now, scene.policy.transfer.settle
         ),

@@ -152,7 +152,7 @@ def look(view: ServiceView) -> Scene:
     }
     worst = supply.worst_type(spec.sizing_role, engines[spec.sizing_role], spec)
     latest = latency.latencies(seen, spec)
-    found = figures(spec, asked, {role: load.supply for role, load in loads.items()})
+    found = figures(spec, asked, {role: load.supply for role, load in loads.items()}, view.learning)
     moved = observe_transfer(view, seen)
     if moved is not None and moved.seconds is not None:
         found["transfer_time"] = moved.seconds

@@ -95,6 +95,10 @@ class ServiceView:
     """GPUs are short, and services of higher priority want them."""
     routers: tuple[RouterTrack, ...] = ()
     """What was heard of the routers that take its requests."""
+    learning: frozenset[Role] = frozenset()
+    """Roles whose target is being learned; ``spec`` has what is known of it so far."""
+    makes: Mapping[Role, str] = field(default_factory=dict)
+    """What engine each role runs, in words; a role of which nobody tells is missing."""
     nic_shares: tuple[float, ...] = ()
     """Of each node of its instances that tells: its busiest RDMA port, 0 to 1 of what that can carry."""
     zones: Mapping[str, Zone] = field(default_factory=dict)

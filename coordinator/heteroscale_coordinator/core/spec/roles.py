@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import PositiveFloat, PositiveInt, model_validator
 
 from heteroscale.documents.fields import DocumentModel, Duration
 from heteroscale_coordinator.core.spec.names import Name
+
+UNLEARNED = 1000.0
+"""Tokens/s by which a role that learns its target is counted before anything was seen: a guess, by
+which nothing is done."""
 
 
 class RoleSpec(DocumentModel):
@@ -27,10 +31,11 @@ class RoleSpec(DocumentModel):
     """Count below which it never shrinks for services of higher priority; unset: `min`."""
     max: PositiveInt = 1
     """Most instances in service, starting or silent. Withdrawn ones still hold GPUs: see `maxGpus`."""
-    target: PositiveFloat | dict[str, PositiveFloat] = 1000.0
+    target: PositiveFloat | Literal["learn"] | dict[str, PositiveFloat] = 1000.0
     """Tokens per second one instance should carry at the measured mean context: decode tokens for
     decode and aggregated, cache-missed prompt tokens for prefill. One number, or one for each GPU
-    type. Too high queues requests before a scale-out comes; too low wastes GPUs. From a pressure test."""
+    type. Too high queues requests before a scale-out comes; too low wastes GPUs. From a pressure test;
+    or `learn`: the service only advises, and `explain` tells what was learned, until it is a number."""
     startup_timeout: Duration = 600.0
     """Not ready after this long: the launch has failed, and is tried elsewhere with backoff."""
     parameters: dict[str, str] = {}
@@ -49,7 +54,7 @@ class RoleSpec(DocumentModel):
         if isinstance(self.target, dict):
             fallback = sum(self.target.values()) / len(self.target)
             return self.target.get(gpu_type, fallback)
-        return self.target
+        return UNLEARNED if self.target == "learn" else self.target
 
     @model_validator(mode="after")
     def _target_named(self) -> Self:

@@ -90,6 +90,16 @@ class ServiceSpec(DocumentModel):
         return self
 
     @property
+    def learning(self) -> frozenset[Role]:
+        """The roles whose target is learned: the service only advises while there are any."""
+        return frozenset(role for role, rules in self.roles.items() if rules.target == "learn")
+
+    @property
+    def watched(self) -> bool:
+        """Whether it is decided, explained, and not acted on: advisory, or a target is being learned."""
+        return self.advisory or bool(self.learning)
+
+    @property
     def sizing_role(self) -> Role:
         """The role that demand sizes: decode, or aggregated."""
         return Role.DECODE if Role.DECODE in self.roles else Role.AGGREGATED
