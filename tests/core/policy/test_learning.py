@@ -27,7 +27,7 @@ from tests.core.policy.build import NOW, D, P, decoding, many, member, prefillin
 
 RULES = LearningSpec()
 LEARNS = spec_of(target="learn", prefill_target=5000)
-held = st.lists(st.tuples(st.floats(1, 1e5), st.floats(0.01, 2.0)), max_size=40)
+held = st.lists(st.tuples(st.floats(100, 1e5), st.floats(0.01, 2.0)), max_size=40)
 
 
 def noted(*windows: tuple[float, float]) -> Learned:
