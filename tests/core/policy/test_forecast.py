@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -17,10 +18,11 @@ from heteroscale_coordinator.core.memory import PolicyMemory
 from heteroscale_coordinator.core.memory.forecast import ForecastMemory, History, Outlook, Slots
 from heteroscale_coordinator.core.model import Action
 from heteroscale_coordinator.core.policy import ServiceView, decide, laws
-from heteroscale_coordinator.core.policy.backtest import ENOUGH, Horizon, outlook
+from heteroscale_coordinator.core.policy.backtest import ENOUGH, MODELS, Horizon, outlook, retired
 from heteroscale_coordinator.core.policy.history import KEPT, SLOT, recorded
 from heteroscale_coordinator.core.policy.remember import remember
 from heteroscale_coordinator.core.policy.scene import look
+from heteroscale_coordinator.core.policy.season import LEARNED, learned, leaving
 from tests.core.policy.build import (
     NOW,
     A,
@@ -36,7 +38,7 @@ from tests.core.policy.build import (
 )
 from tests.core.policy.test_claims import quick, views
 
-AHEAD = Horizon(4, 0.9)
+AHEAD = Horizon("out", 4, 0.9)
 rates = st.floats(0, 1e6)
 slots = st.lists(st.one_of(st.none(), rates), max_size=KEPT).map(tuple)
 outlooks = st.builds(
@@ -55,7 +57,7 @@ histories = st.builds(History, means=slots, peaks=slots, out=outlooks, stay=outl
 
 def foreseen(*means: float | None) -> Outlook:
     """Return the outlook of demand that is steady inside each slot."""
-    found = outlook(History(means, means), AHEAD)
+    found = outlook(History(means, means), 0, AHEAD, MODELS)
     assert found is not None
     return found
 
@@ -64,7 +66,7 @@ def with_past(
     view: ServiceView, role: Any, out: Outlook | None, stay: Outlook | None
 ) -> ServiceView:
     """Return the view of a service that foresees this, in the middle of a slot."""
-    history = History((1.0,), (1.0,), out, stay)
+    history = History((1.0,), (1.0,), out=out, stay=stay)
     roles = {role: history}
     known = remember(look(view)).forecast.slot
     return replace(view, memory=replace(view.memory, forecast=ForecastMemory(known, roles)))
@@ -116,7 +118,7 @@ def test_demand_that_is_nothing_foresees_nothing() -> None:
 @given(holes=st.lists(st.booleans(), min_size=KEPT, max_size=KEPT), rate=st.floats(1, 1e6))
 def test_a_hole_is_never_a_zero(holes: list[bool], rate: float) -> None:
     means = (*(None if hole else rate for hole in holes), rate)
-    found = outlook(History(means, means), AHEAD)
+    found = outlook(History(means, means), 0, AHEAD, MODELS)
     if found is not None:
         assert found.value == pytest.approx(rate)
         assert found.shortfall == pytest.approx(0, abs=1e-9)
@@ -125,7 +127,7 @@ def test_a_hole_is_never_a_zero(holes: list[bool], rate: float) -> None:
 
 @given(means=slots)
 def test_what_is_foreseen_is_a_number_and_no_worse_than_the_last_value(means: Slots) -> None:
-    found = outlook(History(means, means), AHEAD)
+    found = outlook(History(means, means), 0, AHEAD, MODELS)
     if found is None:
         known = sum(value is not None for value in means)
         assert not means or means[-1] is None or known < 2 * ENOUGH + 4 + KEPT // 2
@@ -138,7 +140,76 @@ def test_what_is_foreseen_is_a_number_and_no_worse_than_the_last_value(means: Sl
 @given(value=rates, known=st.integers(0, ENOUGH + AHEAD.slots - 1))
 def test_too_little_past_foresees_nothing(value: float, known: int) -> None:
     means = (value,) * known
-    assert outlook(History(means, means), AHEAD) is None
+    assert outlook(History(means, means), 0, AHEAD, MODELS) is None
+
+
+# ---- courses that come again ---------------------------------------------------------------------
+
+SEASONAL = (*MODELS, "day", "week")
+LATER = Horizon("stay", 9, 0.5)
+DAY = 1440
+
+
+def lived(days: float, rate: Callable[[int], float]) -> History:
+    """Return the history of a service that was watched for days; slot 0 is the first of a day."""
+    history = History()
+    for slot in range(int(days * DAY)):
+        value = float(f"{rate(slot):.4g}")
+        history = replace(history, means=(*history.means, value), peaks=(*history.peaks, value))
+        while count := leaving(history, slot, KEPT):
+            held = retired(history, slot, count, (LATER,), SEASONAL)
+            history = learned(replace(history, held=held), slot, count)
+    return history
+
+
+def busy_from(begins: Callable[[int], int]) -> Callable[[int], float]:
+    """Return demand with some chance that triples in a quarter of an hour of each day."""
+    chance = random.Random(5)  # noqa: S311 - a repeatable series, no secret
+
+    def rate(slot: int) -> float:
+        since = slot % DAY - begins(slot // DAY)
+        high = min(1.0, max(0.0, since / 15)) if since < 600 else 0.0
+        return 1000 * (1 + 2 * high) * chance.uniform(0.95, 1.05)
+
+    return rate
+
+
+def test_a_rise_of_every_morning_is_foreseen_before_it_begins() -> None:
+    morning = 480
+    history = lived(3 + (morning - 2) / DAY, busy_from(lambda _: morning))
+    found = outlook(history, 3 * DAY + morning - 3, LATER, SEASONAL)
+    assert found is not None
+    assert found.model == "day"
+    assert found.value > 1.3 * found.now
+    assert found.error < 0.8 * found.error_last
+    blind = outlook(history, 3 * DAY + morning - 3, LATER, MODELS)
+    assert blind is not None
+    assert blind.value < 1.1 * blind.now
+
+
+def test_a_season_that_misleads_is_not_used() -> None:
+    """Every day rises at another hour: what yesterday did says nothing of today."""
+    hours = (120, 700, 300, 840)
+    history = lived(3.2, busy_from(lambda day: hours[day]))
+    found = outlook(history, int(3.2 * DAY) - 1, LATER, SEASONAL)
+    assert found is not None
+    assert found.model not in ("day", "week")
+    assert found.error <= found.error_last
+
+
+def test_a_season_is_learned_only_from_what_the_backtest_no_longer_sees() -> None:
+    history = lived(0.5, lambda slot: 1000.0 + slot)
+    assert KEPT <= len(history.means) < KEPT + LEARNED
+    known = [value for value in history.seasons["day"] if value is not None]
+    oldest = history.means[0]
+    assert oldest is not None
+    assert max(known) < oldest
+    assert len(known) * LEARNED == DAY / 2 - len(history.means)
+
+
+def test_days_leave_a_memory_of_some_kilobytes() -> None:
+    history = lived(1.5, lambda slot: 123_456.0 + slot)
+    assert len(TypeAdapter(History).dump_json(history)) < 6_000
 
 
 # ---- what is kept --------------------------------------------------------------------------------
@@ -203,7 +274,7 @@ def test_memory_stays_small_and_survives_json() -> None:
         memory = watched(slot * SLOT, memory, rate=777.77 + slot)
     kept = PolicyMemory(forecast=memory)
     stored = TypeAdapter(PolicyMemory).dump_json(kept)
-    assert len(stored) < 6_000
+    assert len(stored) < 12_000
     assert TypeAdapter(PolicyMemory).validate_json(stored) == kept
     assert memory.roles[D].out is not None
 

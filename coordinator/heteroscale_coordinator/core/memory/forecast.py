@@ -28,7 +28,7 @@ class Outlook:
     shortfall: float
     """Quantile of what the highest demand within the slots was above ``value``; 0 or more."""
     error: float
-    """Mean absolute error of the model so far, as a share of the mean demand."""
+    """Sum of the model's absolute errors so far, as a share of the demand that came."""
     error_last: float
     """The same of the last value."""
 
@@ -40,6 +40,11 @@ class History:
     means: Slots = ()
     peaks: Slots = ()
     """The highest demand of a short window in the slot."""
+    seasons: Mapping[str, Slots] = field(default_factory=dict)
+    """Mean demand by part of the day and of the week, of what is older than the slots kept."""
+    held: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
+    """Of what is older than the slots kept, fading: sums of a model's errors, of those of the last
+    value beside it, and of the demand that came; by horizon and model (``out.day``)."""
     out: Outlook | None = None
     """Over the time that a launch takes; None while too little is known."""
     stay: Outlook | None = None

@@ -10,8 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from heteroscale_coordinator.core.memory.forecast import History, Outlook, Slots
+from heteroscale_coordinator.core.policy.season import SEASONS, seasonal
 
 ENOUGH = 20
 """Forecasts held against what came, below which nothing is said of their error."""
@@ -21,6 +23,12 @@ LEVEL = 0.2
 """Weight of the newest slot in the level."""
 LINE = 20
 """Slots that a trend is drawn through."""
+MODELS = ("last", "level", "trend")
+"""That need no season; the one to beat first."""
+HALF_LIFE = 1440
+"""Slots until an error counts half: a day, so that a ramp of every morning is remembered at night."""
+WARM = 30
+"""Oldest slots of those kept in which a model does not yet know what it would have known then."""
 LEAST_UNIT = 0.1
 """Errors are shares of what was foreseen, at least of this share of the mean demand."""
 
@@ -29,30 +37,58 @@ LEAST_UNIT = 0.1
 class Horizon:
     """How far ahead is looked, and which share of the past the band covers."""
 
+    name: str
     slots: int
     quantile: float
 
 
-def outlook(history: History, horizon: Horizon) -> Outlook | None:
-    """Return what the best model foresees; None while too little is known, or now is a hole."""
+def outlook(
+    history: History, newest: int, horizon: Horizon, names: Sequence[str]
+) -> Outlook | None:
+    """Return what the best of the models named foresees; None while too little is known.
+
+    None also when the newest slot, whose number is ``newest``, is a hole.
+    """
     means, ahead = history.means, horizon.slots
     if not means or means[-1] is None:
         return None
-    made = {name: model(means, ahead) for name, model in MODELS.items()}
     mean = _mean([value for value in means if value is not None])
-    errors = {name: _error(foreseen, means, ahead, mean) for name, foreseen in made.items()}
-    known = {name: error for name, error in errors.items() if error is not None}
-    if "last" not in known:
+    best, foreseen, skill = "last", means, MARGIN
+    found = _judgement("last", means, history, horizon)
+    if found is None:
         return None
-    best = min(known, key=lambda name: known[name])
-    if known[best] >= MARGIN * known["last"]:
-        best = "last"
-    if made[best][-1] is None:
-        best = "last"
-    value, least = made[best][-1] or 0.0, LEAST_UNIT * mean
-    now = max(means[-1], made["level"][-1] or 0.0)
-    short = _shortfall(made[best], history.peaks, horizon, least)
-    return Outlook(ahead, best, value, now, least, short, known[best], known["last"])
+    for name in names:
+        made = _made(name, history, newest, ahead)
+        told = _judgement(name, made, history, horizon)
+        if told is None or made[-1] is None or not told.last:
+            continue
+        if told.error / told.last < skill:
+            best, foreseen, skill, found = name, made, told.error / told.last, told
+    value, least = foreseen[-1] or 0.0, LEAST_UNIT * mean
+    now = max(means[-1], _level(means)[-1] or 0.0)
+    short = _shortfall(foreseen, history.peaks, horizon, least)
+    came = found.came or 1.0
+    return Outlook(ahead, best, value, now, least, short, found.error / came, found.last / came)
+
+
+def retired(
+    history: History, newest: int, count: int, horizons: Sequence[Horizon], names: Sequence[str]
+) -> dict[str, tuple[float, float, float]]:
+    """Return the errors to be remembered now that the ``count`` oldest slots are kept no longer."""
+    fade = 0.5 ** (count / HALF_LIFE)
+    found = {}
+    for horizon in horizons:
+        for name in names:
+            made = _made(name, history, newest, horizon.slots)
+            rows = _rows(made[: WARM + count], history.means, horizon.slots, WARM)
+            key = f"{horizon.name}.{name}"
+            before = history.held.get(key, (0.0, 0.0, 0.0))
+            sums = (math.fsum(column) for column in zip(*rows, strict=True)) if rows else (0.0,) * 3
+            error, last, came = (
+                float(f"{fade * old + new:.4g}") for old, new in zip(before, sums, strict=True)
+            )
+            found[key] = (error, last, came)
+    return found
 
 
 def judged(means: Slots, ahead: int) -> int:
@@ -60,13 +96,38 @@ def judged(means: Slots, ahead: int) -> int:
     return sum(a is not None and b is not None for a, b in zip(means, means[ahead:], strict=False))
 
 
-def _error(foreseen: Slots, means: Slots, ahead: int, mean: float) -> float | None:
-    """Return the mean absolute error as a share of the mean; None when too few can be held."""
-    pairs = zip(foreseen, means[ahead:], strict=False)
-    found = [abs(a - b) for a, b in pairs if a is not None and b is not None]
-    if len(found) < ENOUGH:
+class _Judgement(NamedTuple):
+    """Sums of a model's errors, of the last value's beside it, and of the demand that came."""
+
+    error: float
+    last: float
+    came: float
+
+
+def _judgement(name: str, foreseen: Slots, history: History, horizon: Horizon) -> _Judgement | None:
+    """Return how a model did so far; None when too few of its forecasts can be held."""
+    rows = _rows(foreseen, history.means, horizon.slots, WARM if history.held else 0)
+    if len(rows) < ENOUGH:
         return None
-    return _mean(found) / mean if mean else 0.0
+    older = history.held.get(f"{horizon.name}.{name}", (0.0, 0.0, 0.0))
+    return _Judgement(
+        *(
+            math.fsum((*column, old))
+            for column, old in zip(zip(*rows, strict=True), older, strict=True)
+        )
+    )
+
+
+def _rows(
+    foreseen: Slots, means: Slots, ahead: int, begin: int
+) -> list[tuple[float, float, float]]:
+    """Return (model's error, last value's error, what came) from ``begin`` on, where all are known."""
+    rows = zip(foreseen[begin:], means[begin:], means[begin + ahead :], strict=False)
+    return [
+        (abs(made - came), abs(last - came), came)
+        for made, last, came in rows
+        if made is not None and last is not None and came is not None
+    ]
 
 
 def _shortfall(foreseen: Slots, peaks: Slots, horizon: Horizon, least: float) -> float:
@@ -90,11 +151,18 @@ def _mean(values: Sequence[float]) -> float:
 # ---- models: what each slot, when it was over, foresaw of the one ``ahead`` later ----------------
 
 
-def _last(means: Slots, _: int) -> Slots:
-    return means
+def _made(name: str, history: History, newest: int, ahead: int) -> Slots:
+    match name:
+        case "level":
+            return _level(history.means)
+        case "trend":
+            return _trend(history.means, ahead)
+        case "day" | "week":
+            return seasonal(history, SEASONS[name], newest, ahead, LEVEL)
+    return history.means
 
 
-def _level(means: Slots, _: int) -> Slots:
+def _level(means: Slots) -> Slots:
     """Exponential smoothing: what is left when chance is averaged out."""
     level: float | None = None
     foreseen: list[float | None] = []
@@ -119,7 +187,3 @@ def _trend(means: Slots, ahead: int) -> Slots:
         slope = math.fsum((x - x_mean) * (y - y_mean) for x, y in known) / spread
         foreseen.append(max(0.0, y_mean + slope * (ahead - x_mean)))
     return tuple(foreseen)
-
-
-MODELS = {"last": _last, "level": _level, "trend": _trend}
-"""By name, the one to beat first."""

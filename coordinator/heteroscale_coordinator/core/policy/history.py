@@ -12,9 +12,15 @@ from dataclasses import replace
 
 from heteroscale.words import Role
 from heteroscale_coordinator.core.memory.forecast import ForecastMemory, History, Slots
-from heteroscale_coordinator.core.policy.backtest import Horizon, outlook
+from heteroscale_coordinator.core.policy.backtest import (
+    MODELS,
+    Horizon,
+    outlook,
+    retired,
+)
 from heteroscale_coordinator.core.policy.demand import demand_on
 from heteroscale_coordinator.core.policy.scene import Scene
+from heteroscale_coordinator.core.policy.season import learned, leaving
 from heteroscale_coordinator.core.policy.stability import startup_p90
 
 SLOT = 60.0
@@ -46,10 +52,10 @@ def recorded(scene: Scene, *, heard: bool) -> ForecastMemory:
         return kept
     # A clock that was set back makes no second past: the series goes on where it is.
     passed = max(1, newest - kept.slot) if kept.slot is not None else 1
-    roles = {
-        role: _judged(scene, _added(scene, role, kept.roles.get(role, History()), passed, heard))
-        for role in leading_roles(scene)
-    }
+    roles = {}
+    for role in leading_roles(scene):
+        history = _added(scene, role, kept.roles.get(role, History()), passed, heard)
+        roles[role] = _judged(scene, history, newest)
     return ForecastMemory(newest, roles)
 
 
@@ -63,9 +69,10 @@ def _added(scene: Scene, role: Role, old: History, passed: int, heard: bool) -> 
 
 
 def _pushed(slots: Slots, passed: int, value: float | None) -> Slots:
-    holes = (None,) * min(KEPT, passed - 1)
     kept = None if value is None else float(f"{value:.{DIGITS}g}")
-    return (*slots, *holes, kept)[-KEPT:]
+    if passed > KEPT:
+        return (kept,)
+    return (*slots, *(None,) * (passed - 1), kept)
 
 
 def _mean(scene: Scene, role: Role) -> float | None:
@@ -94,9 +101,14 @@ def horizons(scene: Scene) -> tuple[Horizon, Horizon]:
     each = (start, start + policy.observation)
     out, stay = (1 + math.ceil(seconds / SLOT - 1e-9) for seconds in each)
     quantile = policy.forecast.quantile
-    return Horizon(out, quantile), Horizon(stay, quantile)
+    return Horizon("out", out, quantile), Horizon("stay", stay, quantile)
 
 
-def _judged(scene: Scene, history: History) -> History:
-    out, stay = horizons(scene)
-    return replace(history, out=outlook(history, out), stay=outlook(history, stay))
+def _judged(scene: Scene, history: History, newest: int) -> History:
+    names = (*MODELS, *scene.policy.forecast.seasons)
+    both = horizons(scene)
+    while count := leaving(history, newest, KEPT):
+        held = retired(history, newest, count, both, names)
+        history = learned(replace(history, held=held), newest, count)
+    out, stay = (outlook(history, newest, each, names) for each in both)
+    return replace(history, out=out, stay=stay)

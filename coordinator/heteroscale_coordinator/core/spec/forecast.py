@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -24,3 +24,5 @@ class ForecastSpec(DocumentModel):
     as not. Higher is safer and dearer."""
     max_raise: Annotated[float, Field(gt=0, le=4)] = 0.5
     """Most that trend, season and band together may ask for beyond the demand of now, as a share."""
+    seasons: tuple[Literal["day", "week"], ...] = ("day", "week")
+    """Courses that come again and may be used once they beat the last value."""
