@@ -176,6 +176,18 @@ class Teller:
         self.world.run(float(seconds))
         self._count()
 
+    def do_ramp(self, end: str, seconds: str) -> None:
+        """Let arrivals go to ``end`` requests/s in equal steps of 20 s."""
+        begin, steps = self.world.traffic.arrivals, round(float(seconds) / 20)
+        for step in range(1, steps + 1):
+            self.world.traffic.arrivals = begin + (float(end) - begin) * step / steps
+            self.world.run(20.0)
+        self._count()
+
+    def do_foreseen(self) -> None:
+        """Say what the newest decision foresees."""
+        self._say(f"= forecast: {self.world.decisions[-1].inputs['forecast']}")
+
     # ---- the story -------------------------------------------------------------------------------
 
     def _listen(self) -> None:

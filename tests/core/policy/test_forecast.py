@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from heteroscale_coordinator.core import resume, sums
-from heteroscale_coordinator.core.memory import PolicyMemory
+from heteroscale_coordinator.core.memory import PolicyMemory, SoftScaleIn
 from heteroscale_coordinator.core.memory.forecast import ForecastMemory, History, Outlook, Slots
 from heteroscale_coordinator.core.model import Action
 from heteroscale_coordinator.core.policy import ServiceView, decide, laws
@@ -35,6 +35,7 @@ from tests.core.policy.build import (
     prefilling,
     spec_of,
     view_of,
+    withdrawn,
 )
 from tests.core.policy.test_claims import quick, views
 
@@ -115,6 +116,7 @@ def test_demand_that_is_nothing_foresees_nothing() -> None:
     assert (found.value, found.shortfall) == (0.0, 0.0)
 
 
+@quick
 @given(holes=st.lists(st.booleans(), min_size=KEPT, max_size=KEPT), rate=st.floats(1, 1e6))
 def test_a_hole_is_never_a_zero(holes: list[bool], rate: float) -> None:
     means = (*(None if hole else rate for hole in holes), rate)
@@ -125,6 +127,7 @@ def test_a_hole_is_never_a_zero(holes: list[bool], rate: float) -> None:
         assert found.error == pytest.approx(0, abs=1e-9)
 
 
+@quick
 @given(means=slots)
 def test_what_is_foreseen_is_a_number_and_no_worse_than_the_last_value(means: Slots) -> None:
     found = outlook(History(means, means), 0, AHEAD, MODELS)
@@ -137,6 +140,7 @@ def test_what_is_foreseen_is_a_number_and_no_worse_than_the_last_value(means: Sl
     assert found.error <= found.error_last
 
 
+@quick
 @given(value=rates, known=st.integers(0, ENOUGH + AHEAD.slots - 1))
 def test_too_little_past_foresees_nothing(value: float, known: int) -> None:
     means = (value,) * known
@@ -333,6 +337,21 @@ def test_too_little_past_says_how_long_until() -> None:
     found = decide(calm(4, 1000))
     missing = ENOUGH + 4
     assert found.inputs["forecast"] == f"none for decode: {missing - 1} min of history are missing"
+
+
+def test_what_is_taken_back_because_it_is_expected_was_no_wrong_scale_in() -> None:
+    """Nothing broke: the next cooldown is not lengthened."""
+    soft = SoftScaleIn("dec-1", NOW - 60, NOW + 240, 4000, 4000)
+    group = (*many(2, P, prefilling(4000)), *many(4, D, decoding(1000)), withdrawn(D))
+    view = view_of(
+        spec_of(forecast={"enabled": True}, prefill=(2, 2)),
+        *group,
+        memory=PolicyMemory(wanted={P: 2, D: 4}, soft=soft),
+    )
+    found = decide(with_past(view, D, expecting(4800), None))
+    assert (found.action, found.bound_by) == (Action.REINSTATE, "demand")
+    assert "expected is" in found.reason.lower()
+    assert found.done.cooldown_in_factor == 1.0
 
 
 @quick

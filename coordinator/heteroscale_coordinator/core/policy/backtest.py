@@ -176,14 +176,23 @@ def _level(means: Slots) -> Slots:
 def _trend(means: Slots, ahead: int) -> Slots:
     """The straight line through the newest slots, carried on; never below nothing."""
     foreseen: list[float | None] = []
+    count = sum_x = sum_y = sum_xx = sum_xy = 0.0
     for i, value in enumerate(means):
-        newest = means[max(0, i + 1 - LINE) : i + 1]
-        known = [(j, y) for j, y in enumerate(newest, 1 - len(newest)) if y is not None]
-        if value is None or len(known) < LINE / 2:
+        # Sums that move along: what enters the window is added, what leaves it is taken off.
+        for x, y, sign in (
+            (i, value, 1.0),
+            (i - LINE, means[i - LINE] if i >= LINE else None, -1.0),
+        ):
+            if y is not None:
+                count += sign
+                sum_x += sign * x
+                sum_y += sign * y
+                sum_xx += sign * x * x
+                sum_xy += sign * x * y
+        if value is None or count < LINE / 2:
             foreseen.append(None)
             continue
-        x_mean, y_mean = (_mean([point[k] for point in known]) for k in (0, 1))
-        spread = math.fsum((x - x_mean) ** 2 for x, _ in known)
-        slope = math.fsum((x - x_mean) * (y - y_mean) for x, y in known) / spread
-        foreseen.append(max(0.0, y_mean + slope * (ahead - x_mean)))
+        x_mean, y_mean = sum_x / count, sum_y / count
+        slope = (sum_xy - x_mean * sum_y) / (sum_xx - x_mean * sum_x)
+        foreseen.append(max(0.0, y_mean + slope * (i + ahead - x_mean)))
     return tuple(foreseen)
