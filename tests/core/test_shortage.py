@@ -24,7 +24,12 @@ P, D = Role.PREFILL, Role.DECODE
 
 
 def service(
-    priority: int, *, types: tuple[str, ...] = (), essential: int = 2, **more: Any
+    priority: int,
+    *,
+    types: tuple[str, ...] = (),
+    essential: int = 2,
+    hourly: float = 1.0,
+    **more: Any,
 ) -> ServiceSpec:
     role = {"gpuTypes": list(types), "target": 1000}
     return ServiceSpec.model_validate(
@@ -41,7 +46,8 @@ def service(
             },
             "ratio": "1:2",
             "priority": priority,
-            "policy": {"shortage": {"hourly": 1.0}},
+            # Idle services would shrink by their own law: here they change for each other alone.
+            "policy": {"cooldownIn": "1h", "shortage": {"hourly": hourly}},
             **more,
         }
     )
@@ -101,7 +107,7 @@ def test_it_gives_no_more_than_its_essential_counts_leave() -> None:
     [
         service(10),
         service(11),
-        service(0, policy={"shortage": {"hourly": 0.0}}),
+        service(0, hourly=0.0),
         service(0, advisory=True),
     ],
     ids=["an equal", "a higher", "one without a budget", "an advisory"],
