@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 from heteroscale.words import Outcome, Role, ScrapeQuality
@@ -108,8 +108,8 @@ class UnrulyWorld(World):
         self.disk_full = False
         self.minted = 0
         self.answers: dict[str, Answer] = {}
-        self.written_at: list[float] = []
-        """When a turn had anything durable to commit."""
+        self.written: list[tuple[float, str]] = []
+        """When a turn had anything durable to commit, and what."""
 
     # ---- the wire --------------------------------------------------------------------------------
 
@@ -219,7 +219,7 @@ class UnrulyWorld(World):
                 self._send_open_orders(event.agent_id)
         self.answers.update({e.request_id: e for e in changes.effects if isinstance(e, Answer)})
         if changes:
-            self.written_at.append(self.now)
+            self.written.append((self.now, _what(changes, stored[0])))
         seen = Turn(self.now, *stored, self.state, changes, again, self)
         for watch in self.watchers:
             watch(seen)
@@ -281,6 +281,20 @@ class UnrulyWorld(World):
     def role_counts(self, role: Role) -> int:
         """Return how many engines of a role really run, whatever anybody knows of them."""
         return sum(engine.fact.role is role for engine in self._all_engines())
+
+
+def _what(changes: Changes, before: Mapping[str, Service]) -> str:
+    """Return what a turn writes: instances, commands, or the fields of a service's memory."""
+    written = [*changes.instances, *changes.commands]
+    for name, after in changes.services.items():
+        was = before.get(name)
+        if was is not None and after is not None:
+            pairs = (
+                (f.name, getattr(was.memory, f.name), getattr(after.memory, f.name))
+                for f in fields(after.memory)
+            )
+            written += [f"{name}.{field}" for field, old, new in pairs if old != new]
+    return " ".join(written)
 
 
 def _stored(kind: type[_T], table: Mapping[str, _T]) -> dict[str, _T]:
