@@ -19,7 +19,7 @@ from tests.core.test_transcripts import Teller
 
 FOLDER = Path(__file__).parent
 NOT_YET: dict[str, str] = {
-    "4_slow_starts_cause_no_cascade": "what has just come into service is guessed to serve as much",
+    "4_slow_starts_cause_no_cascade": "demand and reserve ask again before the first answer has started",
     "4_starts_longer_than_a_cooldown": "a backlog is asked for again while what was launched for it"
     " still starts",
 }
