@@ -221,7 +221,7 @@ async def test_explain_tells_why_and_what_would_change_it(
     assert "  decode_tbt = unknown (missing, 0% of instances heard)" in lines
     assert "  R = 7000 ÷ 8000 = 0.875" in lines
     everything = "\n".join(lines)
-    assert "scale-out: demand above 8800 tokens/s (1.10 × supply 8000) over 15s" in everything
+    assert "scale-out: demand above 8400 tokens/s (1.05 × supply 8000) over 15s" in everything
     assert "guard: mean TBT above 55ms (1.1 × SLO 50ms)" in everything
     assert "cooldown: no scale-out before" in everything
     assert "in 2m" in everything

@@ -79,8 +79,8 @@ def test_every_way_to_write_a_ratio_passes_both(ratio: object) -> None:
 
 def test_fields_are_described_with_units_and_defaults_readable() -> None:
     policy = schema_of("Service")["$defs"]["PolicySpec"]["properties"]
-    assert policy["cooldownOut"]["default"] == "3m"
-    assert policy["toleranceOut"]["default"] == 0.1
+    assert policy["windowIn"]["default"] == "1m"
+    assert policy["toleranceOut"]["default"] == 0.05
     drain = schema_of("Service")["$defs"]["DrainSpec"]["properties"]
     assert drain["forceAfter"]["default"] == "30m"
     target = schema_of("Service")["$defs"]["RoleSpec"]["properties"]["target"]

@@ -221,7 +221,7 @@ MUTANTS = (
     _core(
         "a paused service acts",
         "evaluate.py",
-        "    if service.paused or service.spec.advisory or service.deleting:\n",
+        "    if service.paused or service.spec.watched or service.deleting:\n",
         "    if service.deleting:\n",
         "test_turn.py",
     ),

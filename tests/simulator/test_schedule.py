@@ -15,6 +15,7 @@ SCHEDULE = """\
     cooldownIn: 2m
     cooldownOut: 1m
     observation: 1m
+    dampeningIn: 0.5
     guard: {startup: 60s}
     schedule:
       timeZone: Europe/Berlin
