@@ -105,7 +105,8 @@ def withdrawn(ground: Ground) -> list[str]:
 
 
 def test_leases_are_renewed_while_it_lives_and_end_when_it_dies() -> None:
-    ground = Ground(fleet(), service(), 4, 8)
+    text = f"{SERVICE}  policy: {{hold: 0s, observation: 5m}}\n"
+    ground = Ground(fleet(), service(text), 4, 8)
     ground.run(100, 20)
     out = withdrawn(ground)
     assert out

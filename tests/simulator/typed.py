@@ -25,7 +25,7 @@ spec:
     decode: {template: d, gpuTypes: [H100], max: 16, target: 5000}
   ratio: {min: 0.2, max: 4}
   slo: {ttft: 2s, tbt: 50ms}
-  policy: {hold: 0s, cooldownIn: 2m, cooldownOut: 1m, observation: 1m}
+  policy: {cooldownIn: 2m, cooldownOut: 1m, observation: 1m}
 """
 FLEET = """\
 apiVersion: heteroscale/v1
