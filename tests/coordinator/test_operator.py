@@ -60,7 +60,9 @@ async def test_apply_creates_configures_and_leaves_what_is_equal(
 async def test_the_document_kept_is_canonical_and_means_the_same(
     stub: OperatorServiceAsyncStub, loop: TwinLoop
 ) -> None:
-    await stub.ApplyServices(text("# a comment\n" + CHAT.replace("cooldownOut: 3m", "windowIn: 60s")))
+    await stub.ApplyServices(
+        text("# a comment\n" + CHAT.replace("cooldownOut: 3m", "windowIn: 60s"))
+    )
     kept = (await stub.GetService(pb.GetServiceRequest(name="chat"))).document
     assert "comment" not in kept
     assert yaml.safe_load(kept)["spec"]["policy"] == {"observation": "2m"}
