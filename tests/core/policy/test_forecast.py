@@ -287,7 +287,7 @@ def test_memory_stays_small_and_survives_json() -> None:
 
 
 def calm(n: int, rate: float, **forecast: Any) -> ServiceView:
-    spec = spec_of(forecast={"band": True, **forecast})
+    spec = spec_of(forecast={"enabled": True, **forecast})
     return view_of(spec, *many(n // 2, P, prefilling(4000)), *many(n, D, decoding(rate)))
 
 
@@ -344,7 +344,7 @@ def test_what_is_taken_back_because_it_is_expected_was_no_wrong_scale_in() -> No
     soft = SoftScaleIn("dec-1", NOW - 60, NOW + 240, 4000, 4000)
     group = (*many(2, P, prefilling(4000)), *many(4, D, decoding(1000)), withdrawn(D))
     view = view_of(
-        spec_of(prefill=(2, 2)),
+        spec_of(forecast={"enabled": True}, prefill=(2, 2)),
         *group,
         memory=PolicyMemory(wanted={P: 2, D: 4}, soft=soft),
     )

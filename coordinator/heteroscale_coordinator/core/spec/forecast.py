@@ -15,9 +15,9 @@ class ForecastSpec(DocumentModel):
     Without a model that beats the last value it holds what was last seen, and the band alone adds.
     """
 
-    enabled: bool = True
+    enabled: bool = False
     """Whether the forecast is heard. It is kept and backtested in any case."""
-    band: bool = False
+    band: bool = True
     """Whether the error band is added: what the forecast fell short by, in its own past. It serves
     more requests on restless traffic, and costs some GPU-hours there."""
     quantile: Annotated[float, Field(ge=0.5, le=0.99)] = 0.5
