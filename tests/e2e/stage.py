@@ -45,6 +45,7 @@ RULES = Rules(
 POLICY: Mapping[str, Any] = {
     "windowOut": "4s",
     "windowIn": "8s",
+    "hold": "0s",
     "cooldownOut": "4s",
     "cooldownIn": "6s",
     "freshness": "20s",

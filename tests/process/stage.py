@@ -49,6 +49,7 @@ SPEC: dict[str, Any] = {
     "policy": {
         "windowOut": "2s",
         "windowIn": "3s",
+        "hold": "0s",
         "freshness": "3s",
         "observation": f"{OBSERVATION:g}s",
     },

@@ -21,7 +21,7 @@ OBSERVED = 4.0
 """Seconds in which nothing must be withdrawn: eight ticks, and twice the window of a scale-in."""
 AGENT_MEMORY = 160 << 20
 """Bytes an agent may hold while engines pour 100 MB on each scrape; quiet it holds some 70 MB."""
-POLICY = {"windowIn": "2s", "windowOut": "1s", "cooldownIn": "1s", "freshness": "2s"}
+POLICY = {"windowIn": "2s", "hold": "0s", "windowOut": "1s", "cooldownIn": "1s", "freshness": "2s"}
 
 
 @pytest.fixture

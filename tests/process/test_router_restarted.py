@@ -15,7 +15,13 @@ pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="module")]
 OBSERVED = 3.0
 """Seconds that a drain is watched not going on: twelve looks of the agent, a settle time passed six
 times over."""
-POLICY = {"windowIn": "2s", "windowOut": "1s", "cooldownIn": "1s", "observation": "120s"}
+POLICY = {
+    "windowIn": "2s",
+    "hold": "0s",
+    "windowOut": "1s",
+    "cooldownIn": "1s",
+    "observation": "120s",
+}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

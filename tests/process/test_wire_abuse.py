@@ -161,7 +161,7 @@ async def test_dripped_bytes_and_idle_connections_keep_nobody_waiting(world: Fle
 
 async def test_readings_that_cannot_be_true_are_unknown(world: Fleet) -> None:
     """One agent lies about an idle engine: nothing is withdrawn before it tells the truth."""
-    policy = {"windowIn": "2s", "windowOut": "1s", "cooldownIn": "1s"}
+    policy = {"windowIn": "2s", "hold": "0s", "windowOut": "1s", "cooldownIn": "1s"}
     await world.serve(decode=(1, 3), policy=policy)
     before = len(await world.acted())
     async with _stranger(world) as client:

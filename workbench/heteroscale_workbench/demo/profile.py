@@ -73,7 +73,7 @@ class DemoProfile:
         """Return the policy part of the service."""
         defaults = PolicySpec()
         names = (
-            *("window_out", "window_in", "cooldown_out", "cooldown_in"),
+            *("window_out", "window_in", "hold", "cooldown_out", "cooldown_in"),
             *("backlog_horizon", "observation", "freshness"),
         )
         plain: dict[str, object] = {

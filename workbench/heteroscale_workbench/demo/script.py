@@ -37,7 +37,7 @@ def story() -> Sequence[Phase]:
         Phase("calm", 0.20, 1.0, 6.0, 6.0, _always),
         Phase("rise", 1.00, 10.0, 14.0, 50.0, _grown),
         Phase("lull", 0.30, 3.0, 3.0, 60.0, _withdrawn),
-        Phase("second hump", 1.00, 1.5, 9.0, 20.0, _reinstated),
+        Phase("second hump", 1.15, 1.5, 9.0, 20.0, _reinstated),
         Phase("fall", 0.15, 3.0, 10.0, 75.0, _drained),
     )
 

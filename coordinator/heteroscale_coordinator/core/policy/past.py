@@ -16,11 +16,13 @@ from heteroscale_coordinator.core.memory.demand import DemandPast
 from heteroscale_coordinator.core.policy.demand import demand_on, lasting_peak
 from heteroscale_coordinator.core.policy.scene import Scene
 from heteroscale_coordinator.core.policy.stability import startup_p90
+from heteroscale_coordinator.core.spec import PolicySpec
 
 SLOT = 30.0
-"""Seconds between what is remembered."""
-HOLE = 2.5 * SLOT
-"""Seconds without a slot after which what was before is forgotten."""
+"""Seconds between what is remembered, at most; see ``slot_of``."""
+SHORTEST_SLOT = 1.0
+HOLE = 2.5
+"""Slots without a word, beyond the freshness, after which what was before is forgotten."""
 MOST_SLOTS = 60
 """Slots kept at most: half an hour. A longer start-up is read as that."""
 ABSURD = 1e15
@@ -42,6 +44,15 @@ class Expected:
         return self.mean + self.reserve
 
 
+def slot_of(policy: PolicySpec) -> float:
+    """Return the seconds of one slot: a tenth of ``hold``, where that is shorter than usual."""
+    return min(SLOT, max(SHORTEST_SLOT, policy.hold / 10)) if policy.hold else SLOT
+
+
+def _hole(policy: PolicySpec) -> float:
+    return HOLE * slot_of(policy) + policy.freshness
+
+
 def leading_roles(scene: Scene) -> tuple[Role, ...]:
     """Return the roles that are sized by their own demand."""
     sizing = scene.spec.sizing_role
@@ -60,19 +71,19 @@ def demand_past(scene: Scene) -> Mapping[Role, DemandPast]:
 
 def _moved_on(scene: Scene, role: Role, past: DemandPast | None) -> DemandPast | None:
     now = scene.now
-    if past is not None and 0 <= now - past.at < SLOT:
+    if past is not None and 0 <= now - past.at < slot_of(scene.policy):
         return past
     engines = {name: scene.signals.engines(name) for name in scene.loads}
     mean = demand_on(role, engines, scene.spec, length=scene.policy.window_in).lasting
-    peak = lasting_peak(engines, scene.view, role, SLOT)
+    peak = lasting_peak(engines, scene.view, role, slot_of(scene.policy))
     if mean is None or peak is None or not max(mean, peak) < ABSURD:
         return past
-    if past is None or not 0 <= now - past.at <= HOLE:
+    if past is None or not 0 <= now - past.at <= _hole(scene.policy):
         past = DemandPast(now)
     lead = _lead(scene)
     spread = _spread(scene, past, mean, lead)
     means = (*past.means, mean)[-(lead + 1) :]
-    held = 1 + math.ceil(scene.policy.hold / SLOT)
+    held = 1 + math.ceil(scene.policy.hold / slot_of(scene.policy))
     expected = _expected(scene, mean, spread)
     return DemandPast(now, (*past.peaks, max(peak, expected.total))[-held:], means, spread)
 
@@ -80,15 +91,16 @@ def _moved_on(scene: Scene, role: Role, past: DemandPast | None) -> DemandPast |
 def _lead(scene: Scene) -> int:
     """Return the slots from deciding on a launch until it shows."""
     seconds = startup_p90(scene.memory, scene.policy) + scene.policy.window_out
-    return min(MOST_SLOTS, max(1, math.ceil(seconds / SLOT)))
+    return min(MOST_SLOTS, max(1, math.ceil(seconds / slot_of(scene.policy))))
 
 
 def _spread(scene: Scene, past: DemandPast, mean: float, lead: int) -> float:
     if len(past.means) < lead:
         return past.spread
     rise = max(0.0, mean - past.means[-lead])
-    fading = max(scene.policy.reserve.memory, FADING_LEADS * lead * SLOT)
-    return past.spread + (rise * rise - past.spread) * SLOT / fading
+    slot = slot_of(scene.policy)
+    fading = max(scene.policy.reserve.memory, FADING_LEADS * lead * slot)
+    return past.spread + (rise * rise - past.spread) * slot / fading
 
 
 def _expected(scene: Scene, mean: float, spread: float) -> Expected:
@@ -99,7 +111,7 @@ def _expected(scene: Scene, mean: float, spread: float) -> Expected:
 def expected_of(scene: Scene, role: Role) -> Expected | None:
     """Return the demand to be ready for; None when nothing recent is remembered."""
     past = scene.memory.demand.get(role)
-    if past is None or not past.means or scene.now - past.at > HOLE:
+    if past is None or not past.means or scene.now - past.at > _hole(scene.policy):
         return None
     return _expected(scene, past.means[-1], past.spread)
 
@@ -107,7 +119,7 @@ def expected_of(scene: Scene, role: Role) -> Expected | None:
 def held_peak(scene: Scene, role: Role) -> float | None:
     """Return the highest demand within ``hold``; None until so much is remembered."""
     past = scene.memory.demand.get(role)
-    slots = math.ceil(scene.policy.hold / SLOT)
-    if past is None or len(past.peaks) < slots or scene.now - past.at > HOLE:
+    slots = math.ceil(scene.policy.hold / slot_of(scene.policy))
+    if past is None or len(past.peaks) < slots or scene.now - past.at > _hole(scene.policy):
         return None
     return max(past.peaks[-(slots + 1) :], default=0.0)
