@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -68,9 +69,8 @@ async def test_a_launch_that_fails_is_said_and_tried_elsewhere(
 @pytest.mark.parametrize("world", ["exit-at-once"], indirect=True)
 async def test_failures_everywhere_are_backed_off_from(world: Fleet) -> None:
     """Only the bad host may take decodes: launches come slower and slower, and are counted."""
-    roles = _roles()
-    roles["decode"]["gpuTypes"] = ["H20"]
-    await world.serve(prefill=(1, 1), decode=(1, 1), roles=roles, ready=False)
+    breaker_off = {"stability": {"breaker": {"failures": 1000}}}
+    await world.serve((1, 1), (1, 1), roles=_only_the_bad(), policy=breaker_off, ready=False)
 
     async def enough() -> bool:
         return len(await world.instances(InstanceState.FAILED)) >= 6
@@ -83,6 +83,26 @@ async def test_failures_everywhere_are_backed_off_from(world: Fleet) -> None:
     # that comes up in between begins the row anew; at the end of six nothing does.
     assert gaps[-2] >= 1.0
     assert gaps[-1] >= 2 * 1.0
+    assert len(await world.serving(Role.PREFILL)) == 1
+
+
+def _only_the_bad() -> dict[str, Any]:
+    roles = _roles()
+    roles["decode"]["gpuTypes"] = ["H20"]
+    return roles
+
+
+@pytest.mark.parametrize("world", ["exit-at-once"], indirect=True)
+async def test_a_node_where_every_launch_fails_is_closed_and_said(world: Fleet) -> None:
+    """Three failures in a row open the node's breaker: no fourth launch before its time is up."""
+    await world.serve((1, 1), (1, 1), roles=_only_the_bad(), ready=False)
+
+    async def closed() -> bool:
+        held = [d for d in await world.operator.decisions("chat") if d.action == "hold"]
+        return bool(held) and "failed in a row" in f"{held[0].reason} {held[0].inputs}"
+
+    await world.until(closed, "a hold that says so")
+    assert len(await world.instances(InstanceState.FAILED)) == 3
     assert len(await world.serving(Role.PREFILL)) == 1
 
 
