@@ -17,6 +17,8 @@ PACKAGES = ("proto", "agent", "coordinator", "scheduler_adapters", "simulator", 
 """Folders that pytest puts onto the path; a copy of one stands in for it."""
 TESTS_FAILED = 1
 """Pytest's exit status when tests ran and some failed; anything else is no verdict."""
+PATIENCE = 600.0
+"""Seconds after which the tests hang; on a machine that others use they take minutes."""
 _FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
 
 
@@ -74,7 +76,7 @@ def run(tests: tuple[str, ...], stand_ins: dict[str, Path]) -> Verdict:
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     env |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": os.pathsep.join(places)}
     done = subprocess.run(
-        command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=100, check=False
+        command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     output = done.stdout + done.stderr
     if done.returncode not in (0, TESTS_FAILED):

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.mutants.catalogue import MUTANTS, Mutant
-from tests.mutants.harness import ROOT, NoVerdictError, run, text_of, try_mutant
+from tests.mutants.harness import PATIENCE, ROOT, NoVerdictError, run, text_of, try_mutant
+
+pytestmark = pytest.mark.timeout(PATIENCE + 30)
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name.replace(" ", "-"))
