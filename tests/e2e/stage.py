@@ -46,6 +46,7 @@ POLICY: Mapping[str, Any] = {
     "windowOut": "4s",
     "windowIn": "8s",
     "hold": "0s",
+    "reserve": {"deviations": 0},
     "cooldownOut": "4s",
     "cooldownIn": "6s",
     "freshness": "20s",

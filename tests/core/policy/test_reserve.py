@@ -53,6 +53,16 @@ class TestHold:
     def test_until_it_is_remembered_nothing_leaves(self, slots: int) -> None:
         assert quiet(memory_of(past(1200, slots=slots))) is Action.HOLD
 
+    @pytest.mark.parametrize(("spread", "then"), [(0.0, Action.SCALE_IN), (1.5e6, Action.HOLD)])
+    def test_without_a_hold_the_reserve_itself_is_kept(self, spread: float, then: Action) -> None:
+        """Else what a scale-in took would be asked back by the reserve at once."""
+        jumpy = replace(past(1200, spread=spread), at=NOW - 1)
+        most = {"deviations": 2.0, "most": 3.0}
+        members = (*many(2, P, prefilling(2000)), *many(4, D, decoding(300)))
+        spec = spec_of(hold=0.0, reserve=most)
+        decided = decide(view_of(spec, *members, memory=memory_of(jumpy)))
+        assert decided.action is then
+
     def test_a_hole_in_what_is_remembered_begins_anew(self) -> None:
         stale = replace(past(1200), at=NOW - 200)
         assert quiet(memory_of(stale)) is Action.HOLD

@@ -45,8 +45,9 @@ class Expected:
 
 
 def slot_of(policy: PolicySpec) -> float:
-    """Return the seconds of one slot: a tenth of ``hold``, where that is shorter than usual."""
-    return min(SLOT, max(SHORTEST_SLOT, policy.hold / 10)) if policy.hold else SLOT
+    """Return the seconds of one slot: at most 30; a tenth of ``hold``, else half ``windowIn``."""
+    length = policy.hold / 10 if policy.hold else policy.window_in / 2
+    return min(SLOT, max(SHORTEST_SLOT, length))
 
 
 def _hole(policy: PolicySpec) -> float:

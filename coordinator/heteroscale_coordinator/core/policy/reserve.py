@@ -39,7 +39,7 @@ def peak_floor(scene: Scene) -> Floor | None:
     """Return the counts that the highest demand within ``hold`` needs; all, until that is known."""
     counts, why = {}, []
     if not scene.policy.hold:
-        return None
+        return _reserve_floor(scene)
     for role in leading_roles(scene):
         supply, peak = scene.loads[role].supply, held_peak(scene, role)
         if peak is None:
@@ -51,3 +51,15 @@ def peak_floor(scene: Scene) -> Floor | None:
             f"{counts[role]} {role.value} for {peak:.1f} tok/s, the highest in {scene.policy.hold:g} s"
         )
     return Floor("hold", counts, "; ".join(why))
+
+
+def _reserve_floor(scene: Scene) -> Floor | None:
+    """Return what the reserve would ask for again at once: who has no ``hold`` may have a reserve."""
+    if not scene.policy.reserve.deviations:
+        return None
+    counts = {}
+    for role in leading_roles(scene):
+        if (expected := expected_of(scene, role)) is not None:
+            supply = scene.loads[role].supply
+            counts[role] = needed_in(expected.total, supply, scene.policy.tolerance_in)
+    return Floor("reserve", counts, "as many as the reserve asks for") if counts else None
