@@ -73,7 +73,7 @@ async def test_a_list_with_arithmetic_is_shorter(
     [
         (pb.ListDecisionsRequest(actions=["explode"]), "no action 'explode': give hold, scale_out"),
         (pb.ListDecisionsRequest(only_acted=True, only_advice=True), "give one of them"),
-        (pb.ListDecisionsRequest(page_token="gone"), "'gone' is no longer kept"),  # noqa: S106
+        (pb.ListDecisionsRequest(page_token="gone"), "'gone' is no longer kept"),  # noqa: S106 - a page
         (
             pb.ListDecisionsRequest(start_time=timestamp(NOW), end_time=timestamp(NOW)),
             "start_time must be before end_time",

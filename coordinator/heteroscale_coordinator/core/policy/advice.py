@@ -229,4 +229,5 @@ def tell_advice(scene: Scene) -> None:
 
 def _ago(seconds: float) -> str:
     minutes = seconds / 60
+    # Up to two hours, minutes say more than hours do.
     return f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"  # noqa: PLR2004

@@ -92,5 +92,6 @@ def written(zone: Zone, at: float, now: float) -> str:
     """Return a moment in words, on the zone's clocks: the day is named unless it is today's."""
     reading = wall(zone, at)
     days = (reading.date() - wall(zone, now).date()).days
+    # Within the week its day names it; later only the date does.
     day = "" if days == 0 else f"{reading:%a} " if 0 < days < 7 else f"{reading:%Y-%m-%d} "  # noqa: PLR2004
     return f"{day}{reading:%H:%M} {zone.name}"

@@ -253,6 +253,7 @@ def _add_columns(connection: sa.Connection) -> None:
         connection.exec_driver_sql("DELETE FROM decisions WHERE sequence <= ?", (edge,))
     for name in _ADDED:
         kind = _table.c[name].type.compile(connection.dialect)
+        # Every column that a migration adds has a default, else old rows could not be read.
         default = _table.c[name].server_default.arg  # type: ignore[union-attr]
         connection.exec_driver_sql(
             f"ALTER TABLE decisions ADD COLUMN {name} {kind} NOT NULL DEFAULT '{default}'"
