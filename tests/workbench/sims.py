@@ -43,6 +43,11 @@ spec:
       prefill: {lengths: [1, 1000], ms: [1, 20]}
       decode: {batches: [1, 4], contexts: [1, 1000], stepMs: [[5, 6], [7, 8]]}
 """
+ROOMY = (
+    PROFILE.replace("kvCapacityTokens: 1000", "kvCapacityTokens: 4000")
+    .replace("maxBatch: 4", "maxBatch: 16")
+    .replace("[[5, 6], [7, 8]]", "[[10, 12], [14, 16]]")
+)
 
 
 def profile(text: str = PROFILE) -> EngineProfile:
@@ -180,10 +185,14 @@ async def engine_process(
             await process.wait()
 
 
-def write_profile(folder: Path) -> Path:
-    """Write the small profile to a file and return its path."""
+def write_profile(folder: Path, *, roomy: bool = False) -> Path:
+    """Write the small profile to a file and return its path.
+
+    ``roomy`` has place for every stream of a test in one engine, at twice the time for a token: none
+    then waits for another's end, and what is done to streams in mid-flight finds them in flight.
+    """
     path = folder / "profile.yaml"
-    path.write_text(PROFILE, "utf-8")
+    path.write_text(ROOMY if roomy else PROFILE, "utf-8")
     return path
 
 

@@ -19,7 +19,7 @@ pytestmark = [
     pytest.mark.process,
     pytest.mark.skipif(not installed(), reason="sglang-router is not installed"),
 ]
-STREAMS = [Arrival(0.01 * i, 20, 150) for i in range(8)]  # about a second each
+STREAMS = [Arrival(0.01 * i, 20, 150) for i in range(8)]  # about a second each; roomy, two
 
 
 @dataclass
@@ -40,12 +40,13 @@ class Pair:
 
 
 @asynccontextmanager
-async def _pair(folder: Path, *, retries: bool = False) -> AsyncIterator[Pair]:
-    profile = ("--profile", str(write_profile(folder)), "--seen-dir", str(folder / "seen"))
+async def _pair(folder: Path, *, retries: bool = False, roomy: bool = False) -> AsyncIterator[Pair]:
+    profile = str(write_profile(folder, roomy=roomy))
+    options = ("--profile", profile, "--seen-dir", str(folder / "seen"))
     async with AsyncExitStack() as stack:
         router = Router(log=folder / "router.log", retries=retries)
         engines = [
-            stack.enter_async_context(engine_process(mode, *profile))
+            stack.enter_async_context(engine_process(mode, *options))
             for mode in ("prefill", "prefill", "decode", "decode")
         ]
         _, started = await asyncio.gather(
@@ -77,7 +78,7 @@ async def test_a_router_starts_without_workers_and_says_so() -> None:
 
 
 async def test_removal_and_return_in_mid_stream_lose_nothing(tmp_path: Path) -> None:
-    async with _pair(tmp_path) as pair:
+    async with _pair(tmp_path, roomy=True) as pair:
         prefill, decode = pair.prefills[0], pair.decodes[0]
         for engine, role, port in (
             (decode, "decode", None),
@@ -103,14 +104,14 @@ async def test_removal_and_return_in_mid_stream_lose_nothing(tmp_path: Path) -> 
 
 
 async def test_a_decode_stopped_in_mid_stream_cuts_exactly_its_own(tmp_path: Path) -> None:
-    async with _pair(tmp_path) as pair:
+    async with _pair(tmp_path, roomy=True) as pair:
         load = pair.load(STREAMS)
         running = asyncio.create_task(load.run())
         await pair.flowing(load)
         mine = await pair.decodes[0].metric("sglang:num_running_reqs")
+        assert 0 < mine < len(STREAMS)
         pair.decodes[0].signal(signal.SIGTERM)
         report = await running
-        assert 0 < mine < len(STREAMS)
         assert {failure.kind for failure in report.failures} == {FailureKind.CUT}
         assert report.failed_requests == mine
         assert report.passed == len(STREAMS) - mine
