@@ -1,0 +1,98 @@
+# ruff: noqa: N802 - the proto names the methods
+"""The fleet: nodes, instances and deployment groups, and what is done to one of them by hand."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+
+from heteroscale.convert import from_wire
+from heteroscale.v1 import operator_pb2 as pb
+from heteroscale.words import Role
+from heteroscale_coordinator.clock import mint
+from heteroscale_coordinator.core import events
+from heteroscale_coordinator.edge import node_wire
+from heteroscale_coordinator.edge import operator_wire as wire
+from heteroscale_coordinator.edge.guard import Context, guarded, words
+from heteroscale_coordinator.edge.operator.desk import Desk
+
+_AT_ONCE = 64
+"""Nodes written between two breaths of the loop."""
+
+
+class Fleet(Desk):
+    """Calls about nodes, instances and groups."""
+
+    @guarded
+    async def ListNodes(
+        self,
+        request: pb.ListNodesRequest,
+        context: Context,  # noqa: ARG002
+    ) -> pb.ListNodesResponse:
+        """Return all nodes by agent id, or one."""
+        state, now = self.loop.state, self.loop.status().now
+        agents = sorted(state.agents.values(), key=lambda agent: agent.agent_id)
+        answer = pb.ListNodesResponse()
+        for place, agent in enumerate(agents):
+            if request.agent_id not in ("", agent.agent_id):
+                continue
+            here = state.of_agent(agent.agent_id)
+            node = node_wire.node_message(agent, here, now, with_devices=request.with_devices)
+            answer.nodes.append(node)
+            if place % _AT_ONCE == _AT_ONCE - 1:
+                # Thousands of nodes are read here; reports go on meanwhile.
+                await asyncio.sleep(0)
+        return answer
+
+    @guarded
+    async def DeleteNode(
+        self, request: pb.DeleteNodeRequest, context: Context
+    ) -> pb.DeleteNodeResponse:
+        """Give up a silent node."""
+        await self.wish(events.ForgetAgent(mint("req"), request.agent_id), context)
+        return pb.DeleteNodeResponse()
+
+    @guarded
+    async def ListInstances(
+        self, request: pb.ListInstancesRequest, context: Context
+    ) -> pb.ListInstancesResponse:
+        """Return the instances of a service, or of all."""
+        found = await self.instances(request.service, context)
+        return pb.ListInstancesResponse(instances=map(self.instance_message, found))
+
+    @guarded
+    async def ListGroups(
+        self, request: pb.ListGroupsRequest, context: Context
+    ) -> pb.ListGroupsResponse:
+        """Return the deployment groups of a service, or of all."""
+        found = await self.instances(request.service, context)
+        return pb.ListGroupsResponse(groups=wire.group_messages(found, self.loop.state))
+
+    @guarded
+    async def DrainInstance(
+        self, request: pb.DrainInstanceRequest, context: Context
+    ) -> pb.Instance:
+        """Empty and stop one instance."""
+        reason = words(request.reason)
+        wish = events.DrainInstance(mint("req"), request.instance_id, reason)
+        return await self.wish_for_instance(wish, context)
+
+    @guarded
+    async def ReinstateInstance(
+        self, request: pb.ReinstateInstanceRequest, context: Context
+    ) -> pb.Instance:
+        """Take one instance back into service."""
+        wish = events.ReinstateInstance(mint("req"), request.instance_id)
+        return await self.wish_for_instance(wish, context)
+
+    @guarded
+    async def SwitchInstanceRole(
+        self, request: pb.SwitchInstanceRoleRequest, context: Context
+    ) -> pb.Instance:
+        """Have one running engine change between prefill and decode."""
+        role = from_wire(Role, request.role)
+        if role not in (Role.PREFILL, Role.DECODE):
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "role must be prefill or decode")
+        wish = events.SwitchInstanceRole(mint("req"), request.instance_id, role)
+        return await self.wish_for_instance(wish, context)
