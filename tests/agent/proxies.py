@@ -8,16 +8,23 @@ import socket
 import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import aiohttp
+import pytest
 from aiohttp import web
+
+from heteroscale.words import Role
+from heteroscale_agent.hands.gates.port import GateKind, Member, View
+from heteroscale_agent.model import Gate
 
 DEADLINE = 30.0
 
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 HAPROXY = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin")
+needs_nginx = pytest.mark.skipif(NGINX is None, reason="needs nginx")
+needs_haproxy = pytest.mark.skipif(HAPROXY is None, reason="needs haproxy")
 
 
 def free_port() -> int:
@@ -169,3 +176,57 @@ class Proxy:
         if self.process is not None:
             self.process.terminate()
             self.process.wait(DEADLINE)
+
+
+def member_of(engine: Engine, gate: Gate, name: str) -> Member:
+    return Member(name, "chat", Role.DECODE, engine.endpoint, None, gate)
+
+
+async def agreed(gate: GateKind, member: Member, *, wanted_in: bool) -> View:
+    """Pass again and again until the proxy was seen to agree."""
+    last = View({"never": None})
+
+    async def agrees() -> bool:
+        nonlocal last
+        last = await gate.reconcile(member, wanted_in=wanted_in)
+        return last.all_in if wanted_in else last.all_out
+
+    try:
+        await until(agrees)
+    except TimeoutError:
+        raise AssertionError(f"no agreement: {last}") from None
+    return last
+
+
+@asynccontextmanager
+async def engines(count: int) -> AsyncIterator[list[Engine]]:
+    async with AsyncExitStack() as stack:
+        made = [Engine() for _ in range(count)]
+        for engine in made:
+            await engine.start()
+            stack.push_async_callback(engine.stop)
+        yield made
+
+
+async def come_and_go(gate: GateKind, options: Gate, url: str) -> None:
+    """In, in, out, stopped; back, and the other out: no request fails, none goes astray."""
+    traffic = Traffic(url)
+    async with engines(2) as (one, two):
+        first, second = member_of(one, options, "i1"), member_of(two, options, "i2")
+        await agreed(gate, first, wanted_in=True)
+        async with traffic.flowing():
+            await agreed(gate, second, wanted_in=True)
+            assert set(await traffic.more(60)) == {str(one.port), str(two.port)}
+            await agreed(gate, first, wanted_in=False)
+            # What was on its way when the gate closed still arrives.
+            await traffic.settled()
+            answered = one.answered
+            assert set(await traffic.more(60)) == {str(two.port)}
+            assert one.answered == answered
+            await agreed(gate, first, wanted_in=True)
+            assert set(await traffic.more(60)) == {str(one.port), str(two.port)}
+            await agreed(gate, second, wanted_in=False)
+            await traffic.settled()
+            await two.stop()
+            assert set(await traffic.more(60)) == {str(one.port)}
+        assert traffic.failures == []

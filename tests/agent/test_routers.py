@@ -19,8 +19,8 @@ from heteroscale_agent.probes.routers.base import read
 from heteroscale_agent.probes.watch import RouterWatch
 from heteroscale_agent.sample import RouterSampler, merge
 from heteroscale_agent.wire import report as on_the_wire
+from tests.agent.eyes.rig import HandClock, opened
 from tests.agent.metrics_server import MetricsServer, answer, hangs, metrics_server
-from tests.agent.test_eyes import HandClock, opened
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
