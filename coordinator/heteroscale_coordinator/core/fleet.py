@@ -23,7 +23,6 @@ from heteroscale_coordinator.core.events import (
     ReportReceived,
 )
 from heteroscale_coordinator.core.hardware import hardware_of
-from heteroscale_coordinator.core.memory import PolicyMemory
 from heteroscale_coordinator.core.model import (
     Command,
     CommandState,
@@ -35,11 +34,10 @@ from heteroscale_coordinator.core.model import (
     Verb,
 )
 from heteroscale_coordinator.core.state import Agent
+from heteroscale_coordinator.core.switching import switched
 from heteroscale_coordinator.core.track import SLOTS, UNTOLD, Track
 
 MAX_STARTUPS = 20
-MOST_WAITS = 8.0
-"""So many cooldowns the next switch of a role waits at most, after some that failed."""
 
 
 def connected(draft: Draft, event: AgentConnected) -> None:
@@ -112,7 +110,7 @@ def answered(draft: Draft, event: CommandAnswered) -> None:
         return
     after = answer(draft, command, event.outcome, event.message)
     if after.ended and not command.ended:
-        _give_back(draft, after)
+        switched(draft, after)
     failed = event.outcome in (Outcome.REFUSED, Outcome.FAILED, Outcome.UNKNOWN)
     if command.verb is Verb.LAUNCH and failed:
         launch_failed(draft, command, f"launch {event.outcome}: {event.message}")
@@ -123,34 +121,7 @@ def expired(draft: Draft, command: Command) -> None:
     if command.verb is Verb.LAUNCH:
         launch_failed(draft, command, "launch was never confirmed")
     else:
-        _give_back(draft, replace(command, state=CommandState.EXPIRED))
-
-
-def _give_back(draft: Draft, command: Command) -> None:
-    """Want the counts of before where an instance did not switch: else another one would follow it."""
-    instance, service = draft.instance(command.instance_id), draft.service(command.service)
-    if command.verb is not Verb.SWITCH_ROLE or service is None:
-        return
-    done = command.state is CommandState.DONE
-    service = replace(service, memory=_switched(service, draft.now, done=done))
-    draft.put_service(service)
-    if done or instance is None or command.role in (None, instance.role):
-        return
-    wanted = dict(service.memory.wanted)
-    for role, more in ((command.role, -1), (instance.role, 1)):
-        spec = service.spec.roles.get(role)
-        if spec is not None and role in wanted:
-            wanted[role] = min(spec.max, max(spec.min, wanted[role] + more))
-    draft.put_service(replace(service, memory=replace(service.memory, wanted=wanted)))
-
-
-def _switched(service: Service, now: float, *, done: bool) -> PolicyMemory:
-    """Return the memory after a switch of a role: one that failed is tried again later."""
-    failures = 0 if done else service.memory.ratio.switch_failures + 1
-    wait = service.spec.policy.ratio_guard.switch_cooldown * min(2.0 ** (failures - 1), MOST_WAITS)
-    until = 0.0 if done else now + wait
-    ratio = replace(service.memory.ratio, switch_failures=failures, switch_after=until)
-    return replace(service.memory, ratio=ratio)
+        switched(draft, replace(command, state=CommandState.EXPIRED))
 
 
 def told(draft: Draft, agent_id: str, fact: RankFact, cause: str = "") -> None:
@@ -204,7 +175,7 @@ def _close_drains(draft: Draft, after: Instance) -> None:
             end(draft, command, CommandState.DONE, after.message)
         elif gone and command.verb is Verb.SWITCH_ROLE:
             end(draft, command, CommandState.FAILED, after.message)
-            _give_back(draft, replace(command, state=CommandState.FAILED))
+            switched(draft, replace(command, state=CommandState.FAILED))
         elif command.verb is Verb.DRAIN and command.state is CommandState.ACCEPTED:
             end(draft, command, CommandState.FAILED, f"went back: {after.state}")
 

@@ -8,12 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heteroscale_coordinator.core.policy.proportional import (
-    needed_in,
-    needed_out,
-    step_in,
-    step_out,
-)
+from heteroscale_coordinator.core.policy.proportional import needed_in, needed_out
+from heteroscale_coordinator.core.policy.steps import step_in, step_out
 from heteroscale_coordinator.core.policy.supply import Supply
 
 demands = st.floats(0, 1e5)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from heteroscale.words import Role
 from heteroscale_coordinator.core.model import Counts, Instance
 from heteroscale_coordinator.core.policy import ratio
-from heteroscale_coordinator.core.policy.proportional import step_in, step_out
+from heteroscale_coordinator.core.policy.steps import step_in, step_out
 from heteroscale_coordinator.core.spec import ServiceSpec
 
 

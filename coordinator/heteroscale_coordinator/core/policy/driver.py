@@ -12,8 +12,8 @@ from heteroscale.words import Role
 from heteroscale_coordinator.core.model import Counts
 from heteroscale_coordinator.core.policy import linear, ratio
 from heteroscale_coordinator.core.policy.consent import Consent
-from heteroscale_coordinator.core.policy.proportional import step_in
 from heteroscale_coordinator.core.policy.scene import Held, Scene
+from heteroscale_coordinator.core.policy.steps import step_in
 
 
 def is_low(scene: Scene) -> bool:

@@ -15,11 +15,11 @@ from heteroscale.words import Role
 from heteroscale_coordinator.core.memory import PolicyMemory
 from heteroscale_coordinator.core.model import Action, Counts, Verdict
 from heteroscale_coordinator.core.policy import bounds
-from heteroscale_coordinator.core.policy.proportional import step_in
 from heteroscale_coordinator.core.policy.scene import Held, Scene
 from heteroscale_coordinator.core.policy.schedule import Claim, Plan, plan_of, told
 from heteroscale_coordinator.core.policy.shrink import withdraw
 from heteroscale_coordinator.core.policy.stability import cooldown_in_left, startup_p90
+from heteroscale_coordinator.core.policy.steps import step_in
 from heteroscale_coordinator.core.policy.view import ServiceView, written
 from heteroscale_coordinator.core.spec import PolicySpec
 

@@ -14,7 +14,7 @@ from heteroscale.words import Role
 from heteroscale_coordinator.core.memory.forecast import History, Outlook
 from heteroscale_coordinator.core.policy.backtest import ENOUGH, judged
 from heteroscale_coordinator.core.policy.claims import Floor, Need
-from heteroscale_coordinator.core.policy.history import SLOT, horizons, leading_roles
+from heteroscale_coordinator.core.policy.history import SLOT, horizons
 from heteroscale_coordinator.core.policy.scene import Scene
 
 _EXPECTED = "min(foreseen + shortfall * max(foreseen, least), (1 + most) * now)"
@@ -43,7 +43,7 @@ def forecast_need(scene: Scene) -> Need | None:
     """Return what is to be launched now for the demand that is expected once it serves."""
     counts: dict[Role, int] = {}
     said = []
-    for role in leading_roles(scene):
+    for role in scene.leading_roles:
         found = _expected(scene, role, launch=True)
         supply = scene.loads[role].supply
         limit = (1 + scene.policy.tolerance_out) * supply.total
@@ -51,7 +51,7 @@ def forecast_need(scene: Scene) -> Need | None:
             continue
         counts[role] = _needed(scene, found)
         said.append(found.text)
-    scene.inputs["forecast"] = "; ".join(_shown(scene, role) for role in leading_roles(scene))
+    scene.inputs["forecast"] = "; ".join(_shown(scene, role) for role in scene.leading_roles)
     if not counts:
         return None
     return Need({**scene.present, **counts}, f"expected is {' and '.join(said)}", "forecast")
@@ -61,7 +61,7 @@ def forecast_floor(scene: Scene) -> Floor | None:
     """Return the fewest that carry what is expected until those who leave could be back."""
     counts: dict[Role, int] = {}
     said = []
-    for role in leading_roles(scene):
+    for role in scene.leading_roles:
         found = _expected(scene, role, launch=False)
         if found is None:
             continue

@@ -10,9 +10,9 @@ from heteroscale_coordinator.core.model import Action, Counts, Verdict
 from heteroscale_coordinator.core.policy import bounds, ratio
 from heteroscale_coordinator.core.policy.flap import factor_out
 from heteroscale_coordinator.core.policy.laws import need_of
-from heteroscale_coordinator.core.policy.proportional import step_out
 from heteroscale_coordinator.core.policy.scene import Held, Scene, act, difference
 from heteroscale_coordinator.core.policy.stability import cooldown_out_left
+from heteroscale_coordinator.core.policy.steps import step_out
 from heteroscale_coordinator.core.policy.view import Short, written
 
 

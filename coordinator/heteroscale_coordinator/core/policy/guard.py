@@ -102,6 +102,16 @@ def leading_role(scene: Scene, worst: Latency) -> Role:
     return Role.DECODE if decode > max(prefill, allowed) else Role.PREFILL
 
 
+def strain(scene: Scene, role: Role) -> str:
+    """Return why ``role`` is short by what requests feel, whatever demand says; nothing if it is not."""
+    if role is Role.PREFILL and scene.choked:
+        return scene.choked.why
+    worst = latency.worst_breach(scene.latencies, scene.spec)
+    if worst is not None and leading_role(scene, worst) is role:
+        return f"in breach: {worst.text}"
+    return ""
+
+
 def _waiting(scene: Scene, role: Role) -> float:
     """Return the requests waiting for each instance; unknown points nowhere, so it is 0."""
     measure = signals.gauge_mean("waiting", scene.policy.window_out)

@@ -33,12 +33,6 @@ DIGITS = 4
 """Of a figure that is kept."""
 
 
-def leading_roles(scene: Scene) -> tuple[Role, ...]:
-    """Return the roles that are sized by their own demand."""
-    roles = (Role.PREFILL,) if scene.prefill_leads else ()
-    return (*roles, scene.spec.sizing_role)
-
-
 def slot_at(scene: Scene) -> int:
     """Return the number of the newest slot that is over; each service has its own beat."""
     beat = sum(scene.view.name.encode()) % SLOT
@@ -53,7 +47,7 @@ def recorded(scene: Scene, *, heard: bool) -> ForecastMemory:
     # A clock that was set back makes no second past: the series goes on where it is.
     passed = max(1, newest - kept.slot) if kept.slot is not None else 1
     roles = {}
-    for role in leading_roles(scene):
+    for role in scene.leading_roles:
         history = _added(scene, role, kept.roles.get(role, History()), passed, heard)
         roles[role] = _judged(scene, history, newest)
     return ForecastMemory(newest, roles)

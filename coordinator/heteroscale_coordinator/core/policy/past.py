@@ -54,19 +54,13 @@ def _hole(policy: PolicySpec) -> float:
     return HOLE * slot_of(policy) + policy.freshness
 
 
-def leading_roles(scene: Scene) -> tuple[Role, ...]:
-    """Return the roles that are sized by their own demand."""
-    sizing = scene.spec.sizing_role
-    return (sizing, Role.PREFILL) if scene.prefill_leads else (sizing,)
-
-
 def demand_past(scene: Scene) -> Mapping[Role, DemandPast]:
     """Return what is remembered of demand, with a slot more when one is over.
 
     What is unknown now adds nothing; it becomes a hole if it stays unknown.
     """
     known = scene.memory.demand
-    found = {role: _moved_on(scene, role, known.get(role)) for role in leading_roles(scene)}
+    found = {role: _moved_on(scene, role, known.get(role)) for role in scene.leading_roles}
     return {role: past for role, past in found.items() if past is not None}
 
 

@@ -1,4 +1,4 @@
-"""The proportional law: how many instances a demand needs, and how far one step goes.
+"""The proportional law: how many instances a demand needs.
 
 Every function never falls as demand grows.
 """
@@ -6,10 +6,8 @@ Every function never falls as demand grows.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # bounds step too, and whoever reckons supply knows bounds
-    from heteroscale_coordinator.core.policy.supply import Supply
+from heteroscale_coordinator.core.policy.supply import Supply
 
 _SLACK = 1e-9
 
@@ -30,16 +28,3 @@ def needed_in(demand: float, supply: Supply, tolerance: float) -> int:
         if demand <= (1 - tolerance) * supply.least(count) + _SLACK:
             return count
     return supply.count
-
-
-def step_out(present: int, needed: int, share: float) -> int:
-    """Return the count after one scale-out: at most ``share`` of the present more, at least one."""
-    return min(needed, present + max(1, math.floor(present * share + _SLACK)))
-
-
-def step_in(present: int, needed: int, dampening: float) -> int:
-    """Return the count after one scale-in: ``dampening`` of the surplus fewer, at least one."""
-    surplus = present - needed
-    if surplus <= 0:
-        return present
-    return present - max(1, math.floor(surplus * dampening + _SLACK))

@@ -17,8 +17,8 @@ from dataclasses import replace
 
 from heteroscale.words import Role
 from heteroscale_coordinator.core.model import Action, Verdict
-from heteroscale_coordinator.core.policy import latency, ratio
-from heteroscale_coordinator.core.policy.guard import leading_role
+from heteroscale_coordinator.core.policy import ratio
+from heteroscale_coordinator.core.policy.guard import strain
 from heteroscale_coordinator.core.policy.laws import need_of
 from heteroscale_coordinator.core.policy.scene import Held, Scene, act
 from heteroscale_coordinator.core.policy.view import Member, written
@@ -123,11 +123,8 @@ def why_at_once(scene: Scene, role: Role) -> str:
         return f"demand on {role.value} is unknown"
     if load.demand.value > serving:
         return f"{role.value} is short: {load.demand.value:.0f} of {serving:.0f} tok/s that serve"
-    if role is Role.PREFILL and scene.choked:
-        return scene.choked.why
-    worst = latency.worst_breach(scene.latencies, scene.spec)
-    if worst is not None and leading_role(scene, worst) is role:
-        return f"in breach: {worst.text}"
+    if felt := strain(scene, role):
+        return felt
     need = need_of(scene)
     if need is not None and need.counts.get(role, 0) > scene.present[role]:
         return need.why

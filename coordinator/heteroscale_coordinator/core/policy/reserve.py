@@ -8,7 +8,7 @@ guess at the peak that comes, and taking it away only to launch it again is what
 from __future__ import annotations
 
 from heteroscale_coordinator.core.policy.claims import Floor, Need
-from heteroscale_coordinator.core.policy.past import expected_of, held_peak, leading_roles
+from heteroscale_coordinator.core.policy.past import expected_of, held_peak
 from heteroscale_coordinator.core.policy.proportional import needed_in, needed_out
 from heteroscale_coordinator.core.policy.scene import Scene
 
@@ -18,7 +18,7 @@ def reserve_need(scene: Scene) -> Need | None:
     counts, why = {}, []
     if not scene.policy.reserve.deviations:
         return None
-    for role in leading_roles(scene):
+    for role in scene.leading_roles:
         supply, expected = scene.loads[role].supply, expected_of(scene, role)
         if expected is None:
             continue
@@ -40,7 +40,7 @@ def peak_floor(scene: Scene) -> Floor | None:
     counts, why = {}, []
     if not scene.policy.hold:
         return _reserve_floor(scene)
-    for role in leading_roles(scene):
+    for role in scene.leading_roles:
         supply, peak = scene.loads[role].supply, held_peak(scene, role)
         if peak is None:
             counts[role] = supply.count
@@ -58,7 +58,7 @@ def _reserve_floor(scene: Scene) -> Floor | None:
     if not scene.policy.reserve.deviations:
         return None
     counts = {}
-    for role in leading_roles(scene):
+    for role in scene.leading_roles:
         if (expected := expected_of(scene, role)) is not None:
             supply = scene.loads[role].supply
             counts[role] = needed_in(expected.total, supply, scene.policy.tolerance_in)

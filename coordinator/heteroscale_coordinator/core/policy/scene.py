@@ -123,6 +123,12 @@ class Scene:
         return Role.PREFILL in self.loads and not ratio.is_fixed(self.spec.ratio)
 
     @property
+    def leading_roles(self) -> tuple[Role, ...]:
+        """The roles that are sized by their own demand."""
+        sizing = self.spec.sizing_role
+        return (sizing, Role.PREFILL) if self.prefill_leads else (sizing,)
+
+    @property
     def present(self) -> dict[Role, int]:
         """Counts of supply."""
         return {role: load.supply.count for role, load in self.loads.items()}

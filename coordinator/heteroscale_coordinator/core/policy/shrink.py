@@ -21,9 +21,10 @@ from heteroscale_coordinator.core.policy import bounds, consent, driver, ratio
 from heteroscale_coordinator.core.policy.demand import Demand, peak_demand
 from heteroscale_coordinator.core.policy.flap import factor_in
 from heteroscale_coordinator.core.policy.laws import floors_of
-from heteroscale_coordinator.core.policy.proportional import needed_in, step_in
+from heteroscale_coordinator.core.policy.proportional import needed_in
 from heteroscale_coordinator.core.policy.scene import Held, Load, Scene, act, difference
 from heteroscale_coordinator.core.policy.stability import cooldown_in_left
+from heteroscale_coordinator.core.policy.steps import step_in
 from heteroscale_coordinator.core.policy.view import written
 
 

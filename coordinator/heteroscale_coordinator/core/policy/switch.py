@@ -12,9 +12,9 @@ from dataclasses import replace
 
 from heteroscale.words import Role
 from heteroscale_coordinator.core.model import Action, Verdict
-from heteroscale_coordinator.core.policy import consent, latency, ratio
+from heteroscale_coordinator.core.policy import consent, ratio
 from heteroscale_coordinator.core.policy.demand import peak_demand
-from heteroscale_coordinator.core.policy.guard import leading_role
+from heteroscale_coordinator.core.policy.guard import strain
 from heteroscale_coordinator.core.policy.laws import floors_of, need_of
 from heteroscale_coordinator.core.policy.proportional import needed_in
 from heteroscale_coordinator.core.policy.scene import Scene, act
@@ -94,11 +94,8 @@ def _needed_itself(scene: Scene, giving: Role) -> str:
     needed = max(needed, floors_of(scene).get(giving, 0))
     if present - 1 < needed:
         return f"{giving.value} needs {needed} of {present}"
-    if giving is Role.PREFILL and scene.choked:
-        return scene.choked.why
-    worst = latency.worst_breach(scene.latencies, scene.spec)
-    if worst is not None and leading_role(scene, worst) is giving:
-        return f"in breach: {worst.text}"
+    if felt := strain(scene, giving):
+        return felt
     own = [c for c in consent.safety(scene) if c.name in _own(giving)]
     refused = [f"{c.name} ({c.text})" for c in own if not c.given]
     return f"{', '.join(refused)} does not consent" if refused else ""

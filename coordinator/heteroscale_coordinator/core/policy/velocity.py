@@ -12,8 +12,8 @@ from __future__ import annotations
 from heteroscale.words import Role
 from heteroscale_coordinator.core.policy import ratio
 from heteroscale_coordinator.core.policy.claims import Floor, Need
-from heteroscale_coordinator.core.policy.proportional import step_out
 from heteroscale_coordinator.core.policy.scene import Scene
+from heteroscale_coordinator.core.policy.steps import step_out
 from heteroscale_coordinator.core.policy.velocity_stages import D, P, Stage, stages
 from heteroscale_coordinator.core.spec.velocity import VelocitySpec
 
