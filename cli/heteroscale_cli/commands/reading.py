@@ -9,82 +9,29 @@ from typing import Annotated
 import typer
 
 from heteroscale_cli.commands import completion
+from heteroscale_cli.commands import narrowing as by
 from heteroscale_cli.commands.common import OutputOption, connected
 from heteroscale_cli.connection import Connection
 from heteroscale_cli.vocabulary import Output, kind_of
-
-_ServiceOption = Annotated[
-    str,
-    typer.Option(
-        "--service",
-        "-s",
-        metavar="SERVICE",
-        help="Only what belongs to this service.",
-        autocompletion=completion.services,
-    ),
-]
 
 
 @connected
 def get(
     connection: Connection,
     *,
-    kind: Annotated[
-        str,
-        typer.Argument(
-            metavar="KIND",
-            help="services (svc), instances (inst), nodes (no), groups (grp) or decisions (dec).",
-            autocompletion=completion.kinds,
-        ),
-    ],
-    name: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[NAME]",
-            help="Only this one: a name, an id or the beginning of an id; of decisions, a service.",
-            autocompletion=completion.names,
-        ),
-    ] = None,
-    service: _ServiceOption = "",
+    kind: by.KindArgument,
+    name: by.NameArgument = None,
+    service: by.ServiceOption = "",
     output: OutputOption = Output.TABLE,
-    watch: Annotated[
-        bool, typer.Option("--watch", "-w", help="Print what there is, then every change.")
-    ] = False,
-    limit: Annotated[
-        int,
-        typer.Option("--limit", "-n", min=1, help="Decisions: at most this many, newest first."),
-    ] = 20,
-    since: Annotated[
-        str,
-        typer.Option(
-            metavar="TIME",
-            help="Decisions: that went on at this time or later; 10:15, 2026-11-26T10:15 or 2h (ago).",
-        ),
-    ] = "",
-    until: Annotated[
-        str, typer.Option(metavar="TIME", help="Decisions: that began before this time.")
-    ] = "",
-    action: Annotated[
-        list[str] | None,
-        typer.Option(metavar="ACTION", help="Decisions: only this action; may be given again."),
-    ] = None,
-    bound_by: Annotated[
-        list[str] | None,
-        typer.Option(metavar="STAGE", help="Decisions: only bound by this; may be given again."),
-    ] = None,
-    acted: Annotated[
-        bool, typer.Option("--acted", help="Decisions: only what was done, no holds, no advice.")
-    ] = False,
-    advice: Annotated[
-        bool,
-        typer.Option("--advice", help="Decisions: only what advisory mode kept from being done."),
-    ] = False,
-    instance: Annotated[
-        str,
-        typer.Option(
-            metavar="ID", help="Decisions: only what concerned it; the beginning is enough."
-        ),
-    ] = "",
+    watch: by.WatchOption = False,
+    limit: by.LimitOption = 20,
+    since: by.SinceOption = "",
+    until: by.UntilOption = "",
+    action: by.ActionOption = None,
+    bound_by: by.BoundByOption = None,
+    acted: by.ActedOption = False,
+    advice: by.AdviceOption = False,
+    instance: by.InstanceOption = "",
 ) -> None:
     """List services, instances, nodes, groups or decisions.
 
