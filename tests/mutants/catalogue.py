@@ -139,6 +139,13 @@ MUTANTS = (
         "policy/test_closed_loop.py",
     ),
     _core(
+        "what piles up during a start is asked for again",
+        "policy/backlog.py",
+        "    tokens = sum(e.target * max(0.0, e.missed - offset) for e in engines)\n",
+        "    tokens = 0.0\n",
+        "machine/test_pending.py",
+    ),
+    _core(
         "steps of the guard compound",
         "policy/guard.py",
         '    return int(scene.reckon("guard_size", formula, role.value, began=began, step=tier.step))\n',

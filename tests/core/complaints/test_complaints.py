@@ -10,7 +10,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from _pytest.mark import ParameterSet
 
 from heteroscale.words import GateState, InstanceState, Role
 from heteroscale_coordinator.core.events import DrainInstance, ReinstateInstance
@@ -18,12 +17,6 @@ from heteroscale_coordinator.core.model import Action, Verb
 from tests.core.test_transcripts import Teller
 
 FOLDER = Path(__file__).parent
-NOT_YET: dict[str, str] = {
-    "4_slow_starts_cause_no_cascade": "demand and reserve ask again before the first answer has started",
-    "4_starts_longer_than_a_cooldown": "a backlog is asked for again while what was launched for it"
-    " still starts",
-}
-"""Scripts that do not come out as they should, and why. Whoever mends one takes it out of here."""
 
 
 class Judge(Teller):
@@ -87,14 +80,7 @@ class Judge(Teller):
         return len(orders) if what == "orders" else (orders + acts).count(what)
 
 
-def scripts() -> list[ParameterSet]:
-    """Return every script; those that are known to come out wrong are marked so."""
-    marks = {name: [pytest.mark.xfail(strict=True, reason=why)] for name, why in NOT_YET.items()}
-    paths = sorted(FOLDER.glob("*.txt"))
-    return [pytest.param(p, id=p.stem, marks=marks.get(p.stem, [])) for p in paths]
-
-
-@pytest.mark.parametrize("path", scripts())
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.txt")), ids=lambda path: path.stem)
 def test_it_comes_out_as_it_should(path: Path) -> None:
     Judge().play(path.read_text(encoding="utf-8"))
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from heteroscale.words import GateState, InstanceState, Role, WithdrawReason
 from heteroscale_coordinator.core.policy import signals
+from heteroscale_coordinator.core.policy.backlog import unanswered
 from heteroscale_coordinator.core.policy.view import ServiceView
 from heteroscale_coordinator.core.policy.windows import Engine
 from heteroscale_coordinator.core.spec import PolicySpec, ServiceSpec
@@ -75,7 +76,7 @@ def _demand(
     if each is None or rate is None:
         text = f"{served:.1f} tok/s served; {'arrivals' if each else 'tokens a request'} unknown"
         return Demand(served, text, served, served, alone)
-    backlog = sum(_backlog(engines[name], length, offset) for name in seen)
+    backlog = sum(unanswered(name, engines[name], policy, length, offset) for name in seen)
     believed = "min(served, (rate + chance) * each)" if behind else "served"
     chance = _chance(rate, length)
     value = reckon(
@@ -132,11 +133,6 @@ def _rate(
 def _chance(rate: float, length: float) -> float:
     """Return one standard deviation of a rate that was counted over ``length`` s: √n of n."""
     return math.sqrt(max(rate, 0.0) / length)
-
-
-def _backlog(engines: Sequence[Engine], length: float, offset: float) -> float:
-    """Return the requests that waited all through the window."""
-    return signals.total(engines, signals.gauge_lowest("queued", length, offset)) or 0.0
 
 
 # ---- for scale-in --------------------------------------------------------------------------

@@ -1,12 +1,15 @@
 """The reserve: what is launched now serves a start-up later, so be ready for what may have risen by then.
 
 Demand that has lately risen much within one start-up time is given so much room beforehand; demand
-that is steady is given none. And what was needed within ``hold`` stays: the peak that was is the best
-guess at the peak that comes, and taking it away only to launch it again is what makes counts flap.
+that is steady is given none. While as much is starting already, the rise that the reserve is sized by
+is being answered, and is not answered twice. And what was needed within ``hold`` stays: the peak that
+was is the best guess at the peak that comes, and taking it away only to launch it again is what makes
+counts flap.
 """
 
 from __future__ import annotations
 
+from heteroscale.words import Role
 from heteroscale_coordinator.core.policy.claims import Floor, Need
 from heteroscale_coordinator.core.policy.past import expected_of, held_peak
 from heteroscale_coordinator.core.policy.proportional import needed_in, needed_out
@@ -29,10 +32,17 @@ def reserve_need(scene: Scene) -> Need | None:
             mean=expected.mean,
             reserve=expected.reserve,
         )
+        if _starting(scene, role) >= expected.reserve > 0:
+            continue  # as much as it may rise by is on its way already
         if total > (1 + scene.policy.tolerance_out) * supply.total:
             counts[role] = needed_out(total, supply)
             why.append(f"{role.value} may be asked for {total:.0f} tok/s when a start is over")
     return Need({**scene.present, **counts}, ", ".join(why), "reserve") if counts else None
+
+
+def _starting(scene: Scene, role: Role) -> float:
+    """Return the tokens/s that what is starting will carry: the answer to a rise that was."""
+    return sum(e.target for e in scene.signals.engines(role) if e.member.starting)
 
 
 def peak_floor(scene: Scene) -> Floor | None:

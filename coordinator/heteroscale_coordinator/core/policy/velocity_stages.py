@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from heteroscale.words import Role
 from heteroscale_coordinator.core.model import counts_as_supply
 from heteroscale_coordinator.core.policy import signals
+from heteroscale_coordinator.core.policy.backlog import unanswered
 from heteroscale_coordinator.core.policy.scene import Scene
 from heteroscale_coordinator.core.policy.windows import Engine
 from heteroscale_coordinator.core.spec.velocity import VelocitySpec
@@ -154,8 +155,8 @@ def _prompt(scene: Scene) -> float | None:
 
 
 def _queued(scene: Scene, role: Role, window: float) -> float:
-    """Return the requests that waited all through the window; what nobody tells adds nothing."""
-    return signals.total(scene.signals.engines(role), signals.gauge_lowest("queued", window)) or 0.0
+    """Return the requests that waited all through the window, and that nothing answers yet."""
+    return unanswered(role, scene.signals.engines(role), scene.policy, window)
 
 
 @dataclass(frozen=True, slots=True)

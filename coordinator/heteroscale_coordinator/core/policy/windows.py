@@ -39,6 +39,8 @@ Gauge = Literal[
     "sm_activity",
     "rdma_share",
 ]
+PATIENCE = 2.0
+"""What piled up during a start may take so many times as long to go as more launched for it would."""
 UNHEARD = Track().window(0.0, 0.0)
 """No samples."""
 
@@ -83,6 +85,8 @@ class Engine:
     spacing: float = 5.0
     young: bool = False
     """In service for less than the short window: it says little yet, and is not guessed at."""
+    missed: float = 0.0
+    """Seconds of work that piled up while it started, and that it answers (see ``backlog``)."""
     aside: bool = field(default=False, init=False)
     """Whether its readings stand so far apart that sums bound them by its peers'."""
     carrying: bool = field(init=False)
@@ -188,11 +192,24 @@ def engine_of(member: Member, spec: ServiceSpec, now: float) -> Engine:
     target = spec.roles[member.instance.role].target_of(member.instance.gpu_type)
     track, policy = member.track, spec.policy
     young = member.carrying and 0 <= now - member.instance.changed_at < policy.window_out
+    missed = _missed(member, policy, now)
     if track is None:
-        return Engine(member, UNHEARD, fresh=False, target=target, young=young)
+        return Engine(member, UNHEARD, fresh=False, target=target, young=young, missed=missed)
     reach = policy.window_in + policy.freshness
     fresh = track.fresh(now, policy.freshness)
-    return Engine(member, track.window(now, reach), fresh, target, track.spacing, young)
+    samples = track.window(now, reach)
+    return Engine(member, samples, fresh, target, track.spacing, young, missed)
+
+
+def _missed(member: Member, policy: PolicySpec, now: float) -> float:
+    """Return how long it has been starting; once it serves, how long it was, for a while yet."""
+    since = now - member.instance.created_at
+    if member.starting:
+        return max(0.0, since)
+    took = member.instance.startup_time
+    if took is None or not member.carrying:
+        return 0.0
+    return took if since - took < PATIENCE * (took + policy.backlog_horizon) else 0.0
 
 
 def track_spacing(policy: PolicySpec) -> float:
