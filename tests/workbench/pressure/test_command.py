@@ -104,7 +104,10 @@ def test_ratio_and_targets_are_found_and_written(
     found = json.loads(out.read_text())
     assert [(one["prefill"], one["decode"]) for one in found["splits"]] == [(1, 3), (2, 2), (3, 1)]
     spec = read_one(service, "Service").parse(ServiceDocument).spec
-    assert f"{spec.ratio.min:.6f}" == f"{eval_ratio(found['ratio']):.6f}"
+    assert (spec.ratio.min, spec.ratio.max) == pytest.approx(
+        (found["band"]["low"], found["band"]["high"]), rel=0.005
+    )
+    assert spec.ratio.min < eval_ratio(found["ratio"]) < spec.ratio.max
     assert spec.roles[Role.DECODE].target_of("H100") == pytest.approx(
         found["targets"]["decode"][""], rel=0.01
     )
@@ -113,6 +116,15 @@ def test_ratio_and_targets_are_found_and_written(
     # 1,000 prompt tokens to 100: prefill is the larger part of the work.
     assert best["prefill"] >= best["decode"]
     assert "Best ratio" in told(capsys)
+
+
+def test_the_fixed_ratio_is_written_where_it_is_asked_for(service: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    options = ["--service", str(service), "--simulated", *QUICK, "--json", str(out)]
+    assert run([*options, "--ratio", "fixed"]) == 0
+    spec = read_one(service, "Service").parse(ServiceDocument).spec
+    assert spec.ratio.min == spec.ratio.max
+    assert spec.ratio.min == pytest.approx(eval_ratio(json.loads(out.read_text())["ratio"]))
 
 
 def eval_ratio(text: str) -> float:

@@ -145,7 +145,7 @@ def _service(path: Path) -> ServiceDocument:
 
 def _workload(options: argparse.Namespace) -> Workload:
     if options.trace is not None:
-        return recorded(options.trace)
+        return recorded(options.trace, options.seed)
     if options.input_tokens is None or options.output_tokens is None:
         raise PressureError("name --trace, or --input-tokens and --output-tokens")
     return stated(options.input_tokens, options.output_tokens, options.spread, options.seed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from heteroscale.documents import DocumentError
 from heteroscale.words import Role
 from heteroscale_simulator.traffic.traces import TraceError
 from heteroscale_workbench.pressure import simulated, telling
+from heteroscale_workbench.pressure.band import Band, Capacity, band_of
 from heteroscale_workbench.pressure.case import Case
 from heteroscale_workbench.pressure.document import Found, write_found
 from heteroscale_workbench.pressure.finding import (
@@ -51,7 +53,7 @@ def run(argv: Sequence[str]) -> int:
             role: {gpu: target_of(limit, over) for gpu, limit in by_type.items()}
             for role, by_type in limits.items()
         }
-        _keep(case, finding, targets, console)
+        _keep(case, finding, targets, _band(case, finding), console)
     except (PressureError, DocumentError, TraceError) as error:
         console.print(f"heteroscale profile: {error}", style="red", markup=False, highlight=False)
         return 2
@@ -95,16 +97,30 @@ async def _by_type(case: Case, finding: Finding) -> ByType:
     return found
 
 
-def _keep(case: Case, finding: Finding, targets: ByType, console: Console) -> None:
+def _band(case: Case, finding: Finding) -> Band:
+    """Return the band around the best split: of the first GPU types, as the splits were."""
+    limits, best = finding.limits_per_instance(), finding.best.counts
+    links = case.simulated({}).link_tokens if case.options.simulated else math.inf
+    capacity = Capacity(limits[Role.PREFILL], limits[Role.DECODE], links)
+    tested = best.prefill / best.decode
+    return band_of(case.workload.course, tested, finding.bounds, capacity)
+
+
+def _keep(case: Case, finding: Finding, targets: ByType, band: Band, console: Console) -> None:
     options: argparse.Namespace = case.options
     if options.json:
-        _write_json(options.json, json.dumps(telling.as_data(finding, targets), indent=2) + "\n")
-    console.print(telling.in_words(finding, targets), highlight=False)
+        data = telling.as_data(finding, targets, band)
+        _write_json(options.json, json.dumps(data, indent=2) + "\n")
+    console.print(telling.in_words(finding, targets, band), highlight=False)
     if options.dry_run:
         console.print("The service file stays as it is (--dry-run).")
         return
-    write_found(options.service, case.name, Found(finding.ratio, targets))
+    write_found(options.service, case.name, Found(_ratio(options, finding, band), targets))
     console.print(f"Written into {options.service}.", highlight=False)
+
+
+def _ratio(options: argparse.Namespace, finding: Finding, band: Band) -> str:
+    return finding.ratio if options.ratio == "fixed" else band.written
 
 
 def _write_json(path: str, text: str) -> None:

@@ -18,7 +18,7 @@ class Found:
     """What a pressure test found."""
 
     ratio: str
-    """As ``spec.ratio`` is written: 9:7."""
+    """As ``spec.ratio`` is written: 9:7, or {min: 0.9, max: 2}."""
     targets: Mapping[Role, Mapping[str, float]]
     """Tokens/s of an instance by GPU type; the empty type is any."""
 

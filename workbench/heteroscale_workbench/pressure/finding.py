@@ -29,6 +29,18 @@ class Finding:
         both = math.gcd(prefill, decode)
         return f"{prefill // both}:{decode // both}"
 
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The ratios beyond which a split held no load; 0 and infinite where none was found."""
+        ratios = [
+            (one.counts.prefill / one.counts.decode, one.trial is not None) for one in self.limits
+        ]
+        held = [ratio for ratio, good in ratios if good]
+        least, most = min(held), max(held)
+        below = any(ratio < least for ratio, _ in ratios)
+        above = any(ratio > most for ratio, _ in ratios)
+        return least if below else 0.0, most if above else math.inf
+
     def limits_per_instance(self) -> Mapping[Role, float]:
         """Return the most tokens/s that one instance carried while the SLO held.
 

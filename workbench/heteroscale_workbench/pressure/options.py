@@ -16,8 +16,9 @@ EPILOG = """\
       --units 8 --trace azure.csv.gz --yes-this-is-not-production
 
 Every split of --units instances into prefill and decode is driven to the largest load that holds the
-service's `slo`. The split that generates most tokens/s becomes `ratio`; what one instance carried at
-most, divided by 1 + toleranceOut (the laws scale out above that), becomes each role's `target`. Both are
+service's `slo`. What one instance carried at most, divided by 1 + toleranceOut (the laws scale out above
+that), becomes each role's `target`. The band in which the need of the --trace moves, widened, becomes
+`ratio`; with --ratio fixed it is the split that generates most tokens/s, as in the paper. Both are
 written into the service file; nothing else in it changes. With --coordinator the splits are made by
 bounds of the service (min = max), which has its own document again at the end; without it the
 deployment has the --counts you say. Trials are kept in a journal: started again, the test goes on.
@@ -45,6 +46,12 @@ def parser() -> argparse.ArgumentParser:
         "--extend-profiles", action="store_true", help="beyond their range by roofline estimates"
     )
     _endpoint(result.add_argument_group("with --endpoint"))
+    add(
+        "--ratio",
+        choices=("band", "fixed"),
+        default="band",
+        help="what `ratio` becomes: how far the requests' own need moves, or the best split (band)",
+    )
     add("--dry-run", action="store_true", help="say what was found, write nothing")
     add("--json", metavar="FILE", help="all trials and the finding as JSON; - is stdout")
     return result
@@ -52,7 +59,9 @@ def parser() -> argparse.ArgumentParser:
 
 def _workload(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("--trace", type=Path, metavar="FILE", help="lengths of a recording")
+    add(
+        "--trace", metavar="TRACE", help="a recording, or gen:NAME as `heteroscale simulate` has it"
+    )
     add("--input-tokens", type=_count, metavar="MEAN")
     add("--output-tokens", type=_count, metavar="MEAN")
     add("--spread", type=float, default=0.5, help="sigma of lognormal lengths (default: 0.5)")

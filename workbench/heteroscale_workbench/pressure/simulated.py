@@ -74,6 +74,12 @@ class Simulated:
         bench = Bench(self._mix, offers[Role.PREFILL], offers[Role.DECODE], journey)
         return expected(bench, *counts)[0] or 1.0
 
+    @property
+    def link_tokens(self) -> float:
+        """Prompt tokens/s whose KV the links of a decode instance take, from within its S1."""
+        speeds = self._profiles[Role.PREFILL]
+        return speeds.transfer.s1.gigabytes_per_second * 1e9 / speeds.kv_bytes_per_token
+
     async def stand(self, counts: Counts) -> None:
         """Need nothing: every load has fresh engines."""
 

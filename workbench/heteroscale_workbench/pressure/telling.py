@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from heteroscale.words import Role
+from heteroscale_workbench.pressure.band import Band
 from heteroscale_workbench.pressure.finding import Finding
 from heteroscale_workbench.pressure.values import Limit, Trial
 
@@ -66,10 +67,11 @@ def _percent(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:.0f}"
 
 
-def as_data(finding: Finding, targets: dict[Role, dict[str, float]]) -> dict[str, Any]:
+def as_data(finding: Finding, targets: dict[Role, dict[str, float]], band: Band) -> dict[str, Any]:
     """Return everything for JSON."""
     return {
         "ratio": finding.ratio,
+        "band": asdict(band),
         "targets": {role.value: by_type for role, by_type in targets.items()},
         "splits": [
             {
@@ -83,13 +85,16 @@ def as_data(finding: Finding, targets: dict[Role, dict[str, float]]) -> dict[str
     }
 
 
-def in_words(finding: Finding, targets: dict[Role, dict[str, float]]) -> str:
+def in_words(finding: Finding, targets: dict[Role, dict[str, float]], band: Band) -> str:
     """Return the finding as one sentence."""
     parts = [
         f"{role.value} " + ", ".join(_target(gpu, value) for gpu, value in by_type.items())
         for role, by_type in targets.items()
     ]
-    return f"Best ratio {finding.ratio}; targets {'; '.join(parts)} tok/s an instance."
+    return (
+        f"Best ratio {finding.ratio}, band {band.low:.3g} to {band.high:.3g} ({band.because}); "
+        f"targets {'; '.join(parts)} tok/s an instance."
+    )
 
 
 def _target(gpu: str, value: float) -> str:

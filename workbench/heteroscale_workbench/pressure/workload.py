@@ -7,10 +7,32 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from heteroscale_simulator.traffic.traces import Arrival, read_trace
+import numpy as np
+
+from heteroscale_simulator.traffic.load import Floats
+from heteroscale_simulator.traffic.source import GENERATED, load_source
+from heteroscale_simulator.traffic.traces import Arrival, TraceError, read_trace
 
 SAMPLE = 20_000
 """Requests of a recording whose lengths are used, evenly spread over it."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """When requests of which lengths came. Arrays of one length, at least one."""
+
+    at: Floats
+    """Seconds."""
+    prompt: Floats
+    """Mean prompt tokens of the requests of a row, ≥ 1, as is output's."""
+    output: Floats
+    weight: Floats
+    """Requests of the row; 1 in a recording."""
+
+    @property
+    def requests(self) -> float:
+        """All of them."""
+        return float(self.weight.sum())
 
 
 @dataclass(frozen=True)
@@ -19,6 +41,8 @@ class Workload:
 
     lengths: Sequence[tuple[int, int]]
     name: str
+    course: Course | None = None
+    """How they came; None where lengths were only stated."""
 
     @property
     def mean_prompt(self) -> float:
@@ -41,11 +65,39 @@ class Workload:
         return found
 
 
-def recorded(path: Path) -> Workload:
-    """Return the lengths of a recording. Raises TraceError as ``read_trace`` does."""
+def recorded(source: str, seed: int = 0) -> Workload:
+    """Return the requests of a recording, or of a generator (``gen:…``).
+
+    Raises:
+        TraceError: as ``read_trace`` and ``load_source`` do, and when there is no request.
+
+    """
+    if source.startswith(GENERATED):
+        return _generated(source, seed)
+    path = Path(source)
     rows = read_trace(path)
+    if not rows:
+        raise TraceError(f"{path}: no request in it")
     step = max(1, len(rows) // SAMPLE)
-    return Workload([(row.input_tokens, row.output_tokens) for row in rows[::step]], path.name)
+    at, prompt, output = (np.array(column, dtype=np.float64) for column in zip(*rows, strict=True))
+    lengths = [(row.input_tokens, row.output_tokens) for row in rows[::step]]
+    return Workload(lengths, path.name, Course(at, prompt, output, np.ones(len(at))))
+
+
+def _generated(source: str, seed: int) -> Workload:
+    load = load_source(source, seed=seed)
+    at, group = np.nonzero(load.requests)
+    if not len(at):
+        raise TraceError(f"{source}: no request in it")
+    weight = load.requests[at, group]
+    prompt, output = load.input_tokens[at, group] / weight, load.output_tokens[at, group] / weight
+    rng = np.random.default_rng(seed)
+    drawn = rng.choice(len(at), SAMPLE, p=weight / weight.sum())
+    lengths = [
+        (max(1, round(p)), max(1, round(o)))
+        for p, o in zip(prompt[drawn].tolist(), output[drawn].tolist(), strict=True)
+    ]
+    return Workload(lengths, source, Course(at.astype(np.float64), prompt, output, weight))
 
 
 def stated(prompt: int, output: int, spread: float, seed: int) -> Workload:
