@@ -27,7 +27,7 @@ SOURCES := agent coordinator scheduler_adapters simulator workbench cli proto te
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-fast test-process coverage mutants e2e-setup e2e-vllm e2e-llamacpp check format proto
-.PHONY: bench-ingest bench-agent bench-plant bench-policies paper-study clean
+.PHONY: bench-ingest bench-agent bench-plant policy-table paper-study clean
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -126,8 +126,8 @@ bench-agent: $(READY) ## An agent's CPU and memory beside prometheus-node-export
 bench-plant: $(READY) ## A day of a fleet of 200 instances in virtual time
 	$(BIN)/python -m benchmarks.plant $(ARGS)
 
-bench-policies: $(READY) ## Policies side by side, on generated traffic and on recordings
-	$(BIN)/python -m benchmarks.policies $(ARGS)
+policy-table: $(READY) ## Every policy on every traffic, before and now, and why where the goal is missed
+	@$(BIN)/python -m benchmarks.policies $(ARGS)
 
 paper-study: $(READY) ## The paper's eight signals, one a run, on its daily load
 	$(BIN)/python -m benchmarks.study $(ARGS)

@@ -1,8 +1,8 @@
-"""Which recordings are played, with which promise, and the service and fleet they are played on."""
+"""Which traffic is played, with which promise, and the service and fleet it is played on."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 FLEET = """\
@@ -15,6 +15,8 @@ spec:
   startup: {median: 120s, p90: 150s}
   telemetry: {delay: 1s}
 """
+STARTUP = 150.0
+"""Seconds: the fleet's p90. Nobody who learns of a rise answers it sooner."""
 SERVICE = """\
 apiVersion: heteroscale/v1
 kind: Service
@@ -30,11 +32,13 @@ spec:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Traffic, the TTFT promised to its users, and how much of it is played."""
+    """Traffic, the TTFT promised to its users, and which part of it is played."""
 
     traffic: str
     """A recording's file name, or what a generator is called."""
     ttft: str = "1s"
+    begin: str = ""
+    """Left out before it; nothing when empty."""
     duration: str = ""
     """All of it when empty."""
 
@@ -48,15 +52,9 @@ class Case:
         """A name for files."""
         return self.traffic.removeprefix("gen:").split(".")[0].split("?")[0]
 
-    def trace(self, folder: Path) -> str:
+    def trace(self, folder: Path | None) -> str:
         """Return what ``--trace`` is given."""
-        return self.traffic if self.generated else str(folder / self.traffic)
-
-    def lengths(self, folder: Path) -> tuple[str, ...]:
-        """Return what a pressure test is told of the requests' lengths; generators' own means."""
-        if self.generated:
-            return ("--input-tokens", "1000", "--output-tokens", "200", "--spread", "1")
-        return ("--trace", str(folder / self.traffic))
+        return self.traffic if self.generated or folder is None else str(folder / self.traffic)
 
     def service(self) -> str:
         """Return the service's document before the pressure test."""
@@ -69,21 +67,31 @@ CASES = (
     # Prompts of 85,000 tokens take seconds on a free engine.
     Case("mooncake_conversation.csv.gz", ttft="10s"),
     Case("mooncake_synthetic.csv.gz", ttft="10s"),
-    Case("azure2024_conv_days0to4.csv.gz", duration="24h"),
-    Case("servegen_small_A.csv.gz", duration="24h"),
-    Case("servegen_mid_A.csv.gz", duration="24h"),
-    Case("servegen_large_A.csv.gz", duration="24h"),
-    Case("gen:paper-day"),
-    Case("gen:flash-crowd", duration="4h"),
-    Case("gen:ratio-drift", duration="12h"),
+    Case("azure2024_conv_days0to4.csv.gz", begin="6h", duration="6h"),
+    Case("servegen_small_A.csv.gz", begin="6h", duration="6h"),
+    Case("servegen_mid_A.csv.gz", begin="6h", duration="6h"),
+    Case("servegen_large_A.csv.gz", begin="6h", duration="6h"),
+    Case("gen:paper-day", begin="6h", duration="6h"),
+    Case("gen:diurnal?hours=4&period=4&trough-at=0"),
+    Case("gen:ratio-drift?hours=6&period=6"),
+    Case("gen:prefill-heavy?hours=3&period=3&trough-at=0", ttft="3s"),
+    Case("gen:decode-heavy?hours=3&period=3&trough-at=0"),
+    Case("gen:flash-crowd"),
+    Case("gen:on-off?on=300&off=300&low=0.3"),
+    Case("gen:ramp"),
+    Case("gen:steady"),
 )
+QUICK = (Case("gen:flash-crowd?hours=0.5"), Case("gen:diurnal?hours=0.5&period=0.5&trough-at=0"))
+"""What ``--quick`` plays: whether it works at all."""
 
 
-def present(folder: Path | None, wanted: list[str]) -> list[Case]:
+def present(
+    folder: Path | None, wanted: list[str], *, quick: bool = False, duration: str = ""
+) -> list[Case]:
     """Return the cases that can be played: generated, or in ``folder``; only the wanted, if named."""
     return [
-        case
-        for case in CASES
+        replace(case, duration=duration or case.duration)
+        for case in (QUICK if quick else CASES)
         if (case.generated or (folder is not None and (folder / case.traffic).exists()))
         and (not wanted or case.name in wanted)
     ]

@@ -1,0 +1,265 @@
+"""The policy table's own logic: causes, hours beyond the oracle, verdicts, another revision's spec."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+from benchmarks.policies.before import NoHistoryError, unknown_fields, unpack, without
+from benchmarks.policies.cases import CASES, present
+from benchmarks.policies.contest import Group, gathered
+from benchmarks.policies.play import Prepared, Run, groups
+from benchmarks.policies.table import show, summary
+from benchmarks.policies.variants import variants
+from benchmarks.policies.verdict import Score, score, verdict
+from benchmarks.policies.why import Minute, causes_of, why
+
+GOOD = Score(
+    cost=1.1,
+    cost_fixed=1.0,
+    gpu_hours=110,
+    joint=0.995,
+    ttft=0.997,
+    tbt=0.999,
+    reversals=1,
+    events=9,
+)
+HPA = replace(GOOD, gpu_hours=120, joint=0.99, reversals=4)
+
+
+def minute(need: float, have: float, missed: float = 0.0) -> Minute:
+    """Prefill alone moves."""
+    return Minute(100.0, missed, {"prefill": have, "decode": 9}, {"prefill": need, "decode": 9})
+
+
+# ---- why ---------------------------------------------------------------------------------------
+
+
+def test_a_rise_beyond_the_head_room_excuses_one_start_up_time() -> None:
+    played = [minute(20, 20), *[minute(30, 20, 40) for _ in range(5)]]
+    assert causes_of(played, startup=3) == ["burst", "rise", "rise", "rise", "short", "short"]
+
+
+def test_a_rise_that_the_head_room_covers_excuses_nothing() -> None:
+    assert causes_of([minute(20, 20), minute(23, 20, 40)], startup=3)[-1] == "short"
+    # Nor does the next whole instance of a few.
+    assert causes_of([minute(3, 3), minute(4, 3, 40)], startup=3)[-1] == "short"
+
+
+def test_a_queue_belongs_to_what_made_it_until_a_minute_is_served() -> None:
+    played = [
+        minute(20, 20),
+        minute(22, 20, 40),
+        minute(22, 25, 30),
+        minute(22, 25),
+        minute(22, 25, 5),
+    ]
+    assert causes_of(played, startup=3) == ["burst", "short", "short", "short", "burst"]
+
+
+def written(folder: Path, name: str, columns: str, rows: Sequence[Sequence[object]]) -> None:
+    with (folder / name).open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerows([columns.split(","), *rows])
+
+
+@pytest.fixture
+def tables(tmp_path: Path) -> Path:
+    """Four minutes: one prefill instance short for the second and third, 1 of 10 a second missed then."""
+    met = [9 if 60 <= second < 180 else 10 for second in range(240)]
+    written(
+        tmp_path,
+        "cohorts.csv",
+        "policy,second,arrived,ttft_met,tbt_met,met",
+        [("joint", second, 10, n, 10, n) for second, n in enumerate(met)],
+    )
+    counts = [(2, 2), (2, 3), (2, 3), (4, 3)]
+    written(
+        tmp_path,
+        "counts.csv",
+        "policy,prefill_in_service,decode_in_service,oracle_prefill,oracle_decode",
+        [("joint", have, 1, need, 1) for have, need in counts],
+    )
+    columns = "limit,role,gpus,state,begin,end"
+    held = [
+        *[("-", "prefill", 1, "in_service", -60, 900), ("-", "prefill", 1, "in_service", 0, 240)],
+        *[("-", "prefill", 1, "launching", 60, 180), ("-", "prefill", 1, "in_service", 180, 240)],
+        *[("-", "prefill", 1, "warming", 120, 180), ("-", "prefill", 1, "in_service", 180, 240)],
+        ("-", "decode", 1, "in_service", 0, 240),
+    ]
+    oracle = [
+        *[("oracle-free", "prefill", 1, "in_service", 0, 240)] * 2,
+        ("oracle-free", "prefill", 1, "in_service", 60, 240),
+        ("oracle-free", "decode", 1, "in_service", 0, 240),
+        ("static-peak", "decode", 9, "in_service", 0, 240),
+    ]
+    written(tmp_path, "intervals.csv", columns, held)
+    written(tmp_path, "limits.csv", columns, oracle)
+    return tmp_path
+
+
+def test_misses_and_hours_are_told_by_what_they_come_from(tables: Path) -> None:
+    found = why(tables, 150.0)
+    assert found.causes == {"rise": 0, "late": 0, "short": 1, "burst": 0}
+    assert found.short_roles == {"prefill": 1, "decode": 0}
+    assert (found.ttft, found.tbt) == pytest.approx((0.05, 0))
+    # The oracle holds 15 instance-minutes; the run 14 in service and 3 starting.
+    assert found.over["starting"] == pytest.approx(3 / 15)
+    assert found.over["beyond"] == pytest.approx(1 / 15)
+    assert found.over["short"] == pytest.approx(-2 / 15)
+    assert sum(found.over.values()) == pytest.approx(2 / 15)
+
+
+def test_what_a_rival_served_was_late_and_not_beyond_anyone(tables: Path) -> None:
+    counts = (tables / "counts.csv").read_text()
+    (tables / "counts.csv").write_text(counts.replace("2,1,3,1", "2,1,8,1"))
+    rival = [minute(2, 2), minute(8, 4, 45), minute(8, 4, 0), minute(3, 4)]
+    assert why(tables, 150.0).causes["rise"] == 1
+    # Of 60 and 60, the rival missed 45 and none.
+    found = why(tables, 150.0, rival).causes
+    assert (found["rise"], found["late"]) == pytest.approx((45 / 120, 75 / 120))
+
+
+# ---- the verdict -------------------------------------------------------------------------------
+
+
+def test_all_clauses_together_are_the_goal() -> None:
+    assert verdict(GOOD, HPA, []).reached
+    assert verdict(replace(GOOD, reversals=0), replace(HPA, reversals=0), []).reached
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"cost": 1.2}, "cost 1.20 > 1.15"),
+        ({"joint": 0.989}, "met 98.90 % < 99.00 %"),
+        ({"gpu_hours": 132}, "GPU-hours 1.10 × HPA's"),
+        ({"reversals": 4}, "reversals 4 ≥ HPA's 4"),
+    ],
+)
+def test_each_clause_fails_alone(change: dict[str, float], told: str) -> None:
+    hpa = replace(HPA, joint=0.98)
+    assert verdict(replace(GOOD, **change), hpa, []).failed == (told,)
+
+
+def test_a_worse_attainment_than_hpa_fails_though_it_is_high() -> None:
+    assert verdict(GOOD, replace(HPA, joint=0.999), []).failed == ("met 99.50 % < HPA's 99.90 %",)
+    assert verdict(GOOD, replace(HPA, joint=0.99505), []).reached
+
+
+def test_without_hpa_its_clauses_are_not_judged() -> None:
+    assert verdict(replace(GOOD, gpu_hours=1e9, reversals=99), None, []).reached
+
+
+def test_the_reasons_are_the_runs_own(tables: Path) -> None:
+    found = verdict(replace(GOOD, cost=1.3, joint=0.95), HPA, [why(tables, 150.0)])
+    assert "missed: 100 % short (of prefill 100 %, of decode 0 %)" in found.because
+    assert "beyond the oracle: +20 % starting, +7 % beyond, -13 % short" in found.because
+
+
+# ---- another revision --------------------------------------------------------------------------
+
+REFUSED = """\
+heteroscale …
+chat.yaml:5: spec.policy.schedule: unknown field
+chat.yaml:9: spec.roles.prefill.newer: unknown field
+chat.yaml:9: spec.slo.ttft: must be positive
+"""
+
+
+def test_what_a_revision_does_not_know_is_left_out_and_nothing_else() -> None:
+    paths = unknown_fields(REFUSED)
+    assert paths == ["spec.policy.schedule", "spec.roles.prefill.newer"]
+    text = (
+        "spec: {policy: {schedule: {a: 1}, driver: demand}, roles: {prefill: {newer: 1, min: 2}}}"
+    )
+    assert yaml.safe_load(without(text, paths)) == {
+        "spec": {"policy": {"driver": "demand"}, "roles": {"prefill": {"min": 2}}}
+    }
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git makes the history")
+def test_a_revision_is_unpacked_from_the_history(tmp_path: Path) -> None:
+    root = tmp_path / "repository"
+    package = root / "coordinator" / "heteroscale_x"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("OLD = 1\n")
+    who = ("-c", "user.name=a", "-c", "user.email=a@b")
+    for words in (("init", "-q"), ("add", "."), ("commit", "-q", "-m", "old")):
+        subprocess.run(["git", "-C", str(root), *who, *words], check=True)
+    (package / "__init__.py").write_text("NEW = 1\n")
+    past = unpack("HEAD", tmp_path, root)
+    assert past.path == str(past.folder / "coordinator")
+    assert (past.folder / "coordinator/heteroscale_x/__init__.py").read_text() == "OLD = 1\n"
+
+
+def test_a_history_that_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(NoHistoryError, match=r"not a git repository|no git here"):
+        unpack("HEAD", tmp_path, tmp_path)
+
+
+# ---- what is played, and what is shown ---------------------------------------------------------
+
+
+def test_generated_traffic_needs_no_folder() -> None:
+    names = [case.name for case in present(None, [])]
+    assert "flash-crowd" in names
+    assert "azure2023_conv" not in names
+    assert len({case.name for case in CASES}) == len(CASES)
+
+
+def test_rivals_share_a_run_and_read_no_changed_service() -> None:
+    wanted = variants("joint, joint-fixed,hpa,before,static-peak,joint+forecast")
+    assert [[one.name for one in group] for group in groups(wanted)] == [
+        *[["joint"], ["joint-fixed"], ["before"], ["joint+forecast"]],
+        ["hpa", "static-peak"],
+    ]
+    service = "spec:\n  ratio: {min: 1, max: 4}\n"
+    joint, fixed, _, _, _, forecast = (
+        yaml.safe_load(one.document(service, "2:1"))["spec"] for one in wanted
+    )
+    assert joint == {"ratio": {"min": 1, "max": 4}}
+    assert fixed == {"ratio": "2:1"}
+    assert forecast == {**joint, "policy": {"forecast": {"enabled": True}}}
+
+
+def figures(*runs: dict[str, float]) -> Run:
+    load = {"trace": {"chat": {"seconds": 3600}}, "oracle": {"chat": {"instances_mean": 31.0}}}
+    return Run({**load, "runs": list(runs)}, None)
+
+
+def run_of(hours: float) -> dict[str, float]:
+    whole = {"gpu_hours": hours, "gpu_hours_oracle_free": 100.0, "gpu_hours_oracle_fixed": 110.0}
+    shares = {f"{kind}_attainment": 0.999 for kind in ("joint", "ttft", "tbt")}
+    return {**whole, **shares, "reversals": 0, "scale_events": 2}
+
+
+def test_figures_are_means_over_seeds_and_a_missing_history_is_told() -> None:
+    joint, before, hpa = wanted = variants("joint,before,hpa")
+    prepared = Prepared(CASES[0], "spec: {ratio: {min: 1, max: 4}}", "2:1", 9.0)
+    results: list[tuple[Group, Run | NoHistoryError]] = [
+        (([joint], 0), figures(run_of(110))),
+        (([joint], 1), figures(run_of(114))),
+        (([before], 0), NoHistoryError("a shallow clone")),
+        (([hpa], 0), figures(run_of(130))),
+        (([hpa], 1), figures(run_of(130))),
+    ]
+    shown = gathered(prepared, wanted, results)
+    assert shown.scores["joint"].cost == pytest.approx(1.12)
+    assert shown.scores["joint"].cost_fixed == pytest.approx(1.12 / 1.1)
+    assert shown.verdict is not None
+    assert shown.verdict.reached
+    assert "| before | not here: a shallow clone |" in show(shown)
+    text = summary([shown])
+    assert "| 1.12 · 99.90 · 0 | 1.30 · 99.90 · 0 | not here: a shallow clone |" in text
+    assert "reached on 1 of 1" in text
+
+
+def test_unknown_shares_count_as_nothing_met() -> None:
+    assert score([{**run_of(100), "joint_attainment": None}]).joint == 0.0
