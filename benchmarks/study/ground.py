@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -51,6 +51,8 @@ class Yardstick:
     """Requests/s of the largest load that ``SPLIT`` instances of each role hold."""
     readings: Mapping[str, float]
     """Each signal of one instance under that load; latencies are means in seconds."""
+    ceiling: float
+    """Share of requests inside the SLO with hardly any load: the longest prompts miss it alone."""
 
 
 def fleet() -> FleetSpec:
@@ -86,20 +88,32 @@ def steady(rate: float, minutes: int, seed: int) -> Load:
 def pressure_test(seed: int) -> Yardstick:
     """Return the largest load that a fixed fleet holds, and what its signals then say."""
     spec = service(SPLIT, least=SPLIT, slo={})
-    rate, found = 1.0, None
-    while (tested := readings(spec, steady(rate, 10, seed), seed)) is not None:
-        found, rate = Yardstick(rate, tested), rate * GROWTH
-    if found is None:
+    rate = 1.0
+    last = light = trial(spec, rate, seed)
+    while (tested := trial(spec, rate * GROWTH, seed)).share >= HELD:
+        rate, last = rate * GROWTH, tested
+    if light.share < HELD:
         raise RuntimeError("not even one request a second is held")
-    return found
+    return Yardstick(rate, readings(last.result), light.share)
 
 
-def readings(spec: ServiceSpec, load: Load, seed: int) -> dict[str, float] | None:
-    """Return what ``SPLIT`` instances of each role say under a load; None when it is not held."""
-    result, seconds = run(spec, load, SPLIT, seed)
+class Trial(NamedTuple):
+    """A steady load on a fixed fleet, and the share of its requests that were inside the SLO."""
+
+    share: float
+    result: ServiceResult
+
+
+def trial(spec: ServiceSpec, rate: float, seed: int) -> Trial:
+    """Play ten minutes of one rate on ``SPLIT`` instances of each role."""
+    result, seconds = run(spec, steady(rate, 10, seed), SPLIT, seed)
     outcomes = result.outcomes
-    if outcomes.met[:seconds].sum() < HELD * outcomes.arrived[:seconds].sum():
-        return None
+    return Trial(float(outcomes.met[:seconds].sum() / outcomes.arrived[:seconds].sum()), result)
+
+
+def readings(result: ServiceResult) -> dict[str, float]:
+    """Return what one instance's signals said; latencies are means in seconds."""
+    outcomes = result.outcomes
     found = {
         "ttft": float(outcomes.ttft_sum.sum() / outcomes.first_tokens.sum()),
         "tbt": float(outcomes.tbt_sum.sum() / outcomes.finished.sum()),

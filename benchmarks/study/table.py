@@ -17,6 +17,7 @@ def head(tested: Yardstick, load: Load) -> str:
     return (
         f"pressure test: {SPLIT} of each role hold {tested.rate:.1f} req/s; one instance then shows "
         f"{readings}\n"
+        f"with hardly any load {100 * tested.ceiling:.1f} % hold the SLO: no row can have more\n"
         f"load: {load.seconds / 3600:.1f} h, {rate.min():.1f} to {rate.max():.1f} req/s\n\n"
         "| place | signal | correlation | paper | its place | GPUs | GPU-hours | SLO held | steps |\n"
         "|--:|---|--:|--:|--:|--:|--:|--:|--:|"
