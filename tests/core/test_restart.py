@@ -15,7 +15,7 @@ from heteroscale_coordinator.core.policy.stability import cooldown_in_left, cool
 from heteroscale_coordinator.core.resume import moved_on, resume
 from heteroscale_coordinator.core.spec import PolicySpec
 from heteroscale_coordinator.core.state import State
-from tests.core.test_turn import SPEC
+from tests.core.turn.rig import SPEC
 from tests.core.world import World
 
 HOUR = 3600.0

@@ -18,7 +18,8 @@ from heteroscale_coordinator.core.memory import SoftScaleIn
 from heteroscale_coordinator.core.model import RankFact, Verb
 from heteroscale_coordinator.core.spec import ServiceSpec
 from tests.core.policy.build import PLAIN
-from tests.core.world import Engine, World
+from tests.core.toy import Engine
+from tests.core.world import World
 
 
 def spec_of(**changes: Any) -> ServiceSpec:

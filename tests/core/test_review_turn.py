@@ -34,7 +34,7 @@ from heteroscale_coordinator.core.model import Instance, Rank, RankFact, Verb
 from heteroscale_coordinator.core.sites import nodes
 from heteroscale_coordinator.core.spec import ServiceSpec
 from heteroscale_coordinator.core.step import renewals, step
-from tests.core.test_turn import SPEC, answer_to, until_withdrawn
+from tests.core.turn.rig import SPEC, answer_to, until_withdrawn
 from tests.core.world import World
 
 

@@ -1,19 +1,18 @@
 """A small world in virtual time around the real turn: twin agents, and a plant that can be choked.
 
-The plant is a toy on purpose: requests arrive, prefill and decode have capacities, queues grow when
-they are short. What matters is that signals come out as agents report them, cumulative and aged, and
-that commands are answered as agents answer them, some turns later.
+The plant is a toy on purpose (``toy``). What matters is that signals come out as agents report them,
+cumulative and aged, and that commands are answered as agents answer them, some turns later.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import count
 
 from heteroscale.words import GateState, InstanceState, Outcome, Role, ScrapeQuality, WithdrawReason
-from heteroscale_coordinator.core.devices import GpuFact, GpuSample, KnownDevices, NicSample
+from heteroscale_coordinator.core.devices import GpuFact, GpuSample, KnownDevices
 from heteroscale_coordinator.core.events import (
     AgentConnected,
     Changes,
@@ -38,76 +37,9 @@ from heteroscale_coordinator.core.rules import Rules
 from heteroscale_coordinator.core.state import State
 from heteroscale_coordinator.core.step import renewals
 from heteroscale_coordinator.zones import ZonedStep
+from tests.core.toy import SERVING, Engine, Plant, Traffic, TwinAgent
 
 S = InstanceState
-SERVING = (S.IN_SERVICE, S.WITHDRAWN, S.DRAINING)
-
-
-COUNTED = (
-    *("generation_tokens", "prompt_tokens", "computed_prompt_tokens", "requests_finished"),
-    *("ttft_sum", "ttft_count", "tbt_sum", "tbt_count"),
-)
-
-
-@dataclass
-class Engine:
-    """A running engine of the toy plant: its status, and what its metrics say."""
-
-    fact: RankFact
-    ready_at: float
-    started_at: float = 0.0
-    counters: dict[str, float] = field(default_factory=lambda: dict.fromkeys(COUNTED, 0.0))
-    running: float = 0.0
-    waiting: float = 0.0
-    lease_until: float | None = None
-    busy: float = 0.0
-    """Share of its capacity used in the last second, 0 to 1."""
-    stuck: bool = False
-    """It takes requests and makes no token."""
-    hold: float | None = None
-    """Waits so long at most, once ready, for the other role."""
-
-    @property
-    def hardware(self) -> GpuSample:
-        """What its GPU says: prefill's follows its work, decode's loop runs as soon as it has any."""
-        decode = self.fact.role is not Role.PREFILL
-        utilisation = float(self.busy > 0) if decode else self.busy
-        active = 0.6 * utilisation + 0.3 * self.busy if decode else 0.9 * self.busy
-        return GpuSample(
-            utilization_percent=round(100 * utilisation), sm_activity_percent=round(100 * active)
-        )
-
-
-@dataclass
-class Traffic:
-    """What clients send, and how fast one instance of each role is at most."""
-
-    arrivals: float = 0.0
-    prompt: float = 1000.0
-    output: float = 200.0
-    prefill_capacity: float = 6000.0
-    decode_capacity: float = 1250.0
-    ttft: float = 0.2
-    tbt: float = 0.02
-
-
-@dataclass
-class TwinAgent:
-    """Answers as a real agent does; may be silent, or deaf to its engines' metrics."""
-
-    agent_id: str
-    inventory: Inventory
-    engines: dict[str, Engine] = field(default_factory=dict)
-    silent: bool = False
-    blind: bool = False
-    refuses: str = ""
-    stillborn: bool = False
-    """Engines that it starts are never ready; given up after ``World.startup_timeout``."""
-    slow_to_switch: bool = False
-    """Roles are switched when a test says so, as engines under load first have to empty."""
-    incarnation: int = 1
-    sequence: int = 0
-    nics: tuple[NicSample, ...] = ()
 
 
 class World:
@@ -119,7 +51,7 @@ class World:
         self.state.begin(start)
         self._step = ZonedStep()
         self.agents: dict[str, TwinAgent] = {}
-        self.traffic = Traffic()
+        self.plant = Plant()
         self.startup = 30.0
         self.startup_timeout = 600.0
         self.switches = False
@@ -131,7 +63,11 @@ class World:
         self.on_turn: Callable[[World], None] = lambda _: None
         self._ids = count(1)
         self._inbox: list[Event] = []
-        self._waiting = 0.0
+
+    @property
+    def traffic(self) -> Traffic:
+        """What clients send."""
+        return self.plant.traffic
 
     # ---- what a script does --------------------------------------------------------------------
 
@@ -167,7 +103,7 @@ class World:
         end = self.now + seconds
         while self.now < end:
             self.now += 1.0
-            self._plant(1.0)
+            self.plant.flow(self.engines(), 1.0)
             self._agents_live()
             if (self.now - self.start) % self.state.rules.report_interval < 1.0:
                 self._report()
@@ -405,64 +341,6 @@ class World:
             tbt=LatencySample(c["tbt_sum"], c["tbt_count"]),
         )
 
-    # ---- plant ---------------------------------------------------------------------------------
-
-    def _plant(self, dt: float) -> None:
-        """Prefill works off its queue, what passes it is decoded; both have a capacity."""
-        traffic = self.traffic
-        prefill = self._engines(Role.PREFILL) or self._engines(Role.AGGREGATED)
-        decode = self._engines(Role.DECODE) or self._engines(Role.AGGREGATED)
-        self._waiting += traffic.arrivals * dt
-        capacity = len(prefill) * traffic.prefill_capacity / traffic.prompt * dt
-        passed = min(self._waiting, capacity)
-        self._waiting -= passed
-        for engine in prefill:
-            self._prefilled(engine, passed / len(prefill), self._waiting / len(prefill))
-        for engine in decode:
-            self._decoded(engine, passed / len(decode), dt)
-        for engine in self._all_engines():
-            if engine not in decode and engine.fact.role is Role.DECODE:
-                self._decoded(engine, 0.0, dt)
-            elif engine not in prefill and engine.fact.role is Role.PREFILL:
-                engine.running = engine.waiting = engine.busy = 0.0
-
-    def _prefilled(self, engine: Engine, requests: float, waiting: float) -> None:
-        traffic, c = self.traffic, engine.counters
-        c["prompt_tokens"] += requests * traffic.prompt
-        c["computed_prompt_tokens"] += requests * traffic.prompt
-        c["requests_finished"] += requests
-        c["generation_tokens"] += requests
-        rate = traffic.prefill_capacity / traffic.prompt
-        c["ttft_sum"] += requests * (traffic.ttft + waiting / rate)
-        c["ttft_count"] += requests
-        engine.waiting = waiting
-        engine.busy = min(1.0, requests / rate)
-
-    def _decoded(self, engine: Engine, requests: float, dt: float) -> None:
-        """``running`` is in requests; what exceeds the capacity waits."""
-        traffic, c = self.traffic, engine.counters
-        if engine.stuck:
-            engine.running += requests
-            return
-        backlog = engine.running + engine.waiting + requests
-        tokens = min(backlog * traffic.output, traffic.decode_capacity * dt)
-        done = tokens / traffic.output
-        engine.busy = min(1.0, tokens / (traffic.decode_capacity * dt))
-        c["generation_tokens"] += tokens
-        c["requests_finished"] += done
-        c["tbt_sum"] += tokens * traffic.tbt
-        c["tbt_count"] += tokens
-        left = backlog - done
-        engine.running, engine.waiting = min(left, 8.0), max(0.0, left - 8.0)
-        if left < 1e-6:
-            engine.running = engine.waiting = 0.0
-
-    def _engines(self, role: Role) -> list[Engine]:
-        return [
-            engine
-            for engine in self._all_engines()
-            if engine.fact.role is role and engine.fact.state is S.IN_SERVICE
-        ]
-
-    def _all_engines(self) -> list[Engine]:
+    def engines(self) -> list[Engine]:
+        """Return all engines that run, whatever their state."""
         return [engine for agent in self.agents.values() for engine in agent.engines.values()]

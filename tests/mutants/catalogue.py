@@ -114,21 +114,21 @@ MUTANTS = (
         "silence.py",
         "    if len(silent) >= _LEAST:\n",
         "    if len(silent) < 0:\n",
-        "test_turn.py",
+        "turn",
     ),
     _core(
         "a silent agent is dead at once",
         "silence.py",
         "agent.lost = agent.silent and _out_of_patience(draft, agent)",
         "agent.lost = agent.silent",
-        "test_turn.py",
+        "turn",
     ),
     _core(
         "an older word is believed",
         "instance.py",
         "    if fact.generation < known.generation and known.agent_id == agent_id:\n",
         "    if fact.generation < 0:\n",
-        "test_turn.py",
+        "turn",
     ),
     # ---- laws ----
     _core(
@@ -230,7 +230,7 @@ MUTANTS = (
         "evaluate.py",
         "    if service.paused or service.spec.watched or service.deleting:\n",
         "    if service.deleting:\n",
-        "test_turn.py",
+        "turn",
     ),
     _core(
         "a time that nobody watched counts as observation",
@@ -244,7 +244,7 @@ MUTANTS = (
         "step.py",
         "        _quarantine(draft, name, error)\n",
         "        raise\n",
-        "test_turn.py",
+        "turn",
     ),
     # ---- the loop ----
     Mutant(

@@ -32,7 +32,7 @@ from heteroscale_coordinator.core.spec import ServiceSpec
 from tests.core.machine.claims import check, check_the_end
 from tests.core.machine.claims.facts import Ledger
 from tests.core.machine.unruly import GARBAGE, UnrulyWorld
-from tests.core.world import TwinAgent
+from tests.core.toy import TwinAgent
 
 P, D = Role.PREFILL, Role.DECODE
 POLICY = {

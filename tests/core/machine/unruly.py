@@ -37,7 +37,8 @@ from heteroscale_coordinator.core.state import State
 from heteroscale_coordinator.core.step import due, step
 from heteroscale_coordinator.edge.store.codec import decode, encode, to_text
 from tests.core.machine.twin import twin_of
-from tests.core.world import Engine, TwinAgent, World
+from tests.core.toy import Engine, TwinAgent
+from tests.core.world import World
 
 _T = TypeVar("_T")
 
@@ -252,7 +253,7 @@ class UnrulyWorld(World):
         """A new coordinator reads the store, ``away`` seconds later; agents connect anew."""
         for _ in range(int(away)):
             self.now += 1.0
-            self._plant(1.0)
+            self.plant.flow(self.engines(), 1.0)
             self._agents_live()
         old, self._inbox = self.state, []
         self.state = State(
@@ -280,7 +281,7 @@ class UnrulyWorld(World):
 
     def role_counts(self, role: Role) -> int:
         """Return how many engines of a role really run, whatever anybody knows of them."""
-        return sum(engine.fact.role is role for engine in self._all_engines())
+        return sum(engine.fact.role is role for engine in self.engines())
 
 
 def _what(changes: Changes, before: Mapping[str, Service]) -> str:

@@ -1,0 +1,1 @@
+"""The turn as a whole, in a world of virtual time."""
