@@ -1,8 +1,7 @@
-"""Device readings up the wire, what an operator is shown of them, and what is said of their state."""
+"""Device readings up the wire, and what an operator is shown of them."""
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,7 +14,6 @@ from heteroscale_coordinator.core.devices import (
     KnownDevices,
     NicFact,
     NicSample,
-    troubles,
 )
 from heteroscale_coordinator.core.model import Inventory
 from heteroscale_coordinator.core.state import Agent
@@ -132,51 +130,6 @@ def test_hosts_that_are_built_alike_share_their_facts() -> None:
     )
     assert first is second
     assert (first.rate_gbps, first.numa_node) == (400.0, None)
-
-
-# ---- what is said ------------------------------------------------------------------------------
-
-UP, DOWN = NicSample(active=True), NicSample(active=False)
-
-
-def gpus(*seen: GpuSample) -> list[tuple[GpuFact, GpuSample]]:
-    return [(GpuFact(index, "H20"), one) for index, one in enumerate(seen)]
-
-
-def nics(*seen: NicSample) -> list[tuple[NicFact, NicSample]]:
-    return [(NicFact(f"mlx5_{i}", rate_gbps=400.0), one) for i, one in enumerate(seen)]
-
-
-@pytest.mark.parametrize(
-    ("seen", "said"),
-    [
-        ((GpuSample(), GpuSample(health=GpuHealth.OK)), []),
-        ((GpuSample(health=GpuHealth.LOST),), ["GPU 0 lost"]),
-        ((GpuSample(health=GpuHealth.ERROR),) * 2, ["GPUs 0, 1 not answering the driver"]),
-        ((GpuSample(throttle=0), GpuSample(throttle=1), GpuSample(throttle=8)), []),
-        ((GpuSample(throttle=3),), ["GPU 0 slowed down by heat"]),
-        ((GpuSample(throttle=4),), ["GPU 0 slowed down by a hardware slowdown"]),
-        ((GpuSample(ecc_uncorrected=2),), ["GPU 0 with uncorrected ECC errors"]),
-    ],
-)
-def test_troubles_of_gpus(seen: tuple[GpuSample, ...], said: list[str]) -> None:
-    assert troubles(gpus(*seen), ()) == said
-
-
-@pytest.mark.parametrize(
-    ("seen", "said"),
-    [
-        ((UP, NicSample()), []),
-        ((DOWN, DOWN), ["all 2 RDMA ports down"]),
-        ((DOWN, UP), ["RDMA port down: mlx5_0"]),
-        ((DOWN, NicSample()), ["RDMA port down: mlx5_0"]),
-        ((UP._replace(rate_gbps=200),), ["RDMA port mlx5_0 at 200 of 400 Gb/s"]),
-        ((UP._replace(rate_gbps=400),), []),
-        ((DOWN,) * 10 + (UP,), [f"RDMA ports down: {', '.join(f'mlx5_{i}' for i in range(8))} …"]),
-    ],
-)
-def test_troubles_of_ports(seen: tuple[NicSample, ...], said: list[str]) -> None:
-    assert troubles((), nics(*seen)) == said
 
 
 # ---- what an operator is shown -----------------------------------------------------------------

@@ -26,15 +26,13 @@ from heteroscale_coordinator.core.events import (
     InventoryLearned,
     PauseService,
     RankChanged,
-    RemoveFromRouters,
     ReportReceived,
-    Tick,
 )
 from heteroscale_coordinator.core.model import Instance, Rank, RankFact, Verb
 from heteroscale_coordinator.core.sites import nodes
 from heteroscale_coordinator.core.spec import ServiceSpec
-from heteroscale_coordinator.core.step import renewals, step
-from tests.core.turn.rig import SPEC, answer_to, until_withdrawn
+from heteroscale_coordinator.core.step import renewals
+from tests.core.turn.rig import SPEC, answer_to, removals, until_withdrawn
 from tests.core.world import World
 
 
@@ -285,11 +283,6 @@ def test_nothing_is_placed_on_a_gpu_that_its_driver_does_not_reach() -> None:
     (node,) = nodes(Draft(world.state, world.now, lambda kind: f"{kind}-x"))
     assert node.free == (0, 3)
     assert len(node.gpu_types) == 4
-
-
-def removals(world: World) -> list[RemoveFromRouters]:
-    changes = step(world.state, [Tick()], world.now + 5, lambda kind: f"{kind}-x")
-    return [effect for effect in changes.effects if isinstance(effect, RemoveFromRouters)]
 
 
 def _launch_of(draft: Draft, instance: Instance) -> str:

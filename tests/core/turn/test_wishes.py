@@ -7,17 +7,20 @@ import pytest
 from heteroscale.words import InstanceState as S
 from heteroscale.words import Role
 from heteroscale_coordinator.core.events import (
+    ApplyService,
     DeleteService,
     DrainInstance,
     Event,
     PauseService,
+    RankChanged,
     ReinstateInstance,
     ResumeService,
     ScaleService,
     SwitchInstanceRole,
 )
-from heteroscale_coordinator.core.model import CommandState, Verb
-from tests.core.turn.rig import answer_to
+from heteroscale_coordinator.core.model import CommandState, RankFact, Verb
+from heteroscale_coordinator.core.spec import ServiceSpec
+from tests.core.turn.rig import SPEC, answer_to, until_withdrawn
 from tests.core.world import World
 
 
@@ -127,3 +130,81 @@ class TestWishes:
         answer_to(world, DeleteService("r", "chat"))
         world.run(60)
         assert sum(len(agent.engines) for agent in world.agents.values()) == 3
+
+    def test_what_a_service_has_to_keep_is_said(self, world: World) -> None:
+        alone = ServiceSpec.model_validate(
+            {"roles": {"aggregated": {"template": "whole", "min": 1, "max": 2, "target": 1000}}}
+        )
+        error = answer_to(world, ApplyService("r", "chat", alone, "")).error
+        assert "still has prefill instances" in error or "still has decode instances" in error
+        assert world.state.services["chat"].spec == SPEC
+
+    def test_while_it_is_deleted_it_is_not_applied_anew(self, world: World) -> None:
+        answer_to(world, DeleteService("r", "chat", drain=True))
+        assert "is being deleted" in answer_to(world, ApplyService("r", "chat", SPEC, "")).error
+
+    def test_counts_by_hand_stay_inside_the_budget(self, world: World) -> None:
+        tight = SPEC.model_copy(update={"max_gpus": 4})
+        answer_to(world, ApplyService("r", "chat", tight, ""))
+        found = answer_to(world, ScaleService("r", "chat", {Role.PREFILL: 2, Role.DECODE: 4}))
+        assert found.error == "6 GPUs are above maxGpus 4"
+        assert not answer_to(world, ScaleService("r", "chat", {Role.DECODE: 3})).error
+
+
+class TestWishesForOneInstance:
+    def test_one_order_at_a_time(self, world: World) -> None:
+        one = world.instances(Role.DECODE)[0]
+        silent = world.agents[world.state.instances[one].agent_id]
+        silent.silent = True  # the first order stays open
+        answer_to(world, ScaleService("r", "chat", {Role.DECODE: 3}))
+        assert not answer_to(world, DrainInstance("r", one)).error
+        for wish in (DrainInstance("s", one), SwitchInstanceRole("s", one, Role.PREFILL)):
+            assert "has an order under way" in answer_to(world, wish).error
+
+    def test_a_withdrawn_one_is_taken_back_and_wanted_once(self, world: World) -> None:
+        one = until_withdrawn(world).instances(Role.DECODE, S.WITHDRAWN)[0]
+        agent = world.agents[world.state.instances[one].agent_id]
+        before = world.state.services["chat"].memory.wanted[Role.DECODE]
+        agent.silent = True
+        assert not answer_to(world, ReinstateInstance("r", one)).error
+        assert world.state.services["chat"].memory.wanted[Role.DECODE] == before + 1
+        assert "has an order under way" in answer_to(world, ReinstateInstance("s", one)).error
+        assert world.state.services["chat"].memory.wanted[Role.DECODE] == before + 1
+
+    def test_what_is_not_running_is_not_drained_and_switches_no_role(self, world: World) -> None:
+        answer_to(world, ScaleService("r", "chat", {Role.DECODE: 3}))
+        world.run(5)
+        (new,) = world.instances(Role.DECODE, S.LAUNCHING)
+        assert "only a running instance" in answer_to(world, DrainInstance("r", new)).error
+        switch = SwitchInstanceRole("r", new, Role.PREFILL)
+        assert "only one in service switches" in answer_to(world, switch).error
+
+    def test_what_another_owns_is_left_to_it(self, world: World) -> None:
+        mine = world.state.instances[world.instances(Role.DECODE)[0]]
+        fact = RankFact(
+            "i-theirs", "chat", Role.DECODE, S.IN_SERVICE, 1, gpu_indices=(3,), origin="kubernetes"
+        )
+        world.send(RankChanged(mine.agent_id, fact))
+        world.turn()
+        assert "belongs to kubernetes" in answer_to(world, DrainInstance("r", "i-theirs")).error
+        switch = SwitchInstanceRole("r", "i-theirs", Role.PREFILL)
+        assert "it has an owner" in answer_to(world, switch).error
+
+    def test_a_switch_keeps_to_roles_and_maxima(self, world: World) -> None:
+        answer_to(world, ScaleService("r", "chat", {Role.PREFILL: 4, Role.DECODE: 8}))
+        world.run(60)
+        one = world.instances(Role.DECODE)[0]
+        switch = SwitchInstanceRole("r", one, Role.PREFILL)
+        assert "prefill would be above its max 4" in answer_to(world, switch).error
+        nowhere = SwitchInstanceRole("r", one, Role.FFN)
+        assert "has no role ffn to switch to" in answer_to(world, nowhere).error
+
+    def test_one_that_was_sent_term_does_not_come_back(self, world: World) -> None:
+        one = world.state.instances[world.instances(Role.DECODE)[0]]
+        fact = RankFact(
+            one.instance_id, "chat", Role.DECODE, S.DRAINING, 9, gpu_indices=(0,), terminating=True
+        )
+        world.send(RankChanged(one.agent_id, fact))
+        world.turn()
+        wish = ReinstateInstance("r", one.instance_id)
+        assert "has been sent TERM" in answer_to(world, wish).error
