@@ -7,7 +7,7 @@ the members, it may be asked for again, so a turn that has commands open for it 
 
 from heteroscale_coordinator.core.policy.joint import decide
 from heteroscale_coordinator.core.policy.learning import in_force
-from heteroscale_coordinator.core.policy.signals import Signals, observe_signals
+from heteroscale_coordinator.core.policy.observe import Signals, observe_signals
 from heteroscale_coordinator.core.policy.view import Member, ServiceView
 from heteroscale_coordinator.core.policy.windows import track_spacing
 

@@ -15,8 +15,8 @@ from typing import Literal
 from heteroscale.words import Role
 from heteroscale_coordinator.core.memory import Breach, PolicyMemory
 from heteroscale_coordinator.core.policy import signals
+from heteroscale_coordinator.core.policy.observe import Signals
 from heteroscale_coordinator.core.policy.routers import Routers
-from heteroscale_coordinator.core.policy.signals import Signals
 from heteroscale_coordinator.core.policy.view import ServiceView
 from heteroscale_coordinator.core.policy.windows import Counter, Engine
 from heteroscale_coordinator.core.spec import ServiceSpec

@@ -29,7 +29,7 @@ from heteroscale_coordinator.core.policy.choke import Choke, choked_prefill
 from heteroscale_coordinator.core.policy.demand import Demand
 from heteroscale_coordinator.core.policy.figures import figures
 from heteroscale_coordinator.core.policy.latency import Latency
-from heteroscale_coordinator.core.policy.signals import Signals, observe_signals
+from heteroscale_coordinator.core.policy.observe import Signals, observe_signals
 from heteroscale_coordinator.core.policy.supply import Supply
 from heteroscale_coordinator.core.policy.transfer import Transfer, observe_transfer
 from heteroscale_coordinator.core.policy.view import ServiceView

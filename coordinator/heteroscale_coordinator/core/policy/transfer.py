@@ -16,7 +16,7 @@ from heteroscale.words import Role
 from heteroscale_coordinator.core.memory.transfer import TransferMemory
 from heteroscale_coordinator.core.model import Action, Counts, SignalValue, Together
 from heteroscale_coordinator.core.policy import signals
-from heteroscale_coordinator.core.policy.signals import Signals
+from heteroscale_coordinator.core.policy.observe import Signals
 from heteroscale_coordinator.core.policy.view import ServiceView
 from heteroscale_coordinator.core.spec import ServiceSpec
 from heteroscale_coordinator.core.sums import Sum, reckon
