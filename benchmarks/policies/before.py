@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import tarfile
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ REVISION = "99cf492"
 """The last commit before the policy engine: one law, no reserve, no floors."""
 ROOT = Path(__file__).parents[2]
 START = "import sys; from heteroscale_simulator.command import run; sys.exit(run(sys.argv[1:]))"
+_ONE_AT_A_TIME = threading.Lock()
 _UNKNOWN = re.compile(r"^\S+: (?P<path>[\w.+-]+): unknown field$", re.MULTILINE)
 
 
@@ -55,19 +57,24 @@ def unpack(revision: str, place: Path, root: Path = ROOT) -> Past:
 
     """
     folder = place / f"revision-{revision}"
-    if not folder.is_dir():
-        command = ["git", "-C", str(root), "archive", "--format=tar", revision]
-        try:
-            done = subprocess.run(command, capture_output=True, check=False)
-        except FileNotFoundError:
-            raise NoHistoryError("no git here") from None
-        if done.returncode:
-            raise NoHistoryError(done.stderr.decode().strip().splitlines()[-1])
-        part = folder.with_suffix(".part")
-        with tarfile.open(fileobj=io.BytesIO(done.stdout)) as tar:
-            tar.extractall(part, filter="data")
-        part.rename(folder)
+    with _ONE_AT_A_TIME:
+        if not folder.is_dir():
+            _unpack(revision, folder, root)
     return Past(revision, folder)
+
+
+def _unpack(revision: str, folder: Path, root: Path) -> None:
+    command = ["git", "-C", str(root), "archive", "--format=tar", revision]
+    try:
+        done = subprocess.run(command, capture_output=True, check=False)
+    except FileNotFoundError:
+        raise NoHistoryError("no git here") from None
+    if done.returncode:
+        raise NoHistoryError(done.stderr.decode().strip().splitlines()[-1])
+    part = folder.with_suffix(".part")
+    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as tar:
+        tar.extractall(part, filter="data")
+    part.rename(folder)
 
 
 def unknown_fields(told: str) -> list[str]:

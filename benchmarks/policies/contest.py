@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -40,16 +41,19 @@ def contest(
 ) -> Iterator[Shown]:
     """Yield every traffic in order; one whose runs broke is told on standard error and left out."""
     asked: list[Group] = [(group, seed) for group in groups(wanted) for seed in seeds]
+    progress = _Progress(len(cases) * (1 + len(asked)))
+
+    def start(first: Future[Prepared]) -> list[Future[Run]]:
+        return [pool.submit(_run, first, ground, one, progress) for one in asked]
+
     with ThreadPoolExecutor(max(1, jobs)) as pool:
         ready: list[Future[Prepared]] = []
         runs: list[list[Future[Run]]] = []
         # One ahead: nobody waits for a test that another has begun, and the first table comes early.
         for case in cases:
-            ready.append(pool.submit(_prepare, case, ground))
-            runs += [
-                [pool.submit(_run, first, ground, one) for one in asked] for first in ready[-2:-1]
-            ]
-        runs += [[pool.submit(_run, first, ground, one) for one in asked] for first in ready[-1:]]
+            ready.append(pool.submit(_prepare, case, ground, progress))
+            runs += [start(first) for first in ready[-2:-1]]
+        runs += [start(first) for first in ready[-1:]]
         for first, mine in zip(ready, runs, strict=True):
             try:
                 yield gathered(first.result(), wanted, _results(asked, mine))
@@ -57,27 +61,38 @@ def contest(
                 print(error, file=sys.stderr)
 
 
-def _prepare(case: Case, ground: Ground) -> Prepared:
-    return _told(f"{case.name}: profile", lambda: prepare(case, ground))
+def _prepare(case: Case, ground: Ground, progress: _Progress) -> Prepared:
+    return progress.told(f"{case.name}: profile and scale", lambda: prepare(case, ground))
 
 
-def _run(first: Future[Prepared], ground: Ground, asked: Group) -> Run:
+def _run(first: Future[Prepared], ground: Ground, asked: Group, progress: _Progress) -> Run:
     group, seed = asked
     prepared = first.result()
     text = group[0].document(prepared.service, prepared.ratio)
     title = f"{prepared.case.name}: {', '.join(one.name for one in group)}, seed {seed}"
-    return _told(
+    return progress.told(
         title,
         lambda: play(prepared.case, ground, text, group, scale=prepared.scale, seed=seed),
     )
 
 
-def _told(title: str, do: Callable[[], R]) -> R:
-    """Do it, and say on standard error how long it took."""
-    begin = time.monotonic()
-    result = do()
-    print(f"{title}: {time.monotonic() - begin:.0f} s", file=sys.stderr, flush=True)
-    return result
+class _Progress:
+    """Says on standard error what is done, how long it took, and how much there is."""
+
+    def __init__(self, total: int) -> None:
+        self._total, self._done, self._begin = total, 0, time.monotonic()
+        self._lock = threading.Lock()
+
+    def told(self, title: str, do: Callable[[], R]) -> R:
+        """Do it, and say so."""
+        begin = time.monotonic()
+        result = do()
+        now = time.monotonic()
+        with self._lock:
+            self._done += 1
+            so_far = f"[{self._done}/{self._total}, {(now - self._begin) / 60:.0f} min]"
+        print(f"{so_far} {title}: {now - begin:.0f} s", file=sys.stderr, flush=True)
+        return result
 
 
 def _results(

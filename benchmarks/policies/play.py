@@ -21,10 +21,13 @@ from benchmarks.policies.before import ROOT, NoHistoryError, Past, unknown_field
 from benchmarks.policies.cases import Case
 from benchmarks.policies.variants import HPA, Variant
 
-PROBE = 100.0
-"""Requests a row of the run that finds the scale: one instance of each role no longer tells."""
-SPARE = 1.05
-"""The scale is that much above what the probe says: whole instances are rounded up less at scale."""
+PROBE = {False: 100.0, True: 3.0}
+"""Requests a row at which the scale is first tried: of a recording, and of a generator."""
+PROBES = 4
+SPARE = 1.08
+"""The next guess is that much above what the last one says."""
+NEAR = 1.2
+"""Times as many instances as are wanted at least are near enough."""
 CODE = (
     "proto/heteroscale",
     "coordinator/heteroscale_coordinator/core",
@@ -106,10 +109,25 @@ def prepare(case: Case, ground: Ground) -> Prepared:
         _call([sys.executable, "-m", "heteroscale_cli", *map(str, (*words, *how, "--json", found))])
         _sign(folder, stamp)
     text = service.read_text("utf-8")
-    probe = play(case, ground, text, [PEAK], scale=PROBE, seed=0)
-    (oracle,) = probe.figures["oracle"].values()
-    scale = float(f"{SPARE * PROBE * ground.instances / oracle['instances_mean']:.2g}")
+    scale = _scale(case, ground, text)
     return Prepared(case, text, json.loads(found.read_text("utf-8"))["ratio"], scale)
+
+
+def _scale(case: Case, ground: Ground, service: str) -> float:
+    """Return requests a row, in two digits, at which the free oracle needs its instances and few more.
+
+    Needs are no multiples of the rate, for instances are whole: a first guess is tried and mended.
+    """
+    scale, oracle = PROBE[case.generated], 0.0
+    for _ in range(PROBES):
+        (found,) = (
+            play(case, ground, service, [PEAK], scale=scale, seed=0).figures["oracle"].values()
+        )
+        oracle = found["instances_mean"]
+        if ground.instances <= oracle <= NEAR * ground.instances:
+            break
+        scale = float(f"{SPARE * scale * ground.instances / oracle:.2g}")
+    return scale
 
 
 def play(

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from benchmarks.policies.before import NoHistoryError, unknown_fields, unpack, without
-from benchmarks.policies.cases import CASES, present
+from benchmarks.policies.before import REVISION, NoHistoryError, unknown_fields, unpack, without
+from benchmarks.policies.cases import CASES, FLEET, Case, present
 from benchmarks.policies.contest import Group, gathered
-from benchmarks.policies.play import Prepared, Run, groups
+from benchmarks.policies.play import FailedError, Ground, Prepared, Run, groups, play
 from benchmarks.policies.table import show, summary
-from benchmarks.policies.variants import variants
+from benchmarks.policies.variants import BEFORE, JOINT, variants
 from benchmarks.policies.verdict import Score, score, verdict
 from benchmarks.policies.why import Minute, causes_of, why
 
@@ -263,3 +263,43 @@ def test_figures_are_means_over_seeds_and_a_missing_history_is_told() -> None:
 
 def test_unknown_shares_count_as_nothing_met() -> None:
     assert score([{**run_of(100), "joint_attainment": None}]).joint == 0.0
+
+
+# ---- whole runs --------------------------------------------------------------------------------
+
+TINY = Case("gen:steady?hours=0.02&peak=5")
+SPEC = TINY.service().replace("spec:", "spec:\n  ratio: {min: 0.5, max: 2}", 1)
+
+
+@pytest.fixture
+def ground(tmp_path: Path) -> Ground:
+    (tmp_path / "fleet.yaml").write_text(FLEET)
+    return Ground(tmp_path, None, 1.0, REVISION)
+
+
+def test_a_finished_run_is_not_run_again_and_one_of_another_service_is(ground: Ground) -> None:
+    def ended(service: str) -> int:
+        run = play(TINY, ground, service, [JOINT], scale=1.0, seed=0)
+        assert run.tables is not None
+        assert why(run.tables, 150.0).over
+        return (run.tables.parent / "figures.json").stat().st_mtime_ns
+
+    first = ended(SPEC)
+    assert ended(SPEC) == first
+    assert ended(SPEC.replace("max: 2}", "max: 3}")) > first
+
+
+def test_a_run_that_breaks_is_told_with_its_command(ground: Ground) -> None:
+    with pytest.raises(FailedError, match=r"(?s)simulate.*unknown field"):
+        play(TINY, ground, f"{SPEC}  nonsense: 1\n", [JOINT], scale=1.0, seed=0)
+
+
+def test_the_past_plays_what_it_knows_of_a_service(ground: Ground) -> None:
+    try:
+        unpack(REVISION, ground.place)
+    except NoHistoryError as error:
+        pytest.skip(f"the history does not reach to {REVISION}: {error}")
+    service = f"{SPEC}  policy: {{forecast: {{enabled: true}}}}\n"
+    run = play(TINY, ground, service, [BEFORE], scale=1.0, seed=0)
+    assert run.dropped == ("spec.policy.forecast",)
+    assert run.figures["runs"][0]["gpu_hours"] > 0
