@@ -68,6 +68,8 @@ for _command in (
     changing.scale,
     changing.drain,
     changing.reinstate,
+    changing.cordon,
+    changing.uncordon,
     changing.switch_role,
     changing.delete,
 ):

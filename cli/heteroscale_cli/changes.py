@@ -209,6 +209,23 @@ def _still_draining(instance: pb.Instance, before: str) -> None:
         )
 
 
+def cordon(connection: Connection, node: str, gpus: Sequence[int], reason: str) -> None:
+    """Close a node, or GPUs of it, to new instances."""
+    request = pb.CordonNodeRequest(agent_id=node, gpus=gpus, reason=reason)
+    answer = run(connection, lambda client: client.call(client.stub.CordonNode, request))
+    print_text(f"node/{text.clean(answer.agent_id)} {text.clean(answer.cordon)}")
+    if here := len(answer.instance_ids):
+        print_note(f"What runs there ({here}) runs on; `heteroscale drain INSTANCE` empties one")
+
+
+def uncordon(connection: Connection, node: str, gpus: Sequence[int]) -> None:
+    """Open a node, or GPUs of it, again."""
+    request = pb.UncordonNodeRequest(agent_id=node, gpus=gpus)
+    answer = run(connection, lambda client: client.call(client.stub.UncordonNode, request))
+    left = f"; still {answer.cordon}" if answer.cordon else ""
+    print_text(f"node/{text.clean(answer.agent_id)} uncordoned{text.clean(left)}")
+
+
 def reinstate(connection: Connection, instance: str) -> None:
     """Put an instance back into service."""
 

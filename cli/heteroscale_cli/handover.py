@@ -16,8 +16,8 @@ GROUP = "heteroscale.commands"
 
 OWN_COMMANDS = frozenset(
     {
-        *("apply", "delete", "describe", "drain", "explain", "get", "pause", "reinstate"),
-        *("resume", "scale", "switch-role", "version", "watch"),
+        *("apply", "cordon", "delete", "describe", "drain", "explain", "get", "pause"),
+        *("reinstate", "resume", "scale", "switch-role", "uncordon", "version", "watch"),
     }
 )
 """Commands of this package; known here so that they start without a search for entry points."""

@@ -62,7 +62,12 @@ def coloured(word: str, colours: dict[str, str]) -> Cell:
 
 def node_state(node: pb.Node) -> str:
     """Return whether the agent's stream is up."""
-    return "connected" if node.connected else "silent"
+    state = "connected" if node.connected else "silent"
+    if node.cordoned:
+        return f"{state} (cordoned)"
+    if count := len(node.cordoned_gpus):
+        return f"{state} ({count} GPU{'s' * (count > 1)} cordoned)"
+    return state
 
 
 def node_health(node: pb.Node) -> Cell | str:

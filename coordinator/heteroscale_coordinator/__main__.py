@@ -73,6 +73,7 @@ async def serve(spec: CoordinatorSpec, stop: asyncio.Event) -> None:
             services=snapshot.services,
             instances=snapshot.instances,
             commands=snapshot.commands,
+            cordons=snapshot.cordons,
         )
         loop = Loop(
             store=store,

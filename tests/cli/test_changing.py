@@ -215,6 +215,27 @@ def test_reinstate(typed: Typed, twin: OperatorTwin) -> None:
     assert refused.stderr == "error: it has failed: nothing is left\n"
 
 
+def test_a_node_is_cordoned_shown_and_opened_again(typed: Typed, twin: OperatorTwin) -> None:
+    node = twin.nodes[0]
+    said = typed("cordon", node.agent_id, "--reason", "broken fan")
+    assert said.stdout == f"node/{node.agent_id} cordoned: broken fan\n"
+    assert f"What runs there ({len(node.instance_ids)}) runs on" in said.stderr
+    assert "connected (cordoned)" in typed("get", "nodes").stdout
+    assert "cordoned: broken fan" in typed("describe", "node", node.agent_id).stdout
+    assert typed("uncordon", node.agent_id).stdout == f"node/{node.agent_id} uncordoned\n"
+    assert "cordoned" not in typed("get", "nodes").stdout
+
+
+def test_single_gpus_are_cordoned_and_opened(typed: Typed, twin: OperatorTwin) -> None:
+    name = twin.nodes[0].agent_id
+    typed("cordon", name, "--gpu", "1", "--gpu", "2")
+    assert list(twin.requests[-1].gpus) == [1, 2]
+    assert "connected (2 GPUs cordoned)" in typed("get", "nodes").stdout
+    said = typed("uncordon", name, "--gpu", "2").stdout
+    assert said == f"node/{name} uncordoned; still GPU 1 cordoned\n"
+    assert typed("cordon", name, "--gpu", "-1").exit_code == 2
+
+
 def test_switch_role(typed: Typed, twin: OperatorTwin) -> None:
     said = typed("switch-role", "aa11", "prefill").stdout
     assert said.startswith("instance/aa11bb switching to prefill (now ")
@@ -233,6 +254,8 @@ def test_switch_role(typed: Typed, twin: OperatorTwin) -> None:
         ("scale", "none", "--decode", "1"),
         ("drain", "none"),
         ("reinstate", "none"),
+        ("cordon", "none"),
+        ("uncordon", "none"),
         ("switch-role", "none", "decode"),
         ("delete", "service", "none", "--yes"),
         ("get", "group", "none"),

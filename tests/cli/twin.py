@@ -104,6 +104,27 @@ class OperatorTwin(OperatorServiceServicer):
         await self._enter(request, context)
         return pb.DeleteNodeResponse()
 
+    async def CordonNode(self, request: pb.CordonNodeRequest, context: Context) -> pb.Node:
+        await self._enter(request, context)
+        node = await self._node(request.agent_id, context)
+        node.cordoned, node.cordon = not request.gpus, f"cordoned: {request.reason}"
+        node.cordoned_gpus.extend(request.gpus)
+        return node
+
+    async def UncordonNode(self, request: pb.UncordonNodeRequest, context: Context) -> pb.Node:
+        await self._enter(request, context)
+        node = await self._node(request.agent_id, context)
+        node.cordoned = False
+        left = [gpu for gpu in node.cordoned_gpus if request.gpus and gpu not in request.gpus]
+        del node.cordoned_gpus[:]
+        node.cordoned_gpus.extend(left)
+        node.cordon = f"GPU {left[0]} cordoned" if left else ""
+        return node
+
+    async def _node(self, agent_id: str, context: Context) -> pb.Node:
+        found = next((n for n in self.nodes if n.agent_id == agent_id), None)
+        return found or await _missing(context, f"node {agent_id!r} not found")
+
     async def ListNodes(self, request: pb.ListNodesRequest, context: Context) -> Any:
         await self._enter(request, context)
         mine = [n for n in self.nodes if request.agent_id in ("", n.agent_id)]

@@ -197,6 +197,7 @@ def _loop(
         services=snapshot.services,
         instances=snapshot.instances,
         commands=snapshot.commands,
+        cordons=snapshot.cordons,
     )
     return Loop(
         store=store,

@@ -216,3 +216,28 @@ async def test_a_loop_that_never_answers_meets_the_deadline(
     monkeypatch.setattr(loop, "submit", never)
     code, _ = await refused(stub.ResumeService(pb.ResumeServiceRequest(name="chat")))
     assert code is S.DEADLINE_EXCEEDED
+
+
+async def test_a_cordon_is_kept_and_shown_on_the_node_and_with_the_service(
+    stub: OperatorServiceAsyncStub, loop: TwinLoop
+) -> None:
+    loop.populate()
+    agent = next(iter(loop.state.agents))
+    here = [i for i in loop.state.of_agent(agent) if i.state is InstanceState.IN_SERVICE]
+    gpu = here[0].ranks[0].gpu_indices[0]
+    node = await stub.CordonNode(
+        pb.CordonNodeRequest(agent_id=agent, gpus=[gpu], reason="row\x1b remapping")
+    )
+    assert (node.cordoned, list(node.cordoned_gpus)) == (False, [gpu])
+    assert node.cordon.startswith(f"GPU {gpu} cordoned: row")
+    assert "\x1b" not in node.cordon
+    service = await stub.GetService(pb.GetServiceRequest(name="chat"))
+    assert sum(role.cordoned for role in service.roles) >= 1
+    told = await stub.ExplainService(pb.ExplainServiceRequest(name="chat"))
+    assert any("on what is cordoned" in line for line in told.lines)
+    listed = await stub.ListNodes(pb.ListNodesRequest(agent_id=agent))
+    assert listed.nodes[0].cordon == node.cordon
+    assert not (await stub.UncordonNode(pb.UncordonNodeRequest(agent_id=agent))).cordon
+    code, why = await refused(stub.CordonNode(pb.CordonNodeRequest(agent_id="nobody")))
+    assert code is S.NOT_FOUND
+    assert "no node 'nobody'" in why

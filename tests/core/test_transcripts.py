@@ -15,9 +15,11 @@ from heteroscale.documents import read_documents
 from heteroscale.words import InstanceState, Role
 from heteroscale_coordinator.core.events import (
     ApplyService,
+    CordonNode,
     DrainInstance,
     ResumeService,
     ScaleService,
+    UncordonNode,
 )
 from heteroscale_coordinator.core.model import Action, Decision, Instance, Verb
 from heteroscale_coordinator.core.spec import ServiceSpec
@@ -102,6 +104,24 @@ class Teller:
         victim = self._first(role)
         self.world.send(DrainInstance("r", victim.instance_id))
         self._say(f"an operator drains one {role} on {victim.agent_id}")
+
+    def do_cordon(self, name: str, *rest: str) -> None:
+        """Of a node, or of GPUs of it: ``cordon n0 1,3 a reason``."""
+        gpus = (
+            tuple(int(one) for one in rest[0].split(",")) if rest and rest[0][0].isdigit() else ()
+        )
+        why = " ".join(rest[1:] if gpus else rest)
+        self.world.send(CordonNode("r", name, gpus, why))
+        what = f"GPU {', '.join(map(str, gpus))} of {name}" if gpus else name
+        self._say(f"an operator cordons {what}: {why}")
+
+    def do_uncordon(self, name: str) -> None:
+        self.world.send(UncordonNode("r", name))
+        self._say(f"an operator uncordons {name}")
+
+    def do_start_by_hand(self, role: str, name: str) -> None:
+        self.world.start_by_hand(Role(role), name)
+        self._say(f"somebody starts one {role} on {name}")
 
     def do_refuse(self, name: str, *why: str) -> None:
         self.world.agents[name].refuses = " ".join(why)

@@ -1,4 +1,4 @@
-"""Commands that ask for a change: apply, delete, pause, resume, scale, drain, reinstate, switch-role."""
+"""Commands that ask for a change: apply, delete, pause, scale, drain, cordon, switch-role and so on."""
 
 # ruff: noqa: PLC0415  (help and completion must not load gRPC)
 
@@ -24,6 +24,16 @@ _Instance = Annotated[
         autocompletion=completion.instances,
     ),
 ]
+
+_Node = Annotated[
+    str,
+    typer.Argument(metavar="NODE", help="Its agent's id.", autocompletion=completion.nodes),
+]
+_Gpus = Annotated[
+    list[int] | None,
+    typer.Option("--gpu", metavar="N", min=0, help="Only this GPU of it; repeatable."),
+]
+_Why = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; shown with the node.")]
 
 
 class Half(StrEnum):
@@ -140,6 +150,26 @@ def drain(
 
     limit_s = seconds(wait_timeout, "--wait-timeout") if wait else None
     changes.drain(connection, instance, reason, limit_s)
+
+
+@connected
+def cordon(connection: Connection, node: _Node, gpu: _Gpus = None, reason: _Why = "") -> None:
+    """Close a node, or some of its GPUs, to new instances.
+
+    What runs there runs on and is counted; when a scale-in is due, it goes first. The cordon lasts,
+    also over a restart of the coordinator, until uncordon.
+    """
+    from heteroscale_cli import changes
+
+    changes.cordon(connection, node, gpu or (), reason)
+
+
+@connected
+def uncordon(connection: Connection, node: _Node, gpu: _Gpus = None) -> None:
+    """Open a node, or some of its GPUs, to new instances again."""
+    from heteroscale_cli import changes
+
+    changes.uncordon(connection, node, gpu or ())
 
 
 @connected

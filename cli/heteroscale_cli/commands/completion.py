@@ -51,6 +51,11 @@ def instances(ctx: typer.Context, incomplete: str) -> list[str]:
     return _names(ctx, Kind.INSTANCE, incomplete)
 
 
+def nodes(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return ids of nodes."""
+    return _names(ctx, Kind.NODE, incomplete)
+
+
 def _names(ctx: typer.Context, kind: Kind, incomplete: str) -> list[str]:
     from heteroscale_cli.client import Client, run
     from heteroscale_cli.resources import listing

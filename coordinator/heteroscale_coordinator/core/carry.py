@@ -281,6 +281,11 @@ def observed(draft: Draft, service: Service) -> list[Instance]:
     return sorted(found, key=lambda instance: (instance.changed_at, instance.instance_id))
 
 
+def _open_first(draft: Draft, instances: list[Instance]) -> list[Instance]:
+    """Return them in their order, those on what an operator cordoned last: they are to leave."""
+    return sorted(instances, key=draft.on_cordon)
+
+
 def recallable(draft: Draft, instance: Instance) -> bool:
     """Return whether it drains for a finished scale-in alone, not for an operator, and may return."""
     if instance.state is not InstanceState.DRAINING or instance.terminating:
@@ -299,7 +304,7 @@ def reinstate(draft: Draft, service: Service, verdict: Verdict, decision: Decisi
     """Take back what was withdrawn, then what drains, as far as the verdict asks."""
     left = dict(verdict.delta)
     back: list[str] = []
-    for instance in (*observed(draft, service), *_recalled(draft, service)):
+    for instance in (*_open_first(draft, observed(draft, service)), *_recalled(draft, service)):
         # The policy asks again until they move; an order under way is not given twice.
         if left.get(instance.role, 0) > 0 and not busy(draft, instance):
             left[instance.role] -= 1
@@ -335,6 +340,8 @@ def switchable(draft: Draft, instance: Instance) -> bool:
         return False
     if len(instance.ranks) > 1 or busy(draft, instance) or switching_to(draft, instance):
         return False
+    if draft.on_cordon(instance):
+        return False  # nothing new begins there, a role no more than an engine
     agent = draft.state.agents.get(instance.agent_id)
     templates = agent.inventory.templates if agent is not None and not agent.silent else ()
     return any(t.name == instance.template and t.switches_role for t in templates)

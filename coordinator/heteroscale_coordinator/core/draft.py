@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 
+from heteroscale_coordinator.core import cordon
+from heteroscale_coordinator.core.cordon import Closed, Cordon
 from heteroscale_coordinator.core.events import Changes, Effect
 from heteroscale_coordinator.core.model import Command, Decision, Instance, Service
 from heteroscale_coordinator.core.state import State
@@ -68,6 +70,7 @@ class Draft:
         into.services.update(mine.services)
         into.instances.update(mine.instances)
         into.commands.update(mine.commands)
+        into.cordons.update(mine.cordons)
         into.decisions.extend(mine.decisions)
         into.effects.extend(mine.effects)
         self._parent.written.take(self.written)
@@ -95,6 +98,25 @@ class Draft:
         if self._parent:
             return self._parent.command(command_id)
         return self.state.commands.get(command_id)
+
+    def cordons_of(self, agent_id: str) -> dict[str, Cordon]:
+        """Return the cordons of a node as this turn left them, by key."""
+        known: dict[str, Cordon | None] = {
+            one.key: one for one in self.state.cordons.values() if one.agent_id == agent_id
+        }
+        for layer in reversed(list(self._layers())):
+            known |= layer.changes.cordons
+        return {k: one for k, one in known.items() if one is not None and one.agent_id == agent_id}
+
+    def closed(self, agent_id: str) -> Closed:
+        """Return what is cordoned of a node as this turn left it."""
+        if any(layer.changes.cordons for layer in self._layers()):
+            return cordon.closed(self.cordons_of(agent_id).values())
+        return self.state.closed(agent_id)
+
+    def on_cordon(self, instance: Instance) -> bool:
+        """Return whether any rank of an instance stands on what is cordoned."""
+        return any(self.closed(rank.agent_id).holds(rank.gpu_indices) for rank in instance.ranks)
 
     def instances_of(self, name: str) -> list[Instance]:
         """Return a service's instances as this turn left them, in order of id."""
@@ -148,6 +170,15 @@ class Draft:
         if self.command(command.command_id) != command:
             self.changes.commands[command.command_id] = command
             self.written.note_command(command)
+
+    def put_cordon(self, cordon: Cordon) -> None:
+        """Write a cordon, when it differs."""
+        if self.cordons_of(cordon.agent_id).get(cordon.key) != cordon:
+            self.changes.cordons[cordon.key] = cordon
+
+    def drop_cordon(self, key: str) -> None:
+        """Take a cordon back."""
+        self.changes.cordons[key] = None
 
     def drop_service(self, name: str) -> None:
         """Delete a service."""

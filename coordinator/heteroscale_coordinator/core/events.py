@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from heteroscale.words import Outcome, Role
+from heteroscale_coordinator.core.cordon import Cordon
 from heteroscale_coordinator.core.devices import NO_DEVICES, Devices
 from heteroscale_coordinator.core.model import (
     Command,
@@ -179,6 +180,26 @@ class ForgetAgent:
     agent_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class CordonNode:
+    """Close a node, or the GPUs named of it, to new instances."""
+
+    request_id: str
+    agent_id: str
+    gpus: tuple[int, ...] = ()
+    """Indices; none: the whole node."""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UncordonNode:
+    """Open a node again with all its GPUs, or only the GPUs named."""
+
+    request_id: str
+    agent_id: str
+    gpus: tuple[int, ...] = ()
+
+
 AgentEvent = (
     AgentConnected
     | AgentDisconnected
@@ -197,6 +218,8 @@ Wish = (
     | ReinstateInstance
     | SwitchInstanceRole
     | ForgetAgent
+    | CordonNode
+    | UncordonNode
 )
 Event = AgentEvent | Wish | Tick
 
@@ -241,9 +264,11 @@ class Changes:
     services: dict[str, Service | None] = field(default_factory=dict)
     instances: dict[str, Instance | None] = field(default_factory=dict)
     commands: dict[str, Command | None] = field(default_factory=dict)
+    cordons: dict[str, Cordon | None] = field(default_factory=dict)
+    """By ``cordon.key``."""
     decisions: list[Decision] = field(default_factory=list)
     effects: list[Effect] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         """Return whether anything durable changes."""
-        return bool(self.services or self.instances or self.commands)
+        return bool(self.services or self.instances or self.commands or self.cordons)

@@ -46,6 +46,7 @@ def _standing(draft: Draft, instance: Instance) -> Standing:
         idle=idle,
         gpu_type=instance.gpu_type,
         age=draft.now - instance.created_at,
+        cordoned=draft.on_cordon(instance),
     )
 
 
@@ -71,6 +72,9 @@ def nodes(
 
 
 def _node(draft: Draft, agent: Agent, why: str, barred: Barred, trial: int) -> NodeView:
+    closed = draft.closed(agent.agent_id)
+    if closed.node is not None:
+        why = closed.node.text
     if not agent.connected or agent.silent:
         why = "not connected"
     taken: set[int] = set()
@@ -84,6 +88,7 @@ def _node(draft: Draft, agent: Agent, why: str, barred: Barred, trial: int) -> N
         gpu
         for place_of, gpu in enumerate(agent.inventory.gpus)
         if gpu.index not in taken
+        and gpu.index not in closed.indices
         and gpu.type not in barred.types
         and (place_of >= len(healthy) or healthy[place_of])
     ]

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from heteroscale.words import InstanceState
+from heteroscale_coordinator.core import cordon
+from heteroscale_coordinator.core.cordon import NOTHING_CLOSED, Closed, Cordon
 from heteroscale_coordinator.core.devices import NO_DEVICES, Devices
 from heteroscale_coordinator.core.events import Changes
 from heteroscale_coordinator.core.model import Command, Instance, Inventory, Service
@@ -61,6 +63,8 @@ class State:
     services: dict[str, Service] = field(default_factory=dict)
     instances: dict[str, Instance] = field(default_factory=dict)
     commands: dict[str, Command] = field(default_factory=dict)
+    cordons: dict[str, Cordon] = field(default_factory=dict)
+    """By ``cordon.key``."""
     agents: dict[str, Agent] = field(default_factory=dict)
     tracks: dict[str, Track] = field(default_factory=dict)
     routers: dict[str, RouterTracks] = field(default_factory=dict)
@@ -79,6 +83,7 @@ class State:
     """Ids of commands that are not ended, by instance."""
     _of_service: dict[str, dict[str, None]] = field(default_factory=dict)
     _of_agent: dict[str, dict[str, None]] = field(default_factory=dict)
+    _closed: dict[str, Closed] = field(default_factory=dict)
 
     def begin(self, now: float) -> None:
         """Start from what the store held: known agents are silent since now, indexes are built."""
@@ -90,6 +95,7 @@ class State:
                     self.agent(rank.agent_id, now)
         for command in self.commands.values():
             self._index_command(command.command_id, command)
+        self._index_cordons()
 
     @property
     def partition(self) -> str:
@@ -111,6 +117,10 @@ class State:
         """Return the committed instances with a rank on an agent."""
         return (self.instances[key] for key in self._of_agent.get(agent_id, ()))
 
+    def closed(self, agent_id: str) -> Closed:
+        """Return what an operator cordoned of a node."""
+        return self._closed.get(agent_id, NOTHING_CLOSED)
+
     def apply(self, changes: Changes) -> None:
         """Take over what has been committed."""
         for instance_id, instance in changes.instances.items():
@@ -125,10 +135,21 @@ class State:
         _merge(self.services, changes.services)
         _merge(self.instances, changes.instances)
         _merge(self.commands, changes.commands)
+        if changes.cordons:
+            _merge(self.cordons, changes.cordons)
+            self._index_cordons()
         for name, service in changes.services.items():
             if service is None:
                 self.evaluated_at.pop(name, None)
                 self.routers.pop(name, None)
+
+    def _index_cordons(self) -> None:
+        """Anew from all: they are few, and change seldom."""
+        nodes = {one.agent_id for one in self.cordons.values()}
+        self._closed = {
+            node: cordon.closed(c for c in self.cordons.values() if c.agent_id == node)
+            for node in sorted(nodes)
+        }
 
     def _index(self, instance: Instance) -> None:
         if instance.state in (InstanceState.UNKNOWN, InstanceState.LOST):

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from heteroscale.words import InstanceState, Role
-from heteroscale_coordinator.core import breaker
+from heteroscale_coordinator.core import breaker, of_nodes
 from heteroscale_coordinator.core import instance as life
 from heteroscale_coordinator.core.command import busy, issue
 from heteroscale_coordinator.core.draft import Draft
 from heteroscale_coordinator.core.events import (
     Answer,
     ApplyService,
+    CordonNode,
     DeleteService,
     DrainInstance,
     ForgetAgent,
@@ -20,27 +21,21 @@ from heteroscale_coordinator.core.events import (
     ResumeService,
     ScaleService,
     SwitchInstanceRole,
+    UncordonNode,
     Wish,
 )
 from heteroscale_coordinator.core.model import Instance, Service, Verb
+from heteroscale_coordinator.core.refused import RefusedError
 
 _BACK = frozenset({InstanceState.WITHDRAWN, InstanceState.DRAINING})
 _RUNNING = frozenset({InstanceState.IN_SERVICE, InstanceState.WARMING, InstanceState.WITHDRAWN})
-
-
-class _NoError(Exception):
-    """The wish is refused; the text tells the person why and what to do."""
-
-    def __init__(self, text: str, *, not_found: bool = False) -> None:
-        super().__init__(text)
-        self.not_found = not_found
 
 
 def grant(draft: Draft, wish: Wish) -> None:
     """Carry out ``wish`` and emit its answer."""
     try:
         _grant(draft, wish)
-    except _NoError as no:
+    except RefusedError as no:
         draft.emit(Answer(wish.request_id, str(no), no.not_found))
     else:
         draft.emit(Answer(wish.request_id))
@@ -67,14 +62,14 @@ def _grant(draft: Draft, wish: Wish) -> None:
             _reinstate(draft, wish)
         case SwitchInstanceRole():
             _switch(draft, wish)
-        case ForgetAgent():
-            _forget(draft, wish)
+        case ForgetAgent() | CordonNode() | UncordonNode():
+            of_nodes.grant(draft, wish)
 
 
 def _service(draft: Draft, name: str) -> Service:
     service = draft.service(name)
     if service is None:
-        raise _NoError(
+        raise RefusedError(
             f"no service {name!r}; `heteroscale get services` lists them", not_found=True
         )
     return service
@@ -84,7 +79,7 @@ def _instance(draft: Draft, instance_id: str) -> Instance:
     instance = draft.instance(instance_id)
     if instance is None:
         hint = "`heteroscale get instances` lists them"
-        raise _NoError(f"no instance {instance_id!r}; {hint}", not_found=True)
+        raise RefusedError(f"no instance {instance_id!r}; {hint}", not_found=True)
     return instance
 
 
@@ -93,7 +88,7 @@ def _apply(draft: Draft, wish: ApplyService) -> None:
     if service is None:
         service = Service(wish.name, wish.spec)
     elif service.deleting:
-        raise _NoError(f"service {wish.name!r} is being deleted; wait until it is gone")
+        raise RefusedError(f"service {wish.name!r} is being deleted; wait until it is gone")
     else:
         _keep_roles(draft, wish)
     # A new specification is a new chance for a service that was quarantined, or failed to start.
@@ -107,7 +102,7 @@ def _keep_roles(draft: Draft, wish: ApplyService) -> None:
     """Refuse to forget a role whose instances still run: nothing would count or stop them."""
     for instance in draft.instances_of(wish.name):
         if instance.state not in life.ENDED and instance.role not in wish.spec.roles:
-            raise _NoError(
+            raise RefusedError(
                 f"service {wish.name!r} still has {instance.role} instances, and the new "
                 "specification has no such role; `heteroscale delete service --drain` it first, "
                 "or give the new one another name"
@@ -127,13 +122,13 @@ def _scale(draft: Draft, wish: ScaleService) -> None:
     for role, count in wish.counts.items():
         bounds = service.spec.roles.get(role)
         if bounds is None:
-            raise _NoError(f"service {wish.name!r} has no role {role}")
+            raise RefusedError(f"service {wish.name!r} has no role {role}")
         if not bounds.min <= count <= bounds.max:
-            raise _NoError(f"{role} {count} is outside its bounds {bounds.min} to {bounds.max}")
+            raise RefusedError(f"{role} {count} is outside its bounds {bounds.min} to {bounds.max}")
     wanted = {**_standing(draft, service), **service.memory.wanted, **wish.counts}
     gpus = sum(wanted[role] * spec.gpus * spec.ranks for role, spec in service.spec.roles.items())
     if service.spec.max_gpus is not None and gpus > service.spec.max_gpus:
-        raise _NoError(f"{gpus} GPUs are above maxGpus {service.spec.max_gpus}")
+        raise RefusedError(f"{gpus} GPUs are above maxGpus {service.spec.max_gpus}")
     # A change by hand is a change: the cooldowns run from it.
     memory = replace(service.memory, wanted=wanted, last_out_at=draft.now, last_in_at=draft.now)
     draft.put_service(replace(service, memory=memory))
@@ -148,13 +143,13 @@ def _standing(draft: Draft, service: Service) -> dict[Role, int]:
 def _drain(draft: Draft, wish: DrainInstance) -> None:
     instance = _instance(draft, wish.instance_id)
     if instance.state not in _RUNNING:
-        raise _NoError(
+        raise RefusedError(
             f"{wish.instance_id} is {instance.state}: only a running instance is drained"
         )
     if not instance.ours:
-        raise _NoError(f"{wish.instance_id} belongs to {instance.origin}: it is stopped there")
+        raise RefusedError(f"{wish.instance_id} belongs to {instance.origin}: it is stopped there")
     if busy(draft, instance):
-        raise _NoError(f"{wish.instance_id} has an order under way; try again in a moment")
+        raise RefusedError(f"{wish.instance_id} has an order under way; try again in a moment")
     issue(draft, Verb.DRAIN, instance, f"operator: {wish.reason}" if wish.reason else "operator")
     if (service := draft.service(instance.service)) is not None:
         # Who empties a node for a reason does not want the replacement there at once.
@@ -166,11 +161,11 @@ def _drain(draft: Draft, wish: DrainInstance) -> None:
 def _reinstate(draft: Draft, wish: ReinstateInstance) -> None:
     instance = _instance(draft, wish.instance_id)
     if instance.state not in _BACK:
-        raise _NoError(f"{wish.instance_id} is {instance.state}: nothing to take back")
+        raise RefusedError(f"{wish.instance_id} is {instance.state}: nothing to take back")
     if instance.terminating:
-        raise _NoError(f"{wish.instance_id} has been sent TERM: it cannot be taken back")
+        raise RefusedError(f"{wish.instance_id} has been sent TERM: it cannot be taken back")
     if busy(draft, instance):
-        raise _NoError(f"{wish.instance_id} has an order under way; try again in a moment")
+        raise RefusedError(f"{wish.instance_id} has an order under way; try again in a moment")
     issue(draft, Verb.REINSTATE, instance, "operator")
     _want_one_more(draft, instance)
 
@@ -191,21 +186,21 @@ def _switch(draft: Draft, wish: SwitchInstanceRole) -> None:
     instance = _instance(draft, wish.instance_id)
     service = _service(draft, instance.service)
     if instance.role is wish.role:
-        raise _NoError(f"{wish.instance_id} is {wish.role} already")
+        raise RefusedError(f"{wish.instance_id} is {wish.role} already")
     if not {instance.role, wish.role} <= set(service.spec.roles):
-        raise _NoError(f"service {service.name!r} has no role {wish.role} to switch to")
+        raise RefusedError(f"service {service.name!r} has no role {wish.role} to switch to")
     if instance.state is not InstanceState.IN_SERVICE:
-        raise _NoError(f"{wish.instance_id} is {instance.state}: only one in service switches")
+        raise RefusedError(f"{wish.instance_id} is {instance.state}: only one in service switches")
     if not instance.ours or len(instance.ranks) > 1:
-        raise _NoError(f"{wish.instance_id} cannot switch: it has an owner, or several ranks")
+        raise RefusedError(f"{wish.instance_id} cannot switch: it has an owner, or several ranks")
     if busy(draft, instance):
-        raise _NoError(f"{wish.instance_id} has an order under way; try again in a moment")
+        raise RefusedError(f"{wish.instance_id} has an order under way; try again in a moment")
     wanted = {**_standing(draft, service), **service.memory.wanted}
     fewest, most = service.spec.roles[instance.role].min, service.spec.roles[wish.role].max
     if _serving(draft, service, instance.role) <= fewest:
-        raise _NoError(f"{instance.role} would be below its min {fewest}")
+        raise RefusedError(f"{instance.role} would be below its min {fewest}")
     if _serving(draft, service, wish.role) >= most:
-        raise _NoError(f"{wish.role} would be above its max {most}")
+        raise RefusedError(f"{wish.role} would be above its max {most}")
     wanted[instance.role] = max(fewest, wanted[instance.role] - 1)
     wanted[wish.role] = min(most, wanted[wish.role] + 1)
     memory = replace(service.memory, wanted=wanted, last_out_at=draft.now, last_in_at=draft.now)
@@ -216,19 +211,3 @@ def _switch(draft: Draft, wish: SwitchInstanceRole) -> None:
 def _serving(draft: Draft, service: Service, role: Role) -> int:
     instances = draft.instances_of(service.name)
     return sum(i.role is role and i.state is InstanceState.IN_SERVICE for i in instances)
-
-
-def _forget(draft: Draft, wish: ForgetAgent) -> None:
-    """An operator knows what silence cannot tell: this is no partition, the host is gone."""
-    agent = draft.state.agents.get(wish.agent_id)
-    if agent is None:
-        raise _NoError(
-            f"no node {wish.agent_id!r}; `heteroscale get nodes` lists them", not_found=True
-        )
-    if not agent.silent:
-        raise _NoError(f"{wish.agent_id} is heard: stop its agent first, or drain its instances")
-    message = f"node {wish.agent_id} is gone, an operator says"
-    for instance in draft.instances_on(wish.agent_id):
-        silent = life.fall_silent(instance, draft.now, message)
-        draft.put_instance(life.give_up(silent, draft.now, message))
-    del draft.state.agents[wish.agent_id]

@@ -147,6 +147,7 @@ def _counts(shown: pb.Service) -> Iterator[str]:
             f"  {from_wire(Role, role.role)}: wanted {role.wanted}, in service {role.in_service}, "
             f"pending {role.pending}, withdrawn {role.withdrawn}, draining {role.draining}, "
             f"unknown {role.unknown} (bounds {role.min} to {role.max})"
+            + (f"; {role.cordoned} of them on what is cordoned" if role.cordoned else "")
         )
 
 

@@ -11,6 +11,7 @@ from itertools import chain, repeat
 from heteroscale.convert import duration
 from heteroscale.v1 import operator_pb2 as pb
 from heteroscale.words import InstanceState
+from heteroscale_coordinator.core.cordon import NOTHING_CLOSED, Closed
 from heteroscale_coordinator.core.devices import (
     GpuFact,
     GpuSample,
@@ -29,9 +30,17 @@ Nics = Sequence[tuple[NicFact, NicSample]]
 
 
 def node_message(
-    agent: Agent, instances: Iterable[Instance], now: float, *, with_devices: bool = False
+    agent: Agent,
+    instances: Iterable[Instance],
+    now: float,
+    closed: Closed = NOTHING_CLOSED,
+    *,
+    with_devices: bool = False,
 ) -> pb.Node:
-    """Return a node with what stands on it, and with its devices one by one when wanted."""
+    """Return a node with what stands on it, and with its devices one by one when wanted.
+
+    ``closed``: what an operator cordoned of it.
+    """
     here = [i for i in instances if i.state in LIVE_STATES or i.state is InstanceState.LOST]
     holders = {
         index: instance.instance_id
@@ -63,6 +72,9 @@ def node_message(
         gpu_utilization_percent=_mean([seen.utilization_percent for _, seen in gpus]),
         gpu_sm_activity_percent=_mean([seen.sm_activity_percent for _, seen in gpus]),
         troubles=troubles(gpus, nics),
+        cordoned=closed.node is not None,
+        cordoned_gpus=sorted(closed.indices),
+        cordon=closed.text,
     )
     if with_devices:
         message.gpus.extend(_gpu(fact, seen, holders, inventory) for fact, seen in gpus)

@@ -38,6 +38,7 @@ MAX_PAGE_WITH_ARITHMETIC = 100
 def service_message(service: Service, state: State, last: Decision | None) -> pb.Service:
     """Return a service with the counts of its instances and its last decision."""
     counts = Counter((i.role, _column(i.state)) for i in state.of_service(service.name))
+    cordoned = Counter(i.role for i in state.of_service(service.name) if _on_cordon(i, state))
     message = pb.Service(
         name=service.name,
         document=service.document,
@@ -52,6 +53,7 @@ def service_message(service: Service, state: State, last: Decision | None) -> pb
             wanted=service.memory.wanted.get(role, spec.min),
             min=spec.min,
             max=spec.max,
+            cordoned=cordoned[role],
             **{column: counts[role, column] for column in _COLUMNS},
         )
     if decodes := counts[Role.DECODE, "in_service"]:
@@ -61,6 +63,12 @@ def service_message(service: Service, state: State, last: Decision | None) -> pb
         message.last_decision.CopyFrom(decision_message(last))
         message.signals.extend(_signal(value) for value in last.signals)
     return message
+
+
+def _on_cordon(instance: Instance, state: State) -> bool:
+    return instance.state in LIVE_STATES and any(
+        state.closed(rank.agent_id).holds(rank.gpu_indices) for rank in instance.ranks
+    )
 
 
 def _routers(service: Service, state: State) -> list[pb.RouterStatus]:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 
 from heteroscale.convert import timestamp
 from heteroscale.v1 import operator_pb2 as pb
+from heteroscale_coordinator.core.cordon import Closed
 from heteroscale_coordinator.core.events import Changes
 from heteroscale_coordinator.core.model import Decision, Instance
 from heteroscale_coordinator.core.state import Agent, State
@@ -92,17 +93,18 @@ class Watch:
         self._nodes_at = now
         for agent in list(self._state.agents.values()):
             here = list(self._state.of_agent(agent.agent_id))
-            looks = _looks(agent, here)
+            closed = self._state.closed(agent.agent_id)
+            looks = _looks(agent, here, closed)
             if not self._shows(here) or self._nodes.get(agent.agent_id) == looks:
                 continue
             self._nodes[agent.agent_id] = looks
-            message = node_wire.node_message(agent, here, now)
+            message = node_wire.node_message(agent, here, now, closed)
             yield pb.WatchResponse(time=timestamp(now), node=message)
 
     def _shows(self, here: list[Instance]) -> bool:
         return not self._service or any(self._mine(instance.service) for instance in here)
 
 
-def _looks(agent: Agent, here: list[Instance]) -> tuple[object, ...]:
+def _looks(agent: Agent, here: list[Instance], closed: Closed) -> tuple[object, ...]:
     standing = tuple((instance.instance_id, instance.state) for instance in here)
-    return (agent.connected, agent.heard, agent.message, agent.inventory.hash, standing)
+    return (agent.connected, agent.heard, agent.message, agent.inventory.hash, closed, standing)

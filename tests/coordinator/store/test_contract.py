@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from heteroscale_coordinator.core.cordon import Cordon
 from heteroscale_coordinator.core.events import Changes
 from heteroscale_coordinator.core.memory import PolicyMemory
 from heteroscale_coordinator.core.model import CommandState
@@ -35,6 +36,7 @@ def whole() -> Changes:
         {"chat": service(rich=True), "code": service("code", paused="by hand")},
         {f"i-{n}": instance(f"i-{n}") for n in range(50)},
         {"c-1": order()},
+        {one.key: one for one in (Cordon("n-1", None, "broken fan", NOW), Cordon("n-1", 3))},
     )
 
 
@@ -56,6 +58,7 @@ def test_what_was_committed_is_there_after_a_restart(provider: Provider) -> None
     assert found.services == made.services
     assert found.instances == made.instances
     assert found.commands == made.commands
+    assert found.cordons == made.cordons
     assert found.inventories == {"agent-1": inventory()}
     assert (found.epoch, found.last_now) == (3, NOW)
 

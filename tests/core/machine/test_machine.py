@@ -18,6 +18,7 @@ from heteroscale.words import InstanceState as S
 from heteroscale.words import Role
 from heteroscale_coordinator.core.events import (
     ApplyService,
+    CordonNode,
     DeleteService,
     DrainInstance,
     ForgetAgent,
@@ -26,6 +27,7 @@ from heteroscale_coordinator.core.events import (
     ResumeService,
     ScaleService,
     SwitchInstanceRole,
+    UncordonNode,
     Wish,
 )
 from heteroscale_coordinator.core.spec import ServiceSpec
@@ -236,6 +238,11 @@ class Machine(RuleBasedStateMachine):
     @rule(which=WHICH)
     def somebody_forgets_an_agent(self, which: int) -> None:
         self.wish(ForgetAgent("", self.agent(which).agent_id))
+
+    @rule(which=WHICH, gpu=st.sampled_from([None, None, 0, 1]), opens=st.booleans())
+    def somebody_cordons(self, which: int, gpu: int | None, opens: bool) -> None:
+        node, gpus = self.agent(which).agent_id, () if gpu is None else (gpu,)
+        self.wish(UncordonNode("", node) if opens else CordonNode("", node, gpus, "to look at it"))
 
     @precondition(lambda self: "chat" in self.world.state.services)
     @rule(drain=st.booleans(), spec=specs())

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 from heteroscale.words import Outcome, Role, ScrapeQuality
+from heteroscale_coordinator.core.cordon import Cordon
 from heteroscale_coordinator.core.events import (
     AgentConnected,
     AgentEvent,
@@ -261,6 +262,7 @@ class UnrulyWorld(World):
             services=_stored(Service, old.services),
             instances=_stored(Instance, old.instances),
             commands=_stored(Command, old.commands),
+            cordons=_stored(Cordon, old.cordons),
         )
         self.state.begin(self.now)
         self.state.apply(resume(self.state, away))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -71,6 +72,14 @@ def test_a_role_that_has_too_few_stops_the_whole_step() -> None:
     answer = choose_victims({P: 1, D: 2}, group("x", 1, 1), FLEET, HALF)
     assert answer.instance_ids == ()
     assert answer.reason == "wanted 2 decode, only 1 may be taken"
+
+
+def test_what_stands_on_a_cordon_goes_before_what_does_not_and_after_what_is_withdrawn() -> None:
+    standing = [*group("g", 2, 4), stand("out", D, "b", group="g", withdrawn=True)]
+    standing[3] = replace(standing[3], cordoned=True)
+    chosen = choose_victims({D: 2}, standing, FLEET, HALF)
+    assert chosen.instance_ids == ("out", standing[3].instance_id)
+    assert f"{standing[3].instance_id} of g: on what is cordoned" in chosen.reason
 
 
 def test_withdrawn_go_first() -> None:

@@ -44,6 +44,8 @@ class Standing:
     gpu_type: str = ""
     age: float = 0.0
     """Seconds since it was created."""
+    cordoned: bool = False
+    """It stands on a node or a GPU that an operator cordoned."""
 
 
 @dataclass(frozen=True, slots=True)

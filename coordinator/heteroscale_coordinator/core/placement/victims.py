@@ -5,7 +5,7 @@ One after another, each time the first by this order:
 1. withdrawn already: it serves nothing;
 2. one whose loss leaves no stump, a group with one role only that this step cannot empty: a group is
    emptied whole, or keeps P ≥ 1 and D ≥ 1;
-3. on a sick or unusable node;
+3. on a sick, unusable or cordoned node, or a cordoned GPU;
 4. without a peer in its group: it is a stump already;
 5. the role that its group has most of, against the ratio;
 6. on the highest subgroup class: high-class resources are freed first (heteroscale.md §4);
@@ -125,7 +125,7 @@ class _Choice:
         return peer is not None and not one.withdrawn and not self._groups[one.group].of(peer)
 
     def _node_is_good(self, one: Standing) -> bool:
-        return all(
+        return not one.cordoned and all(
             (node := self._nodes.get(agent)) is not None and node.usable for agent in one.agent_ids
         )
 
@@ -133,7 +133,8 @@ class _Choice:
         group = self._groups[one.group]
         why = [
             "already withdrawn" if one.withdrawn else "",
-            "" if self._node_is_good(one) else "on an unusable node",
+            "on what is cordoned" if one.cordoned else "",
+            "" if one.cordoned or self._node_is_good(one) else "on an unusable node",
             "without a peer in its group" if self._is_stump(one) else "",
             "most of its role there" if group.excess(one.role, self._ratio) > 0 else "",
             "idle" if one.idle == 0 else "",

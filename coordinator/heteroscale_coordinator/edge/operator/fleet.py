@@ -12,6 +12,7 @@ from heteroscale.v1 import operator_pb2 as pb
 from heteroscale.words import Role
 from heteroscale_coordinator.clock import mint
 from heteroscale_coordinator.core import events
+from heteroscale_coordinator.core.state import Agent
 from heteroscale_coordinator.edge import node_wire
 from heteroscale_coordinator.edge import operator_wire as wire
 from heteroscale_coordinator.edge.guard import Context, guarded, words
@@ -37,9 +38,7 @@ class Fleet(Desk):
         for place, agent in enumerate(agents):
             if request.agent_id not in ("", agent.agent_id):
                 continue
-            here = state.of_agent(agent.agent_id)
-            node = node_wire.node_message(agent, here, now, with_devices=request.with_devices)
-            answer.nodes.append(node)
+            answer.nodes.append(self._node(agent, now, with_devices=request.with_devices))
             if place % _AT_ONCE == _AT_ONCE - 1:
                 # Thousands of nodes are read here; reports go on meanwhile.
                 await asyncio.sleep(0)
@@ -52,6 +51,31 @@ class Fleet(Desk):
         """Give up a silent node."""
         await self.wish(events.ForgetAgent(mint("req"), request.agent_id), context)
         return pb.DeleteNodeResponse()
+
+    @guarded
+    async def CordonNode(self, request: pb.CordonNodeRequest, context: Context) -> pb.Node:
+        """Close a node, or some of its GPUs, to new instances."""
+        gpus, reason = tuple(request.gpus), words(request.reason)
+        wish = events.CordonNode(mint("req"), request.agent_id, gpus, reason)
+        return await self._wish_for_node(wish, context)
+
+    @guarded
+    async def UncordonNode(self, request: pb.UncordonNodeRequest, context: Context) -> pb.Node:
+        """Open a node, or some of its GPUs, again."""
+        wish = events.UncordonNode(mint("req"), request.agent_id, tuple(request.gpus))
+        return await self._wish_for_node(wish, context)
+
+    async def _wish_for_node(
+        self, wish: events.CordonNode | events.UncordonNode, context: Context
+    ) -> pb.Node:
+        await self.wish(wish, context)
+        agent = self.loop.state.agents.get(wish.agent_id) or Agent(wish.agent_id)
+        return self._node(agent, self.loop.status().now)
+
+    def _node(self, agent: Agent, now: float, *, with_devices: bool = False) -> pb.Node:
+        state = self.loop.state
+        here, closed = state.of_agent(agent.agent_id), state.closed(agent.agent_id)
+        return node_wire.node_message(agent, here, now, closed, with_devices=with_devices)
 
     @guarded
     async def ListInstances(

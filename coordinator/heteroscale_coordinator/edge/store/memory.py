@@ -60,6 +60,7 @@ class MemoryStore:
             dict(kept.instances),
             dict(kept.commands),
             dict(kept.inventories),
+            dict(kept.cordons),
             kept.epoch,
             kept.last_now,
         )
@@ -68,11 +69,12 @@ class MemoryStore:
         """Take over the changes; see ``port.Store.commit``."""
         self._enter("commit")
         self._require_leading()
-        _require_storable(changes.services, changes.instances, changes.commands)
+        _require_storable(changes.services, changes.instances, changes.commands, changes.cordons)
         kept = self.backing.kept
         _merge(kept.services, changes.services)
         _merge(kept.instances, changes.instances)
         _merge(kept.commands, changes.commands)
+        _merge(kept.cordons, changes.cordons)
         kept.last_now = max(kept.last_now, now)
         self.backing.commits += 1
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from heteroscale_coordinator.core.cordon import Cordon
 from heteroscale_coordinator.core.events import Changes
 from heteroscale_coordinator.core.model import Command, Instance, Inventory, Service
 
@@ -41,6 +42,8 @@ class Snapshot:
     commands: dict[str, Command] = field(default_factory=dict)
     inventories: dict[str, Inventory] = field(default_factory=dict)
     """By agent id."""
+    cordons: dict[str, Cordon] = field(default_factory=dict)
+    """By ``cordon.key``."""
     epoch: int = 0
     """Highest epoch ever led with here; 0: never."""
     last_now: float = 0.0
@@ -48,7 +51,7 @@ class Snapshot:
 
 
 class Store(Protocol):
-    """Durable services, instances, commands, inventories, epoch and time."""
+    """Durable services, instances, commands, inventories, cordons, epoch and time."""
 
     def load(self) -> Snapshot:
         """Read everything, and write under the stored epoch from now on.
@@ -61,7 +64,7 @@ class Store(Protocol):
         ...
 
     def commit(self, changes: Changes, now: float) -> None:
-        """Make the services, instances and commands of ``changes`` durable, all or none.
+        """Make the services, instances, commands and cordons of ``changes`` durable, all or none.
 
         ``None`` deletes a row; one that is not there is no error. ``last_now`` becomes
         ``max(last_now, now)``. Decisions and effects are not the store's.

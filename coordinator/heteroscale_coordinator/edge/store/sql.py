@@ -19,6 +19,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 
+from heteroscale_coordinator.core.cordon import Cordon
 from heteroscale_coordinator.core.events import Changes
 from heteroscale_coordinator.core.model import Command, Instance, Inventory, Service
 from heteroscale_coordinator.edge.store import tables
@@ -77,6 +78,7 @@ class SqlStore:
                 _read(connection, tables.instances, Instance),
                 _read(connection, tables.commands, Command),
                 _read(connection, tables.inventories, Inventory),
+                _read(connection, tables.cordons, Cordon),
                 row.epoch,
                 row.last_now,
             )
@@ -84,12 +86,13 @@ class SqlStore:
         return snapshot
 
     def commit(self, changes: Changes, now: float) -> None:
-        """Write services, instances and commands; see ``port.Store.commit``."""
+        """Write services, instances, commands and cordons; see ``port.Store.commit``."""
         # The heavy part comes before the transaction.
         plans = [
             _Plan(tables.services, changes.services),
             _Plan(tables.instances, changes.instances),
             _Plan(tables.commands, changes.commands),
+            _Plan(tables.cordons, changes.cordons),
         ]
         later = sa.case((tables.meta.c.last_now < now, now), else_=tables.meta.c.last_now)
         with self.transaction("committing") as connection:

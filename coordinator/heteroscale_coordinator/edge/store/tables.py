@@ -25,6 +25,7 @@ services = _documents("services")
 instances = _documents("instances")
 commands = _documents("commands")
 inventories = _documents("inventories")
+cordons = _documents("cordons")
 meta = sa.Table(
     "meta",
     metadata,

@@ -23,6 +23,15 @@ def nothing_is_launched_twice(turn: Turn, ledger: Ledger) -> None:
             assert not before, f"{command.instance_id} rank {command.rank} was launched before"
 
 
+def nothing_is_launched_on_what_is_cordoned(turn: Turn, _: Ledger) -> None:
+    closed = {(one.agent_id, one.gpu) for one in turn.state.cordons.values()}
+    for command in issued(turn):
+        if command.verb is Verb.LAUNCH and command.instance_id in turn.state.instances:
+            rank = turn.state.instances[command.instance_id].ranks[command.rank]
+            taken = {(rank.agent_id, gpu) for gpu in (None, *rank.gpu_indices)}
+            assert closed.isdisjoint(taken), f"{command.instance_id} on {rank}, closed: {closed}"
+
+
 def every_decision_has_a_reason(turn: Turn, _: Ledger) -> None:
     for decision in turn.changes.decisions:
         assert decision.reason.strip(), f"{decision.decision_id} has no reason"
@@ -58,6 +67,7 @@ ORDERS = (
     no_service_is_quarantined,
     a_decision_is_a_function_of_its_inputs,
     nothing_is_launched_twice,
+    nothing_is_launched_on_what_is_cordoned,
     every_decision_has_a_reason,
     memory_survives_the_store,
     an_order_expects_the_generation_that_was_told,
