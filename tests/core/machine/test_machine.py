@@ -239,10 +239,12 @@ class Machine(RuleBasedStateMachine):
     def somebody_forgets_an_agent(self, which: int) -> None:
         self.wish(ForgetAgent("", self.agent(which).agent_id))
 
-    @rule(which=WHICH, gpu=st.sampled_from([None, None, 0, 1]), opens=st.booleans())
-    def somebody_cordons(self, which: int, gpu: int | None, opens: bool) -> None:
-        node, gpus = self.agent(which).agent_id, () if gpu is None else (gpu,)
-        self.wish(UncordonNode("", node) if opens else CordonNode("", node, gpus, "to look at it"))
+    if DEEP:
+
+        @rule(which=WHICH, gpu=st.sampled_from([None, None, 0, 1]), opens=st.booleans())
+        def somebody_cordons(self, which: int, gpu: int | None, opens: bool) -> None:
+            node, gpus, why = self.agent(which).agent_id, () if gpu is None else (gpu,), "a look"
+            self.wish(UncordonNode("", node) if opens else CordonNode("", node, gpus, why))
 
     @precondition(lambda self: "chat" in self.world.state.services)
     @rule(drain=st.booleans(), spec=specs())
