@@ -13,7 +13,6 @@ from heteroscale_coordinator.core import step as turn
 from heteroscale_coordinator.core.cordon import Closed, Cordon, closed
 from heteroscale_coordinator.core.draft import Draft
 from heteroscale_coordinator.core.events import (
-    ApplyService,
     CordonNode,
     Event,
     ForgetAgent,
@@ -23,19 +22,8 @@ from heteroscale_coordinator.core.events import (
 )
 from heteroscale_coordinator.core.model import Verb
 from heteroscale_coordinator.core.state import State
-from tests.core.test_turn import SPEC, answer_to
+from tests.core.turn.rig import answer_to
 from tests.core.world import World
-
-
-@pytest.fixture
-def world() -> World:
-    """Four agents of four GPUs, and one service that is up at its least."""
-    world = World()
-    for index in range(4):
-        world.join(f"n{index}", {"s1": f"pod-{index // 2}"}, ["H20"] * 4)
-    world.send(ApplyService("apply", "chat", SPEC, ""))
-    world.run(60)
-    return world
 
 
 def draft(world: World) -> Draft:
