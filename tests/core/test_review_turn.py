@@ -32,20 +32,14 @@ from heteroscale_coordinator.core.model import Instance, Rank, RankFact, Verb
 from heteroscale_coordinator.core.sites import nodes
 from heteroscale_coordinator.core.spec import ServiceSpec
 from heteroscale_coordinator.core.step import renewals
-from tests.core.turn.rig import SPEC, answer_to, removals, until_withdrawn
+from tests.core.turn.rig import SPEC, answer_to, removals, until_withdrawn, up
 from tests.core.world import World
 
 
 @pytest.fixture
 def world() -> World:
     """Ten agents in two domains, and a service that is up at its least."""
-    world = World()
-    for index in range(10):
-        world.join(f"n{index}", {"s1": f"pod-{index // 5}"}, ["H20"] * 4)
-    world.send(ApplyService("apply", "chat", SPEC, ""))
-    world.run(60)
-    assert world.serving(Role.DECODE) == 2
-    return world
+    return up(10, pods=2)
 
 
 def empty_agents(world: World) -> list[str]:

@@ -9,10 +9,11 @@ from heteroscale_coordinator.core.draft import Draft
 from heteroscale_coordinator.core.evaluate import view_of
 from heteroscale_coordinator.core.events import AgentConnected, ApplyService, ReportReceived
 from heteroscale_coordinator.core.model import LatencySample, RouterSample
-from heteroscale_coordinator.core.routers import FORGET, MOST, SLOTS, RouterTrack, RouterTracks, add
+from heteroscale_coordinator.core.routers import FORGET, MOST, RouterTrack, RouterTracks, add
 from heteroscale_coordinator.core.rules import Rules
 from heteroscale_coordinator.core.state import State
 from heteroscale_coordinator.core.step import step
+from heteroscale_coordinator.core.track import SLOTS
 from tests.core.policy.build import spec_of
 
 URL = "http://10.0.0.9:29000"

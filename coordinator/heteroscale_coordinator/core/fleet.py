@@ -35,9 +35,11 @@ from heteroscale_coordinator.core.model import (
 )
 from heteroscale_coordinator.core.state import Agent
 from heteroscale_coordinator.core.switching import switched
-from heteroscale_coordinator.core.track import SLOTS, UNTOLD, Track
+from heteroscale_coordinator.core.track import UNTOLD, Track, spacing_of
 
 MAX_STARTUPS = 20
+_LONGEST = 120.0
+"""Seconds of the longest window of an instance that no service is known of."""
 
 
 def connected(draft: Draft, event: AgentConnected) -> None:
@@ -235,7 +237,9 @@ def _measure(draft: Draft, samples: tuple[EngineSample, ...], *, live: bool) -> 
         if track is None:
             if instance is None:
                 continue
-            track = tracks[sample.instance_id] = Track(_spacing(draft, instance))
+            service = draft.service(instance.service)
+            longest = service.spec.policy.window_in if service else _LONGEST
+            track = tracks[sample.instance_id] = Track(spacing_of(longest))
         known = hardware_of(agents, instance, sample) if live and instance else UNTOLD
         track.add(sample, known)
 
@@ -246,7 +250,7 @@ def _measure_routers(draft: Draft, agent_id: str, samples: tuple[RouterSample, .
         if service is None:
             continue
         tracks = draft.state.routers.setdefault(sample.service, {})
-        spacing = service.spec.policy.window_in / (SLOTS - 6)
+        spacing = spacing_of(service.spec.policy.window_in)
         routers.add(tracks, agent_id, sample, draft.now, spacing)
 
 
@@ -258,13 +262,6 @@ def _rebase(draft: Draft, agent_id: str) -> None:
     for instance in draft.instances_on(agent_id):
         if instance.agent_id == agent_id:
             draft.state.tracks.pop(instance.instance_id, None)
-
-
-def _spacing(draft: Draft, instance: Instance) -> float:
-    """Return how far apart samples stand, so that the longest window fits into a track."""
-    service = draft.service(instance.service)
-    longest = service.spec.policy.window_in if service else 120.0
-    return max(longest / (SLOTS - 6), 0.0)
 
 
 def _type_of(agent: Agent, gpu_indices: tuple[int, ...]) -> str:

@@ -10,8 +10,8 @@ from collections import deque
 
 from heteroscale.words import ScrapeQuality
 from heteroscale_coordinator.core.model import LatencySample, RouterSample
+from heteroscale_coordinator.core.track import SLOTS
 
-SLOTS = 32
 MOST = 64
 """Routers of one service; more are not taken in."""
 FORGET = 600.0

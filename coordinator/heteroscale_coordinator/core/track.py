@@ -22,7 +22,14 @@ from heteroscale.words import ScrapeQuality
 from heteroscale_coordinator.core.model import EngineSample
 
 SLOTS = 32
+_SPARE = 6
+"""Slots beyond the longest window: its edges, and samples that come late."""
 _NAN, _INF = math.nan, math.inf
+
+
+def spacing_of(longest: float) -> float:
+    """Return how far apart samples stand, so that a window of ``longest`` seconds fits into a track."""
+    return longest / (SLOTS - _SPARE)
 
 
 class Point(NamedTuple):

@@ -9,6 +9,7 @@ from heteroscale.words import Role
 from heteroscale_coordinator.core import step as turn
 from heteroscale_coordinator.core.events import (
     Answer,
+    ApplyService,
     Event,
     RemoveFromRouters,
     Tick,
@@ -29,6 +30,18 @@ SPEC = ServiceSpec.model_validate(
         "gate": {"kind": "sglang-router", "routers": ["http://router:1"]},
     }
 )
+
+
+def up(agents: int, pods: int) -> World:
+    """Return a world of agents of four GPUs in ``pods`` domains, and one service up at its least."""
+    world = World()
+    for index in range(agents):
+        world.join(f"n{index}", {"s1": f"pod-{index * pods // agents}"}, ["H20"] * 4)
+    world.send(ApplyService("apply", "chat", SPEC, ""))
+    world.run(60)
+    assert world.serving(Role.PREFILL) == 1
+    assert world.serving(Role.DECODE) == 2
+    return world
 
 
 def answer_to(world: World, wish: Event) -> Answer:

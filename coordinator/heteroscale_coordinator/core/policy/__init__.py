@@ -9,7 +9,6 @@ from heteroscale_coordinator.core.policy.joint import decide
 from heteroscale_coordinator.core.policy.learning import in_force
 from heteroscale_coordinator.core.policy.observe import Signals, observe_signals
 from heteroscale_coordinator.core.policy.view import Member, ServiceView
-from heteroscale_coordinator.core.policy.windows import track_spacing
 
 __all__ = [
     "Member",
@@ -18,5 +17,4 @@ __all__ = [
     "decide",
     "in_force",
     "observe_signals",
-    "track_spacing",
 ]

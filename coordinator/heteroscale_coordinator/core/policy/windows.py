@@ -210,11 +210,3 @@ def _missed(member: Member, policy: PolicySpec, now: float) -> float:
     if took is None or not member.carrying:
         return 0.0
     return took if since - took < PATIENCE * (took + policy.backlog_horizon) else 0.0
-
-
-def track_spacing(policy: PolicySpec) -> float:
-    """Return the seconds between kept samples with which a track serves both windows.
-
-    Three samples in the short window where the track's slots then still hold the long one.
-    """
-    return max(policy.window_out / 3, policy.window_in / (SLOTS - 4))
