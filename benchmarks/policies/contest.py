@@ -126,7 +126,7 @@ def gathered(
         if run.dropped:
             notes[f"{group[0].name} does not know {', '.join(run.dropped)}: left out."] = None
     scores = {one.name: score(figures[one.name]) for one in wanted if one.name in figures}
-    judged = scores.get("joint")
+    judged, reasons = scores.get(JOINT.name), _reasons(results)
     (trace,), (oracle,) = load["trace"].values(), load["oracle"].values()
     return Shown(
         name=prepared.case.name,
@@ -137,8 +137,9 @@ def gathered(
         ratio=_ratio(prepared),
         scores=scores,
         missing=missing,
-        verdict=None if judged is None else verdict(judged, scores.get("hpa"), _reasons(results)),
+        verdict=None if judged is None else verdict(judged, scores.get(HPA.name), reasons),
         notes=tuple(notes),
+        reasons=reasons,
     )
 
 

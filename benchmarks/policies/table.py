@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.policies.verdict import Score, Verdict
+from benchmarks.policies.why import Why
 
 COLUMNS = ("policy", "÷ free", "÷ fixed", "met", "TTFT met", "TBT met", "events", "reversals")
 
@@ -28,6 +29,8 @@ class Shown:
     verdict: Verdict | None
     """None: the joint policy was not among them."""
     notes: Sequence[str] = ()
+    reasons: Sequence[Why] = ()
+    """Of the joint policy, one a seed."""
 
 
 def show(one: Shown) -> str:
