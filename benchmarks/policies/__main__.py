@@ -34,13 +34,17 @@ def main(argv: Sequence[str]) -> int:
             file=sys.stderr,
         )
         return 2
+    try:
+        wanted = variants(options.policies or (QUICK if options.quick else DEFAULT))
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
     with tempfile.TemporaryDirectory() as scratch:
         place = options.keep or Path(scratch)
         place.mkdir(parents=True, exist_ok=True)
         (place / "fleet.yaml").write_text(FLEET, "utf-8")
         instances = options.instances or (6.0 if options.quick else 30.0)
         ground = Ground(place, folder, instances, options.before, options.quick)
-        wanted = variants(options.policies or (QUICK if options.quick else DEFAULT))
         found = []
         for one in contest(cases, ground, wanted, options.seeds, options.jobs):
             print(show(one), flush=True)

@@ -8,6 +8,9 @@ from typing import Any
 
 import yaml
 
+from heteroscale_simulator.policies.registry import KNOWN
+
+RIVALS = [name for name in KNOWN if name != "joint"]
 FORECAST: Mapping[str, Any] = {"forecast": {"enabled": True}}
 NO_RESERVE: Mapping[str, Any] = {"reserve": {"deviations": 0}}
 
@@ -59,7 +62,17 @@ DEFAULT = "joint,joint-fixed,before,hpa,static-peak,oracle-free,oracle-fixed"
 
 
 def variants(text: str) -> list[Variant]:
-    """Return what a list of names means; a name that is none of ours is a rival's."""
-    known = {one.name: one for one in OWN}
+    """Return what a list of names means; a name that is none of ours is a rival's.
+
+    Raises:
+        ValueError: nobody has that name, or there is none.
+
+    """
+    known = {one.name: one for one in (*OWN, *(Variant(name, name) for name in RIVALS))}
     names = dict.fromkeys(name.strip() for name in text.split(",") if name.strip())
-    return [known.get(name, Variant(name, name)) for name in names]
+    strange = [name for name in names if name not in known]
+    if strange or not names:
+        raise ValueError(
+            f"--policies {text}: {', '.join(strange) or 'none'}; known: {', '.join(known)}"
+        )
+    return [known[name] for name in names]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from benchmarks.policies.__main__ import main
 from benchmarks.policies.before import REVISION, NoHistoryError, unknown_fields, unpack, without
 from benchmarks.policies.cases import CASES, FLEET, Case, present
 from benchmarks.policies.contest import Group, gathered
@@ -227,6 +228,13 @@ def test_rivals_share_a_run_and_read_no_changed_service() -> None:
     assert joint == {"ratio": {"min": 1, "max": 4}}
     assert fixed == {"ratio": "2:1"}
     assert forecast == {**joint, "policy": {"forecast": {"enabled": True}}}
+
+
+def test_a_policy_that_nobody_has_is_refused_before_anything_runs() -> None:
+    with pytest.raises(ValueError, match=r"hpq; known: joint, joint-fixed, .*hpa"):
+        variants("joint,hpq")
+    assert main(["--policies", "hpq"]) == 2
+    assert main(["--only", "hpq"]) == 2
 
 
 def figures(*runs: dict[str, float]) -> Run:
