@@ -23,7 +23,18 @@ from heteroscale_coordinator.core.policy.learning import (
 )
 from heteroscale_coordinator.core.spec import ServiceSpec
 from heteroscale_coordinator.core.spec.learning import LearningSpec
-from tests.core.policy.build import NOW, D, P, decoding, many, member, prefilling, spec_of, view_of
+from tests.core.policy.build import (
+    NOW,
+    A,
+    D,
+    P,
+    decoding,
+    many,
+    member,
+    prefilling,
+    spec_of,
+    view_of,
+)
 
 RULES = LearningSpec()
 LEARNS = spec_of(target="learn", prefill_target=5000)
@@ -167,6 +178,26 @@ def test_the_line_to_paste_is_told_with_how_sure_it_is() -> None:
     assert told(spec_of(), LearningMemory()) == []
     no_slo = told(spec_of(target="learn", slo={}), LearningMemory())
     assert any("nothing can be learned without an SLO" in line for line in no_slo)
+
+
+def test_what_is_not_known_yet_and_where_it_was_seen_is_told_in_words() -> None:
+    few = replace(noted((1000.0, 0.9)), gpu_type="", context=0)
+    lines = told(LEARNS, LearningMemory({"decode//0": few}))
+    assert any(
+        line.startswith("decode on an unnamed GPU type, prompts of unknown length: not known yet")
+        for line in lines
+    )
+    assert not any("to accept it" in line for line in lines)
+    many_windows = replace(noted(*[(1230.7, 0.9)] * 5), gpu_type="", context=0)
+    accepted = told(LEARNS, LearningMemory({"decode//0": many_windows}))
+    assert "to accept it, write and apply: roles.decode.target: 1230" in accepted
+
+
+def test_a_service_that_acts_by_numbers_is_told_nothing_of_what_was_learned_before() -> None:
+    known = LearningMemory({"decode/H20/2": noted(*[(1230.7, 0.9)] * 5)})
+    assert told(spec_of(), known) == []
+    gone = replace(noted(*[(1230.7, 0.9)] * 5), role=A)
+    assert not any("aggregated" in line for line in told(LEARNS, LearningMemory({"a": gone})))
 
 
 def test_a_target_is_stale_when_another_engine_or_model_runs() -> None:

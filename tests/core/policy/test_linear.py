@@ -195,3 +195,20 @@ def test_an_ordinary_service_uses_the_same_law() -> None:
 def test_what_cannot_be_is_refused_and_the_fix_is_named(policy: dict[str, Any], says: str) -> None:
     with pytest.raises(ValidationError, match=says.replace("(", r"\(")):
         spec_of(**policy)
+
+
+# ---- a signal on one side alone ------------------------------------------------------------------
+
+
+def test_decode_s_own_signal_takes_prefill_along_when_it_shrinks() -> None:
+    spec = driven({"signal": "decode_running", "target": 10.0})
+    low = decided(spec, *many(4, P, prefilling(100.0)), *decodes(8, running=2.0))
+    assert low.action is Action.SCALE_IN
+    # 8 × 0.2 ÷ 0.9 asks for two of eight: half of the surplus leaves, and prefill keeps the ratio.
+    assert low.delta == {D: 3, P: 1}
+
+
+def test_in_a_band_decode_stays_where_only_prefill_is_measured() -> None:
+    spec = driven(SM, ratio={"min": 0.25, "max": 1.0})
+    found = decided(spec, *prefills(4, 100), *decodes(8))
+    assert found.delta == {P: 4}

@@ -16,7 +16,7 @@ from heteroscale_coordinator.core.model import Action, Verdict
 from heteroscale_coordinator.core.policy import Member, decide
 from heteroscale_coordinator.core.policy.scene import look
 from heteroscale_coordinator.core.policy.velocity import velocity_floor, velocity_need
-from heteroscale_coordinator.core.spec import ServiceSpec
+from heteroscale_coordinator.core.spec import ServiceSpec, SloSpec
 from heteroscale_coordinator.core.sums import replay
 from tests.core.policy.build import (
     IDLE,
@@ -26,6 +26,7 @@ from tests.core.policy.build import (
     aggregated_spec,
     decoding,
     many,
+    member,
     prefilling,
     spec_of,
     starting,
@@ -166,6 +167,31 @@ def test_alone_and_unknown_the_throughput_law_speaks() -> None:
 def floor(chosen: ServiceSpec, *some: Member) -> dict[Any, int] | None:
     found = velocity_floor(look(view_of(chosen, *some)))
     return None if found is None else dict(found.counts)
+
+
+def test_what_nobody_tells_makes_no_floor_and_is_held() -> None:
+    assert floor(spec(), member(P), member(D)) is None
+    assert verdict(spec("alone"), member(P), member(D)).action is Action.HOLD
+
+
+def test_contexts_of_unknown_length_leave_decode_to_the_other_laws() -> None:
+    mute = (
+        *many(3, P, replace(prefilling(5000), prompt=None)),
+        *many(4, D, decoding(750, prompt=None)),
+    )
+    found = floor(spec(decode=4.4e6), *mute)
+    assert found is None or D not in found
+    told = floor(spec(decode=4.4e6), *members())
+    assert told is not None
+    assert D in told
+
+
+def test_without_a_promise_for_tbt_only_what_arrives_counts() -> None:
+    slow = (*many(3, P, prefilling(5000)), *many(4, D, decoding(750, running=200.0)))
+    promised = verdict(spec(), *slow).sums
+    assert promised["velocity_decode_asked"].terms["due"] > 0
+    free = verdict(spec().model_copy(update={"slo": SloSpec(ttft=1.0)}), *slow).sums
+    assert free["velocity_decode_asked"].terms["due"] == 0
 
 
 def test_the_floor_leaves_what_arrives_below_the_threshold() -> None:
