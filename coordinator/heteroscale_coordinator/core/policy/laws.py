@@ -51,15 +51,22 @@ def need_of(scene: Scene) -> Need | None:
     return Need(counts, ", and ".join(need.why for need in needs), needs[0].bound_by)
 
 
-def floors_of(scene: Scene) -> dict[Role, int]:
-    """Return the fewest that all laws let remain, of the roles that some law speaks for."""
-    found: dict[Role, int] = {}
+def floors(scene: Scene) -> list[Floor]:
+    """Return what every law lets remain; each is told in the inputs."""
+    found = []
     for law in FLOORS:
         silent = law in (forecast_floor, peak_floor) and scene.policy.driver != "demand"
         floor = None if silent else law(scene)
-        if floor is None:
-            continue
-        scene.inputs[f"floor_{floor.law}"] = floor.why
-        for role, count in floor.counts.items():
-            found[role] = max(count, found.get(role, 0))
+        if floor is not None:
+            scene.inputs[f"floor_{floor.law}"] = floor.why
+            found.append(floor)
     return found
+
+
+def floors_of(scene: Scene) -> dict[Role, int]:
+    """Return the fewest that all laws let remain, of the roles that some law speaks for."""
+    most: dict[Role, int] = {}
+    for floor in floors(scene):
+        for role, count in floor.counts.items():
+            most[role] = max(count, most.get(role, 0))
+    return most

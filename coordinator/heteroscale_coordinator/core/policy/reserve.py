@@ -32,8 +32,9 @@ def reserve_need(scene: Scene) -> Need | None:
             mean=expected.mean,
             reserve=expected.reserve,
         )
-        if _starting(scene, role) >= expected.reserve > 0:
-            continue  # as much as it may rise by is on its way already
+        starting = _starting(scene, role)
+        if starting and starting + supply.next_target > expected.reserve:
+            continue  # as much as it may rise by is on its way already, to an instance
         if total > (1 + scene.policy.tolerance_out) * supply.total:
             counts[role] = needed_out(total, supply)
             why.append(f"{role.value} may be asked for {total:.0f} tok/s when a start is over")

@@ -20,12 +20,16 @@ from heteroscale_coordinator.core.model import Action, Counts, Verdict
 from heteroscale_coordinator.core.policy import bounds, consent, driver, ratio
 from heteroscale_coordinator.core.policy.demand import Demand, peak_demand
 from heteroscale_coordinator.core.policy.flap import factor_in
-from heteroscale_coordinator.core.policy.laws import floors_of
+from heteroscale_coordinator.core.policy.kept import kept
+from heteroscale_coordinator.core.policy.laws import floors, floors_of
 from heteroscale_coordinator.core.policy.proportional import needed_in
 from heteroscale_coordinator.core.policy.scene import Held, Load, Scene, act, difference
 from heteroscale_coordinator.core.policy.stability import cooldown_in_left
 from heteroscale_coordinator.core.policy.steps import step_in
 from heteroscale_coordinator.core.policy.view import written
+
+_ASKING = frozenset({"velocity", "forecast", "reserve"})
+"""Laws whose floor is also their need. Signals have their say in ``_carried_after``."""
 
 
 def enforce_bounds(scene: Scene) -> Verdict | Held | None:
@@ -45,7 +49,7 @@ def drop_surplus(scene: Scene) -> Verdict | Held | None:
     if scene.memory.soft is not None or after == present:
         return None
     doing = f"{written(difference(present, after))} more than wanted"
-    consents = [*consent.safety(scene), *_carried_after(scene, after)]
+    consents = [*consent.safety(scene), *_carried_after(scene, after), *_asked_again(scene, after)]
     held = consent.refusal(scene, consents, doing)
     if held:
         return held
@@ -69,6 +73,19 @@ def _carried_after(scene: Scene, after: Counts) -> list[consent.Consent]:
     return found
 
 
+def _asked_again(scene: Scene, after: Counts) -> list[consent.Consent]:
+    """Consent when no law would ask for what leaves at once; what is only held from before may go."""
+    found = []
+    for floor in floors(scene):
+        for role, least in floor.counts.items():
+            if floor.law in _ASKING and after[role] < scene.present[role]:
+                text = f"{least} needed: {floor.why}"
+                found.append(
+                    consent.Consent(f"{floor.law}.{role.value}", after[role] >= least, text)
+                )
+    return found
+
+
 def keep_ratio(scene: Scene) -> Verdict | Held | None:
     """Withdraw prefill beyond the ratio's band, or decode that no prefill can be launched for.
 
@@ -84,9 +101,8 @@ def keep_ratio(scene: Scene) -> Verdict | Held | None:
         return None
     role, most, doing = found
     after = {**present, role: step_in(present[role], most, scene.policy.dampening_in)}
-    blocked = _cooling(scene) or consent.refusal(
-        scene, [*consent.safety(scene), *_carried_after(scene, after)], doing
-    )
+    consents = [*consent.safety(scene), *_carried_after(scene, after), *_asked_again(scene, after)]
+    blocked = _cooling(scene) or consent.refusal(scene, consents, doing)
     if blocked:
         return _explained(blocked, doing)
     return withdraw(scene, after, doing, bound_by="ratio", wanted={**wanted, role: after[role]})
@@ -145,13 +161,7 @@ def _nothing_left(scene: Scene, wish: Counts | None, after: Counts, doing: str) 
         return Held("coverage", f"{doing}, but its highest over the long window is unknown.")
     if difference(after, scene.present):
         return None
-    if all(n <= scene.spec.roles[role].min for role, n in scene.present.items()):
-        return Held("bounds", f"{doing}, and every role is at its minimum.")
-    if wish == scene.present:
-        return Held(
-            "demand", f"{doing}, but at its highest in the long window it needs every instance."
-        )
-    return Held("bounds", f"{doing}, but minimum or ratio leave nothing to withdraw.")
+    return kept(scene, _own_needs(scene) or {}, doing)
 
 
 def is_low(scene: Scene) -> bool:
@@ -179,22 +189,37 @@ def _wish(scene: Scene) -> Counts | None:
     if scene.policy.driver != "demand":
         return driver.wish(scene, floors_of(scene))
     role, present = scene.spec.sizing_role, scene.present
-    peak = _peak(scene, role)
-    needed = _needed(scene, role, peak)
-    if needed is None:
+    own = _own_needs(scene)
+    if own is None:
         return None
     floors = floors_of(scene)
-    needed = min(present[role], max(needed, floors.get(role, 0)))
+    needed = min(present[role], max(own[role], floors.get(role, 0)))
     if Role.PREFILL not in scene.loads:
         return {role: step_in(present[role], needed, scene.policy.dampening_in)}
-    if not scene.prefill_leads:
-        return _beside(scene, needed, floors.get(Role.PREFILL, 0))
-    prefill = _needed(scene, Role.PREFILL, _peak(scene, Role.PREFILL))
-    if prefill is None:
-        return None
-    prefill = max(prefill, floors.get(Role.PREFILL, 0))
+    prefill = max(own[Role.PREFILL], floors.get(Role.PREFILL, 0))
     needed = max(needed, min(present[role], ratio.decode_for(prefill, scene.spec.ratio)))
     return _beside(scene, needed, prefill)
+
+
+def _own_needs(scene: Scene) -> dict[Role, int] | None:
+    """Return what each role needs for its own highest demand; None when that is unknown.
+
+    In a fixed ratio decode sizes both, but prefill goes along: as far only as what is left of it would
+    carry its own peak without being over its target, else all of it would be taken back.
+    """
+    if scene.policy.driver != "demand":
+        return None
+    found = {}
+    for role in scene.loads:
+        leads = role is scene.spec.sizing_role or scene.prefill_leads
+        share = scene.policy.tolerance_in if leads else -scene.policy.tolerance_out
+        needed = _needed(scene, role, _peak(scene, role), share)
+        if needed is None and leads:
+            return None
+        found[role] = (
+            needed or 0
+        )  # what a prefill that follows does not tell is the consents' matter
+    return found
 
 
 def _beside(scene: Scene, decode_needed: int, prefill_needed: int) -> Counts:
@@ -210,14 +235,15 @@ def _beside(scene: Scene, decode_needed: int, prefill_needed: int) -> Counts:
     }
 
 
-def _needed(scene: Scene, role: Role, peak: Demand) -> int | None:
+def _needed(scene: Scene, role: Role, peak: Demand, below: float) -> int | None:
+    """Return the fewest that carry a peak at 1 − ``below`` of their targets; None: it is unknown."""
     if peak.value is None:
         return None
     supply = scene.loads[role].supply
-    count = needed_in(peak.value, supply, scene.policy.tolerance_in)
+    count = needed_in(peak.value, supply, below)
     spared = max(0, supply.carrying - count)
     scene.inputs[f"needed_in_{role.value}"] = (
-        f"{count} of {supply.count} for {peak.value:.1f} tok/s at 1 − {scene.policy.tolerance_in:g}"
+        f"{count} of {supply.count} for {peak.value:.1f} tok/s at {1 - below:g} of their targets"
     )
     return max(count, supply.count - spared)
 
