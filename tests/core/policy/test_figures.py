@@ -64,6 +64,21 @@ def test_the_target_in_force_says_where_it_comes_from() -> None:
     assert found["S"].value == 2850.0
 
 
+def test_types_whose_names_read_alike_are_told_as_their_mean() -> None:
+    targets = {"H 20": 1000.0, "H-20": 700.0}
+    found = verdict(member(D, decoding(500), gpu_type="L4"), target=targets).sums["tau_decode_L4"]
+    assert (found.formula, found.value) == ("mean_of_given", 850.0)
+    assert "the mean of those given" in found.note
+
+
+def test_more_types_than_can_be_written_out_are_told_as_their_sum() -> None:
+    names = [f"a GPU with quite a long name, number {n}" for n in range(40)]
+    fleet = [member(D, decoding(500), gpu_type=name) for name in names]
+    found = verdict(*fleet).sums["S"]
+    assert found.value == 40_000.0
+    assert len(found.formula) <= sums.MAX_FORMULA
+
+
 def test_the_limits_of_the_ratio_and_the_gpus_left_are_reckoned() -> None:
     spec = spec_of(ratio={"min": 0.3, "max": 0.75}).model_copy(update={"max_gpus": 20})
     found = decide(view_of(spec, *many(2, P, prefilling(100)), *many(5, D, decoding(900)))).sums

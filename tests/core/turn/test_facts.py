@@ -11,7 +11,7 @@ from heteroscale_coordinator.core.events import (
     ReportReceived,
 )
 from heteroscale_coordinator.core.model import RankFact, Verb
-from tests.core.turn.rig import removals
+from tests.core.turn.rig import removals, up
 from tests.core.world import World
 
 
@@ -154,3 +154,32 @@ class TestSilence:
         agent.silent = False
         world.run(10)
         assert world.state.instances[victim].state is S.IN_SERVICE
+
+
+class TestForgetting:
+    def test_what_ended_long_ago_is_forgotten_and_with_it_its_orders(self, world: World) -> None:
+        victim = world.instances(Role.DECODE)[0]
+        world.kill(victim)
+        world.run(60)
+        assert world.state.instances[victim].state is S.FAILED
+        mine = [c.command_id for c in world.state.commands.values() if c.instance_id == victim]
+        assert mine
+        world.now += world.state.rules.forget_after
+        world.run(10)
+        assert victim not in world.state.instances
+        assert not set(mine) & set(world.state.commands)
+
+    def test_a_node_that_is_silent_for_long_is_forgotten_once_nothing_is_known_to_run_there(
+        self,
+    ) -> None:
+        world = up(6, pods=2)
+        world.state.rules = world.state.rules.model_copy(update={"forget_after": 60.0})
+        homes = {i.agent_id for i in world.state.instances.values()}
+        empty = next(name for name in world.agents if name not in homes)
+        kept = next(iter(homes))
+        world.agents[empty].silent = True
+        world.run(40)
+        assert empty in world.state.agents
+        world.run(40)
+        assert empty not in world.state.agents
+        assert kept in world.state.agents
