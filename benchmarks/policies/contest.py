@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import sys
 import threading
 import time
@@ -90,7 +91,10 @@ class _Progress:
         now = time.monotonic()
         with self._lock:
             self._done += 1
-            so_far = f"[{self._done}/{self._total}, {(now - self._begin) / 60:.0f} min]"
+            spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+            cpu = (spent.ru_utime + spent.ru_stime) / 60
+            minutes = (now - self._begin) / 60
+            so_far = f"[{self._done}/{self._total}, {minutes:.0f} min, {cpu:.0f} of CPU]"
         print(f"{so_far} {title}: {now - begin:.0f} s", file=sys.stderr, flush=True)
         return result
 
