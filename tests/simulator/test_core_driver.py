@@ -162,3 +162,33 @@ def test_hardware_reaches_the_core_with_the_reports_of_its_host() -> None:
     told = [gpu.utilization_percent for gpu in ground.driver.state.agents["h20-1"].devices.gpus()]
     assert told[0] is not None
     assert told[7] is None, "no engine speaks for it"
+
+
+def test_a_role_switch_empties_the_engine_and_takes_it_back_in_its_new_role() -> None:
+    on = fleet("  roleSwitch: {settle: 2s, takes: 10s}\n")
+    ground = Ground(on, service(), 2, 4)
+    ground.run(60, 5.0)
+    twin = ground.yard.twins["d0"]
+    members = ground.driver.state.agents["h20-1"].inventory.templates
+    assert all(template.switches_role for template in members)
+    ground.yard.switch(twin, float(ground.second), P)
+    ground.run(5, 5.0)
+    assert (twin.state, twin.role, twin.becomes) == (S.WITHDRAWN, D, P)
+    ground.run(40, 5.0)
+    assert (twin.state, twin.role, twin.becomes) == (S.IN_SERVICE, P, None)
+    assert ground.plant.joined.count("d0") == 2
+    assert ground.plant.lost == 0
+    seen = ground.driver.state.instances["d0"]
+    assert (seen.role, seen.state) == (P, S.IN_SERVICE)
+    held = {
+        (i.role, i.state)
+        for i in ground.yard.intervals(float(ground.second))
+        if i.instance_id == "d0"
+    }
+    assert {(D, S.IN_SERVICE), (D, S.WITHDRAWN), (P, S.IN_SERVICE)} <= held
+
+
+def test_no_engine_switches_on_a_fleet_that_does_not_say_so() -> None:
+    ground = Ground(fleet(), service(), 2, 4)
+    templates = ground.driver.state.agents["h20-1"].inventory.templates
+    assert not any(template.switches_role for template in templates)

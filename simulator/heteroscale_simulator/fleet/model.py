@@ -118,6 +118,15 @@ class GateDelays(DocumentModel):
     """Until none reaches one that is withdrawn; the drain's settle time begins after it."""
 
 
+class RoleSwitchSpec(DocumentModel):
+    """Engines that change between prefill and decode while they run, as SGLang's can."""
+
+    settle: Duration = 5.0
+    """After the gate is closed: requests on their way arrive; then it must be empty."""
+    takes: Duration = 10.0
+    """From the asking of an empty engine until it answers in its new role: graphs are captured."""
+
+
 class TelemetrySpec(DocumentModel):
     """What stands between an engine's metrics and whoever decides. How often: `rules`."""
 
@@ -165,6 +174,8 @@ class FleetSpec(DocumentModel):
     """Relative standard deviation of speed from engine to engine."""
     gate: GateDelays = GateDelays()
     """How fast routers follow."""
+    role_switch: RoleSwitchSpec | None = None
+    """What a role switch takes. Left out: no engine can, and none is asked."""
     stop: Duration = 2.0
     """From TERM to an empty engine until its process is gone and the GPUs are free."""
     command_delay: Annotated[Duration, Field(gt=0)] = 1.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from heteroscale.words import Outcome, ScrapeQuality
+from heteroscale.words import Outcome, Role, ScrapeQuality
 from heteroscale_coordinator.core.devices import NO_DEVICES, GpuFact
 from heteroscale_coordinator.core.events import (
     CommandAnswered,
@@ -29,15 +29,21 @@ from heteroscale_simulator.world.twin import RUNNING, S, Twin
 from heteroscale_simulator.world.yard import Yard
 
 INCARNATION = 1
+_PAIR = (Role.PREFILL, Role.DECODE)
 _TTFT = COLUMNS.index("ttft_sum")
 _HARDWARE = COLUMNS.index(HARDWARE[0])
 _NO_RUNNERS: tuple[EngineSample, ...] = ()
 
 
-def inventory(host: Host, services: Iterable[ServiceSpec]) -> Inventory:
-    """Return a host's slow facts; it allows every template of the services."""
+def inventory(host: Host, services: Iterable[ServiceSpec], *, switches: bool = False) -> Inventory:
+    """Return a host's slow facts; it allows every template of the services.
+
+    ``switches``: engines of prefill and decode can change between the two.
+    """
     templates = {
-        role.template: TemplateFact(role.template, name, role.gpus, "simulated")
+        role.template: TemplateFact(
+            role.template, name, role.gpus, "simulated", switches and name in _PAIR
+        )
         for spec in services
         for name, role in spec.roles.items()
     }
@@ -49,9 +55,11 @@ def inventory(host: Host, services: Iterable[ServiceSpec]) -> Inventory:
     )
 
 
-def learned(host: Host, services: Iterable[ServiceSpec]) -> InventoryLearned:
+def learned(
+    host: Host, services: Iterable[ServiceSpec], *, switches: bool = False
+) -> InventoryLearned:
     """Return what a host's agent says first."""
-    return InventoryLearned(host.name, inventory(host, services))
+    return InventoryLearned(host.name, inventory(host, services, switches=switches))
 
 
 def facts(twin: Twin, now: float) -> Iterator[tuple[str, RankFact]]:
@@ -72,6 +80,7 @@ def facts(twin: Twin, now: float) -> Iterator[tuple[str, RankFact]]:
                 gate_state=twin.gate,
                 endpoint=f"http://{post.host}/{twin.instance_id}",
                 group=twin.order.group,
+                template=twin.order.template,
                 gpu_indices=post.gpus,
                 message=twin.message,
                 terminating=twin.terminating,

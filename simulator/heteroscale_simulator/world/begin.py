@@ -142,7 +142,8 @@ def _orders(
         for rank in spot.ranks:
             free[rank.agent_id].difference_update(rank.gpu_indices)
     return tuple(
-        _order(name, f"{name}-first-{number:04d}", spot) for number, spot in enumerate(found.spots)
+        _order(name, f"{name}-first-{number:04d}", spot, spec.roles[spot.role].template)
+        for number, spot in enumerate(found.spots)
     )
 
 
@@ -157,6 +158,6 @@ def _view(host: Host, spec: ServiceSpec, free: set[int]) -> NodeView:
     )
 
 
-def _order(service: str, instance_id: str, spot: Spot) -> Order:
+def _order(service: str, instance_id: str, spot: Spot, template: str) -> Order:
     posts = tuple(Post(rank.agent_id, rank.gpu_indices) for rank in spot.ranks)
-    return Order(instance_id, service, spot.role, spot.gpu_type, posts, spot.group)
+    return Order(instance_id, service, spot.role, spot.gpu_type, posts, spot.group, None, template)

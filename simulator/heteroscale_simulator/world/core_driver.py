@@ -64,6 +64,8 @@ class CoreDriver:
         self._ids = count(1)
         self._orders: deque[tuple[float, Command]] = deque()
         self._launches: dict[str, list[Command]] = {}
+        self._switches: dict[str, Command] = {}
+        """Under way, by instance."""
         self._renew_every = max(1, round(yard.fleet.rules.tick / 2))
         self._decisions: list[Decision] = []
         self._holds: dict[str, Counter[str]] = {}
@@ -102,7 +104,8 @@ class CoreDriver:
             for agent, fact in agents.facts(twin, 0.0):
                 running[agent].append(fact)
         for name, host in self._yard.hosts.items():
-            inbox.append(agents.learned(host, specs))
+            switches = self._yard.fleet.role_switch is not None
+            inbox.append(agents.learned(host, specs, switches=switches))
             inbox.append(AgentConnected(name, agents.INCARNATION, name, tuple(running[name])))
         self._turn(inbox, 0.0)
 
@@ -166,6 +169,7 @@ class CoreDriver:
                     posts,
                     instance.group,
                     command.lease if held else None,
+                    instance.template,
                 ),
                 now,
             )
@@ -177,6 +181,9 @@ class CoreDriver:
         yield from agents.changed(twin, now)
         for command in self._launches.pop(twin.instance_id, ()):
             yield agents.answer(command, Outcome.DONE)
+        if twin.becomes is None and (order := self._switches.pop(twin.instance_id, None)):
+            done = twin.role is order.role
+            yield agents.answer(order, Outcome.DONE if done else Outcome.FAILED)
 
     def _obey_due(self, now: float) -> Iterable[Event]:
         while self._orders and self._orders[0][0] <= now:
@@ -195,6 +202,10 @@ class CoreDriver:
                 self._yard.withdraw(twin, now, reason, command.lease or drain.lease)
             case Verb.REINSTATE if twin.state in RUNNING and not twin.terminating:
                 self._yard.reinstate(twin, now)
+            case Verb.SWITCH_ROLE if twin.state is S.IN_SERVICE and command.role is not None:
+                self._yard.switch(twin, now, command.role)
+                self._switches[twin.instance_id] = command
+                return agents.answer(command, Outcome.ACCEPTED)
             case Verb.DRAIN if twin.state in RUNNING and not twin.terminating:
                 self._yard.drain(twin, now, drain.lease)
                 return agents.answer(command, Outcome.ACCEPTED)

@@ -113,6 +113,7 @@ class Watcher:
             twin = self._tenant.twins.get(name)
             if twin is not None:
                 now[name] = float(getattr(readings, _WORK[twin.role])[row])
-                done[twin.role] += now[name] - self._work.get(name, 0.0)
+                # An engine that changed its role counts from zero.
+                done[twin.role] += max(0.0, now[name] - self._work.get(name, 0.0))
         self._work = now
         return done

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 from typing import NamedTuple
 
@@ -36,6 +36,8 @@ class Order:
     group: str = ""
     hold: float | None = None
     """Held back for the ratio, when it is ready: at most so many seconds."""
+    template: str = ""
+    """What it is launched from, as the service names it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -56,6 +58,10 @@ class Twin:
     """Its process ends before it answers."""
     startup_time: float | None = None
     lease_until: float = inf
+    becomes: Role | None = None
+    """The role that it is being switched to."""
+    switched_at: float = inf
+    """When its engine, empty and asked, has its new role."""
     quiet: int = 0
     """Scrapes in a row in which it held nothing."""
     terminate_at: float = inf
@@ -86,6 +92,11 @@ class Twin:
     def restless(self) -> bool:
         """Whether time alone may move it."""
         return self.state is not S.IN_SERVICE or self.gate_at < inf
+
+    def take_role(self, role: Role) -> None:
+        """Be of another role from now on."""
+        self.order = replace(self.order, role=role)
+        self.role, self.becomes, self.switched_at = role, None, inf
 
     def posts(self) -> Iterator[tuple[int, Post]]:
         """Yield its ranks with their numbers."""

@@ -16,6 +16,7 @@ import numpy as np
 from heteroscale.words import GateState, Role, WithdrawReason
 from heteroscale_coordinator.core.spec import ServiceSpec
 from heteroscale_simulator.fleet import FleetSpec, Host
+from heteroscale_simulator.fleet.model import RoleSwitchSpec
 from heteroscale_simulator.measures.ledger import Interval
 from heteroscale_simulator.plant.port import Plant, Seat
 from heteroscale_simulator.world.ledger import Ledger
@@ -112,6 +113,13 @@ class Yard:
             twin.gate, twin.gate_at = GateState.OPENING, now + self.fleet.gate.opening
         self._restless[twin.instance_id] = twin
 
+    def switch(self, twin: Twin, now: float, role: Role) -> None:
+        """Take it out of the routers, empty it, and put it back in another role."""
+        self._become(twin, S.WITHDRAWN, now, f"switching to {role.value}")
+        twin.reason, twin.lease_until, twin.quiet = WithdrawReason.MAINTENANCE, inf, 0
+        twin.becomes, twin.switched_at = role, inf
+        self._close(twin, now)
+
     def drain(self, twin: Twin, now: float, lease: float = inf) -> None:
         """Empty it, then stop it. Without a lease nothing calls it back but ``reinstate``."""
         self._become(twin, S.DRAINING, now, "draining")
@@ -204,8 +212,24 @@ class Yard:
             self._become(twin, S.IN_SERVICE, now, "traffic reaches it")
 
     def _withdrawn(self, twin: Twin, now: float) -> None:
-        if now >= twin.lease_until:
+        if twin.becomes is not None:
+            self._switching(twin, twin.becomes, now)
+        elif now >= twin.lease_until:
             self.reinstate(twin, now, "its lease ended; back in service")
+
+    def _switching(self, twin: Twin, role: Role, now: float) -> None:
+        """Once empty it is asked; for its engine the new role is a new life, with counters at zero."""
+        tenant, how = self.tenants[twin.service], self.fleet.role_switch or RoleSwitchSpec()
+        if twin.switched_at == inf and self._is_quiet(twin, now, how.settle):
+            twin.switched_at = now + how.takes
+        if now < twin.switched_at:
+            return
+        tenant.plant.remove(twin.instance_id)
+        self._ledger.leave(twin, now)
+        twin.since = now
+        twin.take_role(role)
+        tenant.plant.join(self._seat(twin))
+        self.reinstate(twin, now, f"now {role.value}")
 
     def _draining(self, twin: Twin, now: float) -> None:
         if twin.terminating:
@@ -225,14 +249,17 @@ class Yard:
         if drain.force_after is not None and now - twin.since >= drain.force_after:
             self.forced += 1
             return f"FORCED: TERM sent after {drain.force_after:g} s"
-        settled = twin.gate is GateState.CLOSED and now >= twin.since + (
-            self.fleet.gate.closing + drain.settle
-        )
-        if not settled or self._scrape_missed():
-            return ""
+        return f"quiet in {twin.quiet} scrapes" if self._is_quiet(twin, now, drain.settle) else ""
+
+    def _is_quiet(self, twin: Twin, now: float, settle: float) -> bool:
+        """Return whether its gate has been closed for long enough, and scrapes in a row saw nothing."""
+        tenant = self.tenants[twin.service]
+        settled = twin.since + self.fleet.gate.closing + settle
+        if twin.gate is not GateState.CLOSED or now < settled or self._scrape_missed():
+            return False
         held = tenant.plant.held(twin.instance_id)
         twin.quiet = twin.quiet + 1 if held < EMPTY else 0
-        return f"quiet in {twin.quiet} scrapes" if twin.quiet >= drain.quiet_scrapes else ""
+        return twin.quiet >= tenant.spec.drain.quiet_scrapes
 
     def _scrape_missed(self) -> bool:
         missing = self.fleet.telemetry.missing
