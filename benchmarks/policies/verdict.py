@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
@@ -91,10 +92,12 @@ def _reasons(joint: Score, hpa: Score | None, reasons: Sequence[Why]) -> list[st
     if not reasons:
         return []
     told = []
-    if joint.joint < max(MET, hpa.joint if hpa else 0.0):
+    if joint.joint < max(MET, hpa.joint - ALIKE if hpa else 0.0):
         told.append(_missed(reasons))
     if joint.cost > COST or (hpa is not None and joint.gpu_hours > hpa.gpu_hours):
         told.append(_spent(reasons))
+    if hpa is not None and joint.reversals >= hpa.reversals and joint.reversals > 0:
+        told.append(_turned(reasons))
     return told
 
 
@@ -120,6 +123,13 @@ def _spent(reasons: Sequence[Why]) -> str:
         f"{100 * share:+.0f} % {state}" for state, share in shares.items() if abs(share) >= 0.005
     ]
     return f"beyond the oracle: {', '.join(parts)}"
+
+
+def _turned(reasons: Sequence[Why]) -> str:
+    total: Counter[str] = Counter()
+    for one in reasons:
+        total.update(one.turns)
+    return "turned: " + ", ".join(f"{count} × {what}" for what, count in total.most_common(3))
 
 
 def _percent(share: float) -> str:

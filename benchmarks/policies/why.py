@@ -22,8 +22,10 @@ import csv
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from heteroscale_simulator.measures.scaling import REVERSAL_WITHIN
 
 MINUTE = 60
 HEADROOM = 0.15
@@ -68,6 +70,8 @@ class Why:
     over: Mapping[str, float]
     """GPU-hours beyond the free oracle's, as a share of its own: starting, withdrawn, draining, beyond
     (in service beyond its counts), less short (below them). The sum is the whole difference."""
+    turns: Mapping[str, int] = field(default_factory=dict)
+    """Reversals by what turned: the action, the role, and what bound it."""
 
 
 def minutes_in(tables: Path, policy: str) -> list[Minute]:
@@ -106,6 +110,7 @@ def why(tables: Path, startup: float, beside: Sequence[Minute] | None = None) ->
         short_roles={r: short[r] / lost["short"] for r in ROLES} if lost["short"] > 0 else {},
         ttft=max(0.0, 1 - _sum(cohorts, "ttft_met") / arrived) if arrived else 0.0,
         tbt=max(0.0, 1 - _sum(cohorts, "tbt_met") / arrived) if arrived else 0.0,
+        turns=turns_of(_rows(tables / "decisions.csv")),
         over=over_of(_rows(tables / "intervals.csv"), oracle, minutes, len(cohorts)),
     )
 
@@ -146,6 +151,26 @@ def causes_of(minutes: list[Minute], startup: int) -> list[str]:
 
 def _leapt(before: float, now: float) -> bool:
     return now > max((1 + HEADROOM) * before, before + 1)
+
+
+def turns_of(decisions: Iterable[Row]) -> dict[str, int]:
+    """Return the reversals by what turned; a decision that turns both roles is one of each.
+
+    As ``measures.scaling.reversals``: a role's count goes the other way soon after its last change.
+    """
+    last: dict[str, tuple[float, bool]] = {}
+    found: dict[str, int] = defaultdict(int)
+    for row in decisions:
+        at = _number(row["second"])
+        for role in ROLES:
+            change = _number(row[f"{role}_delta"])
+            if not change:
+                continue
+            grows = change > 0
+            if role in last and last[role][1] != grows and at - last[role][0] <= REVERSAL_WITHIN:
+                found[f"{row['action']} of {role} by {row['bound_by']}"] += 1
+            last[role] = (at, grows)
+    return dict(found)
 
 
 def over_of(

@@ -100,6 +100,18 @@ def tables(tmp_path: Path) -> Path:
         ("oracle-free", "decode", 1, "in_service", 0, 240),
         ("static-peak", "decode", 9, "in_service", 0, 240),
     ]
+    written(
+        tmp_path,
+        "decisions.csv",
+        "second,action,prefill_delta,decode_delta,bound_by",
+        [
+            (10, "scale_in", 0, -1, "demand"),
+            (70, "finish_scale_in", 0, 0, "observation"),
+            (90, "scale_out", 2, 0, "reserve"),
+            (100, "reinstate", 0, 1, "demand"),
+            (800, "scale_in", -1, -1, "demand"),
+        ],
+    )
     written(tmp_path, "intervals.csv", columns, held)
     written(tmp_path, "limits.csv", columns, oracle)
     return tmp_path
@@ -115,6 +127,8 @@ def test_misses_and_hours_are_told_by_what_they_come_from(tables: Path) -> None:
     assert found.over["beyond"] == pytest.approx(1 / 15)
     assert found.over["short"] == pytest.approx(-2 / 15)
     assert sum(found.over.values()) == pytest.approx(2 / 15)
+    # Decode goes and comes back within ten minutes; what follows is later than that.
+    assert found.turns == {"reinstate of decode by demand": 1}
 
 
 def test_what_a_rival_served_was_late_and_not_beyond_anyone(tables: Path) -> None:
@@ -159,9 +173,11 @@ def test_without_hpa_its_clauses_are_not_judged() -> None:
 
 
 def test_the_reasons_are_the_runs_own(tables: Path) -> None:
-    found = verdict(replace(GOOD, cost=1.3, joint=0.95), HPA, [why(tables, 150.0)])
+    bad = replace(GOOD, cost=1.3, joint=0.95, reversals=4)
+    found = verdict(bad, HPA, [why(tables, 150.0)])
     assert "missed: 100 % short (of prefill 100 %, of decode 0 %)" in found.because
     assert "beyond the oracle: +20 % starting, +7 % beyond, -13 % short" in found.because
+    assert "turned: 1 × reinstate of decode by demand" in found.because
 
 
 # ---- another revision --------------------------------------------------------------------------
