@@ -6,6 +6,7 @@ Each ``transcripts/*.txt`` holds a script, a line ``----``, and the recorded sto
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,11 @@ roles:
   prefill: {template: prefill, gpuTypes: [L20, H20], min: 1, max: 10, target: 5000}
   decode: {template: decode, gpuTypes: [H20, L20], min: 2, max: 20, target: 1000}
 ratio: "1:2"
+slo: {ttft: 1s, tbt: 50ms}
+"""
+WHOLE = """
+roles:
+  aggregated: {template: whole, gpuTypes: [H20, L20], min: 2, max: 16, target: 1000}
 slo: {ttft: 1s, tbt: 50ms}
 """
 
@@ -76,8 +82,15 @@ class Teller:
         self.world.end_switch(order, "the engine is broken")
         self._say("the engine refuses to switch")
 
+    def do_apply_whole(self, *edits: str) -> None:
+        """Apply a service of one role."""
+        self._apply(WHOLE, edits)
+
     def do_apply(self, *edits: str) -> None:
-        plain = read_documents(SERVICE)[0].data
+        self._apply(SERVICE, edits)
+
+    def _apply(self, document: str, edits: Iterable[str]) -> None:
+        plain = read_documents(document)[0].data
         for edit in edits:
             path, value = edit.split("=", 1)
             *above, last = path.split(".")
@@ -88,7 +101,7 @@ class Teller:
         if self._schedule:
             plain.setdefault("policy", {})["schedule"] = self._schedule
         spec = ServiceSpec.model_validate(plain)
-        self.world.send(ApplyService("r", self._service, spec, SERVICE))
+        self.world.send(ApplyService("r", self._service, spec, document))
 
     def do_of(self, service: str, verb: str, *rest: str) -> None:
         """Apply, scale, drain or kill an instance of a service of another name."""
@@ -143,7 +156,10 @@ class Teller:
         )
 
     def do_schedule(self, zone: str, *windows: str) -> None:
-        """Of the next `apply`; a window is NAME@HH:MM-HH:MM@floor@PREFILL,DECODE[@PRIORITY]."""
+        """Of the next `apply`; a window is NAME@HH:MM-HH:MM@floor@PREFILL,DECODE[@PRIORITY].
+
+        One number in place of two is of a service of one role.
+        """
         self._schedule = {"timeZone": zone, "windows": [_window(text) for text in windows]}
 
     def do_traffic(self, *settings: str) -> None:
@@ -238,7 +254,10 @@ class Teller:
 
     def _count(self) -> None:
         parts = []
-        for role in (Role.PREFILL, Role.DECODE):
+        roles = (Role.PREFILL, Role.DECODE)
+        if self.world.instances(Role.AGGREGATED):
+            roles = (Role.AGGREGATED,)
+        for role in roles:
             states = [i.state.value for i in self.world.state.instances.values() if i.role is role]
             tally = ", ".join(f"{states.count(s)} {s}" for s in sorted(set(states)))
             parts.append(f"{role}: {tally}")
@@ -248,8 +267,9 @@ class Teller:
 def _window(text: str) -> dict[str, object]:
     name, hours, kind, counts, *priority = text.split("@")
     start, end = (f"{int(t[3:])} {int(t[:2])} * * *" for t in hours.split("-"))
-    prefill, decode = counts.split(",")
-    said = {"prefill": int(prefill), "decode": int(decode)}
+    numbers = [int(one) for one in counts.split(",")]
+    roles = ("prefill", "decode") if len(numbers) > 1 else ("aggregated",)
+    said = dict(zip(roles, numbers, strict=True))
     window: dict[str, object] = {"name": name, "start": start, "end": end, kind: said}
     return {**window, "priority": int(priority[0])} if priority else window
 

@@ -15,7 +15,7 @@ from heteroscale_coordinator.core.model import Decision, Service
 from heteroscale_coordinator.core.policy import learning
 from heteroscale_coordinator.core.policy.flap import factor_in, factor_out, recent
 from heteroscale_coordinator.core.policy.give import HOUR, essential
-from heteroscale_coordinator.core.spec import PolicySpec
+from heteroscale_coordinator.core.spec import PolicySpec, ServiceSpec
 
 _DAY_S = 86400.0
 _GAP_S = 60.0
@@ -220,6 +220,11 @@ def _switches(service: Service, shown: pb.Service) -> Iterator[str]:
         yield f"advisory: the target of {roles} is `learn`; write the number that was learned and apply"
     if service.spec.advisory:
         yield "advisory: set `advisory: false` and apply to let it act"
+    if (
+        Role.AGGREGATED in service.spec.roles
+        and service.spec.ratio != ServiceSpec.model_fields["ratio"].default
+    ):
+        yield "`ratio` says nothing here: there is one role, and nothing to keep it in proportion to"
     if service.deleting:
         yield "it is being deleted: its instances are drained"
     if shown.condition == "covering":
