@@ -254,7 +254,7 @@ class Teller:
 
     def _count(self) -> None:
         parts = []
-        roles = (Role.PREFILL, Role.DECODE)
+        roles: tuple[Role, ...] = (Role.PREFILL, Role.DECODE)
         if self.world.instances(Role.AGGREGATED):
             roles = (Role.AGGREGATED,)
         for role in roles:
