@@ -63,7 +63,7 @@ def service(name: str = "chat", *, paused: str = "", rich: bool = False) -> Serv
                 nodes={"agent-9": Breaker(4, NOW - 30, 2, NOW + 90)},
                 types={"H20": Breaker(3, NOW - 80, 1, NOW - 20, ("agent-1", "agent-9"))},
                 given=((NOW - 4000, 8), (NOW - 40, 3)),
-                unplaced=Unplaced({Role.DECODE: 2}, NOW - 40, NOW + 5, "No place for +2 decode."),
+                unplaced=Unplaced({Role.DECODE: 2}, NOW - 40, "No place for +2 decode."),
             ),
         )
     return Service(name, spec(), CHAT, paused, memory)

@@ -234,6 +234,10 @@ def test_a_step_without_a_place_holds_in_the_same_words_until_it_has_one() -> No
     assert {d.bound_by for d in holds} == {"placement"}
     assert len({_words(d) for d in holds}) == 1
     assert "No place for +1 prefill, +2 decode: s1 pod" in holds[-1].reason
+    known = world.state.services["chat"].memory
+    world.run(4 * world.state.rules.tick)
+    after = world.state.services["chat"].memory
+    assert (after.stability, after.launch_after) == (known.stability, known.launch_after)
     world.join("n1", {"s1": "pod"}, ["H20"] * 3)
     world.run(60)
     assert (world.serving(Role.PREFILL), world.serving(Role.DECODE)) == (2, 4)

@@ -137,12 +137,12 @@ def _unplaced(
     """Return what had no place; until it is tried again the policy holds in the same words."""
     reason = found.reasons[0] if found.reasons else "no node fits"
     closed = "".join(f" No launch on {name}: {why}." for name, why in sorted(barred.types.items()))
-    before, now = service.memory.stability.unplaced, draft.now
-    since = before.since if before else now
+    before = service.memory.stability.unplaced
+    since = before.since if before else draft.now
     # Every other tick: a launch tried in vain would keep all that comes after it from being asked.
-    until = now + 1.5 * draft.state.rules.tick
+    every = 2.0 * draft.state.rules.tick
     delta = {role: n for role, n in delta.items() if n > 0}
-    return Unplaced(delta, since, until, f"No place for {_say(delta)}: {reason}.{closed}")
+    return Unplaced(delta, since, f"No place for {_say(delta)}: {reason}.{closed}", every)
 
 
 def _newest(draft: Draft, service: Service) -> Service:
@@ -198,7 +198,7 @@ def _no_room(
     draft: Draft, service: Service, verdict: Verdict, decision: Decision, unplaced: Unplaced
 ) -> None:
     """Nothing fits: hold, say why on every level, and look again two ticks later."""
-    memory = _with_unplaced(replace(verdict.memory, launch_after=unplaced.until), unplaced)
+    memory = _with_unplaced(verdict.memory, unplaced)
     draft.put_service(replace(service, memory=memory))
     reason = f"{verdict.cause}. {unplaced.why}"
     held = replace(decision, action=Action.HOLD, delta={}, reason=reason, bound_by="placement")

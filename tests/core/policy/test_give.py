@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -99,8 +99,10 @@ def test_what_dies_meanwhile_is_launched_up_to_the_essential_counts_only() -> No
     assert (below.action, below.delta) == (Action.REPAIR, {D: 1})
 
 
-def handing_over(ago: float, *extra: Any, asked: Short | None, cause: str = "shortage") -> Verdict:
-    soft = SoftScaleIn("dec-1", NOW - ago, NOW - ago + 15, 100.0, cause=cause, gpus=3)  # type: ignore[arg-type]
+def handing_over(
+    ago: float, *extra: Any, asked: Short | None, cause: Literal["", "shortage"] = "shortage"
+) -> Verdict:
+    soft = SoftScaleIn("dec-1", NOW - ago, NOW - ago + 15, 100.0, cause=cause, gpus=3)
     memory = PolicyMemory(wanted={P: 3, D: 6}, soft=soft, last_in_at=NOW - ago)
     members = (*many(3, P, prefilling(6000)), *many(6, D, BUSY), withdrawn(P), withdrawn(D), *extra)
     return decide(view_of(lowly(), *members, memory=memory, short=asked))

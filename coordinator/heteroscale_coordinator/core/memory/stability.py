@@ -30,10 +30,15 @@ class Unplaced:
 
     delta: Mapping[Role, int]
     since: float
-    until: float
-    """Launches wait until then; see ``PolicyMemory.launch_after``."""
     why: str
     """One sentence."""
+    every: float = 10.0
+    """Seconds from one try to the next, counted from ``since``: nothing is written for a try in vain."""
+
+    def between_tries(self, now: float) -> bool:
+        """Return whether ``now`` is nearer to the middle between two tries than to one of them."""
+        share = (now - self.since) % self.every / self.every
+        return 0.25 <= share < 0.75  # noqa: PLR2004 - a quarter to each side of the middle
 
 
 @dataclass(frozen=True, slots=True)

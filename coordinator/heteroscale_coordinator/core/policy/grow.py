@@ -145,11 +145,10 @@ def waiting(scene: Scene) -> Held | None:
     After a step that found no place the hold keeps its words until it is tried again.
     """
     memory, unplaced = scene.memory, scene.memory.stability.unplaced
+    between = unplaced is not None and unplaced.between_tries(scene.now)
     left = memory.launch_after - scene.now
     if left <= 0:
-        return None
-    if unplaced is not None and memory.launch_after <= unplaced.until:
-        return Held("placement", unplaced.why)
+        return Held("placement", unplaced.why) if unplaced is not None and between else None
     scene.inputs["launch_after"] = f"{left:.0f} s left after {memory.launch_failures} failures"
     return Held("backoff", "Launches wait after the last ones failed.")
 
