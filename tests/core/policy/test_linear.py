@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from heteroscale_coordinator.core.memory import PolicyMemory
+from heteroscale_coordinator.core.memory import PolicyMemory, SoftScaleIn
 from heteroscale_coordinator.core.model import Action, Verdict
 from heteroscale_coordinator.core.policy import decide
 from heteroscale_coordinator.core.policy.view import Member
@@ -26,9 +26,10 @@ from tests.core.policy.build import (
     spec_of,
     starting,
     view_of,
+    withdrawn,
 )
 
-SM = {"signal": "prefill_sm_activity", "target": 0.5}
+SM: dict[str, Any] = {"signal": "prefill_sm_activity", "target": 0.5}
 
 
 def driven(*signals: dict[str, Any], **policy: Any) -> ServiceSpec:
@@ -212,3 +213,16 @@ def test_in_a_band_decode_stays_where_only_prefill_is_measured() -> None:
     spec = driven(SM, ratio={"min": 0.25, "max": 1.0})
     found = decided(spec, *prefills(4, 100), *decodes(8))
     assert found.delta == {P: 4}
+
+
+@pytest.mark.parametrize(("before", "factor"), [(1.6, 1.0), (3.2, 2.0)])
+def test_whether_demand_rose_since_a_withdrawal_is_told_by_the_signal(
+    before: float, factor: float
+) -> None:
+    """Two at 80 % of SM use 3.2 targets of one half; tokens are the same as they were."""
+    soft = SoftScaleIn("dec-1", NOW - 30, NOW + 60, 200.0, 200.0, signals={SM["signal"]: before})
+    memory = PolicyMemory(wanted={P: 2, D: 4}, soft=soft, last_in_at=NOW - 30)
+    members = (*prefills(2, 80), *decodes(4), withdrawn(P), withdrawn(D))
+    found = decided(driven(), *members, memory=memory)
+    assert found.action is Action.REINSTATE
+    assert found.done.cooldown_in_factor == factor

@@ -35,6 +35,8 @@ class SoftScaleIn:
     """GPUs that it gives to that service."""
     prefill: float | None = None
     """Q of prefill at withdrawal, where it leads; tokens/s."""
+    signals: Mapping[str, float] = field(default_factory=dict)
+    """Where signals drive: by name, how many instances' targets were used at withdrawal."""
 
 
 @dataclass(frozen=True, slots=True)

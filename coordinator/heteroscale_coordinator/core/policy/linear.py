@@ -91,6 +91,16 @@ def is_low(scene: Scene) -> bool:
     return min(known) < 1 - scene.policy.tolerance_in
 
 
+def used(scene: Scene) -> dict[str, float]:
+    """Return, by signal, how many instances' targets are used; what nobody tells is left out."""
+    present = scene.present
+    return {
+        one.spec.signal: one.load * present[one.spec.role]
+        for one in uses(scene)
+        if one.load is not None
+    }
+
+
 def text_of(scene: Scene) -> str:
     """Return every signal beside its target, in words."""
     return ", ".join(use.text for use in uses(scene))

@@ -17,7 +17,7 @@ from dataclasses import replace
 from heteroscale.words import Role
 from heteroscale_coordinator.core.memory import SoftScaleIn
 from heteroscale_coordinator.core.model import Action, Counts, Verdict
-from heteroscale_coordinator.core.policy import bounds, consent, driver, ratio
+from heteroscale_coordinator.core.policy import bounds, consent, driver, linear, ratio
 from heteroscale_coordinator.core.policy.demand import Demand, peak_demand
 from heteroscale_coordinator.core.policy.flap import factor_in
 from heteroscale_coordinator.core.policy.kept import kept
@@ -286,7 +286,9 @@ def withdraw(
         return Held("ratio", f"{doing}, but not all of a step in the ratio serves yet.")
     asked = scene.sizing.demand.value or 0.0
     prefill = scene.loads[Role.PREFILL].demand.value if scene.prefill_leads else None
-    soft = SoftScaleIn("", now, now + scene.policy.observation, asked, asked, prefill=prefill)
+    used = linear.used(scene) if scene.policy.driver == "signals" else {}
+    until = now + scene.policy.observation
+    soft = SoftScaleIn("", now, until, asked, asked, prefill=prefill, signals=used)
     done = replace(scene.memory, last_in_at=now, soft=soft, low_since=None)
     if wanted is not None:
         shrinking = [role for role, n in scene.present.items() if wish[role] < n]

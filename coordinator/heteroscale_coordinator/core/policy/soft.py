@@ -14,7 +14,7 @@ from dataclasses import replace
 from heteroscale.words import Role
 from heteroscale_coordinator.core.memory import PolicyMemory, SoftScaleIn
 from heteroscale_coordinator.core.model import Action, Verdict
-from heteroscale_coordinator.core.policy import latency
+from heteroscale_coordinator.core.policy import latency, linear
 from heteroscale_coordinator.core.policy.claims import Need
 from heteroscale_coordinator.core.policy.grow import room_for, wanted_with
 from heteroscale_coordinator.core.policy.laws import need_of
@@ -130,7 +130,13 @@ def _asked_back(scene: Scene, need: Need, withdrawn: Mapping[Role, int]) -> Mapp
 
 
 def _rising(scene: Scene, soft: SoftScaleIn) -> bool:
-    """Return whether more is asked for than at the withdrawal; a backlog that it caused is no rise."""
+    """Return whether more is asked for than at the withdrawal; a backlog that it caused is no rise.
+
+    By the signals, where they drive: tokens are not what such a service was sized by.
+    """
+    if soft.signals:
+        used, most = linear.used(scene), 1 + scene.policy.tolerance_out
+        return any(used.get(name, 0.0) > n * most for name, n in soft.signals.items())
     before = {scene.spec.sizing_role: soft.demand}
     if soft.prefill is not None and scene.prefill_leads:
         before[Role.PREFILL] = soft.prefill
