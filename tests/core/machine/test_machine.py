@@ -33,20 +33,11 @@ from heteroscale_coordinator.core.events import (
 from heteroscale_coordinator.core.spec import ServiceSpec
 from tests.core.machine.claims import check, check_the_end
 from tests.core.machine.claims.facts import Ledger
+from tests.core.machine.services import specs
 from tests.core.machine.unruly import GARBAGE, UnrulyWorld
 from tests.core.toy import TwinAgent
 
 P, D = Role.PREFILL, Role.DECODE
-POLICY = {
-    "windowOut": "4s",
-    "windowIn": "12s",
-    "cooldownOut": "15s",
-    "cooldownIn": "40s",
-    "observation": "25s",
-    "backlogHorizon": "8s",
-    "freshness": "6s",
-    "guard": {"startup": "10s"},
-}
 WHICH, LASTS = st.integers(0, 6), st.sampled_from([False, False, True])
 ARRIVALS = (0.0, 0.5, 3.0, 8.0, 12.0, 20.0, 30.0, 60.0)
 QUIET = 200.0
@@ -64,28 +55,6 @@ SHORT = settings(
 DEEP = os.environ.get("HETEROSCALE_DEEP", "")
 
 
-@st.composite
-def specs(draw: st.DrawFn) -> ServiceSpec:
-    """Return a service of two roles, whose bounds are narrow enough to be met often."""
-    least = {role: draw(st.integers(1, 2)) for role in ("prefill", "decode")}
-    most = {"prefill": draw(st.integers(3, 7)), "decode": draw(st.integers(3, 12))}
-    roles: dict[str, Any] = {
-        role: {"template": role, "min": least[role], "max": most[role], "target": target}
-        for role, target in (("prefill", 5000), ("decode", 1000))
-    }
-    low = draw(st.sampled_from([0.25, 0.5, 1.0]))
-    spec = {
-        "roles": roles,
-        "ratio": {"min": low, "max": low * draw(st.sampled_from([1, 1, 2]))},
-        "slo": draw(st.sampled_from([{}, {"ttft": "1s", "tbt": "50ms"}])),
-        "policy": POLICY,
-        "drain": {"lease": "10s"},
-        "maxGpus": draw(st.sampled_from([None, None, 6, 12])),
-        "advisory": draw(st.integers(0, 15)) == 15,
-    }
-    return ServiceSpec.model_validate(spec)
-
-
 class Machine(RuleBasedStateMachine):
     """One service on a small fleet, and all that happens to it."""
 
@@ -100,6 +69,10 @@ class Machine(RuleBasedStateMachine):
 
     @initialize(agents=st.integers(3, 7), gpus=st.integers(2, 4), spec=specs())
     def a_fleet_and_a_service(self, agents: int, gpus: int, spec: ServiceSpec) -> None:
+        self.begin(agents, gpus, spec)
+
+    def begin(self, agents: int, gpus: int, spec: ServiceSpec) -> None:
+        """Let a fleet say hello, and a service begin on it."""
         for index in range(agents):
             half = "a" if index < agents / 2 else "b"
             self.world.join(f"n{index}", {"s1": half, "s2": "big"}, [KINDS[index % 2]] * gpus)
@@ -304,7 +277,25 @@ def profile() -> settings:
     )
 
 
-TestMachine = Machine.TestCase
+class OneRole(Machine):
+    """The same, of a service whose engines do both halves; at times it is split, and joined again."""
+
+    @initialize(agents=st.integers(3, 7), gpus=st.integers(2, 4), spec=specs(aggregated=True))
+    def a_fleet_and_a_service(self, agents: int, gpus: int, spec: ServiceSpec) -> None:
+        self.begin(agents, gpus, spec)
+
+    @rule(spec=specs(aggregated=True))
+    def a_specification_is_applied(self, spec: ServiceSpec) -> None:
+        self.apply(spec)
+
+    @rule(count=st.integers(1, 9))
+    def somebody_scales_it(self, count: int) -> None:
+        self.wish(ScaleService("", "chat", {Role.AGGREGATED: count}))
+
+
+TestMachine, TestOneRole = Machine.TestCase, OneRole.TestCase
 TestMachine.settings = profile()
+TestOneRole.settings = settings(profile(), max_examples=max(5, profile().max_examples // 3))
 if DEEP:
     TestMachine = pytest.mark.timeout(0)(TestMachine)
+    TestOneRole = pytest.mark.timeout(0)(TestOneRole)

@@ -37,7 +37,9 @@ class Ledger:
 
     @staticmethod
     def kind(decision: Decision) -> str:
-        """Return how a decision changes the counts; empty: it only restores what is wanted."""
+        """Return how a law changes the counts; empty: what is wanted is restored, or the clock asks."""
+        if decision.bound_by == "schedule":
+            return ""
         if decision.action is Action.SCALE_OUT and decision.bound_by == "placement":
             return "part out"  # what found no place of it is asked for again at once
         if decision.action is Action.SCALE_OUT:

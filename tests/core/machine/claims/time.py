@@ -16,8 +16,8 @@ from tests.core.machine.claims.facts import (
 )
 from tests.core.machine.unruly import Turn
 
-NO_LAW = frozenset({"bounds", "wanted"})
-"""Not reversals: bounds win at once, and what an operator wants is no law's change of mind."""
+NO_LAW = frozenset({"bounds", "wanted", "schedule"})
+"""Not reversals: bounds win at once, and what people or the clock want is no change of a law's mind."""
 LEAST_STEPS = 3
 """Steps of the guard that a small count may take although they more than double it (docs/policy.md)."""
 

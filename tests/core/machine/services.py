@@ -1,0 +1,83 @@
+"""Services for the state machine to run: of two roles or one, in a ratio or a band, under any law."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+from heteroscale_coordinator.core.spec import ServiceSpec
+
+POLICY: dict[str, Any] = {
+    "windowOut": "4s",
+    "windowIn": "12s",
+    "cooldownOut": "15s",
+    "cooldownIn": "40s",
+    "observation": "25s",
+    "backlogHorizon": "8s",
+    "freshness": "6s",
+    "guard": {"startup": "10s"},
+}
+BY_SLO = {"ttft": "1s", "tbt": "50ms"}
+TIERS = {"startup": "10s", "tiers": [{"breach": 1.1, "step": 0.1}, {"breach": 1.5, "step": 0.3}]}
+SCHEDULE = {
+    "timeZone": "UTC",
+    "windows": [
+        {"name": "busy", "start": "*/4 * * * *", "duration": "2m", "floor": {"decode": 3}},
+        {"name": "calm", "start": "1-59/8 * * * *", "duration": "3m", "ceiling": {"decode": 4}},
+    ],
+}
+LAWS: dict[str, dict[str, Any]] = {
+    "demand": {},
+    "tiers": {"guard": TIERS},
+    "latency": {"driver": "latency", "guard": TIERS},
+    "signals": {
+        "driver": "signals",
+        "signals": [{"signal": "prefill_sm_activity", "target": 0.5}],
+    },
+    "velocity": {"velocity": {}},
+    "velocity alone": {"velocity": {"mode": "alone"}},
+    "schedule": {"schedule": SCHEDULE},
+    "no hold": {"hold": "0s", "reserve": {"deviations": 2}},
+}
+"""Settings of a policy, by what they try."""
+USUAL = ("demand",) * 4
+ALONE = frozenset({"demand", "tiers", "latency", "no hold"})
+"""Those that say nothing of prefill or decode, and so suit a service of one role."""
+
+
+@st.composite
+def specs(draw: st.DrawFn, *, aggregated: bool = False) -> ServiceSpec:
+    """Return a service whose bounds are narrow enough to be met often."""
+    roles = draw(_one_role() if aggregated else _two_roles())
+    names = sorted(ALONE if aggregated else LAWS)
+    law = draw(st.sampled_from([*USUAL, *names]))
+    slo = BY_SLO if law == "latency" else draw(st.sampled_from([{}, BY_SLO]))
+    spec: dict[str, Any] = {
+        "roles": roles,
+        "slo": slo,
+        "policy": POLICY | LAWS[law],
+        "drain": {"lease": "10s"},
+        "maxGpus": draw(st.sampled_from([None, None, 6, 12])),
+        "advisory": draw(st.integers(0, 15)) == 15,
+    }
+    if not aggregated:
+        low = draw(st.sampled_from([0.25, 0.5, 1.0]))
+        spec["ratio"] = {"min": low, "max": low * draw(st.sampled_from([1, 1, 2]))}
+    return ServiceSpec.model_validate(spec)
+
+
+@st.composite
+def _two_roles(draw: st.DrawFn) -> dict[str, Any]:
+    least = {role: draw(st.integers(1, 2)) for role in ("prefill", "decode")}
+    most = {"prefill": draw(st.integers(3, 7)), "decode": draw(st.integers(3, 12))}
+    return {
+        role: {"template": role, "min": least[role], "max": most[role], "target": target}
+        for role, target in (("prefill", 5000), ("decode", 1000))
+    }
+
+
+@st.composite
+def _one_role(draw: st.DrawFn) -> dict[str, Any]:
+    least, most = draw(st.integers(1, 2)), draw(st.integers(3, 12))
+    return {"aggregated": {"template": "whole", "min": least, "max": most, "target": 1000}}
