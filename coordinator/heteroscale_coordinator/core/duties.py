@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from heteroscale.words import InstanceState, Role, WithdrawReason
+from heteroscale.words import InstanceState, WithdrawReason
 from heteroscale_coordinator.core import instance as life
 from heteroscale_coordinator.core.command import busy, draining, end, issue
 from heteroscale_coordinator.core.draft import Draft
@@ -20,7 +20,6 @@ from heteroscale_coordinator.core.model import (
     Service,
     Verb,
 )
-from heteroscale_coordinator.core.state import State
 
 _STOPPABLE = frozenset({InstanceState.IN_SERVICE, InstanceState.WARMING, InstanceState.WITHDRAWN})
 
@@ -144,11 +143,3 @@ def clean_up(draft: Draft) -> None:
     for agent in tuple(draft.state.agents.values()):
         if agent.heard_at < before and not draft.instances_on(agent.agent_id):
             del draft.state.agents[agent.agent_id]
-
-
-def counted(state: State, name: str) -> dict[tuple[Role, InstanceState], int]:
-    """Return how many instances of a service stand in each role and state."""
-    counts: dict[tuple[Role, InstanceState], int] = defaultdict(int)
-    for instance in state.of_service(name):
-        counts[instance.role, instance.state] += 1
-    return dict(counts)

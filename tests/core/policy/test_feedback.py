@@ -104,7 +104,7 @@ def test_a_step_never_leaves_the_ratios_band(tbt: float) -> None:
 def driven(tbt: float | None, *others: Member, **memory: Any) -> Verdict:
     spec = tiered(driver="latency")
     members = (*many(10, P, prefilling(100)), *many(20, D, decoding(5000, tbt=tbt)), *others)
-    known = PolicyMemory(wanted={P: 10, D: 20}, **{"low_since": NOW - 3600, **memory})
+    known = PolicyMemory(**{"wanted": {P: 10, D: 20}, "low_since": NOW - 3600, **memory})
     return decide(view_of(spec, *members, memory=known))
 
 
@@ -116,6 +116,14 @@ def test_tokens_do_not_size_a_service_that_latency_drives() -> None:
 
 def test_it_grows_by_tiers() -> None:
     assert driven(SEVERE).delta == {D: 4, P: 2}
+
+
+def test_surplus_leaves_though_nobody_can_tell_how_much_less_would_do() -> None:
+    surplus = {P: 9, D: 18}
+    assert driven(0.048, wanted=surplus).action is Action.HOLD, "tbt does not consent"
+    found = driven(0.02, wanted=surplus)
+    assert (found.action, found.bound_by) == (Action.SCALE_IN, "wanted")
+    assert found.delta == {P: 1, D: 2}
 
 
 def test_below_its_share_it_shrinks_by_its_own_small_step() -> None:

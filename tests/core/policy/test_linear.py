@@ -226,3 +226,15 @@ def test_whether_demand_rose_since_a_withdrawal_is_told_by_the_signal(
     found = decided(driven(), *members, memory=memory)
     assert found.action is Action.REINSTATE
     assert found.done.cooldown_in_factor == factor
+
+
+@pytest.mark.parametrize(("sm", "action"), [(20, Action.SCALE_IN), (47, Action.HOLD)])
+def test_surplus_leaves_where_what_remains_carries_the_signal(sm: int, action: Action) -> None:
+    wanted = PolicyMemory(wanted={P: 3, D: 6})
+    found = decided(driven(), *prefills(4, sm), *decodes(8), memory=wanted)
+    assert found.action is action
+    if action is Action.SCALE_IN:
+        assert (found.delta, found.bound_by) == ({P: 1, D: 2}, "wanted")
+    else:
+        # 4 × 0.47 ÷ 0.5 ÷ 0.9 needs more than the three that would remain.
+        assert "remaining.prefill (4 needed: prefill_sm_activity" in found.reason

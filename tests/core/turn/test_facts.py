@@ -6,6 +6,7 @@ from heteroscale.words import InstanceState as S
 from heteroscale.words import Role
 from heteroscale_coordinator.core.events import (
     AgentConnected,
+    AgentDisconnected,
     RankChanged,
     RemoveFromRouters,
     ReportReceived,
@@ -29,6 +30,19 @@ class TestFacts:
         world.send(RankChanged(instance.agent_id, old))
         world.turn()
         assert world.state.instances[instance.instance_id].state is S.IN_SERVICE
+
+    def test_of_a_stream_that_ended_nothing_is_concluded_and_an_older_process_ends_none(
+        self, world: World
+    ) -> None:
+        before = dict(world.state.instances)
+        agent = world.state.agents["n0"]
+        world.send(AgentDisconnected("n0", 0, "a process before this one"))
+        world.turn()
+        assert agent.connected
+        world.send(AgentDisconnected("n0", 1, "its host is restarted"))
+        world.turn()
+        assert (agent.connected, agent.message) == (False, "its host is restarted")
+        assert dict(world.state.instances) == before
 
     def test_the_ended_never_rise_again(self, world: World) -> None:
         victim = world.instances(Role.DECODE)[0]
