@@ -291,6 +291,7 @@ class HostEyes:
                     template.gpus,
                     template.engine,
                     template.role_switch is not None,
+                    template.version,
                 )
                 for name, template in sorted(self._spec.templates.items())
             ),

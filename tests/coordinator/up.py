@@ -103,6 +103,8 @@ def inventory(value: Inventory) -> agent_pb2.Inventory:
                 role=to_wire(t.role),  # type: ignore[arg-type]
                 gpus=t.gpus,
                 engine=t.engine,
+                switches_role=t.switches_role,
+                engine_version=t.engine_version,
             )
             for t in value.templates
         ],

@@ -120,7 +120,7 @@ def inventory(digest: str = "abc") -> Inventory:
         (GpuFact(0, "H20", 96 << 30, "GPU-0"), GpuFact(1, "H20", 96 << 30, "GPU-1")),
         (NicFact("mlx5_0", rate_gbps=400.0, rail=0), NicFact("mlx5_1", rate_gbps=400.0, rail=1)),
         {"s1": "minipod-0", "s2": "bigpod-0"},
-        (TemplateFact("chat-decode", Role.DECODE, 1, "vllm"),),
+        (TemplateFact("chat-decode", Role.DECODE, 1, "vllm", engine_version="0.33"),),
         {"rack": "r1"},
     )
 

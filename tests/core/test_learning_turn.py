@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from heteroscale.words import Role
 from heteroscale_coordinator.core.events import ApplyService
 from heteroscale_coordinator.core.model import Action
@@ -49,3 +51,33 @@ def test_it_learns_under_load_and_acts_once_the_number_is_written() -> None:
     after = [one for one in world.decisions if one.at > accepted + 1]
     assert not any(one.advisory for one in after)
     assert any(one.action is Action.SCALE_OUT for one in after)
+
+
+def test_a_target_is_stale_from_the_first_node_with_another_version_on() -> None:
+    world = World()
+    for index in range(2):
+        world.join(f"n{index}", {"s1": "pod"}, ["H20"] * 4)
+    _declare(world, "n0", "0.5.20")
+    _declare(world, "n1", "0.5.20")
+    world.send(ApplyService("one", "chat", spec({"H20": 1000}), ""))
+    world.run(120)
+    assert not world.state.services["chat"].memory.learning.stale
+    used = {instance.agent_id for instance in world.state.of_service("chat")}
+    upgraded = min(used)
+    _declare(world, upgraded, "0.5.21")
+    world.run(20)
+    why = world.state.services["chat"].memory.learning.stale[Role.DECODE]
+    assert "sglang 0.5.20" in why
+    assert "sglang 0.5.21" in why
+    # A new number is set for what runs now.
+    world.send(ApplyService("two", "chat", spec({"H20": 1100}), ""))
+    world.run(20)
+    assert Role.DECODE not in world.state.services["chat"].memory.learning.stale
+
+
+def _declare(world: World, name: str, version: str) -> None:
+    """An agent's configuration says another version of its engines, and it connects anew."""
+    agent = world.agents[name]
+    templates = tuple(replace(t, engine_version=version) for t in agent.inventory.templates)
+    agent.inventory = replace(agent.inventory, templates=templates, hash=f"{name}-{version}")
+    world.hello(agent)

@@ -78,6 +78,9 @@ class Template(DocumentModel):
     """`prefill`, `decode`, `aggregated`, `attention` or `ffn`; a command for another is refused."""
     engine: EngineKind = "vllm"
     """Whose metric names it shows."""
+    version: str = ""
+    """The engine's version, e.g. 0.5.21: nothing is started by it. When it changes, targets that were
+    set for another one are called stale. Empty: untold."""
     gpus: PositiveInt = 1
     """GPUs of one instance; the chosen ones stand in CUDA_VISIBLE_DEVICES."""
     env: dict[str, str] = {}

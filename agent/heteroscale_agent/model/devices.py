@@ -64,6 +64,8 @@ class TemplateInfo:
     engine: str
     switches_role: bool = False
     """Its engines change between prefill and decode while they run."""
+    engine_version: str = ""
+    """As the configuration says; empty: untold."""
 
 
 @dataclass(frozen=True, slots=True)

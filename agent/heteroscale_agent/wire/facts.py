@@ -111,6 +111,7 @@ def inventory_message(inventory: Inventory) -> agent_pb2.Inventory:
             gpus=template.gpus,
             engine=template.engine,
             switches_role=template.switches_role,
+            engine_version=template.engine_version,
         )
     message.inventory_hash = _hash(message)
     return message

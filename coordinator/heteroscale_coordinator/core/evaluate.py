@@ -116,12 +116,13 @@ def view_of(draft: Draft, service: Service) -> ServiceView:
 
 
 def _makes(draft: Draft, service: Service, homes: set[str]) -> dict[Role, str]:
-    """Return what each role runs: template, engine, GPUs, model. Versions of engines nobody tells."""
+    """Return what each role runs: template, engine with the version that agents declare, GPUs, model."""
     told: dict[str, set[str]] = {}
     for home in homes:
         agent = draft.state.agents.get(home)
         for template in agent.inventory.templates if agent is not None else ():
-            told.setdefault(template.name, set()).add(template.engine)
+            engine = f"{template.engine} {template.engine_version}".rstrip()
+            told.setdefault(template.name, set()).add(engine)
     model = service.spec.model
     served = f", {model.name} {model.weights}" if model else ""
     return {

@@ -40,6 +40,8 @@ class TemplateFact:
     engine: str
     switches_role: bool = False
     """Its engines change between prefill and decode while they run."""
+    engine_version: str = ""
+    """As the agent's configuration says; empty: untold."""
 
 
 @dataclass(frozen=True, slots=True)

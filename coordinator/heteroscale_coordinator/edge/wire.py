@@ -311,6 +311,7 @@ def _template(message: agent_pb2.LaunchTemplate) -> TemplateFact | None:
         min(message.gpus, MAX_GPUS),
         _shared(message.engine),
         message.switches_role,
+        _shared(message.engine_version),
     )
 
 

@@ -15,6 +15,7 @@ from heteroscale_agent.config import GpuSettings, RdmaSettings, Template
 from heteroscale_agent.eyes import HostEyes
 from heteroscale_agent.model import Report, TemplateInfo
 from heteroscale_agent.ports import Eyes, GpuHolder
+from heteroscale_agent.wire.facts import inventory_message
 from heteroscale_workbench.nvml_stub import STATE_VARIABLE, StubGpu, StubState
 from heteroscale_workbench.rdma_tree import RdmaHost, RdmaPort
 from tests.agent.eyes.rig import HandClock, engine_text, opened, target
@@ -23,7 +24,7 @@ from tests.agent.metrics_server import MetricsServer
 
 async def test_inventory(clock: HandClock, tmp_path: Path) -> None:
     RdmaPort(tmp_path / "infiniband").create()
-    template = Template(command=("x",), role=Role.DECODE, gpus=2, engine="sglang")
+    template = Template(command=("x",), role=Role.DECODE, gpus=2, engine="sglang", version="0.5.21")
     async with opened(
         clock, tmp_path, topology={"s2": "big"}, templates={"d": template}, labels={"a": "b"}
     ) as eyes:
@@ -31,7 +32,8 @@ async def test_inventory(clock: HandClock, tmp_path: Path) -> None:
         seen = port.inventory()
     assert [nic.name for nic in seen.nics] == ["mlx5_0"]
     assert seen.topology == {"s1": "pod-3", "s2": "big"}
-    assert seen.templates == (TemplateInfo("d", Role.DECODE, 2, "sglang"),)
+    assert seen.templates == (TemplateInfo("d", Role.DECODE, 2, "sglang", engine_version="0.5.21"),)
+    assert inventory_message(seen).templates[0].engine_version == "0.5.21"
     assert seen.labels == {"a": "b"}
     assert seen.cpu_count > 0
     assert seen.memory_bytes > 0
