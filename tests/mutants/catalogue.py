@@ -146,6 +146,13 @@ MUTANTS = (
         "machine/test_pending.py",
     ),
     _core(
+        "a fixed ratio asks decode alone before prefill goes",
+        "policy/shrink.py",
+        "    prefill = max(own[Role.PREFILL], floors.get(Role.PREFILL, 0))\n",
+        "    prefill = floors.get(Role.PREFILL, 0)\n",
+        "test_fixed_ratio.py",
+    ),
+    _core(
         "steps of the guard compound",
         "policy/guard.py",
         '    return int(scene.reckon("guard_size", formula, role.value, began=began, step=tier.step))\n',
