@@ -286,9 +286,9 @@ def test_memory_stays_small_and_survives_json() -> None:
 # ---- what the law asks for -----------------------------------------------------------------------
 
 
-def calm(n: int, rate: float, **forecast: Any) -> ServiceView:
+def calm(n: int, rate: float, *, computed: float = 4000, **forecast: Any) -> ServiceView:
     spec = spec_of(forecast={"enabled": True, **forecast})
-    return view_of(spec, *many(n // 2, P, prefilling(4000)), *many(n, D, decoding(rate)))
+    return view_of(spec, *many(n // 2, P, prefilling(computed)), *many(n, D, decoding(rate)))
 
 
 def test_what_is_expected_is_launched_before_it_comes() -> None:
@@ -324,11 +324,11 @@ def test_band_and_law_are_switched_off_apart() -> None:
 
 
 def test_a_withdrawal_leaves_what_is_expected() -> None:
-    low = with_past(calm(8, 300), D, None, expecting(5600))
+    low = with_past(calm(8, 300, computed=1500), D, None, expecting(5600))
     kept = decide(low)
     assert kept.action is Action.SCALE_IN
     assert kept.delta[D] == 1
-    free = decide(with_past(calm(8, 300), D, None, None))
+    free = decide(with_past(calm(8, 300, computed=1500), D, None, None))
     assert free.delta[D] == 2
     assert "6 decode for" in kept.inputs["floor_forecast"]
 
