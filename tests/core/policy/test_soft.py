@@ -227,3 +227,11 @@ def test_nothing_else_is_withdrawn_meanwhile() -> None:
 def test_pending_instances_count_as_what_remains() -> None:
     found = watched(*many(3, D, decoding(1150)), starting(D))
     assert found.action is Action.HOLD
+
+
+def test_what_prefill_lacks_takes_no_decode_back_where_the_band_lets_it_grow_alone() -> None:
+    busy, band = prefilling(9000, prompt=20000.0), {"min": 0.5, "max": 2.0}
+    alone = watched(*many(3, D, decoding(700)), prefill=busy, spec=spec_of(ratio=band))
+    assert (alone.action, set(alone.delta)) == (Action.SCALE_OUT, {P}), alone.reason
+    assert alone.done.soft is not None
+    assert alone.done.wanted[D] == 3

@@ -14,7 +14,7 @@ from dataclasses import replace
 from heteroscale.words import Role
 from heteroscale_coordinator.core.memory import PolicyMemory, SoftScaleIn
 from heteroscale_coordinator.core.model import Action, Verdict
-from heteroscale_coordinator.core.policy import latency, linear
+from heteroscale_coordinator.core.policy import bounds, latency, linear
 from heteroscale_coordinator.core.policy.claims import Need
 from heteroscale_coordinator.core.policy.grow import room_for, wanted_with
 from heteroscale_coordinator.core.policy.laws import need_of
@@ -116,17 +116,18 @@ def _take_back(
     why = need.why if need else f"in breach: {worst.text}" if worst else ""
     how = "demand rose" if rising else "demand did not rise"
     asked = withdrawn if need is None or worst else _asked_back(scene, need, withdrawn)
+    if not any(asked.values()):
+        return None  # the other role is short, and the band lets it grow alone
     return _reinstate(scene, asked, f"{why}; {how}", penalty=not (rising or foreseen))
 
 
 def _asked_back(scene: Scene, need: Need, withdrawn: Mapping[Role, int]) -> Mapping[Role, int]:
-    """Return what the need asks for of those withdrawn; the others go on being watched."""
-    present = scene.present
-    asked = {
-        role: min(n, max(0, need.counts.get(role, 0) - present[role]))
-        for role, n in withdrawn.items()
-    }
-    return asked if any(asked.values()) else withdrawn
+    """Return what the need asks for of those withdrawn, inside the ratio; the others are watched on."""
+    present, spec = scene.present, scene.spec
+    after = bounds.fit_out(present, need.counts, spec, scene.held - bounds.gpus(withdrawn, spec))
+    if not any(n > present[role] for role, n in after.items()):
+        return withdrawn  # the bounds leave no room, and are named for it
+    return {role: min(n, max(0, after[role] - present[role])) for role, n in withdrawn.items()}
 
 
 def _rising(scene: Scene, soft: SoftScaleIn) -> bool:
