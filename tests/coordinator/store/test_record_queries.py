@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from heteroscale_coordinator.core.model import Action, Decision, Range, SignalValue
@@ -130,7 +130,12 @@ queries = st.builds(
 )
 
 
+def hold_of(service: str) -> tuple[str, Action, str, bool, float, tuple[str, ...]]:
+    return (service, Action.HOLD, "demand", False, 0.0, ())
+
+
 @given(st.lists(one, max_size=12), queries)
+@example([hold_of("chat"), hold_of("other"), hold_of("chat")], DecisionQuery(limit=1))
 @settings(max_examples=60)
 def test_file_and_memory_answer_alike(
     tmp_path_factory: pytest.TempPathFactory,

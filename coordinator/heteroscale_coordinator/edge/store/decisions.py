@@ -130,11 +130,11 @@ class DecisionLog:
     def _take(self, decision: Decision) -> None:
         decision = fit(decision)
         key = decision.decision_id
-        self._recent.pop(key, None)
+        # A run that goes on keeps its place, as in the file: by when it began.
         self._recent[key] = self._latest[decision.service] = decision
         self._unwritten.add(key)
         if len(self._recent) > KEPT:
-            oldest = next(iter(self._recent))
+            oldest = next((k for k, d in self._recent.items() if self._over(d)), key)
             del self._recent[oldest]
             self._unwritten.discard(oldest)
             self._written_at.pop(oldest, None)
@@ -151,10 +151,16 @@ class DecisionLog:
         self._failed_at = None
         return False
 
+    def _over(self, decision: Decision) -> bool:
+        return self._latest[decision.service].decision_id != decision.decision_id
+
     def _due(self, decision: Decision) -> bool:
-        goes_on = self._latest[decision.service].decision_id == decision.decision_id
         written_at = self._written_at.get(decision.decision_id)
-        return not goes_on or written_at is None or decision.last_at - written_at >= FLUSH_EVERY_S
+        return (
+            self._over(decision)
+            or written_at is None
+            or decision.last_at - written_at >= FLUSH_EVERY_S
+        )
 
     def _write(self, due: list[Decision]) -> None:
         if self._file is None or not due:
