@@ -25,6 +25,7 @@ PLAIN: dict[str, Any] = {
     "dampening_in": 0.5,
     "backlog_horizon": 30.0,
     "observation": 300.0,
+    "least_step_in": 0.0,
     "hold": 0.0,
     "reserve": {"deviations": 0.0},
 }

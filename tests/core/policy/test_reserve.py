@@ -68,6 +68,28 @@ class TestHold:
         assert quiet(memory_of(stale)) is Action.HOLD
 
 
+class TestLeastStep:
+    """What saves little waits: it would be asked back, a start-up late."""
+
+    @pytest.mark.parametrize(
+        ("tokens", "low_for", "then"),
+        [
+            (880, 900, "demand"),  # two of thirty, but for long enough
+            (880, 200, "step"),
+            (600, 200, "demand"),
+        ],
+    )
+    def test_a_small_one_waits_for_twice_the_hold(
+        self, tokens: float, low_for: float, then: str
+    ) -> None:
+        members = (*many(15, P, prefilling(2000)), *many(30, D, decoding(tokens)))
+        memory = replace(memory_of(past(30 * tokens)), low_since=NOW - low_for, wanted={P: 15, D: 30})
+        spec = spec_of(hold=HELD, least_step_in=0.1, tolerance_in=0.05, dampening_in=1.0)
+        found = decide(view_of(spec, *members, memory=memory))
+        assert found.bound_by == then
+        assert (found.action is Action.SCALE_IN) == (then == "demand")
+
+
 class TestReserve:
     """What is launched now serves a start-up later: there is room for what may have risen by then."""
 
@@ -77,6 +99,10 @@ class TestReserve:
     def test_demand_that_jumps_is_given_room(self) -> None:
         """Rises of 500 tok/s, twice: 3,900 + 1,000 on 4,000."""
         assert self._added(past(3900, spread=500.0**2)) == 1
+
+    def test_a_rise_is_read_before_its_slot_is_over(self) -> None:
+        """2,000 tok/s at the end of the last slot, 3,900 by now."""
+        assert self._added(past(3900, mean=2000, spread=500.0**2)) == 1
 
     def test_it_has_a_limit(self) -> None:
         assert self._added(past(3900, spread=9000.0**2)) == 2

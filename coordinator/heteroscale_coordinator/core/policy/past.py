@@ -104,11 +104,23 @@ def _expected(scene: Scene, mean: float, spread: float) -> Expected:
 
 
 def expected_of(scene: Scene, role: Role) -> Expected | None:
-    """Return the demand to be ready for; None when nothing recent is remembered."""
+    """Return the demand to be ready for; None when nothing recent is remembered.
+
+    Its mean is that of the newest slot, or of the newest half of the long window where that is more:
+    in a rise a slot's mean is three quarters of a minute old, a third of a start-up.
+    """
     past = scene.memory.demand.get(role)
     if past is None or not past.means or scene.now - past.at > _hole(scene.policy):
         return None
-    return _expected(scene, past.means[-1], past.spread)
+    engines = {name: scene.signals.engines(name) for name in scene.loads}
+    newest = demand_on(role, engines, scene.spec, length=newest_window(scene.policy)).lasting
+    newest = newest if newest is not None and newest < ABSURD else 0.0
+    return _expected(scene, max(past.means[-1], newest), past.spread)
+
+
+def newest_window(policy: PolicySpec) -> float:
+    """Return the seconds over which a rise is read: half the long window, never below the short one."""
+    return max(policy.window_out, policy.window_in / 2)
 
 
 def held_peak(scene: Scene, role: Role) -> float | None:

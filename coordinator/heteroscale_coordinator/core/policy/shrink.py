@@ -146,7 +146,7 @@ def shrink(scene: Scene) -> Verdict | Held | None:
         return _explained(cooling, doing)
     wish = _wish(scene)
     after = bounds.fit_in(scene.present, wish, scene.spec) if wish else scene.present
-    held = _nothing_left(scene, wish, after, doing)
+    held = _nothing_left(scene, wish, after, doing) or _too_little(scene, after, doing)
     held = held or consent.refusal(scene, consent.safety(scene), doing)
     if held:
         return held
@@ -162,6 +162,21 @@ def _nothing_left(scene: Scene, wish: Counts | None, after: Counts, doing: str) 
     if difference(after, scene.present):
         return None
     return kept(scene, _own_needs(scene) or {}, doing)
+
+
+def _too_little(scene: Scene, after: Counts, doing: str) -> Held | None:
+    """Return why so small a step waits; None when it is worth a likely reversal, or waited long enough.
+
+    Demand wanders by a few percent: what leaves for that is soon asked back, a start-up late.
+    """
+    policy, since = scene.policy, scene.memory.low_since
+    leaving = difference(scene.present, after)
+    worth = any(n >= policy.least_step_in * scene.present[role] for role, n in leaving.items())
+    patience = max(policy.window_in, 2 * policy.hold)
+    if policy.driver != "demand" or worth or since is None or scene.now - since >= patience:
+        return None
+    least = f"{100 * policy.least_step_in:.0f} % of a role"
+    return Held("step", f"{doing}, but less than {least} could leave: not before {patience:g} s.")
 
 
 def is_low(scene: Scene) -> bool:

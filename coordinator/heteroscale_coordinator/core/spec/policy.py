@@ -60,6 +60,9 @@ class PolicySpec(DocumentModel):
     dampening_in: Fraction = 1.0
     """Share of the surplus one scale-in takes; at least one instance of the sizing role. It is
     reversible at once, and `hold` keeps what was needed lately, so all of it goes by default."""
+    least_step_in: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Smallest scale-in by demand, as a share of the present count of one role at least: what saves
+    less is soon asked back. After twice `hold` of low demand any step is taken. 0: any at once."""
     max_step_out: PositiveFloat = 1.0
     """Largest scale-out in one step as a share of the present count; at least one."""
     backlog_horizon: Duration = 120.0
