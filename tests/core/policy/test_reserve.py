@@ -83,7 +83,9 @@ class TestLeastStep:
         self, tokens: float, low_for: float, then: str
     ) -> None:
         members = (*many(15, P, prefilling(2000)), *many(30, D, decoding(tokens)))
-        memory = replace(memory_of(past(30 * tokens)), low_since=NOW - low_for, wanted={P: 15, D: 30})
+        memory = replace(
+            memory_of(past(30 * tokens)), low_since=NOW - low_for, wanted={P: 15, D: 30}
+        )
         spec = spec_of(hold=HELD, least_step_in=0.1, tolerance_in=0.05, dampening_in=1.0)
         found = decide(view_of(spec, *members, memory=memory))
         assert found.bound_by == then
