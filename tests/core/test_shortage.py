@@ -12,6 +12,7 @@ from heteroscale_coordinator.core import shortage
 from heteroscale_coordinator.core.draft import Draft
 from heteroscale_coordinator.core.events import (
     ApplyService,
+    CordonNode,
     PauseService,
     ResumeService,
     ScaleService,
@@ -170,3 +171,12 @@ def test_when_it_is_over_they_grow_again_by_their_own_need() -> None:
 def test_without_anybody_in_need_nothing_is_looked_at() -> None:
     world = world_of(service(10), service(0))
     assert shortage.lacks(Draft(world.state, world.now, world._mint)) == ()
+
+
+def test_what_is_cordoned_is_not_asked_for_it_would_help_nobody() -> None:
+    world = world_of(service(10), service(0))
+    for node in ("n0", "n1", "n2"):
+        world.send(CordonNode("r", node))
+    grow(world, 2, 4, 300)
+    assert serving(world, "batch-0") == (3, 6)
+    assert not decided(world, "batch-0", Action.SCALE_IN)

@@ -253,6 +253,20 @@ MUTANTS = (
         "        raise\n",
         "turn",
     ),
+    _core(
+        "what stands on a cordon comes back first",
+        "carry.py",
+        "    return sorted(instances, key=draft.on_cordon)\n",
+        "    return list(instances)\n",
+        "turn/test_cordon.py",
+    ),
+    _core(
+        "a shortage drains what is cordoned",
+        "shortage.py",
+        "    if draft.on_cordon(instance):\n        return False",
+        "    if draft.on_cordon(instance):\n        pass",
+        "test_shortage.py",
+    ),
     # ---- the loop ----
     Mutant(
         "what is not committed takes effect",

@@ -40,4 +40,6 @@ def moved_on(memory: PolicyMemory, away: float) -> PolicyMemory:
         soft=replace(soft, at=soft.at + away, until=soft.until + away) if soft else None,
         # How long an advice has stood is how long it was watched.
         ratio=replace(ratio, since=ratio.since + away) if ratio.since is not None else ratio,
+        # What found no place is tried at once: its pace was that of the ticks before.
+        stability=replace(memory.stability, unplaced=None),
     )

@@ -202,6 +202,8 @@ def _helps(draft: Draft, instance: Instance, found: Iterable[Lack]) -> bool:
 
 
 def _fits(draft: Draft, instance: Instance, lack: Lack) -> bool:
+    if draft.on_cordon(instance):
+        return False  # what it would free is closed to everybody
     agent = draft.state.agents.get(instance.agent_id)
     if agent is None or not agent.connected or agent.silent:
         return False

@@ -287,8 +287,12 @@ class UnrulyWorld(World):
 
 
 def _what(changes: Changes, before: Mapping[str, Service]) -> str:
-    """Return what a turn writes: instances, commands, or the fields of a service's memory."""
-    written = [*changes.instances, *changes.commands]
+    """Return what a turn writes: instances, commands, or the fields of a service's memory.
+
+    What it only forgets is not among it.
+    """
+    rows = [*changes.instances.items(), *changes.commands.items()]
+    written = [name for name, row in rows if row is not None]
     for name, after in changes.services.items():
         was = before.get(name)
         if was is not None and after is not None:

@@ -32,9 +32,10 @@ SPEC = ServiceSpec.model_validate(
 )
 
 
-def up(agents: int, pods: int) -> World:
+def up(agents: int, pods: int, *, switches: bool = False) -> World:
     """Return a world of agents of four GPUs in ``pods`` domains, and one service up at its least."""
     world = World()
+    world.switches = switches
     for index in range(agents):
         world.join(f"n{index}", {"s1": f"pod-{index * pods // agents}"}, ["H20"] * 4)
     world.send(ApplyService("apply", "chat", SPEC, ""))

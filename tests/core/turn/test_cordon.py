@@ -8,7 +8,7 @@ import pytest
 
 from heteroscale.words import InstanceState as S
 from heteroscale.words import Role
-from heteroscale_coordinator.core import sites
+from heteroscale_coordinator.core import carry, sites
 from heteroscale_coordinator.core import step as turn
 from heteroscale_coordinator.core.cordon import Closed, Cordon, closed
 from heteroscale_coordinator.core.draft import Draft
@@ -22,8 +22,14 @@ from heteroscale_coordinator.core.events import (
 )
 from heteroscale_coordinator.core.model import Verb
 from heteroscale_coordinator.core.state import State
-from tests.core.turn.rig import answer_to
+from tests.core.turn.rig import answer_to, until_withdrawn, up
 from tests.core.world import World
+
+
+@pytest.fixture
+def switching() -> World:
+    """The same, of engines that can change their role."""
+    return up(4, pods=2, switches=True)
 
 
 def draft(world: World) -> Draft:
@@ -84,26 +90,30 @@ def test_what_runs_there_runs_on_and_is_counted_and_new_ones_stand_elsewhere(wor
     assert home.agent_id not in {i.agent_id for i in born}
 
 
-def test_a_cordoned_engine_is_not_given_another_role_by_the_policy(world: World) -> None:
-    one = next(i for i in world.state.instances.values() if i.role is Role.DECODE)
-    answer_to(world, CordonNode("r", one.agent_id, (one.ranks[0].gpu_indices[0],)))
-    assert draft(world).on_cordon(one)
+def test_a_cordoned_engine_is_not_given_another_role_by_the_policy(switching: World) -> None:
+    one = next(i for i in switching.state.instances.values() if i.role is Role.DECODE)
+    assert carry.switchable(draft(switching), one)
+    answer_to(switching, CordonNode("r", one.agent_id, (one.ranks[0].gpu_indices[0],)))
+    assert not carry.switchable(draft(switching), one)
     # An operator may: the cordon is his own.
-    answer_to(world, ScaleService("r", "chat", {Role.DECODE: 3}))
-    world.run(60)
-    assert not answer_to(world, SwitchInstanceRole("r", one.instance_id, Role.PREFILL)).error
+    answer_to(switching, ScaleService("r", "chat", {Role.DECODE: 3}))
+    switching.run(60)
+    wish = SwitchInstanceRole("r", one.instance_id, Role.PREFILL)
+    assert not answer_to(switching, wish).error
 
 
 def test_what_was_withdrawn_elsewhere_comes_back_first(world: World) -> None:
-    answer_to(world, ScaleService("r", "chat", {Role.PREFILL: 2, Role.DECODE: 4}))
-    world.run(900)
-    withdrawn = [c.instance_id for c in world.commands if c.verb is Verb.WITHDRAW]
-    gone = [world.state.instances[name] for name in withdrawn if name in world.state.instances]
-    assert gone
-    where = gone[0].agent_id
-    answer_to(world, CordonNode("r", where))
-    order = sorted(gone, key=draft(world).on_cordon)
-    assert [draft(world).on_cordon(i) for i in order] == sorted(i.agent_id == where for i in gone)
+    until_withdrawn(world)
+    gone = world.instances(Role.DECODE, S.WITHDRAWN)
+    assert len(gone) > 1, "nothing could be told apart"
+    first = world.state.instances[gone[0]]
+    answer_to(world, CordonNode("r", first.agent_id, first.ranks[0].gpu_indices))
+    # One decode is missing, and one comes back in its place.
+    world.kill(world.instances(Role.DECODE, S.IN_SERVICE)[0])
+    world.run(10)
+    back = [c.instance_id for c in world.commands if c.verb is Verb.REINSTATE]
+    assert back
+    assert set(back) < set(gone) - {first.instance_id}, "and the one on the cordon stays out"
 
 
 def test_a_node_that_is_given_up_takes_its_cordons_along(world: World) -> None:

@@ -195,7 +195,7 @@ def _marked(scene: Scene) -> LearningMemory:
             marks.pop(role, None)
             continue
         mark = marks.get(role)
-        if make and (mark is None or mark.target != target):
+        if make and (mark is None or mark.target != target or _tells_more(make, mark.make)):
             mark = marks[role] = Mark(target, make)
         why = list(_unfit(scene, role, rules, mark, make))
         if why:
@@ -204,6 +204,18 @@ def _marked(scene: Scene) -> LearningMemory:
     gone = marks.keys() - scene.spec.roles.keys()
     kept = {role: mark for role, mark in marks.items() if role not in gone}
     return replace(memory, marks=kept, stale=stale)
+
+
+def _tells_more(make: str, before: str) -> bool:
+    """Return whether ``make`` is what was known, and versions that nobody had told."""
+    return make != before and _unversioned(make) == before
+
+
+def _unversioned(make: str) -> str:
+    """Return ``make`` with the engines' names alone between its brackets."""
+    begin, end = make.find("("), make.find(")")
+    names = sorted({engine.split(" ")[0] for engine in make[begin + 1 : end].split(", ")})
+    return f"{make[:begin]}({', '.join(names)}{make[end:]}"
 
 
 def _unfit(

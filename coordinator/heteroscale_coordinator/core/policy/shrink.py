@@ -171,12 +171,14 @@ def _too_little(scene: Scene, after: Counts, doing: str) -> Held | None:
     """
     policy, since = scene.policy, scene.memory.low_since
     leaving = difference(scene.present, after)
-    worth = any(n >= policy.least_step_in * scene.present[role] for role, n in leaving.items())
+    # A dampened step is a share of what could leave.
+    least = policy.least_step_in * policy.dampening_in
+    worth = any(n >= least * scene.present[role] for role, n in leaving.items())
     patience = max(policy.window_in, 2 * policy.hold)
     if policy.driver != "demand" or worth or since is None or scene.now - since >= patience:
         return None
-    least = f"{100 * policy.least_step_in:.0f} % of a role"
-    return Held("step", f"{doing}, but less than {least} could leave: not before {patience:g} s.")
+    share = f"{100 * policy.least_step_in:.0f} % of a role"
+    return Held("step", f"{doing}, but less than {share} could leave: not before {patience:g} s.")
 
 
 def is_low(scene: Scene) -> bool:

@@ -6,6 +6,7 @@ could not be written stays in memory, the newest thousand of it.
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -53,6 +54,9 @@ class DecisionLog:
         self._unwritten: set[str] = set()
         self._written_at: dict[str, float] = {}
         self._runs = RunLength()
+        self._begun: dict[str, int] = {}
+        """Of what is in ``_recent``: the how-manieth run it is."""
+        self._begins = itertools.count()
         if path is not None:
             with self._forgiving("opening"):
                 self._file = DecisionFile(path, max_bytes)
@@ -118,7 +122,9 @@ class DecisionLog:
             if self._file is not None and not self._failing:
                 with self._forgiving("reading"):
                     return stored(self._file)
-            return kept(list(reversed(self._recent.values())))
+            # As in the file: by when a run began, not by when it was last heard of.
+            begun = sorted(self._recent.values(), key=lambda d: self._begun[d.decision_id])
+            return kept(begun[::-1])
 
     def close(self) -> None:
         """Write what is left and release the file."""
@@ -130,14 +136,17 @@ class DecisionLog:
     def _take(self, decision: Decision) -> None:
         decision = fit(decision)
         key = decision.decision_id
-        # A run that goes on keeps its place, as in the file: by when it began.
+        self._recent.pop(key, None)
         self._recent[key] = self._latest[decision.service] = decision
         self._unwritten.add(key)
+        if key not in self._begun:
+            self._begun[key] = next(self._begins)
         if len(self._recent) > KEPT:
-            oldest = next((k for k, d in self._recent.items() if self._over(d)), key)
+            oldest = next(iter(self._recent))
             del self._recent[oldest]
             self._unwritten.discard(oldest)
             self._written_at.pop(oldest, None)
+            self._begun.pop(oldest, None)
 
     def _waiting(self) -> list[Decision]:
         return [d for key in self._unwritten if (d := self._recent.get(key)) is not None]
@@ -151,22 +160,16 @@ class DecisionLog:
         self._failed_at = None
         return False
 
-    def _over(self, decision: Decision) -> bool:
-        return self._latest[decision.service].decision_id != decision.decision_id
-
     def _due(self, decision: Decision) -> bool:
+        goes_on = self._latest[decision.service].decision_id == decision.decision_id
         written_at = self._written_at.get(decision.decision_id)
-        return (
-            self._over(decision)
-            or written_at is None
-            or decision.last_at - written_at >= FLUSH_EVERY_S
-        )
+        return not goes_on or written_at is None or decision.last_at - written_at >= FLUSH_EVERY_S
 
     def _write(self, due: list[Decision]) -> None:
         if self._file is None or not due:
             return
         with self._forgiving("writing"):
-            self._file.write(sorted(due, key=lambda d: d.at))
+            self._file.write(sorted(due, key=lambda d: self._begun[d.decision_id]))
             for decision in due:
                 self._unwritten.discard(decision.decision_id)
                 self._written_at[decision.decision_id] = decision.last_at
