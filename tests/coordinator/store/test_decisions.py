@@ -171,3 +171,15 @@ def test_a_seeded_fold_goes_on_where_the_seed_stopped() -> None:
     seed = replace(decision("d-1"), repeat_count=4, last_at=NOW + 15)
     found = RunLength([seed]).fold(decision("d-9", at=NOW + 20))
     assert (found.decision_id, found.repeat_count, found.last_at) == ("d-1", 5, NOW + 20)
+
+
+def test_more_services_than_memory_keeps_lose_no_decision(tmp_path: Path) -> None:
+    path = tmp_path / FILE_NAME
+    log = DecisionLog(path)
+    log.record([decision(f"d-{n}", Action.SCALE_OUT, of=f"s-{n}") for n in range(KEPT)])
+    log.record([decision("last", Action.SCALE_OUT, NOW + TICK, of="one-more")])
+    log.close()
+    log = DecisionLog(path)
+    assert [d.decision_id for d in log.newest("one-more")] == ["last"]
+    assert [d.decision_id for d in log.newest("s-0")] == ["d-0"]
+    log.close()
