@@ -125,6 +125,13 @@ def test_bounds_win_over_the_guard() -> None:
     assert (found.action, found.bound_by) == (Action.HOLD, "bounds")
 
 
+def test_decode_is_not_added_for_the_prefill_that_has_no_room() -> None:
+    full = spec_of(prefill=(1, 2), ratio={"min": 0.25, "max": 0.5})
+    found = guarded(SLOW_FIRST, spec=full)
+    assert (found.action, found.bound_by) == (Action.HOLD, "bounds")
+    assert "no room for prefill" in found.reason
+
+
 def test_backoff_holds_the_guard_too() -> None:
     found = guarded(decode=SLOW, memory=begun(launch_after=NOW + 9))
     assert (found.action, found.bound_by) == (Action.HOLD, "backoff")

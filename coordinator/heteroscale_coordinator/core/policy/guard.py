@@ -15,8 +15,8 @@ from dataclasses import replace
 
 from heteroscale.words import Role
 from heteroscale_coordinator.core.memory import Breach
-from heteroscale_coordinator.core.model import Verdict
-from heteroscale_coordinator.core.policy import latency, ratio, signals
+from heteroscale_coordinator.core.model import Counts, Verdict
+from heteroscale_coordinator.core.policy import bounds, latency, ratio, signals
 from heteroscale_coordinator.core.policy.grow import backoff, launch
 from heteroscale_coordinator.core.policy.latency import Latency
 from heteroscale_coordinator.core.policy.scene import Held, Scene
@@ -58,11 +58,22 @@ def guard(scene: Scene) -> Verdict | Held | None:
     wish = {**scene.present, role: scene.present[role] + more}
     if role is Role.PREFILL:
         wish[Role.DECODE] = max(wish[Role.DECODE], ratio.decode_for(wish[role], scene.spec.ratio))
+    if not _helped(scene, role, wish):
+        why = (
+            f"In breach: {worst.text}. Maximum, GPU budget or ratio leave no room for {role.value}."
+        )
+        return Held("bounds", why)
     breach = replace(breach, last_step_at=scene.now, given={role: given + more})
     done = replace(scene.memory, breach=breach, last_guard_at=scene.now)
     which = f", above {tier.breach:g} ×" if len(scene.policy.guard.tiers) > 1 else ""
     why = f"in breach: {worst.text}{which}"
     return launch(scene, wish, why=why, bound_by="guard", done=done)
+
+
+def _helped(scene: Scene, role: Role, wish: Counts) -> bool:
+    """Return whether anything of ``role`` would come; more of the other alone would mend nothing."""
+    after = bounds.fit_out(scene.present, wish, scene.spec, scene.held)
+    return after[role] > scene.present[role]
 
 
 def step_size(count: int, share: float) -> int:

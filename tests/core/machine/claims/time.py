@@ -56,7 +56,8 @@ def a_breach_adds_at_most_what_it_began_with(turn: Turn, _: Ledger) -> None:
             continue
         if not decision.reason.lower().startswith("in breach"):
             continue
-        role = _led(decision)
+        # The role that it raised; the other may have come along, as the ratio asks.
+        role = next(iter(breach.given))
         began = breach.counts.get(role, 0)
         share = max(tier.step for tier in service.spec.policy.guard.tiers)
         size = max(1, math.floor(began * share + 1e-9))
@@ -66,21 +67,6 @@ def a_breach_adds_at_most_what_it_began_with(turn: Turn, _: Ledger) -> None:
         assert decision.delta[role] <= size, (
             f"{decision.delta[role]} {role} at once, a step is {size}"
         )
-
-
-def _led(decision: Decision) -> Role:
-    """Return the role that the guard raised; prefill may have taken decode along."""
-    return (
-        Role.PREFILL
-        if "ttft" in decision.reason.lower() and Role.PREFILL in decision.delta
-        else (
-            next(
-                role
-                for role in (Role.DECODE, Role.AGGREGATED, Role.PREFILL)
-                if role in decision.delta
-            )
-        )
-    )
 
 
 def pending_instances_are_counted(turn: Turn, _: Ledger) -> None:
