@@ -6,7 +6,7 @@ import math
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -108,7 +108,16 @@ def test_speeds_beyond_a_table_are_refused_unless_they_may_be_estimated(
     assert "1,024" in note
 
 
+@pytest.fixture
+def heard_ctrl_c() -> Iterator[None]:
+    """Children hear ^C, also where the tests run in the background and ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.process
+@pytest.mark.usefixtures("heard_ctrl_c")
 def test_ctrl_c_ends_a_run_at_once_and_leaves_nothing(write: Write, tmp_path: Path) -> None:
     line = [
         *(sys.executable, "-m", "heteroscale_cli", "simulate"),
