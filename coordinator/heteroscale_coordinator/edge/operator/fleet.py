@@ -29,7 +29,7 @@ class Fleet(Desk):
     async def ListNodes(
         self,
         request: pb.ListNodesRequest,
-        context: Context,  # noqa: ARG002
+        context: Context,  # noqa: ARG002 - gRPC passes it
     ) -> pb.ListNodesResponse:
         """Return all nodes by agent id, or one."""
         state, now = self.loop.state, self.loop.status().now

@@ -90,8 +90,8 @@ class Services(Desk):
     @guarded
     async def ListServices(
         self,
-        request: pb.ListServicesRequest,  # noqa: ARG002
-        context: Context,  # noqa: ARG002
+        request: pb.ListServicesRequest,  # noqa: ARG002 - gRPC passes it
+        context: Context,  # noqa: ARG002 - gRPC passes it
     ) -> pb.ListServicesResponse:
         """Return all services by name."""
         services = sorted(self.loop.state.services.values(), key=lambda service: service.name)
@@ -126,7 +126,7 @@ class Services(Desk):
         counts = {
             role: int(getattr(request, field))
             for field, role in _ROLES.items()
-            if request.HasField(field)  # type: ignore[arg-type]
+            if request.HasField(field)  # type: ignore[arg-type] # names of its own fields
         }
         if not counts:
             await context.abort(

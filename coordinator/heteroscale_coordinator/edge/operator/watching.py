@@ -26,6 +26,7 @@ class Watching(Desk):
     _watches = 0
     """Those that are open."""
 
+    # The stub knows streams as generators; this one writes to its context.
     async def Watch(self, request: pb.WatchRequest, context: Context) -> None:  # type: ignore[override]
         """Send the present state, then what is committed, until the client leaves or lags."""
         if request.service:
