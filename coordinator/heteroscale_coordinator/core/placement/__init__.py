@@ -4,6 +4,7 @@ Filter (``feasible``) → fit (``pack``) → rank → choose (``plan``); the tre
 ``core.topology``. Pure, deterministic, and ignorant of why anything is asked.
 """
 
+from heteroscale_coordinator.core.placement.cell import Cell, Tally
 from heteroscale_coordinator.core.placement.plan import place
 from heteroscale_coordinator.core.placement.values import (
     Ask,
@@ -15,14 +16,20 @@ from heteroscale_coordinator.core.placement.values import (
     Victims,
 )
 from heteroscale_coordinator.core.placement.victims import choose_victims
+from heteroscale_coordinator.core.placement.view import VIEW_LEVELS, ClassChange, FleetView
 
 __all__ = [
+    "VIEW_LEVELS",
     "Ask",
+    "Cell",
+    "ClassChange",
+    "FleetView",
     "Infeasible",
     "NodeView",
     "Placed",
     "Spot",
     "Standing",
+    "Tally",
     "Victims",
     "choose_victims",
     "place",

@@ -1,0 +1,74 @@
+"""Shapes: what nodes that look alike to placement have in common.
+
+A domain of hundreds of nodes has a few dozen shapes. Placement works on shapes with counts, and takes
+the concrete nodes last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from heteroscale_coordinator.core.topology import SubgroupClass
+
+Free = tuple[tuple[str, int], ...]
+"""Free GPUs by type, in the order of the types' names."""
+
+Strain = tuple[SubgroupClass, frozenset[str], tuple[str, ...]]
+"""A shape without its numbers: class, launch templates, types that have a GPU free."""
+
+
+class Shape:
+    """One object for each shape of a registry, so that shapes are compared and hashed by identity."""
+
+    __slots__ = ("_less", "_registry", "free", "gpus", "strain", "subgroup", "templates")
+
+    def __init__(
+        self, registry: Shapes, subgroup: SubgroupClass, templates: frozenset[str], free: Free
+    ) -> None:
+        self._registry = registry
+        self._less: dict[tuple[str, int], Shape] = {}
+        self.subgroup, self.templates, self.free = subgroup, templates, free
+        self.gpus = sum(count for _, count in free)
+        self.strain: Strain = (subgroup, templates, tuple(kind for kind, count in free if count))
+
+    def less(self, gpu_type: str, gpus: int) -> Shape:
+        """Return the shape of such a node once GPUs of a type are taken; negative: given back."""
+        key = gpu_type, gpus
+        found = self._less.get(key)
+        if found is None:
+            left = tuple((k, n - gpus if k == gpu_type else n) for k, n in self.free)
+            found = self._less[key] = self._registry.get(self.subgroup, self.templates, left)
+        return found
+
+    def of(self, gpu_type: str) -> int:
+        """Return the free GPUs of a type."""
+        return next((count for kind, count in self.free if kind == gpu_type), 0)
+
+    def __repr__(self) -> str:
+        return f"Shape({self.subgroup.name}, {sorted(self.templates)}, {dict(self.free)})"
+
+
+class Shapes:
+    """A registry: equal facts give the same object. There are as many as a fleet has ways to look."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[SubgroupClass, frozenset[str], Free], Shape] = {}
+
+    def get(self, subgroup: SubgroupClass, templates: frozenset[str], free: Free) -> Shape:
+        """Return the shape of these facts."""
+        key = subgroup, templates, free
+        found = self._known.get(key)
+        if found is None:
+            found = self._known[key] = Shape(self, subgroup, templates, free)
+        return found
+
+    def of_node(
+        self,
+        subgroup: SubgroupClass,
+        templates: frozenset[str],
+        free: Mapping[str, tuple[int, ...]],
+    ) -> Shape | None:
+        """Return the shape of a usable node with these free GPUs; None when it has none."""
+        if not free:
+            return None
+        return self.get(subgroup, templates, tuple((k, len(free[k])) for k in sorted(free)))
