@@ -28,6 +28,7 @@ DESCRIPTIONS = {
     "coordinator": "Run the coordinator (decides).",
     "schema": "Print the JSON Schema of what people write.",
     "simulate": "Play a trace against a fleet in virtual time, and compare policies.",
+    "fleet": "Make a fleet file for it from counts of nodes.",
     "engine-sim": "Serve completions like a real engine, without a GPU.",
     "load": "Send open-loop load, and judge every answer.",
     "demo": "Run a small fleet on this machine and watch it scale.",

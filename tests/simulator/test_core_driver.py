@@ -65,6 +65,22 @@ def test_agents_with_and_without_engines_are_never_silent() -> None:
         assert max(ages) <= 10
 
 
+def test_nothing_starts_on_what_is_at_fault() -> None:
+    faults = """  faults:
+    - {host: h20-3, gpus: [0, 1]}
+    - {host: h20-4, down: true}
+    - {host: h20-5, links: [2]}
+"""
+    ground = Ground(fleet(faults), service(), 2, 4)
+    ground.run(240, 200)
+    used = {
+        (p.host, gpu) for t in ground.yard.twins.values() for p in t.order.posts for gpu in p.gpus
+    }
+    assert {host for host, _ in used} >= {"h20-1", "h20-2", "h20-3"}
+    assert not {("h20-3", 0), ("h20-3", 1)} & used
+    assert not {"h20-4", "h20-5"} & {host for host, _ in used}
+
+
 def test_every_engine_is_reported_every_interval_as_old_as_the_delay() -> None:
     ground = Ground(fleet("  telemetry: {delay: 2s}\n"), service(), 2, 4)
     ground.run(30, 20)

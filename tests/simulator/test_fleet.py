@@ -177,3 +177,48 @@ def test_examples_hold_what_their_names_say(name: str, nodes: int) -> None:
     most = {role: asked.min for role, asked in service.roles.items()}
     check_room({name: (service, most)}, found)
     assert service.model is not None
+
+
+FAULTY = """
+  clusters: {hall-cluster-1: {physicalCluster: north, vdc: v1}}
+  faults:
+    - {host: h20-1, down: true}
+    - {host: h20-2, gpus: [0, 7]}
+    - {host: h100-2, links: [3]}
+"""
+
+
+def test_faults_take_gpus_away_and_clusters_say_what_is_above() -> None:
+    found = {host.name: host for host in hosts(parse_fleet(MIXED + FAULTY).spec)}
+    assert [found[name].fault for name in ("h20-1", "h20-2", "h100-2")] == [
+        "down",
+        "",
+        "no link at port 3",
+    ]
+    assert found["h20-2"].sound == (1, 2, 3, 4, 5, 6)
+    assert found["h20-1"].sound == found["h100-2"].sound == ()
+    assert found["h20-1"].topology["physical_cluster"] == "north"
+    assert found["h20-1"].topology["vdc"] == "v1"
+    wanted = {Role.PREFILL: 5, Role.DECODE: 30}
+    service = spec(prefill="gpuTypes: [H100]", decode="gpuTypes: [H20]")
+    with pytest.raises(FleetTooSmallError, match=r"H100: 5 GPUs wanted .*, 4 there"):
+        check_room({"s": (service, wanted)}, tuple(found.values()))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("h20-1,", "h20-9,", "faults name h20-9, no host of the pools"),
+        ("h20-1,", "h20-2,", "faults name h20-2 twice"),
+        ("[0, 7]", "[8]", "GPU 8 of h20-2, 0 to 7 are there"),
+        ("down: true", "down: false", "nothing of h20-1 is at fault"),
+        (
+            "vdc: v1}",
+            "vdc: v1}, hall-cluster-2: {physicalCluster: north}",
+            "north is in another vdc",
+        ),
+    ],
+)
+def test_faults_that_cannot_be_are_refused(old: str, new: str, words: str) -> None:
+    with pytest.raises(DocumentError, match=words):
+        parse_fleet(MIXED + FAULTY.replace(old, new))

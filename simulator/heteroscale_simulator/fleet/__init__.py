@@ -7,8 +7,10 @@ from pathlib import Path
 
 from heteroscale.documents import read_documents, read_one
 from heteroscale.documents.reader import Document
-from heteroscale_simulator.fleet.hosts import Host, hosts
+from heteroscale_simulator.fleet.hosts import Host, hosts, views
 from heteroscale_simulator.fleet.model import (
+    ClusterSpec,
+    FaultSpec,
     FleetDocument,
     FleetSpec,
     GateDelays,
@@ -24,6 +26,8 @@ from heteroscale_simulator.fleet.room import FleetTooSmallError, check_room
 from heteroscale_simulator.profiles.hardware import hardware, short_name
 
 __all__ = [
+    "ClusterSpec",
+    "FaultSpec",
     "Fleet",
     "FleetDocument",
     "FleetSpec",
@@ -41,6 +45,7 @@ __all__ = [
     "hosts",
     "load_fleet",
     "parse_fleet",
+    "views",
 ]
 
 

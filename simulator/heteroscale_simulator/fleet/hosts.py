@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from heteroscale_simulator.fleet.model import FleetSpec, NodePool
+from heteroscale_coordinator.core.placement import NodeView
+from heteroscale_simulator.fleet.model import ClusterSpec, FaultSpec, FleetSpec, NodePool
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,19 +17,62 @@ class Host:
     gpu_type: str
     gpus: int
     topology: Mapping[str, str]
-    """Name of its domain by level: s0 (itself), s1, s2, logical_cluster."""
+    """Name of its domain by level: s0 (itself), s1, s2, logical_cluster; above that where it is told."""
+    broken: frozenset[int] = frozenset()
+    """Indices of GPUs that do not work."""
+    fault: str = ""
+    """Why nothing may start there: it is down, or a link is. Empty: nothing of that kind."""
+
+    @property
+    def sound(self) -> tuple[int, ...]:
+        """Indices of the GPUs that an instance may start on."""
+        return () if self.fault else tuple(i for i in range(self.gpus) if i not in self.broken)
+
+    def view(self, free: Iterable[int], templates: frozenset[str]) -> NodeView:
+        """Return it as placement sees it, with these GPUs free of what it has."""
+        return NodeView(
+            agent_id=self.name,
+            hostname=self.name,
+            topology=self.topology,
+            gpu_types=dict.fromkeys(range(self.gpus), self.gpu_type),
+            free=tuple(sorted(free)),
+            templates=templates,
+            usable=not self.fault,
+            why_not=self.fault,
+        )
 
 
 def hosts(fleet: FleetSpec) -> tuple[Host, ...]:
     """Return the fleet's hosts in the order of its pools, each pool's numbered from 1."""
-    return tuple(host for pool in fleet.pools for host in _of_pool(pool))
+    above = {name: _above(cluster) for name, cluster in fleet.clusters.items()}
+    faults = {fault.host: fault for fault in fleet.faults}
+    return tuple(
+        _host(pool, name, {**domains, **above.get(domains["logical_cluster"], {})}, faults)
+        for pool in fleet.pools
+        for name, domains in zip(pool.hosts(), _domains(pool), strict=True)
+    )
 
 
-def _of_pool(pool: NodePool) -> Iterator[Host]:
-    width = len(str(pool.nodes))
-    for index, domains in enumerate(_domains(pool)):
-        name = f"{pool.name}-{index + 1:0{width}d}"
-        yield Host(name, pool.gpu_type, pool.gpus_per_node, {"s0": name, **domains})
+def views(there: Iterable[Host], templates: Iterable[str]) -> list[NodeView]:
+    """Return an empty fleet as placement sees it; every host allows these launch templates."""
+    allowed = frozenset(templates)
+    return [host.view(host.sound, allowed) for host in there]
+
+
+def _host(
+    pool: NodePool, name: str, domains: Mapping[str, str], faults: Mapping[str, FaultSpec]
+) -> Host:
+    topology, fault = {"s0": name, **domains}, faults.get(name)
+    if fault is None:
+        return Host(name, pool.gpu_type, pool.gpus_per_node, topology)
+    ports = ", ".join(map(str, fault.links))
+    why = "down" if fault.down else f"no link at port {ports}" if ports else ""
+    return Host(name, pool.gpu_type, pool.gpus_per_node, topology, frozenset(fault.gpus), why)
+
+
+def _above(cluster: ClusterSpec) -> dict[str, str]:
+    named = {"physical_cluster": cluster.physical_cluster, "vdc": cluster.vdc}
+    return {level: name for level, name in named.items() if name}
 
 
 def _domains(pool: NodePool) -> Iterator[dict[str, str]]:

@@ -6,9 +6,10 @@ Everything a simulation needs beside a service and a trace. Read strictly; times
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
 from heteroscale.documents.fields import DocumentModel, Duration
 from heteroscale_coordinator.core.rules import Rules
@@ -65,12 +66,45 @@ class NodePool(DocumentModel):
     topology: TopologySpec = TopologySpec()
     """Where they stand in the network."""
 
+    def hosts(self) -> Iterator[str]:
+        """Yield the names of its nodes, numbered from 1."""
+        width = len(str(self.nodes))
+        return (f"{self.name}-{index + 1:0{width}d}" for index in range(self.nodes))
+
     @model_validator(mode="after")
     def _placed(self) -> Self:
         places = self.topology.places
         there = sum(place.nodes for place in places)
         if places and there != self.nodes:
             raise ValueError(f"places hold {there} nodes, the pool has {self.nodes}")
+        return self
+
+
+class ClusterSpec(DocumentModel):
+    """Where a logical cluster stands."""
+
+    physical_cluster: Name
+    """Name of the physical cluster (the site) that it is a part of."""
+    vdc: Name | None = None
+    """Name of the virtual data centre above that; a physical cluster is in one."""
+
+
+class FaultSpec(DocumentModel):
+    """What of one host does not work, from the beginning to the end."""
+
+    host: Name
+    """Its name: the pool's and its number, e.g. h20-07 of a pool of 10 to 99 nodes."""
+    down: bool = False
+    """The whole host: nothing runs there."""
+    gpus: tuple[NonNegativeInt, ...] = ()
+    """Indices of GPUs that do not work, from 0."""
+    links: tuple[NonNegativeInt, ...] = ()
+    """Indices of RDMA ports without a link, from 0. Such a host takes nothing new."""
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not (self.down or self.gpus or self.links):
+            raise ValueError(f"nothing of {self.host} is at fault; write down, gpus or links")
         return self
 
 
@@ -162,6 +196,10 @@ class FleetSpec(DocumentModel):
 
     pools: Annotated[tuple[NodePool, ...], Field(min_length=1)]
     """The nodes."""
+    clusters: dict[str, ClusterSpec] = {}
+    """What is above a logical cluster, by its name. Left out: nothing that is known."""
+    faults: tuple[FaultSpec, ...] = ()
+    """What does not work, each host once."""
     startup: StartupSpec = StartupSpec()
     """Of every GPU type that `startupByGpu` does not name."""
     startup_by_gpu: dict[str, StartupSpec] = {}
@@ -201,6 +239,32 @@ class FleetSpec(DocumentModel):
         for name in self.startup_by_gpu:
             if name not in types:
                 raise ValueError(f"startupByGpu names {name}, the pools have {', '.join(types)}")
+        return self
+
+    @model_validator(mode="after")
+    def _faults(self) -> Self:
+        gpus = {name: pool.gpus_per_node for pool in self.pools for name in pool.hosts()}
+        seen: set[str] = set()
+        for fault in self.faults:
+            if fault.host not in gpus:
+                raise ValueError(f"faults name {fault.host}, no host of the pools")
+            if fault.host in seen:
+                raise ValueError(f"faults name {fault.host} twice; write one")
+            seen.add(fault.host)
+            if max(fault.gpus, default=0) >= gpus[fault.host]:
+                have = gpus[fault.host] - 1
+                raise ValueError(
+                    f"faults name GPU {max(fault.gpus)} of {fault.host}, 0 to {have} are there"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _sites(self) -> Self:
+        above: dict[str, str | None] = {}
+        for name, cluster in self.clusters.items():
+            site = cluster.physical_cluster
+            if above.setdefault(site, cluster.vdc) != cluster.vdc:
+                raise ValueError(f"cluster {name}: {site} is in another vdc elsewhere; write one")
         return self
 
     def startup_of(self, gpu_type: str) -> StartupSpec:

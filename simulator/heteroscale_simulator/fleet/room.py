@@ -49,7 +49,7 @@ def check_room(
 def _by_type(fleet: Iterable[Host]) -> Counter[str]:
     there: Counter[str] = Counter()
     for host in fleet:
-        there[host.gpu_type] += host.gpus
+        there[host.gpu_type] += len(host.sound)
     return there
 
 
@@ -69,9 +69,9 @@ def _lack(asked: RoleSpec, fleet: Sequence[Host], there: Mapping[str, int]) -> s
     types = set(asked.gpu_types) or set(there)
     if not types & there.keys():
         return f"wants {_say(types)}, the fleet has {_say(there)}"
-    fits = [h for h in fleet if h.gpu_type in types and h.gpus >= asked.gpus]
+    fits = [h for h in fleet if h.gpu_type in types and len(h.sound) >= asked.gpus]
     if not fits:
-        most = max(h.gpus for h in fleet if h.gpu_type in types)
+        most = max(len(h.sound) for h in fleet if h.gpu_type in types)
         return f"{asked.gpus} {_say(types)} GPUs on one node wanted, {most} there at most"
     alike = max(Counter(h.gpu_type for h in fits).values())
     if asked.ranks > 1 and alike < asked.ranks:

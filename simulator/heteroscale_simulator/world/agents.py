@@ -9,6 +9,7 @@ from heteroscale.words import Outcome, Role, ScrapeQuality
 from heteroscale_coordinator.core.devices import NO_DEVICES, GpuFact
 from heteroscale_coordinator.core.events import (
     CommandAnswered,
+    CordonNode,
     InventoryLearned,
     RankChanged,
     ReportReceived,
@@ -60,6 +61,15 @@ def learned(
 ) -> InventoryLearned:
     """Return what a host's agent says first."""
     return InventoryLearned(host.name, inventory(host, services, switches=switches))
+
+
+def cordons(host: Host) -> Iterator[CordonNode]:
+    """Yield what an operator of this fleet has cordoned: all that does not work."""
+    if host.fault:
+        yield CordonNode(f"fault-{host.name}", host.name, (), host.fault)
+    elif host.broken:
+        broken = tuple(sorted(host.broken))
+        yield CordonNode(f"fault-{host.name}", host.name, broken, "does not work")
 
 
 def facts(twin: Twin, now: float) -> Iterator[tuple[str, RankFact]]:

@@ -7,7 +7,7 @@ from math import ceil
 from typing import Protocol
 
 from heteroscale.words import Role
-from heteroscale_coordinator.core.placement import Ask, Infeasible, NodeView, Spot, place
+from heteroscale_coordinator.core.placement import Ask, Infeasible, Spot, place
 from heteroscale_coordinator.core.policy import bounds, ratio
 from heteroscale_coordinator.core.spec import ServiceSpec
 from heteroscale_simulator.fleet import FleetTooSmallError, Host, check_room
@@ -81,7 +81,7 @@ def _try(
 ) -> Beginning | FleetTooSmallError:
     types = {host.gpu_type: 1 for host in hosts}
     counts = {one.name: _counts(one, types, share) for one in newcomers}
-    free = {host.name: set(range(host.gpus)) for host in hosts}
+    free = {host.name: set(host.sound) for host in hosts}
     try:
         check_room({one.name: (one.spec, counts[one.name]) for one in newcomers}, hosts)
         return {
@@ -132,7 +132,8 @@ def _orders(
     free: dict[str, set[int]],
 ) -> tuple[Order, ...]:
     """Put instances where the coordinator's own placement would, and take their GPUs from ``free``."""
-    nodes = [_view(host, spec, free[host.name]) for host in hosts]
+    templates = frozenset(role.template for role in spec.roles.values())
+    nodes = [host.view(free[host.name], templates) for host in hosts]
     found = place(Ask(name, spec.roles, counts, spec.placement), nodes, ())
     if isinstance(found, Infeasible):
         wanted = ", ".join(f"{n} {role.value}" for role, n in counts.items())
@@ -144,17 +145,6 @@ def _orders(
     return tuple(
         _order(name, f"{name}-first-{number:04d}", spot, spec.roles[spot.role].template)
         for number, spot in enumerate(found.spots)
-    )
-
-
-def _view(host: Host, spec: ServiceSpec, free: set[int]) -> NodeView:
-    return NodeView(
-        agent_id=host.name,
-        hostname=host.name,
-        topology=host.topology,
-        gpu_types=dict.fromkeys(range(host.gpus), host.gpu_type),
-        free=tuple(sorted(free)),
-        templates=frozenset(role.template for role in spec.roles.values()),
     )
 
 

@@ -107,6 +107,7 @@ class CoreDriver:
             switches = self._yard.fleet.role_switch is not None
             inbox.append(agents.learned(host, specs, switches=switches))
             inbox.append(AgentConnected(name, agents.INCARNATION, name, tuple(running[name])))
+            inbox.extend(agents.cordons(host))
         self._turn(inbox, 0.0)
 
     def second(self, second: int) -> None:

@@ -49,7 +49,7 @@ class Yard:
     def __init__(self, fleet: FleetSpec, hosts: Iterable[Host], seed: int) -> None:
         self.fleet = fleet
         self.hosts = {host.name: host for host in hosts}
-        self.free = {host.name: set(range(host.gpus)) for host in self.hosts.values()}
+        self.free = {host.name: set(host.sound) for host in self.hosts.values()}
         self.tenants: dict[str, Tenant] = {}
         self.twins: dict[str, Twin] = {}
         """Those that have not ended, of all services."""
