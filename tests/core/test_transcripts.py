@@ -41,6 +41,17 @@ slo: {ttft: 1s, tbt: 50ms}
 """
 
 
+SPLIT = """
+roles:
+  attention: {template: attention, gpuTypes: [L20, H20], min: 2, max: 8, target: 5000}
+  ffn: {template: ffn, gpuTypes: [H20, L20], min: 1, max: 4}
+  decode: {template: decode, gpuTypes: [H20, L20], min: 4, max: 16, target: 1000}
+ratio: "1:2"
+innerRatio: "2:1"
+slo: {ttft: 1s, tbt: 50ms}
+"""
+
+
 class Teller:
     """Plays a script in a world and writes down what changed."""
 
@@ -85,6 +96,10 @@ class Teller:
     def do_apply_whole(self, *edits: str) -> None:
         """Apply a service of one role."""
         self._apply(WHOLE, edits)
+
+    def do_apply_split(self, *edits: str) -> None:
+        """Apply a service whose prefill is split into attention and ffn."""
+        self._apply(SPLIT, edits)
 
     def do_apply(self, *edits: str) -> None:
         self._apply(SERVICE, edits)
@@ -208,6 +223,10 @@ class Teller:
         counts = {Role.PREFILL: int(prefill), Role.DECODE: int(decode)}
         self.world.send(ScaleService("r", self._service, counts))
 
+    def do_scale_split(self, attention: str, decode: str) -> None:
+        counts = {Role.ATTENTION: int(attention), Role.DECODE: int(decode)}
+        self.world.send(ScaleService("r", self._service, counts))
+
     def do_run(self, seconds: str) -> None:
         self.world.run(float(seconds))
         self._count()
@@ -257,6 +276,8 @@ class Teller:
         roles: tuple[Role, ...] = (Role.PREFILL, Role.DECODE)
         if self.world.instances(Role.AGGREGATED):
             roles = (Role.AGGREGATED,)
+        if self.world.instances(Role.ATTENTION):
+            roles = (Role.ATTENTION, Role.FFN, Role.DECODE)
         for role in roles:
             states = [i.state.value for i in self.world.state.instances.values() if i.role is role]
             tally = ", ".join(f"{states.count(s)} {s}" for s in sorted(set(states)))

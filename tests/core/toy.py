@@ -14,6 +14,8 @@ from heteroscale_coordinator.core.devices import GpuSample, NicSample
 from heteroscale_coordinator.core.model import Inventory, RankFact
 
 SERVING = (S.IN_SERVICE, S.WITHDRAWN, S.DRAINING)
+PREFILLING = (Role.PREFILL, Role.ATTENTION)
+"""Roles that take requests for prefill. Ffn takes none, and tells of none."""
 
 
 COUNTED = (
@@ -43,7 +45,7 @@ class Engine:
     @property
     def hardware(self) -> GpuSample:
         """What its GPU says: prefill's follows its work, decode's loop runs as soon as it has any."""
-        decode = self.fact.role is not Role.PREFILL
+        decode = self.fact.role not in PREFILLING
         utilisation = float(self.busy > 0) if decode else self.busy
         active = 0.6 * utilisation + 0.3 * self.busy if decode else 0.9 * self.busy
         return GpuSample(
@@ -93,7 +95,7 @@ class Plant:
     def flow(self, engines: Sequence[Engine], dt: float) -> None:
         """Let ``dt`` seconds pass: prefill works off its queue, and what passes it is decoded."""
         traffic = self.traffic
-        prefill = _serving(engines, Role.PREFILL) or _serving(engines, Role.AGGREGATED)
+        prefill = _prefilling(engines) or _serving(engines, Role.AGGREGATED)
         decode = _serving(engines, Role.DECODE) or _serving(engines, Role.AGGREGATED)
         self._waiting += traffic.arrivals * dt
         capacity = len(prefill) * traffic.prefill_capacity / traffic.prompt * dt
@@ -106,7 +108,7 @@ class Plant:
         for engine in engines:
             if engine not in decode and engine.fact.role is Role.DECODE:
                 self._decoded(engine, 0.0, dt)
-            elif engine not in prefill and engine.fact.role is Role.PREFILL:
+            elif engine not in prefill and engine.fact.role in PREFILLING:
                 engine.running = engine.waiting = engine.busy = 0.0
 
     def _prefilled(self, engine: Engine, requests: float, waiting: float) -> None:
@@ -139,6 +141,10 @@ class Plant:
         engine.running, engine.waiting = min(left, 8.0), max(0.0, left - 8.0)
         if left < 1e-6:
             engine.running = engine.waiting = 0.0
+
+
+def _prefilling(engines: Sequence[Engine]) -> list[Engine]:
+    return [engine for role in PREFILLING for engine in _serving(engines, role)]
 
 
 def _serving(engines: Sequence[Engine], role: Role) -> list[Engine]:

@@ -81,6 +81,8 @@ class World:
                 TemplateFact("prefill", Role.PREFILL, 1, "sglang", self.switches),
                 TemplateFact("decode", Role.DECODE, 1, "sglang", self.switches),
                 TemplateFact("whole", Role.AGGREGATED, 1, "vllm"),
+                TemplateFact("attention", Role.ATTENTION, 1, "sglang"),
+                TemplateFact("ffn", Role.FFN, 1, "sglang"),
             ),
         )
         agent = self.agents[agent_id] = TwinAgent(agent_id, inventory)
@@ -323,6 +325,8 @@ class World:
     def _sample(self, agent: TwinAgent, engine: Engine) -> EngineSample:
         if agent.blind or engine.fact.state not in SERVING:
             return EngineSample(engine.fact.instance_id, ScrapeQuality.STALE, self.now)
+        if engine.fact.role is Role.FFN:
+            return EngineSample(engine.fact.instance_id, ScrapeQuality.OK, self.now)
         c = engine.counters
         return EngineSample(
             instance_id=engine.fact.instance_id,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from heteroscale.words import InstanceState, WithdrawReason
+from heteroscale.words import InstanceState, Role, WithdrawReason
 from heteroscale_coordinator.core import breaker, sites
 from heteroscale_coordinator.core.breaker import Barred
 from heteroscale_coordinator.core.command import busy, issue, switching_to
@@ -30,9 +30,9 @@ from heteroscale_coordinator.core.placement import (
     choose_victims,
     place,
 )
-from heteroscale_coordinator.core.policy import bounds
+from heteroscale_coordinator.core.policy import bounds, split
 from heteroscale_coordinator.core.policy.view import written
-from heteroscale_coordinator.core.spec import PlacementSpec
+from heteroscale_coordinator.core.spec import PlacementSpec, ServiceSpec
 
 
 def launch(draft: Draft, service: Service, verdict: Verdict, decision: Decision) -> None:
@@ -45,7 +45,7 @@ def launch(draft: Draft, service: Service, verdict: Verdict, decision: Decision)
         _start_all(draft, service, replace(verdict, done=done), decision, whole)
         return
     decision = _refused(decision, verdict.delta, whole, barred)
-    for less in bounds.smaller_steps(verdict.before, verdict.delta, spec):
+    for less in _smaller_steps(verdict, spec):
         found = _place(draft, service, less, barred, verdict.together)
         if isinstance(found, Placed):
             left = {role: n - less.get(role, 0) for role, n in verdict.delta.items()}
@@ -57,6 +57,14 @@ def launch(draft: Draft, service: Service, verdict: Verdict, decision: Decision)
             return
     unplaced = _unplaced(draft, service, verdict.delta, whole, barred)
     _no_room(draft, service, verdict, decision, unplaced)
+
+
+def _smaller_steps(verdict: Verdict, spec: ServiceSpec) -> list[dict[Role, int]]:
+    before, delta = split.plain(verdict.before), split.plain(verdict.delta)
+    if not spec.split:
+        return bounds.smaller_steps(before, delta, spec)
+    found = bounds.smaller_steps(before, delta, split.plain_spec(spec))
+    return [split.named(step) for step in found]
 
 
 def _refused(decision: Decision, delta: Counts, found: Infeasible, barred: Barred) -> Decision:

@@ -25,6 +25,7 @@ from heteroscale_coordinator.core.events import (
     Wish,
 )
 from heteroscale_coordinator.core.model import Instance, Service, Verb
+from heteroscale_coordinator.core.policy.split import followed
 from heteroscale_coordinator.core.refused import RefusedError
 
 _BACK = frozenset({InstanceState.WITHDRAWN, InstanceState.DRAINING})
@@ -126,6 +127,8 @@ def _scale(draft: Draft, wish: ScaleService) -> None:
         if not bounds.min <= count <= bounds.max:
             raise RefusedError(f"{role} {count} is outside its bounds {bounds.min} to {bounds.max}")
     wanted = {**_standing(draft, service), **service.memory.wanted, **wish.counts}
+    if Role.FFN not in wish.counts:
+        wanted = followed(wanted, service.spec)
     gpus = sum(wanted[role] * spec.gpus * spec.ranks for role, spec in service.spec.roles.items())
     if service.spec.max_gpus is not None and gpus > service.spec.max_gpus:
         raise RefusedError(f"{gpus} GPUs are above maxGpus {service.spec.max_gpus}")

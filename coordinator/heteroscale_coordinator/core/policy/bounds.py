@@ -33,11 +33,13 @@ def starting_counts(spec: ServiceSpec) -> dict[Role, int]:
     least = {role: rules.min for role, rules in spec.roles.items()}
     if Role.PREFILL not in least:
         return clamp(least, spec)
-    prefill, decode = least[Role.PREFILL], least[Role.DECODE]
-    decode = max(decode, ratio.decode_for(prefill, spec.ratio))
-    decode = min(decode, spec.roles[Role.DECODE].max)
-    prefill = max(prefill, ratio.prefill_limits(decode, spec.ratio).low)
-    return clamp({Role.PREFILL: prefill, Role.DECODE: decode}, spec)
+    pairs = ratio.pairs_of(spec)
+    for pair in reversed(pairs):
+        enough = max(least[pair.lead], ratio.decode_for(least[pair.follower], pair.band))
+        least[pair.lead] = min(enough, spec.roles[pair.lead].max)
+    for pair in pairs:
+        least[pair.follower] = max(least[pair.follower], pair.limits(least).low)
+    return clamp(least, spec)
 
 
 def clamp(counts: Counts, spec: ServiceSpec) -> dict[Role, int]:
@@ -54,24 +56,28 @@ def clamp(counts: Counts, spec: ServiceSpec) -> dict[Role, int]:
 
 
 def _toward_ratio(counts: dict[Role, int], spec: ServiceSpec) -> dict[Role, int]:
-    if Role.PREFILL not in counts:
-        return counts
-    rules = spec.roles[Role.PREFILL]
-    wish = ratio.prefill_for(counts[Role.DECODE], counts[Role.PREFILL], spec.ratio)
-    return {**counts, Role.PREFILL: min(max(wish, rules.min), rules.max)}
+    fitted = dict(counts)
+    for pair in ratio.pairs_of(spec):
+        rules = spec.roles[pair.follower]
+        wish = ratio.prefill_for(fitted[pair.lead], fitted[pair.follower], pair.band)
+        fitted[pair.follower] = min(max(wish, rules.min), rules.max)
+    return fitted
 
 
 def _first_to_shrink(counts: dict[Role, int], spec: ServiceSpec) -> Role:
-    """Return the role whose loss leaves the ratio nearest to its band; never one at its minimum."""
+    """Return the role whose loss leaves the ratios nearest to their bands; never one at its minimum."""
     free = [role for role, rules in spec.roles.items() if counts[role] > rules.min]
     if Role.PREFILL not in counts or len(free) == 1:
         return free[0]
 
     def outside(role: Role) -> float:
         after = {**counts, role: counts[role] - 1}
-        return ratio.distance(after[Role.PREFILL], after[Role.DECODE], spec.ratio)
+        return sum(
+            ratio.distance(after[pair.follower], after[pair.lead], pair.band)
+            for pair in ratio.pairs_of(spec)
+        )
 
-    return min(free, key=lambda role: (outside(role), role is Role.PREFILL))
+    return min(free, key=lambda role: (outside(role), role is not spec.sizing_role))
 
 
 def fit_out(present: Counts, wish: Counts, spec: ServiceSpec, held: int = 0) -> dict[Role, int]:
@@ -79,8 +85,9 @@ def fit_out(present: Counts, wish: Counts, spec: ServiceSpec, held: int = 0) -> 
 
     No role shrinks. Equal to ``present`` when nothing fits. For prefill and decode the sizing role
     is tried from its wish downward; prefill is then as near to its wish as limits, maximum and
-    budget leave; where it was short of the ratio already, one step nearer (``_gently``). ``held``
-    GPUs belong to instances on their way out, and are still paid for.
+    budget leave; where it was short of the ratio already, one step nearer (``_gently``). Ffn goes along
+    with its attention, and where it has no room there is less of that. ``held`` GPUs belong to
+    instances on their way out, and are still paid for.
     """
     start = {role: present.get(role, 0) for role in spec.roles}
     if Role.PREFILL not in start:
@@ -90,12 +97,39 @@ def fit_out(present: Counts, wish: Counts, spec: ServiceSpec, held: int = 0) -> 
     for decode in range(max(wish[Role.DECODE], start[Role.DECODE]), start[Role.DECODE] - 1, -1):
         best = ratio.prefill_for(decode, wish[Role.PREFILL], spec.ratio)
         most = _room(Role.PREFILL, {Role.DECODE: decode}, spec, held)
-        gentle = _gently(start, decode, spec)
+        lead, *inner = ratio.pairs_of(spec)
+        gentle = _gently(start, decode, lead, spec)
         prefill = max(min(best, most, gentle), start[Role.PREFILL])
         after = {Role.PREFILL: prefill, Role.DECODE: decode}
+        for pair in inner:
+            after = _with_more(start, after, wish, pair, spec, held=held)
         if after != start and _may_grow(start, after, spec, held):
             return after
     return start
+
+
+def _with_more(
+    start: Counts, after: Counts, wish: Counts, pair: ratio.Pair, spec: ServiceSpec, *, held: int
+) -> dict[Role, int]:
+    """Return ``after`` with the followers of a pair, and no more of the lead than they have room for."""
+    role, now = pair.follower, start[pair.follower]
+    wished = max(wish.get(role, now), now)
+    for count in range(after[pair.lead], start[pair.lead] - 1, -1):
+        found = {**after, pair.lead: count}
+        best = ratio.prefill_for(count, wished, pair.band)
+        most = min(best, _room(role, found, spec, held), _gently(start, count, pair, spec))
+        found[role] = max(most, now)
+        if ratio.permitted((now, start[pair.lead]), (found[role], count), pair.band):
+            return found
+    return {**after, pair.lead: start[pair.lead], role: now}
+
+
+def with_followers(wish: Counts, spec: ServiceSpec) -> dict[Role, int]:
+    """Return a wish with the ffn that goes along with its attention, where prefill is split."""
+    found = dict(wish)
+    for pair in ratio.pairs_of(spec)[1:]:
+        found[pair.follower] = max(found.get(pair.follower, 0), pair.limits(found).low)
+    return found
 
 
 def smaller_steps(present: Counts, delta: Counts, spec: ServiceSpec) -> list[dict[Role, int]]:
@@ -115,35 +149,34 @@ def smaller_steps(present: Counts, delta: Counts, spec: ServiceSpec) -> list[dic
     return found
 
 
-def _gently(start: Counts, decode: int, spec: ServiceSpec) -> int:
-    """Return the most prefill of one step to ``decode``: the ratio's share of it, and a step.
+def _gently(start: Counts, lead: int, pair: ratio.Pair, spec: ServiceSpec) -> int:
+    """Return the most followers of one step to ``lead``: the ratio's share of it, and a step.
 
     After a change of the ratio much may be missing. It comes in steps like any other growth.
     """
-    prefill, now = start[Role.PREFILL], ratio.prefill_limits(start[Role.DECODE], spec.ratio)
-    then = ratio.prefill_limits(decode, spec.ratio)
-    if prefill >= now.low:
-        return max(then.high, prefill)
-    return min(step_out(prefill, now.low, spec.policy.max_step_out) + then.low - now.low, then.high)
+    count, now = start[pair.follower], pair.limits(start)
+    then = ratio.prefill_limits(lead, pair.band)
+    if count >= now.low:
+        return max(then.high, count)
+    return min(step_out(count, now.low, spec.policy.max_step_out) + then.low - now.low, then.high)
 
 
-def _softly(start: Counts, decode: int, spec: ServiceSpec) -> int:
-    """Return the fewest prefill that one step to ``decode`` leaves, where too many were there before.
+def _softly(start: Counts, lead: int, pair: ratio.Pair, spec: ServiceSpec) -> int:
+    """Return the fewest followers that one step to ``lead`` leaves, where too many were there before.
 
     What strays from the ratio leaves by the dampened share of it, as any surplus does.
     """
-    prefill, now = start[Role.PREFILL], ratio.prefill_limits(start[Role.DECODE], spec.ratio)
-    if prefill <= now.high:
+    count, now = start[pair.follower], pair.limits(start)
+    if count <= now.high:
         return 0
-    then = ratio.prefill_limits(decode, spec.ratio)
-    return step_in(prefill, now.high, spec.policy.dampening_in) - (now.high - then.high)
+    then = ratio.prefill_limits(lead, pair.band)
+    return step_in(count, now.high, spec.policy.dampening_in) - (now.high - then.high)
 
 
 def _may_grow(start: Counts, after: Counts, spec: ServiceSpec, held: int) -> bool:
     below = all(n <= spec.roles[role].max for role, n in after.items() if n > start[role])
     paid = spec.max_gpus is None or gpus(after, spec) + held <= spec.max_gpus
-    pairs = [(c[Role.PREFILL], c[Role.DECODE]) for c in (start, after)]
-    return below and paid and ratio.permitted(pairs[0], pairs[1], spec.ratio)
+    return below and paid and ratio.all_permitted(start, after, spec)
 
 
 def _room(role: Role, others: Counts, spec: ServiceSpec, held: int) -> int:
@@ -165,14 +198,16 @@ def fit_in(present: Counts, wish: Counts, spec: ServiceSpec) -> dict[Role, int]:
     if Role.PREFILL not in start:
         role = spec.sizing_role
         return {role: min(max(wish[role], least[role]), start[role])}
-    before = (start[Role.PREFILL], start[Role.DECODE])
     for decode in range(max(wish[Role.DECODE], least[Role.DECODE]), start[Role.DECODE] + 1):
-        best = ratio.prefill_for(decode, wish[Role.PREFILL], spec.ratio)
-        best = max(best, _softly(start, decode, spec), least[Role.PREFILL])
-        prefill = min(best, start[Role.PREFILL])
-        after = (prefill, decode)
-        if after != before and ratio.permitted(before, after, spec.ratio):
-            return {Role.PREFILL: prefill, Role.DECODE: decode}
+        after = {Role.DECODE: decode}
+        for pair in ratio.pairs_of(spec):
+            role, now = pair.follower, start[pair.follower]
+            best = ratio.prefill_for(after[pair.lead], wish.get(role, now), pair.band)
+            best = max(best, _softly(start, after[pair.lead], pair, spec), least[role])
+            after[role] = min(best, now)
+        after = {role: after[role] for role in start}
+        if after != start and ratio.all_permitted(start, after, spec):
+            return after
     return start
 
 

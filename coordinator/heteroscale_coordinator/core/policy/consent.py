@@ -29,7 +29,8 @@ class Consent(NamedTuple):
 
 def safety(scene: Scene) -> list[Consent]:
     """Return every consent but that of low demand."""
-    roles = list(scene.loads)
+    # What ffn tells is no demand: it leaves with its attention, of what is known to serve.
+    roles = scene.measured
     found = [_heard(scene, role) for role in roles]
     found += [_queues(scene, role) for role in roles]
     found += [_in_flight(scene, role) for role in roles]
@@ -208,7 +209,7 @@ def _context(scene: Scene) -> Consent | None:
             "requests_finished",
             scene.policy.window_in,
         )[0]
-        for role in scene.loads
+        for role in scene.measured
     ]
     means = [mean for mean in known if mean is not None]
     if not means:

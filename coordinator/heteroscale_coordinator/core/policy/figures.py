@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from heteroscale.words import Role
+from heteroscale_coordinator.core.policy import ratio
 from heteroscale_coordinator.core.policy.demand import Demand
 from heteroscale_coordinator.core.policy.supply import Supply
 from heteroscale_coordinator.core.spec import RoleSpec, ServiceSpec
@@ -32,6 +33,8 @@ def figures(
     """
     found: dict[str, Sum] = {}
     for role in spec.roles:
+        if role is Role.FFN:
+            continue  # it follows its attention: its limits are told below
         end = "" if role is spec.sizing_role else f"_{role.value}"
         supply, demand = supplies[role], demands[role]
         found |= _targets(role, spec.roles[role], supply, learns=role in learning)
@@ -91,26 +94,24 @@ def _supply(supply: Supply) -> Sum:
 
 
 def _limits(spec: ServiceSpec, present: Mapping[Role, int]) -> dict[str, Sum]:
-    """Return the ratio's limits of prefill beside the decode that is present, and the GPUs held."""
+    """Return each ratio's limits of its followers beside the lead that is present, and the GPUs held."""
     found = {}
-    if Role.PREFILL in present:
-        decode, band = present[Role.DECODE], spec.ratio
-        low = reckon("max(1, ceil(min * D - slack))", min=band.min, D=decode, slack=1e-9)
-        found["prefill_least"] = low
-        found["prefill_most"] = reckon(
-            "max(least, floor(max_ * D + slack))",
-            least=low.value,
-            max_=band.max,
-            D=decode,
-            slack=1e-9,
-        )
-    terms: dict[str, float] = {}
+    for follower, lead, band in ratio.pairs_of(spec):
+        # One letter as everywhere: D is decode, P prefill (of a split one, its attention).
+        letter, count = lead.value[0].upper(), present[lead]
+        terms = {"min": band.min, letter: count, "slack": 1e-9}
+        low = reckon(f"max(1, ceil(min * {letter} - slack))", **terms)
+        found[f"{follower.value}_least"] = low
+        terms = {"least": low.value, "max_": band.max, letter: count, "slack": 1e-9}
+        most = f"max(least, floor(max_ * {letter} + slack))"
+        found[f"{follower.value}_most"] = reckon(most, **terms)
+    held: dict[str, float] = {}
     for role, count in present.items():
         rules = spec.roles[role]
-        terms |= {f"n_{role.value}": count, f"gpus_{role.value}": rules.gpus * rules.ranks}
+        held |= {f"n_{role.value}": count, f"gpus_{role.value}": rules.gpus * rules.ranks}
     formula = " + ".join(f"n_{role.value} * gpus_{role.value}" for role in present)
     if spec.max_gpus is not None:
-        found["gpus_left"] = reckon(f"max_gpus - ({formula})", max_gpus=spec.max_gpus, **terms)
+        found["gpus_left"] = reckon(f"max_gpus - ({formula})", max_gpus=spec.max_gpus, **held)
     return found
 
 

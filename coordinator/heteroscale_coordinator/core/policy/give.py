@@ -115,18 +115,21 @@ def _steps(scene: Scene, short: Short) -> Iterator[dict[Role, int]]:
         each = rules.gpus * rules.ranks
         # Twice what is asked leaves room for what the ratio takes along.
         most[role] = max(0, min(free, movable[role], 2 * short.gpus // each + 2))
-    for counts in product(*(range(n + 1) for n in most.values())):
-        step = dict(zip(most, counts, strict=True))
-        if any(counts) and _in_ratio(scene, step):
+    chosen = [role for role in most if role is not Role.FFN]
+    for counts in product(*(range(most[role] + 1) for role in chosen)):
+        step = _with_ffn(scene, dict(zip(chosen, counts, strict=True)), most)
+        after = {role: n - step[role] for role, n in present.items()}
+        if any(counts) and ratio.all_permitted(present, after, spec):
             yield {role: n for role, n in step.items() if n}
 
 
-def _in_ratio(scene: Scene, step: Counts) -> bool:
-    if Role.PREFILL not in scene.present:
-        return True
-    before = scene.present[Role.PREFILL], scene.present[Role.DECODE]
-    after = before[0] - step[Role.PREFILL], before[1] - step[Role.DECODE]
-    return ratio.permitted(before, after, scene.spec.ratio)
+def _with_ffn(scene: Scene, step: dict[Role, int], most: Counts) -> dict[Role, int]:
+    """Return a step with the ffn that its attention leaves without work."""
+    for pair in ratio.pairs_of(scene.spec)[1:]:
+        role, left = pair.follower, scene.present[pair.lead] - step[pair.lead]
+        spare = scene.present[role] - ratio.prefill_limits(left, pair.band).high
+        step[role] = max(0, min(spare, most[role]))
+    return step
 
 
 def least_missing(scene: Scene, missing: Counts) -> dict[Role, int]:

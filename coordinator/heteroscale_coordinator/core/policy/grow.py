@@ -35,32 +35,36 @@ def grow(scene: Scene) -> Verdict | Held | None:
 
 
 def mend_ratio(scene: Scene) -> Verdict | Held | None:
-    """Launch the prefill that the ratio's band lacks, once nothing wanted is missing.
+    """Launch the prefill, or ffn, that its ratio's band lacks, once nothing wanted is missing.
 
     A step at a time, each with its cooldown: a new ratio is approached, not jumped to. What a soft
     scale-in took out comes back first.
     """
-    if Role.PREFILL not in scene.loads:
+    if any(scene.present[role] < n for role, n in scene.memory.wanted.items()):
         return None
-    present, wanted = scene.present, scene.memory.wanted
-    low = ratio.prefill_limits(wanted[Role.DECODE], scene.spec.ratio).low
-    missing = any(present[role] < n for role, n in wanted.items())
-    if missing or present[Role.PREFILL] >= low:
+    found = (_mended(scene, pair) for pair in ratio.pairs_of(scene.spec))
+    return next((one for one in found if one is not None), None)
+
+
+def _mended(scene: Scene, pair: ratio.Pair) -> Verdict | Held | None:
+    role, count = pair.follower, scene.present[pair.follower]
+    low = pair.limits(scene.memory.wanted).low
+    if count >= low:
         return None
-    why = f"prefill is {present[Role.PREFILL]}, the ratio asks for {low}"
-    if back := _taken_back(scene, low - present[Role.PREFILL], why):
+    why = f"{role.value} is {count}, the {pair.name} asks for {low}"
+    if back := _taken_back(scene, role, low - count, why):
         return back
     blocked = backoff(scene) or _cooling(scene)
     if blocked:
         return replace(blocked, reason=f"{why}. {blocked.reason}")
-    step = step_out(present[Role.PREFILL], low, scene.policy.max_step_out)
-    return launch(scene, {**present, Role.PREFILL: step}, why=why, bound_by="ratio")
+    step = step_out(count, low, scene.policy.max_step_out)
+    return launch(scene, {**scene.present, role: step}, why=why, bound_by="ratio")
 
 
-def _taken_back(scene: Scene, missing: int, why: str) -> Verdict | None:
-    """Return the reinstatement of prefill that a soft scale-in took out; None when there is none."""
+def _taken_back(scene: Scene, role: Role, missing: int, why: str) -> Verdict | None:
+    """Return the reinstatement of a role that a soft scale-in took out; None when there is none."""
     withdrawn = scene.view.withdrawn()
-    back = room_for(scene, {Role.PREFILL: min(missing, withdrawn[Role.PREFILL])})
+    back = room_for(scene, {role: min(missing, withdrawn[role])})
     if not back:
         return None
     rest = {role: n for role, n in withdrawn.items() if n}
@@ -77,6 +81,7 @@ def launch(
 
     ``done`` is remembered with the new wanted counts; without it the scale-out starts a cooldown.
     """
+    wish = bounds.with_followers(wish, scene.spec)
     back = call_off(scene, wish, why, bound_by=bound_by, done=done)
     if back:
         return back
@@ -103,7 +108,7 @@ def call_off(
     """
     if scene.view.short is not None:
         return None  # a service of higher priority waits for it
-    short = difference(wish, scene.present)
+    short = difference(bounds.with_followers(wish, scene.spec), scene.present)
     recallable = scene.view.recallable()
     back = room_for(scene, {r: min(n, recallable[r]) for r, n in short.items() if n > 0})
     if not back:

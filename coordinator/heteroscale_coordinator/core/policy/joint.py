@@ -42,6 +42,7 @@ from heteroscale_coordinator.core.policy.shrink import (
     shrink,
 )
 from heteroscale_coordinator.core.policy.soft import rescue, settle, watch
+from heteroscale_coordinator.core.policy.split import named_verdict, plain_view
 from heteroscale_coordinator.core.policy.switch import switch_role
 from heteroscale_coordinator.core.policy.view import ServiceView
 
@@ -59,9 +60,10 @@ ALL: tuple[Stage, ...] = (
 
 def decide(view: ServiceView) -> Verdict:
     """Return what to do with the service now, why, and what to remember. Pure."""
-    scene = look(at_held_ratio(under_schedule(view)))
+    scene = look(at_held_ratio(under_schedule(plain_view(view))))
     tell(scene)
-    return noted(credit(scene, _decide(scene)), view.spec.policy, view.now)
+    found = noted(credit(scene, _decide(scene)), view.spec.policy, view.now)
+    return named_verdict(found, view.spec)
 
 
 def _decide(scene: Scene) -> Verdict:

@@ -9,11 +9,56 @@ the result: a scale-out never takes prefill away.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
-from heteroscale_coordinator.core.spec import RatioSpec
+from heteroscale.words import Role
+from heteroscale_coordinator.core.model import Counts
+from heteroscale_coordinator.core.spec import RatioSpec, ServiceSpec
 from heteroscale_coordinator.core.spec.ratio import Limits
 
 _SLACK = 1e-9
+
+
+class Pair(NamedTuple):
+    """Two roles that are held in a ratio: ``follower`` beside ``lead``, within ``band``."""
+
+    follower: Role
+    lead: Role
+    band: RatioSpec
+    """Followers for each of the lead."""
+
+    @property
+    def name(self) -> str:
+        """Return it in words."""
+        return "inner ratio" if self.follower is Role.FFN else "ratio"
+
+    def limits(self, counts: Counts) -> Limits:
+        """Return the fewest and the most followers beside the lead in ``counts``."""
+        return self.band.limits(counts[self.lead])
+
+
+def pairs_of(spec: ServiceSpec) -> tuple[Pair, ...]:
+    """Return the pairs of a service, each after the one that its lead follows in.
+
+    Prefill beside decode; where prefill is split (``split``), ffn beside its attention too, by the
+    same rule of rounding: an ffn too few starves attention.
+    """
+    found = [Pair(Role.PREFILL, Role.DECODE, spec.ratio)] if Role.PREFILL in spec.roles else []
+    if spec.split and spec.inner_ratio is not None:
+        found.append(Pair(Role.FFN, Role.PREFILL, spec.inner_ratio.turned()))
+    return tuple(found)
+
+
+def all_permitted(before: Counts, after: Counts, spec: ServiceSpec) -> bool:
+    """Return whether a step keeps every pair in its band, or brings it closer."""
+    return all(
+        permitted(
+            (before[pair.follower], before[pair.lead]),
+            (after[pair.follower], after[pair.lead]),
+            pair.band,
+        )
+        for pair in pairs_of(spec)
+    )
 
 
 def prefill_limits(decode: int, band: RatioSpec) -> Limits:

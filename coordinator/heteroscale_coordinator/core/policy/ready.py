@@ -7,7 +7,8 @@ Ready, out of the routers, until the other role has caught up, or their deadline
 Nobody who serves is ever withdrawn for it, only who was launched to wait waits. A role waits for
 those launched with it and no longer: once none of them is still starting (all serve, or failed), it
 goes in. It goes in at once when it is short itself, when its own demand is unknown, and when less
-of it serves than its minimum.
+of it serves than its minimum. Where prefill is split, attention waits for its ffn too, even when it is
+short: without ffn it serves nobody. Ffn itself never waits, for nobody sends it requests.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import math
 from dataclasses import replace
 
 from heteroscale.words import Role
-from heteroscale_coordinator.core.model import Action, Verdict
+from heteroscale_coordinator.core.model import Action, Counts, Verdict
 from heteroscale_coordinator.core.policy import ratio
 from heteroscale_coordinator.core.policy.guard import strain
 from heteroscale_coordinator.core.policy.laws import need_of
@@ -32,28 +33,44 @@ def with_hold(scene: Scene, verdict: Verdict) -> Verdict:
 
     Only a step of both roles has anybody to wait for.
     """
-    rules = scene.policy.ratio_guard
-    both = all(verdict.delta.get(role, 0) > 0 for role in PAIR)
-    if verdict.action not in (Action.SCALE_OUT, Action.REPAIR) or not (rules.hold and both):
+    rules, launching = scene.policy.ratio_guard, verdict.action in (Action.SCALE_OUT, Action.REPAIR)
+    if not (launching and rules.hold and rules.deadline > 0):
         return verdict
-    waiting = {role: _to_hold(scene, role, verdict.delta[role]) for role in PAIR}
+    awaited = {role: _partners(scene, role, verdict.delta) for role in PAIR}
+    waiting = {
+        role: max(
+            (_to_hold(scene, role, other, verdict.delta[role]) for other in others), default=0
+        )
+        for role, others in awaited.items()
+    }
     waiting = {role: n for role, n in waiting.items() if n}
-    if not waiting or rules.deadline <= 0:
+    if not waiting:
         return verdict
+    names = dict.fromkeys(other.value for role in waiting for other in awaited[role])
     text = (
         f"{written(waiting)} wait once Ready, at most {rules.deadline:g} s, until "
-        f"{' and '.join(_other(role).value for role in waiting)} of this step serves"
+        f"{' and '.join(names)} of this step serves"
     )
     inputs = {**verdict.inputs, "ratio_hold": text}
     return replace(verdict, inputs=inputs, hold=waiting, hold_for=rules.deadline)
 
 
-def _to_hold(scene: Scene, role: Role, more: int) -> int:
+def _partners(scene: Scene, role: Role, delta: Counts | None = None) -> list[Role]:
+    """Return whom a role may have to wait for; of a step ``delta``, those that are launched with it."""
+    others = [_other(role)]
+    if role is Role.PREFILL and scene.spec.split:
+        others.insert(0, Role.FFN)
+    if delta is None:
+        return others
+    return [one for one in others if delta.get(role, 0) > 0 and delta.get(one, 0) > 0]
+
+
+def _to_hold(scene: Scene, role: Role, other: Role, more: int) -> int:
     """Return how many of ``more`` new instances would break the tolerance if they came first."""
     serving = scene.view.in_service()
-    if serving[role] < max(1, scene.spec.roles[role].min) or why_at_once(scene, role):
+    if serving[role] < max(1, scene.spec.roles[role].min) or _pressing(scene, role, other):
         return 0
-    return max(0, more - max(0, _room(scene, role)))
+    return max(0, more - max(0, _room(scene, role, other)))
 
 
 def release(scene: Scene) -> Verdict | Held | None:
@@ -79,39 +96,51 @@ def release(scene: Scene) -> Verdict | Held | None:
 
 def _leaving(scene: Scene, role: Role, held: list[Member]) -> tuple[int, str]:
     """Return how many of those ``held`` may serve now, and why so many; 0 with why they wait."""
+    answers = [_beside(scene, role, other, held) for other in _partners(scene, role)]
+    return min(answers, key=lambda answer: answer[0])
+
+
+def _beside(scene: Scene, role: Role, other: Role, held: list[Member]) -> tuple[int, str]:
+    """Return how many of those ``held`` may serve beside what serves of ``other``, and why."""
     rules, serving = scene.policy.ratio_guard, scene.view.in_service()
-    if why := _why_all(scene, role, held):
+    if why := _why_all(scene, role, other, held):
         return len(held), why
     late = sum(scene.now - m.instance.changed_at >= rules.deadline for m in held)
     if late:
         return late, f"the deadline of {rules.deadline:g} s is over"
-    room = _room(scene, role)
-    state = f"Ready {serving[Role.PREFILL]} prefill, {serving[Role.DECODE]} decode"
+    room = _room(scene, role, other)
+    pair = [one for one in (*PAIR, Role.FFN) if one in (role, other)]
+    state = f"Ready {', '.join(f'{serving[one]} {one.value}' for one in pair)}"
     if room <= 0:
-        return 0, f"{state}; {_awaited(role, held, scene)} {_other(role).value} of its step start"
+        return 0, f"{state}; {_awaited(other, held, scene)} {other.value} of its step start"
     return min(room, len(held)), f"{state} keep within {rules.tolerance:g} of the ratio with it"
 
 
-def _why_all(scene: Scene, role: Role, held: list[Member]) -> str:
+def _why_all(scene: Scene, role: Role, other: Role, held: list[Member]) -> str:
     """Return why all those ``held`` are to serve now; nothing when it goes by the ratio."""
     serving = scene.view.in_service()[role]
     if not scene.policy.ratio_guard.hold:
         return "the guard is switched off"
     if serving < max(1, scene.spec.roles[role].min):
         return f"only {serving} of it serve"
-    if why := why_at_once(scene, role):
+    if why := _pressing(scene, role, other):
         return why
-    nobody = not _awaited(role, held, scene)
-    return f"no {_other(role).value} of its step is still starting" if nobody else ""
+    nobody = not _awaited(other, held, scene)
+    return f"no {other.value} of its step is still starting" if nobody else ""
 
 
-def _awaited(role: Role, held: list[Member], scene: Scene) -> int:
+def _pressing(scene: Scene, role: Role, other: Role) -> str:
+    """Return why a role may not be kept waiting for ``other``; for its ffn it always may."""
+    return "" if other is Role.FFN else why_at_once(scene, role)
+
+
+def _awaited(other: Role, held: list[Member], scene: Scene) -> int:
     """Return how many of the other role, launched no later than those held, are still starting."""
     newest = max(m.instance.created_at for m in held)
     return sum(
         m.starting and not m.held
         for m in scene.view.members
-        if m.instance.role is _other(role) and m.instance.created_at <= newest
+        if m.instance.role is other and m.instance.created_at <= newest
     )
 
 
@@ -131,15 +160,17 @@ def why_at_once(scene: Scene, role: Role) -> str:
     return ""
 
 
-def _room(scene: Scene, role: Role) -> int:
+def _room(scene: Scene, role: Role, other: Role) -> int:
     """Return how many more of ``role`` may serve beside what serves of the other, within tolerance."""
     serving, band = scene.view.in_service(), scene.spec.ratio
     tolerance = scene.policy.ratio_guard.tolerance
+    if other is Role.FFN:
+        band = scene.spec.inner_ratio or band
     if role is Role.PREFILL:
-        decode = serving[Role.DECODE]
-        most = math.floor(band.max * (1 + tolerance) * decode + _SLACK)
+        beside = serving[other]
+        most = math.floor(band.max * (1 + tolerance) * beside + _SLACK)
         # What the ratio's own rounding allows is no stray.
-        return max(most, ratio.prefill_limits(decode, band).low) - serving[role]
+        return max(most, ratio.prefill_limits(beside, band).low) - serving[role]
     fewest = band.min * (1 - tolerance)
     return math.floor(serving[Role.PREFILL] / fewest + _SLACK) - serving[role]
 

@@ -30,7 +30,7 @@ def wanted_now(scene: Scene) -> dict[Role, int]:
     """
     remembered, spec = scene.memory.wanted, scene.spec
     if any(role in remembered for role in spec.roles):
-        return _with_prefill_found(_unraised(bounds.clamp(remembered, spec), scene), scene)
+        return _with_followers_found(_unraised(bounds.clamp(remembered, spec), scene), scene)
     least, present = bounds.starting_counts(spec), scene.present
     if not any(present.values()):
         return least
@@ -38,31 +38,30 @@ def wanted_now(scene: Scene) -> dict[Role, int]:
 
 
 def _unraised(wanted: dict[Role, int], scene: Scene) -> dict[Role, int]:
-    """Return the counts without the prefill that a new ratio alone asks for.
+    """Return the counts without the prefill, or ffn, that a new ratio alone asks for.
 
     What is wanted is launched at once, as repair. A raised minimum of decode takes its share of
     prefill along; what a new ratio asks for comes in steps (``mend_ratio``).
     """
-    before = scene.memory.wanted
-    if Role.PREFILL not in wanted or not {Role.PREFILL, Role.DECODE} <= set(before):
-        return wanted
-    low = [
-        ratio.prefill_limits(counts[Role.DECODE], scene.spec.ratio).low
-        for counts in (before, wanted)
-    ]
-    most = before[Role.PREFILL] + max(0, low[1] - low[0])
-    most = max(most, scene.spec.roles[Role.PREFILL].min)
-    return {**wanted, Role.PREFILL: min(wanted[Role.PREFILL], most)}
+    before, found = scene.memory.wanted, dict(wanted)
+    for pair in ratio.pairs_of(scene.spec):
+        role = pair.follower
+        if not {role, pair.lead} <= set(before):
+            continue
+        low = [pair.limits(counts).low for counts in (before, found)]
+        most = before[role] + max(0, low[1] - low[0])
+        found[role] = min(found[role], max(most, scene.spec.roles[role].min))
+    return found
 
 
-def _with_prefill_found(wanted: dict[Role, int], scene: Scene) -> dict[Role, int]:
-    """Return the counts with prefill that the ratio lacks taken from what is there in surplus."""
-    if Role.PREFILL not in wanted:
-        return wanted
-    low = ratio.prefill_limits(wanted[Role.DECODE], scene.spec.ratio).low
-    found = min(low, scene.present[Role.PREFILL], scene.spec.roles[Role.PREFILL].max)
-    raised = {**wanted, Role.PREFILL: max(wanted[Role.PREFILL], found)}
-    return raised if bounds.within(raised, scene.spec) else wanted
+def _with_followers_found(wanted: dict[Role, int], scene: Scene) -> dict[Role, int]:
+    """Return the counts with what a ratio lacks taken from what is there in surplus."""
+    for pair in ratio.pairs_of(scene.spec):
+        role = pair.follower
+        most = min(scene.present[role], scene.spec.roles[role].max)
+        raised = {**wanted, role: max(wanted[role], min(pair.limits(wanted).low, most))}
+        wanted = raised if bounds.within(raised, scene.spec) else wanted
+    return wanted
 
 
 def remember(scene: Scene) -> PolicyMemory:
@@ -97,11 +96,12 @@ def _unplaced(scene: Scene, memory: PolicyMemory) -> Unplaced | None:
 
 
 def enough_heard(scene: Scene) -> bool:
-    """Return whether every role that carries traffic is heard to the least coverage."""
+    """Return whether every measured role that carries traffic is heard to the least coverage."""
     least = scene.policy.min_coverage
     sizing = scene.signals.roles[scene.spec.sizing_role]
-    roles = [seen for seen in scene.signals.roles.values() if seen.carrying]
-    return bool(sizing.carrying) and all(seen.coverage >= least for seen in roles)
+    roles = [scene.signals.roles[role] for role in scene.measured]
+    carrying = [seen for seen in roles if seen.carrying]
+    return bool(sizing.carrying) and all(seen.coverage >= least for seen in carrying)
 
 
 def _soft(scene: Scene, memory: PolicyMemory) -> SoftScaleIn | None:

@@ -36,6 +36,9 @@ from heteroscale_coordinator.core.policy.view import ServiceView
 from heteroscale_coordinator.core.spec import PolicySpec, ServiceSpec
 from heteroscale_coordinator.core.sums import Sum
 
+FOLLOWS = Demand(None, "it follows attention")
+"""What is asked of ffn: nothing of its own."""
+
 
 @dataclass(frozen=True, slots=True)
 class Load:
@@ -129,6 +132,11 @@ class Scene:
         return (sizing, Role.PREFILL) if self.prefill_leads else (sizing,)
 
     @property
+    def measured(self) -> tuple[Role, ...]:
+        """The roles of which a demand is known: all but ffn, which follows its attention."""
+        return tuple(role for role in self.loads if role is not Role.FFN)
+
+    @property
     def present(self) -> dict[Role, int]:
         """Counts of supply."""
         return {role: load.supply.count for role, load in self.loads.items()}
@@ -149,7 +157,10 @@ def look(view: ServiceView) -> Scene:
     spec = view.spec
     seen = observe_signals(view)
     engines = {role: seen.engines(role) for role in spec.roles}
-    asked = {role: demand.demand_on(role, engines, spec) for role in spec.roles}
+    asked = {
+        role: FOLLOWS if role is Role.FFN else demand.demand_on(role, engines, spec)
+        for role in spec.roles
+    }
     choked = None
     if Role.PREFILL in spec.roles:
         choked = choked_prefill(engines, spec, asked)
@@ -169,13 +180,15 @@ def look(view: ServiceView) -> Scene:
 
 def _inputs(scene: Scene) -> dict[str, str]:
     inputs = {}
-    for role, load in scene.loads.items():
-        end = "" if role is scene.spec.sizing_role else f"_{role.value}"
+    for role in scene.measured:
+        load, end = scene.loads[role], "" if role is scene.spec.sizing_role else f"_{role.value}"
         inputs[f"Q{end}"] = load.demand.text
         inputs[f"S{end}"] = load.supply.text
         if load.ratio is not None:
             quotient = f"{load.demand.value:.1f} ÷ {load.supply.total:.1f}"
             inputs[f"R{end}"] = f"{load.ratio:.3f} = {quotient}"
+    if scene.spec.split:
+        inputs["ffn"] = _beside_attention(scene)
     if scene.worst:
         inputs["R_worst_type"] = f"{scene.worst[1]:.3f} on {scene.worst[0] or 'an unnamed type'}"
     if scene.choked:
@@ -184,6 +197,11 @@ def _inputs(scene: Scene) -> dict[str, str]:
         inputs["transfer"] = scene.transfer.text
     for one in scene.latencies:
         inputs[one.kind] = one.text
+    return inputs | _heard(scene)
+
+
+def _heard(scene: Scene) -> dict[str, str]:
+    inputs = {}
     if outliers := [one.text for seen in scene.signals.roles.values() for one in seen.outliers]:
         inputs["outliers"] = "; ".join(outliers)
     if scene.signals.routers:
@@ -191,6 +209,15 @@ def _inputs(scene: Scene) -> dict[str, str]:
     for role, seen in scene.signals.roles.items():
         inputs[f"coverage_{role.value}"] = f"{seen.heard} of {seen.carrying} heard, {seen.quality}"
     return inputs
+
+
+def _beside_attention(scene: Scene) -> str:
+    pair, present = ratio.pairs_of(scene.spec)[-1], scene.present
+    low, high = pair.limits(present)
+    return (
+        f"{present[pair.follower]} beside {present[pair.lead]} attention: the inner ratio asks for "
+        f"{low} and allows {high}"
+    )
 
 
 def act(
@@ -241,7 +268,8 @@ def with_wanted(memory: PolicyMemory, counts: Counts) -> PolicyMemory:
 
 def _reckoned(scene: Scene) -> list[SignalValue]:
     rows = []
-    for role, load in scene.loads.items():
+    for role in scene.measured:
+        load = scene.loads[role]
         seen = scene.signals.roles[role]
         quality = seen.quality if load.demand.value is not None else "missing"
         name = role.value

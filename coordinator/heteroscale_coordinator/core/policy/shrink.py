@@ -90,16 +90,18 @@ def keep_ratio(scene: Scene) -> Verdict | Held | None:
     """Withdraw prefill beyond the ratio's band, or decode that no prefill can be launched for.
 
     Too few prefill are launched by ``mend_ratio``; only where bounds leave no room for them, decode
-    has to leave. A dampened step at a time, with its cooldown and every consent.
+    has to leave. A dampened step at a time, with its cooldown and every consent. Ffn beside its
+    attention likewise.
     """
     present, wanted = scene.present, scene.memory.wanted
     missing = any(present[role] < n for role, n in wanted.items())
-    if Role.PREFILL not in scene.loads or scene.memory.soft is not None or missing:
+    if scene.memory.soft is not None or missing:
         return None
-    found = _surplus_prefill(scene) or _surplus_decode(scene)
-    if found is None:
+    pairs = ratio.pairs_of(scene.spec)
+    found = [_surplus_follower(scene, pair) or _surplus_lead(scene, pair) for pair in pairs]
+    role, most, doing = next(filter(None, found), (None, 0, ""))
+    if role is None:
         return None
-    role, most, doing = found
     after = {**present, role: step_in(present[role], most, scene.policy.dampening_in)}
     consents = [*consent.safety(scene), *_carried_after(scene, after), *_asked_again(scene, after)]
     blocked = _cooling(scene) or consent.refusal(scene, consents, doing)
@@ -108,29 +110,33 @@ def keep_ratio(scene: Scene) -> Verdict | Held | None:
     return withdraw(scene, after, doing, bound_by="ratio", wanted={**wanted, role: after[role]})
 
 
-def _surplus_prefill(scene: Scene) -> tuple[Role, int, str] | None:
-    """Return (prefill, how many the ratio allows, why) where there are more."""
-    present = scene.present[Role.PREFILL]
-    high = ratio.prefill_limits(scene.memory.wanted[Role.DECODE], scene.spec.ratio).high
-    most = max(high, scene.spec.roles[Role.PREFILL].min)
+def _surplus_follower(scene: Scene, pair: ratio.Pair) -> tuple[Role, int, str] | None:
+    """Return (prefill, how many the ratio allows, why) where there are more; or ffn."""
+    role, present = pair.follower, scene.present[pair.follower]
+    high = pair.limits(scene.memory.wanted).high
+    most = max(high, scene.spec.roles[role].min)
     if present <= most:
         return None
-    return Role.PREFILL, most, f"prefill is {present}, the ratio allows {high}"
+    return role, most, f"{role.value} is {present}, the {pair.name} allows {high}"
 
 
-def _surplus_decode(scene: Scene) -> tuple[Role, int, str] | None:
-    """Return (decode, how many prefill suffices for, why) where the bounds leave no more prefill."""
-    present, band = scene.present, scene.spec.ratio
-    low = ratio.prefill_limits(present[Role.DECODE], band).low
-    wish = {**present, Role.PREFILL: low}
+def _surplus_lead(scene: Scene, pair: ratio.Pair) -> tuple[Role, int, str] | None:
+    """Return (decode, how many prefill suffices for, why) where the bounds leave no more prefill.
+
+    Or attention, where they leave no more ffn.
+    """
+    present, role = scene.present, pair.follower
+    low = pair.limits(present).low
+    wish = {**present, role: low}
     fitted = bounds.fit_out(present, wish, scene.spec, scene.held)
-    if present[Role.PREFILL] >= low or fitted != present:
+    if present[role] >= low or fitted != present:
         return None
-    most = max(ratio.most_decode(present[Role.PREFILL], band), scene.spec.roles[Role.DECODE].min)
-    if present[Role.DECODE] <= most:
+    most = max(ratio.most_decode(present[role], pair.band), scene.spec.roles[pair.lead].min)
+    if present[pair.lead] <= most:
         return None
-    why = f"the bounds leave no more prefill than {present[Role.PREFILL]}"
-    return Role.DECODE, most, f"decode is {present[Role.DECODE]}, the ratio allows {most}: {why}"
+    why = f"the bounds leave no more {role.value} than {present[role]}"
+    lead = f"{pair.lead.value} is {present[pair.lead]}"
+    return pair.lead, most, f"{lead}, the {pair.name} allows {most}: {why}"
 
 
 def shrink(scene: Scene) -> Verdict | Held | None:
@@ -151,7 +157,8 @@ def shrink(scene: Scene) -> Verdict | Held | None:
     if held:
         return held
     doing = f"{doing} and low for {scene.policy.window_in:g} s"
-    bound = scene.policy.driver if after == wish else "bounds"
+    reached = wish is not None and all(after[role] == n for role, n in wish.items())
+    bound = scene.policy.driver if reached else "bounds"
     return withdraw(scene, after, doing, bound_by=bound, wanted=after)
 
 
@@ -227,7 +234,7 @@ def _own_needs(scene: Scene) -> dict[Role, int] | None:
     if scene.policy.driver != "demand":
         return None
     found = {}
-    for role in scene.loads:
+    for role in scene.measured:
         leads = role is scene.spec.sizing_role or scene.prefill_leads
         share = scene.policy.tolerance_in if leads else -scene.policy.tolerance_out
         needed = _needed(scene, role, _peak(scene, role), share)
@@ -299,7 +306,7 @@ def withdraw(
     delta = difference(scene.present, after)
     if not delta:
         return _out_of_reach(scene, wish, doing, bound_by)
-    if wanted is not None and not _ratio_permits(scene, after):
+    if wanted is not None and not ratio.all_permitted(scene.present, after, scene.spec):
         return Held("ratio", f"{doing}, but not all of a step in the ratio serves yet.")
     asked = scene.sizing.demand.value or 0.0
     prefill = scene.loads[Role.PREFILL].demand.value if scene.prefill_leads else None
@@ -332,10 +339,3 @@ def _out_of_reach(scene: Scene, wish: Counts, doing: str, bound_by: str) -> Held
     if any(wish[role] < min(n, serving[role]) for role, n in scene.present.items()):
         return Held(bound_by, f"{doing}, but what serves is not ours to withdraw.")
     return Held("starting", f"{doing}, but what is too many is still starting, or silent.")
-
-
-def _ratio_permits(scene: Scene, after: Counts) -> bool:
-    if Role.PREFILL not in after:
-        return True
-    before, then = ((c[Role.PREFILL], c[Role.DECODE]) for c in (scene.present, after))
-    return ratio.permitted(before, then, scene.spec.ratio)

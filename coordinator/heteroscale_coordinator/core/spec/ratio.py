@@ -62,6 +62,10 @@ class RatioSpec(DocumentModel):
         low = max(1, math.ceil(self.min * decode - _SLACK))
         return Limits(low, max(low, math.floor(self.max * decode + _SLACK)))
 
+    def turned(self) -> RatioSpec:
+        """Return the ratio the other way round: ffn for each attention, of attention for each ffn."""
+        return RatioSpec(min=1 / self.max, max=1 / self.min)
+
 
 _RatioText = Annotated[
     str,

@@ -8,6 +8,7 @@ from pydantic import PositiveInt, model_validator
 
 from heteroscale.documents.fields import DocumentModel
 from heteroscale.words import Role
+from heteroscale_coordinator.core.spec import split
 from heteroscale_coordinator.core.spec.gate import DrainSpec, GateSpec
 from heteroscale_coordinator.core.spec.latency import SloSpec
 from heteroscale_coordinator.core.spec.names import Name
@@ -39,6 +40,9 @@ class ServiceSpec(DocumentModel):
 
     roles: dict[Role, RoleSpec]
     ratio: Ratio = RatioSpec(min=0.5, max=0.5)
+    inner_ratio: Ratio | None = None
+    """Attention:ffn such as 2:1, or a band; with roles `attention`, `ffn` and `decode`, a prefill that is
+    split (disaggregated MoE). `ratio` then counts prefill in attention instances. Both hold at once."""
     slo: SloSpec = SloSpec()
     model: ModelSpec | None = None
     """What is served, for simulations and pressure tests."""
@@ -56,9 +60,13 @@ class ServiceSpec(DocumentModel):
     @model_validator(mode="after")
     def _roles(self) -> Self:
         given = set(self.roles)
-        if given not in ({Role.PREFILL, Role.DECODE}, {Role.AGGREGATED}):
+        if given not in ({Role.PREFILL, Role.DECODE}, {Role.AGGREGATED}, split.ROLES):
             names = ", ".join(sorted(given)) or "none"
-            raise ValueError(f"roles must be prefill and decode, or aggregated alone; got {names}")
+            raise ValueError(
+                "roles must be prefill and decode, or aggregated alone, or attention, ffn and decode "
+                f"where prefill is split; got {names}"
+            )
+        given |= {Role.PREFILL} if self.split else set()
         for one in self.policy.signals:
             if one.role not in given:
                 raise ValueError(
@@ -78,8 +86,13 @@ class ServiceSpec(DocumentModel):
         return self
 
     @model_validator(mode="after")
+    def _split(self) -> Self:
+        split.check(self.roles, self.inner_ratio, self.policy)
+        return self
+
+    @model_validator(mode="after")
     def _velocity(self) -> Self:
-        if self.policy.velocity is not None and Role.PREFILL not in self.roles:
+        if self.policy.velocity is not None and Role.AGGREGATED in self.roles:
             raise ValueError("policy.velocity is for prefill and decode apart; leave it out")
         return self
 
@@ -98,6 +111,11 @@ class ServiceSpec(DocumentModel):
     def watched(self) -> bool:
         """Whether it is decided, explained, and not acted on: advisory, or a target is being learned."""
         return self.advisory or bool(self.learning)
+
+    @property
+    def split(self) -> bool:
+        """Whether its prefill is split into attention and ffn."""
+        return Role.FFN in self.roles
 
     @property
     def sizing_role(self) -> Role:
