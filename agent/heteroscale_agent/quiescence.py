@@ -89,7 +89,8 @@ def _judge(progress: Progress, terms: Terms, engine: EngineState) -> Progress:
         return replace(_disturbed(progress), message=f"{in_flight:g} requests in flight")
     since = progress.quiet_since_at if progress.quiet_since_at is not None else engine.scraped_at
     progress = replace(progress, quiet_since_at=since)
-    holds_kv = terms.role is Role.PREFILL and scrape.transferring is None and scrape.kv_usage != 0
+    prefills = terms.role in (Role.PREFILL, Role.ATTENTION)
+    holds_kv = prefills and scrape.transferring is None and scrape.kv_usage != 0
     if holds_kv and engine.scraped_at - since < terms.kv_lease:
         left = terms.kv_lease - (engine.scraped_at - since)
         usage = "unknown" if scrape.kv_usage is None else f"{scrape.kv_usage:.4%}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 
@@ -125,17 +125,11 @@ def resume(connection: Connection, name: str) -> None:
     print_text(f"service/{name} resumed{note}")
 
 
-def scale(
-    connection: Connection,
-    name: str,
-    prefill: int | None,
-    decode: int | None,
-    aggregated: int | None,
-) -> None:
+def scale(connection: Connection, name: str, counts: Mapping[Role, int]) -> None:
     """Set counts once."""
-    request = pb.ScaleServiceRequest(
-        name=name, prefill=prefill, decode=decode, aggregated=aggregated
-    )
+    request = pb.ScaleServiceRequest(name=name)
+    for role, count in counts.items():
+        setattr(request, role.value, count)
     service = run(connection, lambda client: client.call(client.stub.ScaleService, request))
     wanted = ", ".join(
         f"{role.value} {status.wanted}"

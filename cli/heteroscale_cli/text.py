@@ -97,11 +97,25 @@ def counts(status: pb.RoleStatus | None) -> str:
 
 
 def ratio(service: pb.Service) -> str:
-    """Return prefill:decode in service; without decode in service there is none to speak of."""
-    prefill, decode = role_of(service, Role.PREFILL), role_of(service, Role.DECODE)
-    if prefill is None or decode is None:
+    """Return prefill:decode in service; without decode in service there is none to speak of.
+
+    Of a split prefill, with attention:ffn behind it: ``0.50, 2.00``.
+    """
+    split, decode = role_of(service, Role.FFN), role_of(service, Role.DECODE)
+    if decode is None or not (split or role_of(service, Role.PREFILL)):
         return NONE
-    return f"{service.ratio:.2f}" if decode.in_service else UNKNOWN
+    outer = f"{service.ratio:.2f}" if decode.in_service else UNKNOWN
+    if split is None:
+        return outer
+    return f"{outer}, {service.inner_ratio:.2f}" if split.in_service else f"{outer}, {UNKNOWN}"
+
+
+def prefill(service: pb.Service) -> str:
+    """Return prefill's ``in service/wanted``; of a split one, attention's and ffn's: ``4/4+2/2``."""
+    parts = [role_of(service, role) for role in (Role.ATTENTION, Role.FFN)]
+    if all(parts):
+        return "+".join(counts(one) for one in parts)
+    return counts(role_of(service, Role.PREFILL))
 
 
 def condition(service: pb.Service) -> str:
@@ -116,8 +130,13 @@ def mode(service: pb.Service) -> str:
 
 
 def step(decision: pb.Decision) -> str:
-    """Return ``+1P +2D``; a hold has no step."""
-    parts = ((decision.prefill_delta, "P"), (decision.decode_delta, "D"))
+    """Return ``+1P +2D``, of a split prefill ``+2A +1F +4D``; a hold has no step."""
+    parts = (
+        (decision.prefill_delta, "P"),
+        (decision.attention_delta, "A"),
+        (decision.ffn_delta, "F"),
+        (decision.decode_delta, "D"),
+    )
     return " ".join(f"{delta:+d}{letter}" for delta, letter in parts if delta) or NONE
 
 

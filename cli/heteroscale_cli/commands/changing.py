@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from heteroscale.words import Role
 from heteroscale_cli.commands import completion
 from heteroscale_cli.commands.common import OutputOption, connected
 from heteroscale_cli.connection import Connection, seconds
@@ -117,19 +118,33 @@ def resume(connection: Connection, service: _Service) -> None:
 def scale(
     connection: Connection,
     service: _Service,
+    *,
     prefill: _Count = None,
     decode: _Count = None,
     aggregated: _Count = None,
+    attention: _Count = None,
+    ffn: _Count = None,
 ) -> None:
     """Set counts by hand, once, within bounds.
 
-    The policy goes on from there; pause the service to keep the counts.
+    The policy goes on from there; pause the service to keep the counts. Where prefill is split, ffn
+    follows attention unless it is given.
     """
     from heteroscale_cli import changes
 
-    if prefill is None and decode is None and aggregated is None:
-        raise usage("scale: give --prefill and --decode, or --aggregated")
-    changes.scale(connection, service, prefill, decode, aggregated)
+    given = {
+        Role.PREFILL: prefill,
+        Role.DECODE: decode,
+        Role.AGGREGATED: aggregated,
+        Role.ATTENTION: attention,
+        Role.FFN: ffn,
+    }
+    counts = {role: count for role, count in given.items() if count is not None}
+    if not counts:
+        raise usage(
+            "scale: give --prefill and --decode, or --aggregated, or --attention and --decode"
+        )
+    changes.scale(connection, service, counts)
 
 
 @connected

@@ -135,7 +135,7 @@ def _makes(draft: Draft, service: Service, homes: set[str]) -> dict[Role, str]:
 
 def _nic_shares(draft: Draft, service: Service, homes: set[str]) -> tuple[float, ...]:
     """Return the share of the busiest port of each node that tells, where KV transfer is watched."""
-    if Role.PREFILL not in service.spec.roles or not service.spec.policy.transfer.enabled:
+    if Role.DECODE not in service.spec.roles or not service.spec.policy.transfer.enabled:
         return ()
     agents = (draft.state.agents.get(home) for home in sorted(homes))
     told = (

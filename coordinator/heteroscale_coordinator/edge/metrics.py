@@ -337,5 +337,6 @@ def _ratio(services: list[Service], instances: list[Instance]) -> Iterator[Metri
     serving = Tally((i.service, i.role) for i in instances if i.state is InstanceState.IN_SERVICE)
     for service in services:
         if decodes := serving[service.name, Role.DECODE]:
-            family.add_metric((service.name,), serving[service.name, Role.PREFILL] / decodes)
+            prefills = serving[service.name, Role.PREFILL] + serving[service.name, Role.ATTENTION]
+            family.add_metric((service.name,), prefills / decodes)
     yield family

@@ -56,8 +56,11 @@ def service_message(service: Service, state: State, last: Decision | None) -> pb
             cordoned=cordoned[role],
             **{column: counts[role, column] for column in _COLUMNS},
         )
+    prefills = counts[Role.PREFILL, "in_service"] + counts[Role.ATTENTION, "in_service"]
     if decodes := counts[Role.DECODE, "in_service"]:
-        message.ratio = counts[Role.PREFILL, "in_service"] / decodes
+        message.ratio = prefills / decodes
+    if ffns := counts[Role.FFN, "in_service"]:
+        message.inner_ratio = prefills / ffns
     message.routers.extend(_routers(service, state))
     if last is not None:
         message.last_decision.CopyFrom(decision_message(last))
@@ -146,6 +149,8 @@ def decision_message(decision: Decision, *, arithmetic: bool = False) -> pb.Deci
         action=decision.action.value,
         prefill_delta=sign * decision.delta.get(Role.PREFILL, 0),
         decode_delta=sign * sizing,
+        attention_delta=sign * decision.delta.get(Role.ATTENTION, 0),
+        ffn_delta=sign * decision.delta.get(Role.FFN, 0),
         reason=decision.reason,
         inputs=decision.inputs,
         bound_by=decision.bound_by,
@@ -240,7 +245,7 @@ def _tokens_per_second(role: Role, track: Track | None, now: float) -> float | N
     """Return generated tokens/s; for prefill computed prompt tokens/s, the work it is there for."""
     if track is None:
         return None
-    points, prefill = track.window(now, RATE_WINDOW_S), role is Role.PREFILL
+    points, prefill = track.window(now, RATE_WINDOW_S), role in (Role.PREFILL, Role.ATTENTION)
     counted = ((p.at, p.computed_prompt_tokens if prefill else p.generation_tokens) for p in points)
     known = [(at, value) for at, value in counted if value is not None]
     if len(known) < 2 or known[-1][0] <= known[0][0]:  # noqa: PLR2004 - a rate takes two points
@@ -263,14 +268,14 @@ def group_messages(instances: Iterable[Instance], state: State) -> list[pb.Group
 
 def _group(service: str, name: str, members: Sequence[Instance], state: State) -> pb.Group:
     roles = Counter(instance.role for instance in members)
-    others = len(members) - roles[Role.PREFILL] - roles[Role.DECODE]
+    prefills = roles[Role.PREFILL] + roles[Role.ATTENTION]
     return pb.Group(
         name=name,
         service=service,
         domain=_domain(members, state),
-        prefill=roles[Role.PREFILL],
+        prefill=prefills,
         decode=roles[Role.DECODE],
-        other=others,
+        other=len(members) - prefills - roles[Role.DECODE],
     )
 
 

@@ -7,7 +7,7 @@ from itertools import groupby
 
 from heteroscale.convert import duration, timestamp, to_wire
 from heteroscale.v1 import agent_pb2, types_pb2
-from heteroscale.words import WithdrawReason
+from heteroscale.words import Role, WithdrawReason
 from heteroscale_coordinator.core.model import Command, Instance, Service, Verb
 from heteroscale_coordinator.core.spec import DrainSpec, GateSpec
 
@@ -118,7 +118,8 @@ def _launch(
         template=instance.template or role.template,
         gpu_indices=indices,
         parameters=role.parameters,
-        gate=_gate(service.spec.gate),
+        # Nobody sends ffn requests: its attention does.
+        gate=_gate(GateSpec() if instance.role is Role.FFN else service.spec.gate),
         startup_timeout=duration(role.startup_timeout),
         leader_host=leader_host if order.rank else "",
     )

@@ -36,7 +36,7 @@ PATIENCE = 30.0
 MAX_ROUTERS = 16
 NOBODY, NO_MODEL = "http://127.0.0.1:1", "nobody-is-in-service"
 """The router cannot read an empty list; this stands there instead."""
-LABELS = {Role.PREFILL: "prefill", Role.DECODE: "decode"}
+LABELS = {Role.PREFILL: "prefill", Role.ATTENTION: "prefill", Role.DECODE: "decode"}
 _LISTS = {"static_models": "", "static_model_labels": "default", "static_model_types": "chat"}
 """Lists that go together with `static_backends`, and what an entry of no word has there."""
 

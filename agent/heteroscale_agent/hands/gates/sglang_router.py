@@ -43,7 +43,13 @@ BLIND_PATIENCE = 30.0
 """Seconds that an addition is taken for pending when the router never told its id."""
 MAX_ROUTERS = 16
 
-WORKER_TYPES = {Role.PREFILL: "prefill", Role.DECODE: "decode", Role.AGGREGATED: "regular"}
+WORKER_TYPES = {
+    Role.PREFILL: "prefill",
+    Role.ATTENTION: "prefill",
+    Role.DECODE: "decode",
+    Role.AGGREGATED: "regular",
+}
+PREFILLS = (Role.PREFILL, Role.ATTENTION)
 _DP_RANK = re.compile(r"@\d+$")
 
 
@@ -183,7 +189,7 @@ class SglangRouterGate:
             "url": member.endpoint,
             "worker_type": WORKER_TYPES[member.role],
         }
-        if member.role is Role.PREFILL and member.bootstrap_port is not None:
+        if member.role in PREFILLS and member.bootstrap_port is not None:
             body["bootstrap_port"] = member.bootstrap_port
         if model := member.gate.options.get("model_id"):
             body["model_id"] = model
@@ -221,7 +227,7 @@ def _fits(worker: dict[str, Any], member: Member) -> bool:
     if worker.get("worker_type") != WORKER_TYPES[member.role]:
         return False
     port = worker.get("bootstrap_port")
-    return member.role is not Role.PREFILL or port is None or port == member.bootstrap_port
+    return member.role not in PREFILLS or port is None or port == member.bootstrap_port
 
 
 def _excerpt(data: bytes) -> str:

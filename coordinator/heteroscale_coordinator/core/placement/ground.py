@@ -12,7 +12,7 @@ from heteroscale.words import Role
 from heteroscale_coordinator.core.model import Counts
 from heteroscale_coordinator.core.placement.feasible import Bench, seat_nodes, shortfall
 from heteroscale_coordinator.core.placement.pack import Patience, Seat, pack
-from heteroscale_coordinator.core.placement.rank import PEER, Candidate, kin_in
+from heteroscale_coordinator.core.placement.rank import Candidate, kin_in, peer_of
 from heteroscale_coordinator.core.placement.values import Ask, NodeView, Standing
 from heteroscale_coordinator.core.topology import Domain, Path, Tree
 
@@ -67,7 +67,7 @@ class Ground:
     def peers_missing(self, domain: Domain) -> Role | None:
         """Return the role that a lone-role ask would miss here, while it stands elsewhere."""
         role, *others = self.ask.delta
-        peer = PEER.get(role)
+        peer = peer_of(role, self.ask.roles)
         if others or peer is None or self.kin(domain).get(peer):
             return None
         known = self.nodes.keys()

@@ -6,7 +6,7 @@ group; only then is growing a group better than opening one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,8 +18,18 @@ from heteroscale_coordinator.core.placement.values import Standing
 from heteroscale_coordinator.core.spec import RoleSpec
 from heteroscale_coordinator.core.topology import Domain, SubgroupClass
 
-PEER = {Role.PREFILL: Role.DECODE, Role.DECODE: Role.PREFILL}
-"""The role an instance exchanges KV cache with; its domain is the affinity's concern."""
+PEERS = {
+    Role.PREFILL: (Role.DECODE,),
+    Role.ATTENTION: (Role.DECODE,),
+    Role.FFN: (Role.ATTENTION,),
+    Role.DECODE: (Role.PREFILL, Role.ATTENTION),
+}
+"""Whom an instance exchanges KV cache with, ffn its work; their domain is the affinity's concern."""
+
+
+def peer_of(role: Role, roles: Container[Role]) -> Role | None:
+    """Return the role of a service that ``role`` should stand beside; None when there is none."""
+    return next((peer for peer in PEERS.get(role, ()) if peer in roles), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +102,7 @@ def order_of(
     """
     seats, had = candidate.seats, before.seats if before else ()
     asked = [role for role, count in candidate.counts.items() if count]
-    alone = PEER.get(asked[0]) if len(asked) == 1 else None
+    alone = peer_of(asked[0], roles) if len(asked) == 1 else None
     held = _sum(candidate.kin, before.counts if before else {})
     left_over = _left_over(candidate, roles, benches)
     return Order(
@@ -129,9 +139,10 @@ def _lack(role: Role, peer: Role, held: Counts, totals: Counts) -> float:
 
 
 def _uneven(held: Counts, totals: Counts) -> float:
-    if not totals.get(Role.PREFILL) or not totals.get(Role.DECODE):
+    peer = peer_of(Role.DECODE, totals)
+    if peer is None or not totals.get(peer) or not totals.get(Role.DECODE):
         return 0.0
-    return abs(_lack(Role.DECODE, Role.PREFILL, held, totals))
+    return abs(_lack(Role.DECODE, peer, held, totals))
 
 
 def _off_type(seats: Sequence[Seat], roles: Mapping[Role, RoleSpec]) -> int:

@@ -22,7 +22,7 @@ from math import inf
 
 from heteroscale.words import Role
 from heteroscale_coordinator.core.model import Counts
-from heteroscale_coordinator.core.placement.rank import PEER
+from heteroscale_coordinator.core.placement.rank import peer_of
 from heteroscale_coordinator.core.placement.values import NodeView, Standing, Victims
 from heteroscale_coordinator.core.spec import RatioSpec
 from heteroscale_coordinator.core.topology import Tree
@@ -65,8 +65,9 @@ class _Group:
 
     def excess(self, role: Role, ratio: RatioSpec) -> float:
         """How many too many the group has of a role, in prefill instances; negative: too few."""
-        prefill, decode = self.of(Role.PREFILL), self.of(Role.DECODE)
-        if role is Role.PREFILL:
+        # Where prefill is split, its attention is what decode is counted against.
+        prefill, decode = self.of(Role.PREFILL) + self.of(Role.ATTENTION), self.of(Role.DECODE)
+        if role in (Role.PREFILL, Role.ATTENTION):
             return prefill - ratio.max * decode
         return ratio.min * decode - prefill if role is Role.DECODE else 0.0
 
@@ -80,6 +81,9 @@ class _Choice:
         self.said: list[str] = []
         self._open = {one.instance_id: one for one in standing}
         self._ratio = ratio
+        parts = {Role.ATTENTION, Role.FFN}
+        split = any(one.role in parts for one in standing)
+        self._roles = {*(parts if split else {Role.PREFILL}), Role.DECODE}
         self._tree = Tree(nodes)
         self._nodes: Mapping[str, NodeView] = {node.agent_id: node for node in nodes}
         self._groups: dict[str, _Group] = {}
@@ -116,12 +120,12 @@ class _Choice:
         )
 
     def _leaves_stump(self, one: Standing, left: Counts) -> bool:
-        peer, group = PEER.get(one.role), self._groups[one.group]
+        peer, group = peer_of(one.role, self._roles), self._groups[one.group]
         last = not one.withdrawn and group.of(one.role) == 1
         return peer is not None and last and group.of(peer) > left.get(peer, 0)
 
     def _is_stump(self, one: Standing) -> bool:
-        peer = PEER.get(one.role)
+        peer = peer_of(one.role, self._roles)
         return peer is not None and not one.withdrawn and not self._groups[one.group].of(peer)
 
     def _node_is_good(self, one: Standing) -> bool:

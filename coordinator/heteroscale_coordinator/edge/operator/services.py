@@ -17,7 +17,7 @@ from heteroscale_coordinator.edge.apply import Parsed, parse_services
 from heteroscale_coordinator.edge.guard import Context, guarded, shortened, words
 from heteroscale_coordinator.edge.operator.desk import Desk
 
-_ROLES = {"prefill": Role.PREFILL, "decode": Role.DECODE, "aggregated": Role.AGGREGATED}
+_ROLES = {role.value: role for role in Role}
 
 log = structlog.get_logger("heteroscale.operator")
 
@@ -130,7 +130,7 @@ class Services(Desk):
         }
         if not counts:
             await context.abort(
-                grpc.StatusCode.INVALID_ARGUMENT, "name a count: prefill, decode or aggregated"
+                grpc.StatusCode.INVALID_ARGUMENT, "name a count: " + ", ".join(_ROLES)
             )
         return await self.wish_for_service(
             events.ScaleService(mint("req"), request.name, counts), request.name, context
