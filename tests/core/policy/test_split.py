@@ -41,6 +41,9 @@ SILENT_OF_LOAD = Flow(
 quick = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
+NIGHT = {"name": "night", "start": "0 22 * * *", "duration": "8h", "ceiling": {"decode": 4}}
+
+
 def role(low: int, high: int, **changes: Any) -> dict[str, Any]:
     return {"template": "x", "min": low, "max": high, **changes}
 
@@ -118,16 +121,17 @@ def closer(before: Counts, after: Counts, spec: ServiceSpec) -> bool:
 @st.composite
 def specs(draw: st.DrawFn) -> ServiceSpec:
     found = {}
-    for name, most in (("attention", 8), ("ffn", 8), ("decode", 9)):
-        high = draw(st.integers(3, most))
+    # Beside 1 to 2 attention at least, 4 ffn at most are asked for: less is refused in a specification.
+    for name, least, most in (("attention", 3, 8), ("ffn", 4, 8), ("decode", 3, 9)):
+        high = draw(st.integers(least, most))
         found[name] = (draw(st.integers(1, 2)), high)
-    low, high = sorted(draw(st.sampled_from([0.25, 1 / 3, 0.5, 1.0, 2.0])) for _ in range(2))
+    outer = sorted(draw(st.sampled_from([0.25, 1 / 3, 0.5, 1.0, 2.0])) for _ in range(2))
     inner = sorted(draw(st.sampled_from([0.5, 2 / 3, 1.0, 1.5, 2.0])) for _ in range(2))
-    least = sum(one[0] for one in found.values())
-    budget = draw(st.one_of(st.none(), st.integers(least, least + 14)))
+    floor = sum(one[0] for one in found.values())
+    budget = draw(st.one_of(st.none(), st.integers(floor, floor + 14)))
     return split_spec(
         **found,
-        ratio={"min": low, "max": high},
+        ratio={"min": outer[0], "max": outer[1]},
         inner={"min": inner[0], "max": inner[1]},
         max_gpus=budget,
         max_step_out=draw(st.sampled_from([0.3, 1.0])),
@@ -328,7 +332,7 @@ def test_in_a_shortage_ffn_is_given_with_its_attention() -> None:
         ),
         ({"roles": {"ffn": role(5, 6)}}, "roles.ffn.min 5 is above the 4 that innerRatio allows"),
         (
-            {"policy": {"schedule": {"timeZone": "UTC", "windows": []}}},
+            {"policy": {"schedule": {"timeZone": "UTC", "windows": [NIGHT]}}},
             "policy.schedule is not for a prefill that is split yet",
         ),
     ],
