@@ -5,8 +5,9 @@ A search deducts virtually and rolls back; nothing here changes but the memory o
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from heteroscale.words import Role
 from heteroscale_coordinator.core.model import Counts
@@ -15,6 +16,8 @@ from heteroscale_coordinator.core.placement.pack import Patience, Seat, pack
 from heteroscale_coordinator.core.placement.rank import Candidate, kin_in, peer_of
 from heteroscale_coordinator.core.placement.values import Ask, NodeView, Standing
 from heteroscale_coordinator.core.topology import Domain, Path, Tree
+
+_INNER = {Role.ATTENTION, Role.FFN}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +55,43 @@ class Ground:
         if key not in self._fits:
             benches = self.seats_in(domain)
             hopeless = shortfall(self.ask, counts, self.nodes_in(domain), benches) is not None
-            self._fits[key] = (
-                None if hopeless else pack(self.ask.roles, counts, benches, self.patience)
-            )
+            self._fits[key] = None if hopeless else self._seated(domain.level, counts, benches)
         return self._fits[key]
+
+    def _seated(
+        self, level: str, counts: Counts, benches: Sequence[Bench]
+    ) -> tuple[Seat, ...] | None:
+        """Return seats for ``counts``; in an S2, attention and ffn in one S1 of it (paper §4)."""
+        roles = self.ask.roles
+        if level != "s2" or not set(counts) >= _INNER:
+            return pack(roles, counts, benches, self.patience)
+        inner = {role: n for role, n in counts.items() if role in _INNER}
+        others = {role: n for role, n in counts.items() if role not in _INNER}
+        for near in sorted({bench.near for bench in benches}):
+            beside = [bench for bench in benches if bench.near == near]
+            first = pack(roles, inner, beside, self.patience)
+            rest = (
+                pack(roles, others, self._without(first, benches), self.patience) if first else None
+            )
+            if first is not None and rest is not None:
+                return (*first, *rest)
+        return None
+
+    def _without(self, seats: Sequence[Seat], benches: Sequence[Bench]) -> list[Bench]:
+        """Return the benches less the GPUs that are taken on them."""
+        taken = Counter[tuple[str, str]]()
+        for seat in seats:
+            taken[seat.agent_id, seat.gpu_type] += self.ask.roles[seat.role].gpus
+        return [
+            replace(
+                bench,
+                free={
+                    kind: indices[taken[bench.agent_id, kind] :]
+                    for kind, indices in bench.free.items()
+                },
+            )
+            for bench in benches
+        ]
 
     def kin(self, domain: Domain) -> Counts:
         """Count the service's instances in a domain that are not on their way out."""

@@ -1,0 +1,65 @@
+"""Where a prefill that is split stands: attention and ffn in one S1, the pair under one S2 (paper §4)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from heteroscale.words import Role
+from heteroscale_coordinator.core.placement import Ask, Infeasible, NodeView, Placed, place
+from heteroscale_coordinator.core.spec import PlacementSpec
+from tests.core.placement.fleets import node, role, stand
+
+A, F, D = Role.ATTENTION, Role.FFN, Role.DECODE
+PARTS = {A: role("p"), F: role("p"), D: role("d")}
+
+
+def step(
+    affinity: Literal["s1", "s2", "cluster"] = "s1", *, required: bool = False, **counts: int
+) -> Ask:
+    delta = {Role(name): n for name, n in counts.items()}
+    return Ask("moe", PARTS, delta, PlacementSpec(affinity=affinity, required=required))
+
+
+def pods(*gpus: int) -> list[NodeView]:
+    """Return one S2 of S1 domains with so many GPUs, each GPU on a node of its own."""
+    return [
+        node(f"n{pod}{number}", "H20", s1=f"pod-{pod}", s2="big")
+        for pod, count in enumerate(gpus)
+        for number in range(count)
+    ]
+
+
+def homes(answer: Placed, *roles: Role) -> set[str]:
+    """Return the S1 domains in which instances of ``roles`` are placed."""
+    return {f"pod-{s.ranks[0].agent_id[1]}" for s in answer.spots if s.role in roles}
+
+
+def test_a_step_too_large_for_an_s1_keeps_attention_and_ffn_in_one() -> None:
+    answer = place(step(attention=2, ffn=1, decode=3), pods(2, 3, 2), [])
+    assert isinstance(answer, Placed)
+    assert answer.affinity_met == "s2"
+    assert homes(answer, A, F) == {"pod-1"}
+    assert homes(answer, D) == {"pod-0", "pod-2"}
+    assert len({(s.ranks[0].agent_id, s.ranks[0].gpu_indices) for s in answer.spots}) == 6
+
+
+def test_where_no_s1_holds_both_parts_only_a_cluster_wide_step_has_them_apart() -> None:
+    counts = {"attention": 2, "ffn": 1, "decode": 2}
+    held = place(step("s2", required=True, **counts), pods(2, 2, 2), [])
+    assert isinstance(held, Infeasible)
+    loose = place(step("s2", **counts), pods(2, 2, 2), [])
+    assert isinstance(loose, Placed)
+    assert loose.affinity_met == "cluster"
+
+
+def test_a_lone_ffn_goes_beside_its_attention() -> None:
+    standing = [stand("a", A, "n10"), stand("d", D, "n00")]
+    answer = place(step(ffn=1), pods(3, 2), standing)
+    assert isinstance(answer, Placed)
+    assert homes(answer, F) == {"pod-1"}
+
+
+def test_a_lone_decode_goes_beside_attention() -> None:
+    answer = place(step(decode=1), pods(3, 2), [stand("a", A, "n10")])
+    assert isinstance(answer, Placed)
+    assert homes(answer, D) == {"pod-1"}
