@@ -64,6 +64,19 @@ def test_a_ratio_without_decode_in_service_is_unknown() -> None:
     assert text.ratio(service) == "-"
 
 
+def test_a_split_prefill_is_told_by_its_parts() -> None:
+    service = fleet.service(inner_ratio=2.0)
+    service.roles[0].role = types.ROLE_ATTENTION
+    assert text.prefill(service) == "-"
+    service.roles.add(role=types.ROLE_FFN, wanted=1, in_service=1)
+    assert text.prefill(service) == "2/2+1/1"
+    assert text.ratio(service) == "0.67, 2.00"
+    service.roles[2].in_service = 0
+    assert text.ratio(service) == "0.67, ?"
+    step = fleet.decision(prefill_delta=0, attention_delta=2, ffn_delta=1, decode_delta=4)
+    assert text.step(step) == "+2A +1F +4D"
+
+
 def test_mode_names_everything_that_holds_commands_back() -> None:
     assert text.mode(fleet.service()) == "auto"
     assert text.mode(fleet.service(paused=True, advisory=True)) == "paused,advisory"

@@ -13,7 +13,8 @@ from heteroscale.v1 import operator_pb2 as pb
 from heteroscale.words import InstanceState, Role, ScrapeQuality
 from heteroscale_coordinator.core.devices import GpuSample, KnownDevices, NicSample
 from heteroscale_coordinator.core.events import Changes
-from heteroscale_coordinator.core.model import Action, EngineSample
+from heteroscale_coordinator.core.model import Action, EngineSample, Service
+from heteroscale_coordinator.core.spec import ServiceSpec
 from heteroscale_coordinator.core.track import Track
 from heteroscale_coordinator.edge.store.decisions import DecisionLog
 from tests.coordinator.refusals import refused
@@ -246,3 +247,22 @@ async def test_explain_before_the_first_decision(
     assert "No place for +2 decode." in everything
     assert "shortage: 3 GPUs given within the hour, at most 25% of what it holds" in everything
     assert "never below 1 prefill, 2 decode" in everything
+
+
+async def test_a_split_prefill_is_told_by_its_parts(
+    stub: OperatorServiceAsyncStub, loop: TwinLoop, decisions: DecisionLog
+) -> None:
+    loop.populate()
+    roles = {name: {"template": name, "max": 8} for name in ("attention", "ffn", "decode")}
+    spec = ServiceSpec.model_validate({"roles": roles, "innerRatio": "2:1"})
+    members = [Role.ATTENTION, Role.ATTENTION, Role.FFN, *[Role.DECODE] * 4]
+    rows = [replace(instance(f"m-{n}"), service="moe", role=role) for n, role in enumerate(members)]
+    loop.commit(Changes({"moe": Service("moe", spec)}, {row.instance_id: row for row in rows}))
+    step = replace(decision("d", Action.SCALE_IN, of="moe"), delta={Role.ATTENTION: 2, Role.FFN: 1})
+    decisions.record([step])
+    shown = await stub.GetService(pb.GetServiceRequest(name="moe"))
+    assert (shown.ratio, shown.inner_ratio) == (0.5, 2.0)
+    found = (await stub.ListDecisions(pb.ListDecisionsRequest(service="moe"))).decisions[0]
+    assert (found.attention_delta, found.ffn_delta, found.prefill_delta) == (-2, -1, 0)
+    request = pb.ScaleServiceRequest(name="moe", attention=6)
+    assert [role.wanted for role in (await stub.ScaleService(request)).roles] == [6, 3, 4]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from heteroscale.words import Role
+from heteroscale_coordinator.core.model import Counts
 from heteroscale_coordinator.core.placement import Ask, Infeasible, NodeView, Placed, place
 from heteroscale_coordinator.core.spec import PlacementSpec
 from tests.core.placement.fleets import node, role, stand
@@ -14,9 +15,8 @@ PARTS = {A: role("p"), F: role("p"), D: role("d")}
 
 
 def step(
-    affinity: Literal["s1", "s2", "cluster"] = "s1", *, required: bool = False, **counts: int
+    delta: Counts, affinity: Literal["s1", "s2", "cluster"] = "s1", *, required: bool = False
 ) -> Ask:
-    delta = {Role(name): n for name, n in counts.items()}
     return Ask("moe", PARTS, delta, PlacementSpec(affinity=affinity, required=required))
 
 
@@ -35,7 +35,7 @@ def homes(answer: Placed, *roles: Role) -> set[str]:
 
 
 def test_a_step_too_large_for_an_s1_keeps_attention_and_ffn_in_one() -> None:
-    answer = place(step(attention=2, ffn=1, decode=3), pods(2, 3, 2), [])
+    answer = place(step({A: 2, F: 1, D: 3}), pods(2, 3, 2), [])
     assert isinstance(answer, Placed)
     assert answer.affinity_met == "s2"
     assert homes(answer, A, F) == {"pod-1"}
@@ -44,22 +44,22 @@ def test_a_step_too_large_for_an_s1_keeps_attention_and_ffn_in_one() -> None:
 
 
 def test_where_no_s1_holds_both_parts_only_a_cluster_wide_step_has_them_apart() -> None:
-    counts = {"attention": 2, "ffn": 1, "decode": 2}
-    held = place(step("s2", required=True, **counts), pods(2, 2, 2), [])
+    delta = {A: 2, F: 1, D: 2}
+    held = place(step(delta, "s2", required=True), pods(2, 2, 2), [])
     assert isinstance(held, Infeasible)
-    loose = place(step("s2", **counts), pods(2, 2, 2), [])
+    loose = place(step(delta, "s2"), pods(2, 2, 2), [])
     assert isinstance(loose, Placed)
     assert loose.affinity_met == "cluster"
 
 
 def test_a_lone_ffn_goes_beside_its_attention() -> None:
     standing = [stand("a", A, "n10"), stand("d", D, "n00")]
-    answer = place(step(ffn=1), pods(3, 2), standing)
+    answer = place(step({F: 1}), pods(3, 2), standing)
     assert isinstance(answer, Placed)
     assert homes(answer, F) == {"pod-1"}
 
 
 def test_a_lone_decode_goes_beside_attention() -> None:
-    answer = place(step(decode=1), pods(3, 2), [stand("a", A, "n10")])
+    answer = place(step({D: 1}), pods(3, 2), [stand("a", A, "n10")])
     assert isinstance(answer, Placed)
     assert homes(answer, D) == {"pod-1"}
