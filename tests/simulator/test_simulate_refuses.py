@@ -21,9 +21,21 @@ spec:
   roles:
     aggregated: {template: a}
 """
+SPLIT = """\
+apiVersion: heteroscale/v1
+kind: Service
+metadata: {name: moe}
+spec:
+  roles:
+    attention: {template: a}
+    ffn: {template: f}
+    decode: {template: d}
+  innerRatio: 1:1
+"""
 ROWS = "t_s,input_tokens,output_tokens\n0,100,10\n"
 BAD: Sequence[tuple[Mapping[str, str], Sequence[str], str]] = [
     ({"s.yaml": AGGREGATED}, [], "plain is aggregated; a simulation needs"),
+    ({"s.yaml": SPLIT}, [], "moe is split into attention and ffn; a simulation needs"),
     ({"s.yaml": SERVICE.replace("H100", "H20")}, [], "wants H20, the fleet has H100"),
     ({"s.yaml": SERVICE.replace("Llama-3.1-8B", "Nobody-9B")}, [], "no speed is known for"),
     ({"s.yaml": SERVICE.replace("tbt: 50ms", "tbt: 1us")}, [], "tbt"),

@@ -97,9 +97,10 @@ def _service(path: Path) -> tuple[str, ServiceSpec]:
             resolve(schedule.time_zone, 0.0)
         except UnknownZoneError as error:
             raise UsageError(f"{path}: spec.policy.schedule.timeZone: {error}") from error
-    if Role.AGGREGATED in spec.roles:
+    if Role.PREFILL not in spec.roles:
+        kind = "split into attention and ffn" if spec.split else "aggregated"
         raise UsageError(
-            f"{path}: {name} is aggregated; a simulation needs a service with the roles prefill and "
+            f"{path}: {name} is {kind}; a simulation needs a service with the roles prefill and "
             "decode (see examples/)"
         )
     return name, spec

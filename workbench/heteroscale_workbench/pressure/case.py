@@ -136,7 +136,7 @@ def _service(path: Path) -> ServiceDocument:
     except OSError as error:
         raise PressureError(f"--service {path}: {error.strerror}") from error
     spec = document.spec
-    if Role.DECODE not in spec.roles:
+    if Role.PREFILL not in spec.roles:
         raise PressureError(f"{path}: spec.roles has no prefill and decode: nothing to balance")
     if spec.slo.ttft is None or spec.slo.tbt is None:
         raise PressureError(f"{path}: spec.slo needs `ttft` and `tbt`: they are what must hold")
