@@ -160,6 +160,7 @@ def watching(served: Served, *words: str, **streams: int) -> Iterator[subprocess
         process.communicate(timeout=PATIENCE_S)
 
 
+@pytest.mark.usefixtures("heard_ctrl_c")
 def test_watch_through_a_pipe_prints_lines_at_once_and_ends_on_ctrl_c(served: Served) -> None:
     served.twin.story = [changed(decision=fleet.decision())]
     served.twin.keep_open = True
@@ -197,6 +198,7 @@ def read_until(terminal: int, wanted: str) -> str:
     return seen.decode(errors="replace")
 
 
+@pytest.mark.usefixtures("heard_ctrl_c")
 def test_watch_on_a_terminal_is_a_live_view(served: Served) -> None:
     served.twin.keep_open = True
     ours, theirs = pty.openpty()

@@ -6,7 +6,7 @@ import math
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -118,14 +118,6 @@ def test_speeds_beyond_a_table_are_refused_unless_they_may_be_estimated(
     assert math.isfinite(extended.document["runs"][0]["gpu_hours"])
     (note,) = [note for note in extended.document["notes"] if "estimates beyond" in note]
     assert "1,024" in note
-
-
-@pytest.fixture
-def heard_ctrl_c() -> Iterator[None]:
-    """Children hear ^C, also where the tests run in the background and ignore it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.process
