@@ -197,8 +197,8 @@ MUTANTS = (
     _core(
         "the GPU budget is ignored",
         "policy/bounds.py",
-        "    return below and paid and ratio.permitted",
-        "    return below and ratio.permitted",
+        "    return below and paid and ratio.all_permitted",
+        "    return below and ratio.all_permitted",
         "policy/test_bounds.py",
         "policy/test_claims.py",
     ),
