@@ -78,7 +78,7 @@ def test_what_cannot_be_done_is_said_in_one_sentence(
         ("slo: {ttft: 1s, tbt: 50ms}", "slo: {ttft: 1s}", "spec.slo needs `ttft` and `tbt`"),
         ("Llama-3.1-8B", "Nobody-7B", "Nobody-7B"),
         ("[H100]", "[Z1]", "Z1"),
-        ("tbt: 50ms", "tbt: 1ms", "no deployment held any load"),
+        ("tbt: 50ms", "tbt: 1ms", "at almost no load only 0.0 % of the requests are met"),
     ],
 )
 def test_a_service_that_cannot_be_tested_is_refused(
@@ -116,6 +116,29 @@ def test_ratio_and_targets_are_found_and_written(
     # 1,000 prompt tokens to 100: prefill is the larger part of the work.
     assert best["prefill"] >= best["decode"]
     assert "Best ratio" in told(capsys)
+
+
+def test_requests_that_no_engine_can_meet_alone_are_told_and_do_not_count(
+    service: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Prompts of 64k tokens take seconds on a free engine; the targets are those of the others."""
+    rows = ["TIMESTAMP,ContextTokens,GeneratedTokens"]
+    rows += [
+        f"2024-05-10 00:{n // 60:02}:{n % 60:02},{64000 if n % 40 == 9 else 2000},100"
+        for n in range(1200)
+    ]
+    trace, out = tmp_path / "long.csv", tmp_path / "out.json"
+    trace.write_text("\n".join(rows))
+    options = ("--trace", str(trace), "--units", "8", "--counts", "4,4", "--tolerance", "0.1")
+    assert run(["--service", str(service), "--simulated", *options, "--json", str(out)]) == 0
+    found = json.loads(out.read_text())
+    assert found["ceiling"] == pytest.approx(0.972, abs=0.008)
+    assert found["targets"]["prefill"][""] > 8000
+    words = "of these requests meet the SLO, no more; targets hold 99 % of those"
+    assert f"Even at almost no load {100 * found['ceiling']:.1f} % {words}." in told(capsys)
+    assert (
+        f"# profile: even at almost no load {100 * found['ceiling']:.1f} %" in service.read_text()
+    )
 
 
 def test_the_fixed_ratio_is_written_where_it_is_asked_for(service: Path, tmp_path: Path) -> None:

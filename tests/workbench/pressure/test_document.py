@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,24 @@ def test_what_was_left_out_is_put_in() -> None:
     assert "# The template.\n      target: {H20: 1230, L20: 400}\n      template: d" in after
     spec = spec_of(after).spec
     assert spec.roles[Role.PREFILL].target == 12300
+
+
+def test_a_remark_stands_behind_the_ratio_and_gives_way_to_the_next() -> None:
+    text = BARE + "  slo: {ttft: 1s}\n"
+    first = with_found(text, "bare", replace(FOUND, remark="nine of ten"))
+    assert "  ratio: 9:7  # profile: nine of ten\n" in first
+    second = with_found(first, "bare", replace(FOUND, ratio="1:1", remark="all but two"))
+    assert second == first.replace("9:7", "1:1").replace("nine of ten", "all but two")
+    assert with_found(second, "bare", FOUND) == with_found(text, "bare", FOUND)
+
+
+def test_a_remark_does_not_break_what_stands_on_its_line() -> None:
+    own = BARE + "  ratio: 1:1  # ours\n"
+    assert "  ratio: 9:7  # ours\n" in with_found(own, "bare", replace(FOUND, remark="new"))
+    roles = "{prefill: {template: p}, decode: {template: d}}"
+    flow = f"kind: Service\nmetadata: {{name: a}}\nspec: {{roles: {roles}, ratio: 1:1}}\n"
+    after = with_found(flow, "a", replace(FOUND, remark="new"))
+    assert after.endswith("ratio: 9:7}\n")
 
 
 def test_blocks_are_replaced_and_the_comments_behind_them_stay() -> None:

@@ -23,6 +23,9 @@ from heteroscale_workbench.pressure.values import Bench, Counts, Goal, PressureE
 from heteroscale_workbench.pressure.workload import Workload, recorded, stated
 
 WARM_UP, MEASURE = 60.0, 120.0
+REQUESTS = 4000
+"""Simulated at least where nobody says how long: of few requests the rare long ones are there or not by
+chance, and a search by chance finds nothing."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,7 @@ class Case:
             seed=self.options.seed,
             folder=self.options.profiles,
             extend=self.options.extend_profiles,
+            requests=_requests(self.options),
         )
 
     @asynccontextmanager
@@ -128,6 +132,10 @@ class Case:
 
 def _seconds(options: argparse.Namespace) -> tuple[float, float]:
     return options.warm_up or WARM_UP, options.measure or MEASURE
+
+
+def _requests(options: argparse.Namespace) -> int:
+    return 0 if options.measure else REQUESTS
 
 
 def _service(path: Path) -> ServiceDocument:
@@ -165,5 +173,6 @@ def _what(
         "workload": workload.name,
         "where": options.endpoint or f"simulated, {options.profiles or 'catalogue'}",
         "seconds": list(_seconds(options)),
+        "requests": _requests(options) if options.simulated else 0,
         "seed": options.seed,
     }

@@ -111,11 +111,14 @@ def _keep(case: Case, finding: Finding, targets: ByType, band: Band, console: Co
     if options.json:
         data = telling.as_data(finding, targets, band)
         _write_json(options.json, json.dumps(data, indent=2) + "\n")
-    console.print(telling.in_words(finding, targets, band), highlight=False)
+    wanted = options.attainment
+    console.print(telling.in_words(finding, targets, band, wanted), highlight=False)
     if options.dry_run:
         console.print("The service file stays as it is (--dry-run).")
         return
-    write_found(options.service, case.name, Found(_ratio(options, finding, band), targets))
+    remark = telling.ceiling_in_words(finding.ceiling, wanted)
+    found = Found(_ratio(options, finding, band), targets, remark)
+    write_found(options.service, case.name, found)
     console.print(f"Written into {options.service}.", highlight=False)
 
 

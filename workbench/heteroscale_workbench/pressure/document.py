@@ -12,6 +12,9 @@ import yaml
 from heteroscale.words import Role
 from heteroscale_workbench.pressure.values import PressureError
 
+REMARK = "  # profile: "
+"""How a remark of ours begins."""
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -21,6 +24,8 @@ class Found:
     """As ``spec.ratio`` is written: 9:7, or {min: 0.9, max: 2}."""
     targets: Mapping[Role, Mapping[str, float]]
     """Tokens/s of an instance by GPU type; the empty type is any."""
+    remark: str = ""
+    """What a reader of the file should know of the targets; written behind the ratio."""
 
 
 def write_found(path: Path, service: str, found: Found) -> None:
@@ -43,7 +48,8 @@ def with_found(text: str, service: str, found: Found) -> str:
     """Return a file's text with what was found. PressureError: it has no such service."""
     for role, targets in found.targets.items():
         text = _set(text, service, ("spec", "roles", role.value, "target"), _written(targets))
-    return _set(text, service, ("spec", "ratio"), found.ratio)
+    text = _set(text, service, ("spec", "ratio"), found.ratio)
+    return _remarked(text, service, found.remark)
 
 
 def _written(targets: Mapping[str, float]) -> str:
@@ -70,6 +76,17 @@ def _set(text: str, service: str, path: tuple[str, ...], value: str) -> str:
         if key.value == path[-1]:
             return f"{text[: key.end_mark.index]}: {value}{text[_end(node) :]}"
     return _put(text, parent, f"{path[-1]}: {value}")
+
+
+def _remarked(text: str, service: str, remark: str) -> str:
+    """Return the text with our remark behind the ratio, and without the one of an earlier test."""
+    spec = _mapping(dict(_entries(_document(text, service)))["spec"], "spec")
+    ratio = next(value for key, value in spec.value if key.value == "ratio")
+    end = _end(ratio)
+    line, _, _ = text[end:].partition("\n")
+    rest = line.partition(REMARK)[0].rstrip() if REMARK in line else line
+    ours = f"{REMARK}{remark}" if remark and not spec.flow_style and not rest.strip() else ""
+    return f"{text[:end]}{rest}{ours}{text[end + len(line) :]}"
 
 
 def _document(text: str, service: str) -> yaml.MappingNode:

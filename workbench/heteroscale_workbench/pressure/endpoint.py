@@ -10,6 +10,9 @@ from heteroscale_workbench.load.run import LoadRun
 from heteroscale_workbench.pressure.values import Counts, PressureError, Trial
 from heteroscale_workbench.pressure.workload import Workload
 
+FEWEST = 5
+"""Requests in the measured seconds from which the share that can be met is taken."""
+
 
 class Fleet(Protocol):
     """Who sees to it that exactly the asked instances are in service."""
@@ -58,6 +61,10 @@ class Endpoint:
     def first_rate(self, counts: Counts) -> float:
         """Return a gentle beginning: half a request/s for each prefill."""
         return counts.prefill / 2
+
+    def light_rate(self, counts: Counts) -> float:
+        """Return a quarter of the beginning, or what gives a handful of requests to measure."""
+        return max(self.first_rate(counts) / 4, FEWEST / self._measure)
 
     async def stand(self, counts: Counts) -> None:
         """Have these in service."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from heteroscale.words import Role
 from heteroscale_workbench.pressure.journal import Journal
-from heteroscale_workbench.pressure.search import Tell, best_of, limit_of
+from heteroscale_workbench.pressure.search import Tell, best_of, ceiling_of, limit_of
 from heteroscale_workbench.pressure.values import Bench, Counts, Goal, Limit, PressureError
 
 ABOUND = 3
@@ -21,6 +21,8 @@ class Finding:
 
     limits: Sequence[Limit]
     best: Limit
+    ceiling: float = 1.0
+    """Share of requests that was met at almost no load."""
 
     @property
     def ratio(self) -> str:
@@ -69,17 +71,21 @@ async def pressure_test(
 ) -> Finding:
     """Drive each split to its limit, each search beginning where the last one ended.
 
+    The ceiling is measured on the split that has most of its scarcer role: nobody waits there.
+
     Raises:
         PressureError: nothing holds, or the bench cannot go on.
 
     """
+    ceiling = await ceiling_of(bench, max(splits, key=min), journal=journal, tell=tell)
+    goal = goal.below(ceiling)
     limits: list[Limit] = []
     for counts in splits:
         limit = await limit_of(bench, counts, first, goal, journal=journal, tell=tell)
         limits.append(limit)
         if limit.trial is not None:
             first = limit.trial.rate
-    return Finding(limits, best_of(limits))
+    return Finding(limits, best_of(limits), ceiling)
 
 
 async def limit_alone(
@@ -97,6 +103,7 @@ async def limit_alone(
     else:
         counts = Counts(ABOUND * prefill, decode)
     first = best.trial.rate if best.trial else 1.0
+    goal = goal.below(await ceiling_of(bench, counts, journal=journal, tell=tell))
     limit = await limit_of(bench, counts, first, goal, journal=journal, tell=tell)
     if limit.trial is None:
         raise PressureError(f"{bench.label}: no load is held within the SLO")

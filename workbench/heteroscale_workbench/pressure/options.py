@@ -16,12 +16,13 @@ EPILOG = """\
       --units 8 --trace azure.csv.gz --yes-this-is-not-production
 
 Every split of --units instances into prefill and decode is driven to the largest load that holds the
-service's `slo`. What one instance carried at most, divided by 1 + toleranceOut (the laws scale out above
-that), becomes each role's `target`. The band in which the need of the --trace moves, widened, becomes
-`ratio`; with --ratio fixed it is the split that generates most tokens/s, as in the paper. Both are
-written into the service file; nothing else in it changes. With --coordinator the splits are made by
-bounds of the service (min = max), which has its own document again at the end; without it the
-deployment has the --counts you say. Trials are kept in a journal: started again, the test goes on.
+service's `slo` for --attainment of the requests; who misses it at almost no load too does not count. What
+one instance carried at most, divided by 1 + toleranceOut (the laws scale out above that), becomes each
+role's `target`. The band in which the need of the --trace moves, widened, becomes `ratio`; with --ratio
+fixed it is the split that generates most tokens/s, as in the paper. Both are written into the service
+file; nothing else in it changes, but for a remark. With --coordinator the splits are made by bounds of
+the service (min = max), which has its own document again at the end; without it the deployment has the
+--counts you say. Trials are kept in a journal: started again, the test goes on.
 """
 
 
@@ -72,7 +73,12 @@ def _search(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--units", type=_count, default=16, help="instances to split (default: 16)")
     add("--counts", action="append", type=_counts, metavar="P,D", help="only this; may be repeated")
-    add("--attainment", type=_share, default=0.99, help="share of requests to be met (0.99)")
+    add(
+        "--attainment",
+        type=_share,
+        default=0.99,
+        help="share to be met of the requests that are met at almost no load (0.99)",
+    )
     add("--tolerance", type=_share, default=0.03, help="how finely the limit is found (0.03)")
     add("--first-rate", type=float, metavar="R", help="requests/s to begin with")
     add("--warm-up", type=float, metavar="S", help="seconds before measuring (default: 60)")

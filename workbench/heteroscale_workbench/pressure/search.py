@@ -1,6 +1,7 @@
 """The search: the largest load each deployment holds, then the deployment that carries most.
 
 A load is doubled until it is not held, then the gap is halved (in its logarithm) until it is small.
+What no engine can meet, however idle, is no fault of a load: that share is measured first.
 Every trial goes into a journal first, so that an interrupted test goes on where it was.
 """
 
@@ -15,6 +16,9 @@ from heteroscale_workbench.pressure.values import Bench, Counts, Goal, Limit, Pr
 LEAST_SHARE = 1 / 128
 """Of the first load: where not even that is held, nothing is."""
 
+LEAST_CEILING = 0.9
+"""Share met at almost no load below which the SLO is none that these engines can promise."""
+
 Tell = Callable[[Trial, bool], None]
 """Told of each trial, and whether its load was held."""
 
@@ -22,6 +26,24 @@ Tell = Callable[[Trial, bool], None]
 def holds(trial: Trial, goal: Goal) -> bool:
     """Return whether a trial's load was held."""
     return trial.attainment >= goal.attainment
+
+
+async def ceiling_of(bench: Bench, counts: Counts, *, journal: Journal, tell: Tell) -> float:
+    """Return the share of requests that is met at almost no load: who misses there misses alone.
+
+    Raises:
+        PressureError: it is below ``LEAST_CEILING``.
+
+    """
+    light = _Search(bench, counts, Goal(LEAST_CEILING), journal=journal, tell=tell)
+    ceiling = (await light.attempt(bench.light_rate(counts))).attainment
+    if ceiling < LEAST_CEILING:
+        raise PressureError(
+            f"{bench.label + ': ' if bench.label else ''}at almost no load only {100 * ceiling:.1f} % of "
+            "the requests are met: is the SLO one that these engines can hold at all? `ttft` must "
+            "exceed the prefill of a whole prompt, `tbt` one decode step."
+        )
+    return ceiling
 
 
 async def limit_of(
@@ -101,8 +123,8 @@ def best_of(limits: Iterable[Limit]) -> Limit:
     held = [limit for limit in limits if limit.trial is not None]
     if not held:
         raise PressureError(
-            "no deployment held any load within the SLO: is it one that these engines can hold at "
-            "all? `ttft` must exceed the prefill of a whole prompt, `tbt` one decode step."
+            "no deployment held any load within the SLO, though single requests are met: are these "
+            "few instances enough for any traffic? Try more --units, or another split."
         )
     return max(held, key=lambda limit: (_worth(limit), -sum(limit.counts)))
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,8 @@ from heteroscale_workbench.pressure.values import Counts, PressureError, Trial
 from heteroscale_workbench.pressure.workload import Workload
 
 CLASSES = 8
+LONGEST = 1200
+"""Seconds measured at most for the sake of the number of requests."""
 FALLBACK_GPU = "H100"
 """For a role that names no GPU type."""
 
@@ -39,8 +43,11 @@ class Simulated:
         seed: int = 0,
         folder: Path | None = None,
         extend: bool = False,
+        requests: int = 0,
     ) -> None:
-        """``seconds``: of warm-up, and measured; ``gpus``: other types than the service names first.
+        """Make the bench of the GPU types that the service names first, or of ``gpus``.
+
+        ``seconds``: of warm-up, and measured; longer where ``requests`` need it.
 
         Raises:
             PressureError: no speed is known for the service's model and GPU types.
@@ -48,6 +55,7 @@ class Simulated:
         """
         warm_up, measure = (max(1, round(one)) for one in seconds)
         self._watch = Watch(settle=warm_up, watched=measure, seed=seed)
+        self._requests = requests
         self._mix = _mix(workload)
         self.label = ", ".join(f"{role} on {gpu}" for role, gpu in (gpus or {}).items())
         chosen = {**preferred(spec), **(gpus or {})}
@@ -74,6 +82,10 @@ class Simulated:
         bench = Bench(self._mix, offers[Role.PREFILL], offers[Role.DECODE], journey)
         return expected(bench, *counts)[0] or 1.0
 
+    def light_rate(self, counts: Counts) -> float:
+        """Return a sixteenth of what the formulas say."""
+        return self.first_rate(counts) / 16
+
     @property
     def link_tokens(self) -> float:
         """Prompt tokens/s whose KV the links of a decode instance take, from within its S1."""
@@ -89,7 +101,9 @@ class Simulated:
             Line(role, self._offers[role].gpu_type, self._offers[role].gpus, count)
             for role, count in zip((Role.PREFILL, Role.DECODE), counts, strict=True)
         ]
-        seen = look(self._plant, lines, self._mix, rate, self._watch)
+        enough = min(LONGEST, math.ceil(self._requests / rate))
+        watch = replace(self._watch, watched=max(self._watch.watched, enough))
+        seen = look(self._plant, lines, self._mix, rate, watch)
         return Trial(
             counts=counts,
             rate=rate,

@@ -67,10 +67,25 @@ def _percent(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:.0f}"
 
 
+SHARP = 5e-4
+"""A ceiling nearer to 1 than this is all requests."""
+
+
+def ceiling_in_words(ceiling: float, attainment: float) -> str:
+    """Return what the goal was, where not all requests can be met; empty where all can."""
+    if ceiling > 1 - SHARP:
+        return ""
+    return (
+        f"even at almost no load {100 * ceiling:.1f} % of these requests meet the SLO, no more; "
+        f"targets hold {100 * attainment:g} % of those"
+    )
+
+
 def as_data(finding: Finding, targets: dict[Role, dict[str, float]], band: Band) -> dict[str, Any]:
     """Return everything for JSON."""
     return {
         "ratio": finding.ratio,
+        "ceiling": finding.ceiling,
         "band": asdict(band),
         "targets": {role.value: by_type for role, by_type in targets.items()},
         "splits": [
@@ -85,15 +100,19 @@ def as_data(finding: Finding, targets: dict[Role, dict[str, float]], band: Band)
     }
 
 
-def in_words(finding: Finding, targets: dict[Role, dict[str, float]], band: Band) -> str:
-    """Return the finding as one sentence."""
+def in_words(
+    finding: Finding, targets: dict[Role, dict[str, float]], band: Band, attainment: float
+) -> str:
+    """Return the finding as a sentence or two; ``attainment`` is the share asked for."""
     parts = [
         f"{role.value} " + ", ".join(_target(gpu, value) for gpu, value in by_type.items())
         for role, by_type in targets.items()
     ]
+    why = ceiling_in_words(finding.ceiling, attainment)
     return (
         f"Best ratio {finding.ratio}, band {band.low:.3g} to {band.high:.3g} ({band.because}); "
         f"targets {'; '.join(parts)} tok/s an instance."
+        + (f" {why[0].upper()}{why[1:]}." if why else "")
     )
 
 

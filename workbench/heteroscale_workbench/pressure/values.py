@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 
@@ -45,11 +45,15 @@ class Goal:
     """When a load counts as held, and how finely the largest one is searched."""
 
     attainment: float = 0.99
-    """Share of requests to be met."""
+    """Share of requests to be met, of those that are met at almost no load."""
     tolerance: float = 0.03
     """The largest load held and the smallest not held differ by at most this share."""
     max_trials: int = 24
     """For one deployment; more means that nothing makes sense."""
+
+    def below(self, ceiling: float) -> Goal:
+        """Return the goal in shares of all requests, where only ``ceiling`` of them can be met."""
+        return replace(self, attainment=ceiling * self.attainment)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,9 @@ class Bench(Protocol):
 
     def first_rate(self, counts: Counts) -> float:
         """Return the requests/s at which a search may begin."""
+
+    def light_rate(self, counts: Counts) -> float:
+        """Return requests/s at which next to nobody waits for another."""
 
     async def stand(self, counts: Counts) -> None:
         """Have exactly these instances in service, and nothing in flight."""
