@@ -6,11 +6,12 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
+import grpc
 from structlog.testing import capture_logs
 
 from heteroscale.v1 import agent_pb2
 from heteroscale.words import InstanceState, Role
-from heteroscale_coordinator.core.events import Changes
+from heteroscale_coordinator.core.events import AskHello, Changes
 from heteroscale_coordinator.core.model import Action, Command, Instance, Rank, Service, Verb
 from heteroscale_coordinator.core.spec import ServiceSpec
 from heteroscale_coordinator.core.state import State
@@ -27,6 +28,10 @@ class Stream:
     def __init__(self, agent_id: str, host: str) -> None:
         self.peer = Peer(agent_id, 1, "t", agent_id, "", host)
         self.sent: list[agent_pb2.ConnectResponse] = []
+        self.ended = ""
+
+    def end(self, code: grpc.StatusCode, text: str) -> None:
+        self.ended = f"{code.name}: {text}"
 
     def send(self, message: agent_pb2.ConnectResponse) -> None:
         self.sent.append(message)
@@ -88,3 +93,13 @@ def test_advice_is_logged_when_it_changes_not_with_every_tick() -> None:
         for one in told:
             dispatcher.dispatch(Changes(decisions=[one]), State(), 1)
     assert [one["advisory"] for one in logged] == [True, True, True, False, False]
+
+
+def test_a_process_that_is_asked_for_a_hello_loses_its_stream_and_no_other_does() -> None:
+    streams = {"a0": Stream("a0", "host-0"), "a1": Stream("a1", "host-1")}
+    sessions = cast(Any, SimpleNamespace(get=streams.get))
+    dispatcher = Dispatcher(sessions, cast(Any, None), float)
+    before = [AskHello("a1", 0), AskHello("gone", 1)]
+    dispatcher.dispatch(Changes(effects=[AskHello("a0", 1), *before]), State(), 1)
+    assert streams["a0"].ended.startswith("UNAVAILABLE: agent 'a0' was forgotten")
+    assert not streams["a1"].ended, "that was asked of a process before it"

@@ -91,6 +91,24 @@ class TestPartition:
         world.run(world.state.rules.forget_after + 60)
         assert gone not in world.state.agents
 
+    @pytest.mark.parametrize("heard_first", ["report", "fact"])
+    def test_a_host_that_only_slept_is_known_again(self, world: World, heard_first: str) -> None:
+        """Its stream lived on: it sends no hello by itself, and a report lists no instances."""
+        asleep = world.state.instances[world.instances(Role.DECODE)[0]].agent_id
+        agent = world.agents[asleep]
+        agent.silent = True
+        world.run(world.state.rules.silent_after + 5)
+        assert not answer_to(world, ForgetAgent("r", asleep)).error
+        world.run(600)
+        agent.silent = False
+        if heard_first == "fact":
+            world.send(RankChanged(asleep, next(iter(agent.engines.values())).fact))
+        world.run(600)
+        assert world.state.agents[asleep].incarnation == agent.incarnation
+        ended = (S.TERMINATED, S.FAILED, S.LOST)
+        known = {i.instance_id for i in world.state.instances.values() if i.state not in ended}
+        assert known == {key for each in world.agents.values() for key in each.engines}
+
 
 class TestRestart:
     def test_one_dead_node_does_not_keep_a_new_coordinator_blind(self, world: World) -> None:

@@ -15,6 +15,7 @@ from heteroscale.words import GateState, InstanceState, Outcome, Role, ScrapeQua
 from heteroscale_coordinator.core.devices import GpuFact, GpuSample, KnownDevices
 from heteroscale_coordinator.core.events import (
     AgentConnected,
+    AskHello,
     Changes,
     CommandAnswered,
     Event,
@@ -125,6 +126,9 @@ class World:
             if command is not None and command.state == "open":
                 self.commands.append(command)
                 self._obey(command)
+        for effect in changes.effects:
+            if isinstance(effect, AskHello) and not self.agents[effect.agent_id].silent:
+                self.hello(self.agents[effect.agent_id])
         self.on_turn(self)
 
     def _renew(self) -> None:

@@ -124,6 +124,13 @@ MUTANTS = (
         "turn",
     ),
     _core(
+        "who was forgotten is never asked who it is",
+        "fleet.py",
+        "        draft.emit(AskHello(event.agent_id, event.incarnation))\n",
+        "",
+        "test_review_turn.py",
+    ),
+    _core(
         "an older word is believed",
         "instance.py",
         "    if fact.generation < known.generation and known.agent_id == agent_id:\n",

@@ -251,7 +251,15 @@ class RemoveFromRouters:
     endpoint: str
 
 
-Effect = Answer | RenewLeases | RemoveFromRouters
+@dataclass(frozen=True, slots=True)
+class AskHello:
+    """A process of an agent reports and is not known: its stream is to end, so that it says hello."""
+
+    agent_id: str
+    incarnation: int
+
+
+Effect = Answer | RenewLeases | RemoveFromRouters | AskHello
 
 
 @dataclass(slots=True)

@@ -17,6 +17,7 @@ from heteroscale_coordinator.core.draft import Draft
 from heteroscale_coordinator.core.events import (
     AgentConnected,
     AgentDisconnected,
+    AskHello,
     CommandAnswered,
     InventoryLearned,
     RankChanged,
@@ -84,9 +85,16 @@ def inventory_learned(draft: Draft, event: InventoryLearned) -> None:
 
 
 def reported(draft: Draft, event: ReportReceived) -> None:
-    """Take in a report, unless a newer one has been."""
+    """Take in a report, unless a newer one has been.
+
+    A report lists no instances. Of an agent that was forgotten while its stream lived (its host only
+    slept) a hello alone tells what runs there.
+    """
     agent = draft.state.agents.get(event.agent_id)
-    if agent is None or event.incarnation != agent.incarnation:
+    if agent is None or event.incarnation > agent.incarnation:
+        draft.emit(AskHello(event.agent_id, event.incarnation))
+        return
+    if event.incarnation < agent.incarnation:
         return
     if event.sequence <= agent.sequence:
         return

@@ -8,9 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+import grpc
 import structlog
 
-from heteroscale_coordinator.core.events import Changes, RemoveFromRouters, RenewLeases
+from heteroscale_coordinator.core.events import (
+    AskHello,
+    Changes,
+    RemoveFromRouters,
+    RenewLeases,
+)
 from heteroscale_coordinator.core.model import Action, Command, CommandState, Decision, Verb
 from heteroscale_coordinator.core.state import State
 from heteroscale_coordinator.edge import orders
@@ -56,6 +62,14 @@ class Dispatcher:
                 self.renew([effect], epoch)
             elif isinstance(effect, RemoveFromRouters):
                 self._routers.remove(effect)
+            elif isinstance(effect, AskHello):
+                self._ask_hello(effect)
+
+    def _ask_hello(self, asked: AskHello) -> None:
+        session = self._sessions.get(asked.agent_id)
+        if session is not None and session.peer.incarnation == asked.incarnation:
+            text = f"agent {asked.agent_id!r} was forgotten while it was silent: say hello again"
+            session.end(grpc.StatusCode.UNAVAILABLE, text)
 
     def renew(self, leases: Iterable[RenewLeases], epoch: int) -> None:
         """Send lease renewals to the agents that are there."""
