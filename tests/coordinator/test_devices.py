@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -59,6 +60,23 @@ def test_every_port_column_has_its_reading() -> None:
         xmit_wait=[8],
     )
     assert packed(nics=message).nics() == (NicSample(True, 1, 2, 3, 4, 5, 6, 0.625, 7, 8),)
+
+
+@pytest.mark.parametrize("name", ["ecc_uncorrected", "xid_count", "foreign_process_count"])
+def test_readings_that_may_close_a_gpu_are_suspect_at_once(name: str) -> None:
+    def suspect(*values: int) -> bool:
+        return packed(agent_pb2.GpuReadings(**{name: values})).suspect  # type: ignore[arg-type]
+
+    assert suspect(0, 3)
+    assert not suspect(0, -1)
+    assert not suspect()
+
+
+def test_a_port_down_or_a_gpu_that_does_not_answer_is_suspect() -> None:
+    assert packed(nics=agent_pb2.NicReadings(active=[1, 0])).suspect
+    assert not packed(nics=agent_pb2.NicReadings(active=[1, -1])).suspect
+    assert packed(agent_pb2.GpuReadings(health=[agent_pb2.GPU_HEALTH_LOST])).suspect
+    assert not NO_DEVICES.suspect
 
 
 def test_what_is_out_of_range_is_unknown_and_short_columns_are() -> None:

@@ -123,6 +123,10 @@ class Devices(Protocol):
         """Which GPUs answer their driver."""
 
     @property
+    def suspect(self) -> bool:
+        """Whether a GPU may be closed to new instances, so that looking closer is worth it."""
+
+    @property
     def ports_up(self) -> int:
         """How many ports are active."""
 
@@ -162,6 +166,12 @@ class KnownDevices:
     def healthy(self) -> tuple[bool, ...]:
         """Which GPUs answer their driver."""
         return tuple(gpu.health not in (GpuHealth.LOST, GpuHealth.ERROR) for gpu in self._gpus)
+
+    @property
+    def suspect(self) -> bool:
+        """Whether any GPU is unwell or held by others, or any port is down."""
+        told = any(g.ecc_uncorrected or g.xid_count or g.foreign_process_count for g in self._gpus)
+        return told or self.ports_down > 0 or not all(self.healthy)
 
     @property
     def ports_up(self) -> int:

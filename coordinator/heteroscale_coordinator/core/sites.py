@@ -9,9 +9,11 @@ from heteroscale_coordinator.core import instance as life
 from heteroscale_coordinator.core.breaker import NOTHING_BARRED, Barred
 from heteroscale_coordinator.core.devices import GpuFact
 from heteroscale_coordinator.core.draft import Draft
+from heteroscale_coordinator.core.health import closed_gpus, sick_gpus
 from heteroscale_coordinator.core.model import (
     LIVE_STATES,
     Instance,
+    Rank,
     Service,
 )
 from heteroscale_coordinator.core.placement import (
@@ -19,6 +21,10 @@ from heteroscale_coordinator.core.placement import (
     Standing,
 )
 from heteroscale_coordinator.core.state import Agent
+from heteroscale_coordinator.core.track import Track
+
+WARM_FOR = 60.0
+"""Seconds of prompt tokens that tell how warm a prefix cache is."""
 
 
 def standings(draft: Draft, service: Service) -> list[Standing]:
@@ -36,6 +42,7 @@ def _standing(draft: Draft, instance: Instance) -> Standing:
     idle = None
     if newest is not None and newest.running is not None and newest.waiting is not None:
         idle = newest.running + newest.waiting
+    sick = [_sickness(draft.state.agents.get(rank.agent_id), rank) for rank in instance.ranks]
     return Standing(
         instance_id=instance.instance_id,
         role=instance.role,
@@ -47,7 +54,36 @@ def _standing(draft: Draft, instance: Instance) -> Standing:
         gpu_type=instance.gpu_type,
         age=draft.now - instance.created_at,
         cordoned=draft.on_cordon(instance),
+        sick=next(filter(None, sick), ""),
+        warmth=_warmth(track, draft.now),
+        gpus=len(instance.ranks[0].gpu_indices),
     )
+
+
+def _sickness(agent: Agent | None, rank: Rank) -> str:
+    """Return what is wrong with the GPUs of a rank, in words; empty: nothing is known."""
+    if agent is None or not agent.devices.suspect:
+        return ""
+    sick = sick_gpus(agent)
+    found = [f"GPU {index} {sick[index]}" for index in rank.gpu_indices if index in sick]
+    return f"{agent.agent_id} {'; '.join(found)}" if found else ""
+
+
+def _warmth(track: Track | None, now: float) -> float | None:
+    """Return how much an instance's caches hold, 0 to 1, by what it told; None: it told neither.
+
+    KV usage now, or the share of its recent prompt tokens that were cached, whichever is higher.
+    """
+    if track is None or track.newest is None:
+        return None
+    samples = track.window(now, WARM_FOR)
+    told = [] if track.newest.kv_usage is None else [min(1.0, track.newest.kv_usage)]
+    asked = samples.ends("prompt_tokens", 0, len(samples) - 1)
+    computed = samples.ends("computed_prompt_tokens", 0, len(samples) - 1)
+    if asked is not None and computed is not None and asked[1] > asked[0]:
+        missed = (computed[1] - computed[0]) / (asked[1] - asked[0])
+        told.append(min(1.0, max(0.0, 1.0 - missed)))
+    return max(told, default=None)
 
 
 def nodes(
@@ -83,14 +119,11 @@ def _node(draft: Draft, agent: Agent, why: str, barred: Barred, trial: int) -> N
             # By rank, not by instance: a failed instance's other ranks still hold their GPUs.
             if rank.agent_id == agent.agent_id and rank.state not in life.ENDED:
                 taken.update(rank.gpu_indices)
-    healthy = agent.devices.healthy
+    shut = closed_gpus(agent) | dict.fromkeys(closed.indices, "cordoned")
     free = [
         gpu
-        for place_of, gpu in enumerate(agent.inventory.gpus)
-        if gpu.index not in taken
-        and gpu.index not in closed.indices
-        and gpu.type not in barred.types
-        and (place_of >= len(healthy) or healthy[place_of])
+        for gpu in agent.inventory.gpus
+        if gpu.index not in taken and gpu.index not in shut and gpu.type not in barred.types
     ]
     return NodeView(
         agent_id=agent.agent_id,
@@ -101,6 +134,7 @@ def _node(draft: Draft, agent: Agent, why: str, barred: Barred, trial: int) -> N
         templates=frozenset(template.name for template in agent.inventory.templates),
         usable=not why,
         why_not=why,
+        closed={index: why for index, why in sorted(shut.items()) if index not in taken},
     )
 
 

@@ -29,6 +29,7 @@ MAX_GPUS = 64
 MAX_NICS = 256
 
 _SICK = frozenset({agent_pb2.GPU_HEALTH_LOST, agent_pb2.GPU_HEALTH_ERROR})
+_SUSPECT = ("ecc_uncorrected", "xid_count", "foreign_process_count")
 _HEALTH = {int(n): from_wire(GpuHealth, n) for n in agent_pb2.GpuHealth.values()}
 _DISTANCES = {int(n): from_wire(NicDistance, n) for n in agent_pb2.NicDistance.values()}
 _ANY = (1 << 63) - 1
@@ -50,7 +51,7 @@ class PackedDevices:
     """The devices of one report, as bytes: a tenth of what they take as columns."""
 
     __slots__ = (
-        *("_gpus", "_nics", "healthy", "ports_down", "ports_up"),
+        *("_gpus", "_nics", "healthy", "ports_down", "ports_up", "suspect"),
         *("port_share", "sm_activity", "utilization"),
     )
 
@@ -62,6 +63,11 @@ class PackedDevices:
         active = nics.active[:MAX_NICS]
         self.ports_up: int = active.count(1)
         self.ports_down: int = active.count(0)
+        self.suspect: bool = (
+            self.ports_down > 0
+            or not all(self.healthy)
+            or any(max(getattr(gpus, name), default=0) > 0 for name in _SUSPECT)
+        )
         self.utilization: bytes = percents(gpus.utilization_percent[:MAX_GPUS])
         self.sm_activity: bytes = percents(gpus.sm_activity_percent[:MAX_GPUS])
         share = max(nics.share_permille[:MAX_NICS], default=-1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -260,3 +261,11 @@ def test_many_domains_are_summed_up() -> None:
     said = reasons(place(ask(1, 1, placement=STRICT), fleet, []))
     assert len(said) == 4
     assert said[-1] == "s1: 3 more without room"
+
+
+def test_gpus_that_are_closed_are_told_with_the_first_reason() -> None:
+    sick = replace(node("n", "H20", "H20", s1="m", free=[]), closed={0: "Xid 48", 1: "cordoned"})
+    answer = place(ask(0, 1, placement=STRICT), [sick], [])
+    (said,) = reasons(answer)
+    assert said.startswith("s1 m: 0 of 2 GPUs free of type H20 or L20, wanted 1 (decode);")
+    assert said.endswith("; 2 GPUs closed (n GPU 0: Xid 48)")

@@ -114,6 +114,10 @@ def _say_short(
     without = sum(node.usable and spec.template not in node.templates for node in nodes)
     if without:
         text += f"; {without} of {len(nodes)} nodes do not allow template {spec.template!r}"
+    shut = [(node, index) for node in nodes if node.usable for index in node.closed]
+    if shut:
+        node, index = shut[0]
+        text += f"; {len(shut)} GPUs closed ({node.agent_id} GPU {index}: {node.closed[index]})"
     unusable = [node for node in nodes if not node.usable]
     if unusable:
         first = unusable[0]

@@ -27,6 +27,9 @@ class NodeView:
     usable: bool = True
     why_not: str = ""
     """Why not usable: disconnected, avoided after a failed launch, cordoned."""
+    closed: Mapping[int, str] = field(default_factory=dict)
+    """GPUs that nothing of ours holds and that take nothing new, by index, and why: sick, cordoned,
+    held by others. They are not among ``free``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,13 @@ class Standing:
     """Seconds since it was created."""
     cordoned: bool = False
     """It stands on a node or a GPU that an operator cordoned."""
+    sick: str = ""
+    """What is wrong with the GPUs or ports that it stands on, in words; empty: nothing is known."""
+    warmth: float | None = None
+    """How much its caches hold, 0 to 1: the higher of KV usage and recent share of prompt tokens that
+    were cached, of those known. None: neither is; unknown is not cold."""
+    gpus: int = 1
+    """GPUs of each rank."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,27 +7,51 @@ One after another, each time the first by this order:
    emptied whole, or keeps P ≥ 1 and D ≥ 1;
 3. on a sick, unusable or cordoned node, or a cordoned GPU;
 4. without a peer in its group: it is a stump already;
-5. the role that its group has most of, against the ratio;
-6. on the highest subgroup class: high-class resources are freed first (heteroscale.md §4);
-7. in the smallest group: whole groups become empty;
-8. the fewest requests running and waiting; unknown counts as busy;
-9. the oldest: the youngest stay. Then by id.
+5. whose loss throws its group least out of the ratio's band, once the whole step is taken;
+6. the role that its group has too many of, against the ratio;
+7. on the highest subgroup class: high-class resources are freed first (heteroscale.md §4);
+8. in the smallest group: whole groups become empty;
+9. on nodes that this step can empty, those with least left on them: whole nodes become empty;
+10. idle, then busy, then those of which that is unknown;
+11. cold in cache, as far as that is known; unknown is not cold;
+12. the fewest requests running and waiting;
+13. on the nodes with least left on them, then the oldest: the youngest stay. Then by id.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import inf
+from typing import NamedTuple
 
 from heteroscale.words import Role
 from heteroscale_coordinator.core.model import Counts
+from heteroscale_coordinator.core.placement.balance import groups_of
 from heteroscale_coordinator.core.placement.rank import peer_of
 from heteroscale_coordinator.core.placement.values import NodeView, Standing, Victims
 from heteroscale_coordinator.core.spec import RatioSpec
-from heteroscale_coordinator.core.topology import Tree
+from heteroscale_coordinator.core.topology import SubgroupClass, Tree
 
-_Key = tuple[bool, bool, bool, bool, float, int, int, float, float, str]
+
+class _Key(NamedTuple):
+    """Why one goes before another; the smallest goes first, field by field."""
+
+    serves: bool
+    leaves_stump: bool
+    node_is_good: bool
+    has_peer: bool
+    harm: float
+    excess: float
+    subgroup: int
+    group: int
+    node: float
+    load_known: int
+    warmth: float
+    load: float
+    node_left: int
+    age: float
+    name: str
 
 
 def choose_victims(
@@ -43,42 +67,27 @@ def choose_victims(
         have = sum(one.role is role for one in standing)
         if have < count:
             return Victims((), f"wanted {count} {role}, only {have} may be taken")
-    choice = _Choice(standing, nodes, ratio)
+    choice = _Choice(standing, nodes, ratio, left)
     taken: list[Standing] = []
-    while any(left.values()):
-        victim = choice.first(left)
-        left[victim.role] -= 1
-        choice.take(victim)
-        taken.append(victim)
+    while any(choice.left.values()):
+        taken.append(choice.take())
     reason = "; ".join(choice.said) or "nothing asked"
     return Victims(tuple(one.instance_id for one in taken), reason)
 
 
-@dataclass(slots=True)
-class _Group:
-    """Instances of a group that serve."""
-
-    counts: dict[Role, int]
-
-    def of(self, role: Role | None) -> int:
-        return self.counts.get(role, 0) if role is not None else 0
-
-    def excess(self, role: Role, ratio: RatioSpec) -> float:
-        """How many too many the group has of a role, in prefill instances; negative: too few."""
-        # Where prefill is split, its attention is what decode is counted against.
-        prefill, decode = self.of(Role.PREFILL) + self.of(Role.ATTENTION), self.of(Role.DECODE)
-        if role in (Role.PREFILL, Role.ATTENTION):
-            return prefill - ratio.max * decode
-        return ratio.min * decode - prefill if role is Role.DECODE else 0.0
-
-
 class _Choice:
-    """The instances not yet taken, and their groups as they would then stand."""
+    """The instances not yet taken, and their groups and nodes as they would then stand."""
 
     def __init__(
-        self, standing: Sequence[Standing], nodes: Sequence[NodeView], ratio: RatioSpec
+        self,
+        standing: Sequence[Standing],
+        nodes: Sequence[NodeView],
+        ratio: RatioSpec,
+        left: Mapping[Role, int],
     ) -> None:
         self.said: list[str] = []
+        self.left = dict(left)
+        """What the step may still take."""
         self._open = {one.instance_id: one for one in standing}
         self._ratio = ratio
         parts = {Role.ATTENTION, Role.FFN}
@@ -86,62 +95,106 @@ class _Choice:
         self._roles = {*(parts if split else {Role.PREFILL}), Role.DECODE}
         self._tree = Tree(nodes)
         self._nodes: Mapping[str, NodeView] = {node.agent_id: node for node in nodes}
-        self._groups: dict[str, _Group] = {}
+        self._groups = groups_of((one.group, one.role, not one.withdrawn) for one in standing)
+        ours: Counter[str] = Counter()
         for one in standing:
-            group = self._groups.setdefault(one.group, _Group({}))
-            if not one.withdrawn:
-                group.counts[one.role] = group.of(one.role) + 1
+            ours.update(dict.fromkeys(one.agent_ids, one.gpus))
+        self._in_use = {agent: max(count, self._used(agent)) for agent, count in ours.items()}
+        self._takeable = Counter(
+            (agent, one.role) for one in standing for agent in one.agent_ids if left.get(one.role)
+        )
+        self._sizes = {(agent, one.role): one.gpus for one in standing for agent in one.agent_ids}
 
-    def first(self, left: Counts) -> Standing:
-        """Return the first to go among the roles still wanted."""
-        wanted = (one for one in self._open.values() if left.get(one.role, 0) > 0)
-        return min(wanted, key=lambda one: self._key(one, left))
-
-    def take(self, victim: Standing) -> None:
-        """Take it out of its group, and note why it was the one."""
-        self.said.append(self._say(victim))
+    def take(self) -> Standing:
+        """Take the first to go among the roles still wanted, and note why it was the one."""
+        wanted = (one for one in self._open.values() if self.left.get(one.role, 0) > 0)
+        key, victim = min((self._key(one), one) for one in wanted)
+        self.said.append(self._say(victim, key))
         del self._open[victim.instance_id]
+        self.left[victim.role] -= 1
         if not victim.withdrawn:
             self._groups[victim.group].counts[victim.role] -= 1
+        for agent in victim.agent_ids:
+            self._in_use[agent] -= victim.gpus
+            self._takeable[agent, victim.role] -= 1
+        return victim
 
-    def _key(self, one: Standing, left: Counts) -> _Key:
+    def _key(self, one: Standing) -> _Key:
         group = self._groups[one.group]
-        return (
-            not one.withdrawn,
-            self._leaves_stump(one, left),
-            self._node_is_good(one),
-            not self._is_stump(one),
-            -group.excess(one.role, self._ratio),
-            -max((self._tree.class_of(agent) for agent in one.agent_ids), default=0),
-            sum(group.counts.values()),
-            inf if one.idle is None else one.idle,
-            -one.age,
-            one.instance_id,
+        left = sum(max(0, self._in_use[agent] - one.gpus) for agent in one.agent_ids)
+        return _Key(
+            serves=not one.withdrawn,
+            leaves_stump=self._leaves_stump(one),
+            node_is_good=self._node_is_good(one),
+            has_peer=not self._is_stump(one),
+            harm=0.0 if one.withdrawn else group.harm(one.role, self._ratio, self.left),
+            excess=-group.excess(one.role, self._ratio),
+            subgroup=-self._class_of(one),
+            group=group.size,
+            node=left if self._empties_nodes(one) else inf,
+            load_known=2 if one.idle is None else int(one.idle > 0),
+            warmth=inf if one.warmth is None else one.warmth,
+            load=inf if one.idle is None else one.idle,
+            node_left=left,
+            age=-one.age,
+            name=one.instance_id,
         )
 
-    def _leaves_stump(self, one: Standing, left: Counts) -> bool:
+    def _used(self, agent_id: str) -> int:
+        """Return the GPUs of a node that something holds, or that are closed or sick."""
+        node = self._nodes.get(agent_id)
+        return len(node.gpu_types) - len(node.free) if node is not None else 0
+
+    def _class_of(self, one: Standing) -> int:
+        return max((self._tree.class_of(agent) for agent in one.agent_ids), default=0)
+
+    def _empties_nodes(self, one: Standing) -> bool:
+        """Whether what is left of the step is enough to empty all the nodes that it stands on."""
+        return all(
+            agent in self._nodes
+            and self._in_use[agent]
+            <= sum(
+                min(count, self._takeable[agent, role]) * self._sizes.get((agent, role), 0)
+                for role, count in self.left.items()
+            )
+            for agent in one.agent_ids
+        )
+
+    def _leaves_stump(self, one: Standing) -> bool:
         peer, group = peer_of(one.role, self._roles), self._groups[one.group]
         last = not one.withdrawn and group.of(one.role) == 1
-        return peer is not None and last and group.of(peer) > left.get(peer, 0)
+        return peer is not None and last and group.of(peer) > self.left.get(peer, 0)
 
     def _is_stump(self, one: Standing) -> bool:
         peer = peer_of(one.role, self._roles)
         return peer is not None and not one.withdrawn and not self._groups[one.group].of(peer)
 
     def _node_is_good(self, one: Standing) -> bool:
-        return not one.cordoned and all(
+        return not (one.cordoned or one.sick) and all(
             (node := self._nodes.get(agent)) is not None and node.usable for agent in one.agent_ids
         )
 
-    def _say(self, one: Standing) -> str:
+    def _say(self, one: Standing, key: _Key) -> str:
         group = self._groups[one.group]
+        unusable = not (one.cordoned or one.sick or key.node_is_good)
         why = [
             "already withdrawn" if one.withdrawn else "",
             "on what is cordoned" if one.cordoned else "",
-            "" if one.cordoned or self._node_is_good(one) else "on an unusable node",
-            "without a peer in its group" if self._is_stump(one) else "",
-            "most of its role there" if group.excess(one.role, self._ratio) > 0 else "",
+            f"on sick hardware ({one.sick})" if one.sick else "",
+            "on an unusable node" if unusable else "",
+            "without a peer in its group" if not key.has_peer else "",
+            "most of its role there" if key.excess < 0 else "",
+            "frees high class"
+            if not one.withdrawn and self._class_of(one) == SubgroupClass.HIGH
+            else "",
+            "the last of its group" if group.size == 1 and not one.withdrawn else "",
+            "empties its node" if not one.withdrawn and key.node == 0 else "",
             "idle" if one.idle == 0 else "",
+            "cold in cache" if one.warmth is not None and one.warmth < COLD else "",
         ]
         words = ", ".join(filter(None, why)) or "by class, size of group and load"
         return f"{one.role} {one.instance_id} of {one.group or 'no group'}: {words}"
+
+
+COLD = 0.1
+"""Warmth below which an instance is called cold in words; the order itself compares the figures."""
