@@ -84,7 +84,7 @@ def _place(
     plain = service.spec.placement
     if together is None:
         return _place_as(draft, service, delta, barred, plain)
-    near = PlacementSpec(affinity=together.level, required=True)
+    near = plain.model_copy(update={"affinity": together.level, "required": True})
     found = _place_as(draft, service, delta, barred, near)
     if isinstance(found, Placed):
         return found
@@ -99,7 +99,8 @@ def _place_as(
     draft: Draft, service: Service, delta: Counts, barred: Barred, placement: PlacementSpec
 ) -> Placed | Infeasible:
     spec = service.spec
-    ask = Ask(service.name, spec.roles, delta, placement)
+    prices = draft.state.rules.prices
+    ask = Ask(service.name, spec.roles, delta, placement, sites.vendors(draft), prices)
     standing = sites.standings(draft, service)
     # A trial is one instance of each role: one role alone may not be allowed by the ratio.
     trial = sum(spec.roles[role].gpus for role, n in delta.items() if n)

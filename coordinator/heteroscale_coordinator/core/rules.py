@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveFloat, model_validator
 
 from heteroscale.documents.fields import DocumentModel, Duration
 
@@ -32,6 +32,9 @@ class Rules(DocumentModel):
     """After a failed launch the next waits so long, doubling with each in a row, to 30 times it."""
     forget_after: Positive = 3600.0
     """Ended instances and commands are kept so long."""
+    prices: dict[str, PositiveFloat] = {}
+    """Price of a GPU-hour by GPU type, in any one currency, e.g. {H20: 2.6, L20: 1.1}: for roles that
+    take the cheapest type for their work."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

@@ -86,6 +86,17 @@ def _warmth(track: Track | None, now: float) -> float | None:
     return max(told, default=None)
 
 
+def vendors(draft: Draft) -> dict[str, str]:
+    """Return the vendor of each GPU type, as far as agents tell; empty where all are of one."""
+    found = {
+        gpu.type: gpu.vendor
+        for _, agent in sorted(draft.state.agents.items())
+        for gpu in agent.inventory.gpus
+        if gpu.vendor
+    }
+    return found if len(set(found.values())) > 1 else {}
+
+
 def nodes(
     draft: Draft,
     barred: Barred = NOTHING_BARRED,

@@ -1,11 +1,11 @@
 """Where: a step {ΔP, ΔD} finds its nodes, or the reasons why not; a scale-in finds its victims.
 
-Filter (``feasible``) → fit (``pack``) → rank → choose (``plan``); the tree of domains is
-``core.topology``. Pure, deterministic, and ignorant of why anything is asked.
+Rules of the service (``rules``) → filter (``feasible``) → fit (``pack``) → rank → choose (``plan``); the
+tree of domains is ``core.topology``. Pure, deterministic, and ignorant of why anything is asked.
 """
 
 from heteroscale_coordinator.core.placement.cell import Cell, Tally
-from heteroscale_coordinator.core.placement.plan import place
+from heteroscale_coordinator.core.placement.rules import place
 from heteroscale_coordinator.core.placement.values import (
     Ask,
     Infeasible,

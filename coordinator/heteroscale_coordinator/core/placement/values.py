@@ -66,6 +66,10 @@ class Ask:
     roles: Mapping[Role, RoleSpec]
     delta: Counts
     placement: PlacementSpec = field(default_factory=PlacementSpec)
+    vendors: Mapping[str, str] = field(default_factory=dict)
+    """Vendor by GPU type, as far as agents tell; unknown vendors keep nobody apart."""
+    prices: Mapping[str, float] = field(default_factory=dict)
+    """Price of a GPU-hour by GPU type."""
 
 
 @dataclass(frozen=True, slots=True)

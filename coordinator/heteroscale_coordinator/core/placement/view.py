@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from heteroscale.words import TOPOLOGY_LEVELS
 from heteroscale_coordinator.core.placement.cell import Cell
 from heteroscale_coordinator.core.placement.family import Index
-from heteroscale_coordinator.core.placement.plan import place
+from heteroscale_coordinator.core.placement.rules import place
 from heteroscale_coordinator.core.placement.shape import Shape, Shapes
 from heteroscale_coordinator.core.placement.values import (
     Ask,

@@ -8,13 +8,13 @@ its settings in a file of its own.
 from heteroscale_coordinator.core.spec.gate import NEEDED_OPTIONS, DrainSpec, GateSpec
 from heteroscale_coordinator.core.spec.latency import GuardSpec, SloSpec
 from heteroscale_coordinator.core.spec.names import Fraction, Name
+from heteroscale_coordinator.core.spec.placement import PlacementSpec, SpreadSpec
 from heteroscale_coordinator.core.spec.policy import ConsentSpec, PolicySpec
 from heteroscale_coordinator.core.spec.ratio import Ratio, RatioSpec
 from heteroscale_coordinator.core.spec.roles import RoleSpec
 from heteroscale_coordinator.core.spec.service import (
     Metadata,
     ModelSpec,
-    PlacementSpec,
     ServiceDocument,
     ServiceSpec,
 )
@@ -39,4 +39,5 @@ __all__ = [
     "ServiceSpec",
     "SignalSpec",
     "SloSpec",
+    "SpreadSpec",
 ]

@@ -20,7 +20,11 @@ class RoleSpec(DocumentModel):
     template: Name
     """Launch template of the agents; an agent that does not allow it is not asked."""
     gpu_types: tuple[str, ...] = ()
-    """GPU types in order of preference, e.g. [H20, L20]. Empty: any."""
+    """GPU types in order of preference, e.g. [H20, L20]. Empty: any, the cheapest first where the
+    coordinator knows prices."""
+    gpu_choice: Literal["listed", "cheapest"] = "listed"
+    """`cheapest`: of the types listed, the least price for each token first: price per GPU-hour (the
+    coordinator's `rules.prices`) × GPUs ÷ `target`. Types without a price come last."""
     gpus: PositiveInt = 1
     """GPUs of one rank."""
     ranks: PositiveInt = 1

@@ -12,18 +12,10 @@ from heteroscale_coordinator.core.spec import split
 from heteroscale_coordinator.core.spec.gate import DrainSpec, GateSpec
 from heteroscale_coordinator.core.spec.latency import SloSpec
 from heteroscale_coordinator.core.spec.names import Name
+from heteroscale_coordinator.core.spec.placement import PlacementSpec
 from heteroscale_coordinator.core.spec.policy import PolicySpec
 from heteroscale_coordinator.core.spec.ratio import Ratio, RatioSpec
 from heteroscale_coordinator.core.spec.roles import RoleSpec
-
-
-class PlacementSpec(DocumentModel):
-    """Where prefill and decode of one step may stand to each other."""
-
-    affinity: Literal["s1", "s2", "cluster"] = "s1"
-    """The nearest domain they should share."""
-    required: bool = False
-    """False: the next wider domain when the wished one has no room. True: infeasible instead."""
 
 
 class ModelSpec(DocumentModel):

@@ -1,0 +1,39 @@
+"""Where instances may stand to each other: affinity, spread over failure domains, who can feed whom."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt
+
+from heteroscale.documents.fields import DocumentModel
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class SpreadSpec(DocumentModel):
+    """How much of one role may stand in one failure domain, so that one failure leaves the rest."""
+
+    level: Literal["node", "s1", "s2", "cluster"] = "s1"
+    """The domain that may fail as a whole. Nodes that do not name theirs share the next level up."""
+    most: PositiveInt | Share = 0.5
+    """Instances of each role in one domain: a share of all of the role, below 1, rounded up (0.5), or
+    a number (2). Small values need many domains, and pull prefill and decode apart where few are."""
+    required: bool = False
+    """False: where the limit leaves no room it is passed over, and the decision says so. True:
+    infeasible instead."""
+
+
+class PlacementSpec(DocumentModel):
+    """Where prefill and decode of one step may stand to each other, and apart from each other."""
+
+    affinity: Literal["s1", "s2", "cluster"] = "s1"
+    """The nearest domain they should share."""
+    required: bool = False
+    """False: the next wider domain when the wished one has no room. True: infeasible instead."""
+    spread: SpreadSpec | None = None
+    """Limits for failure domains. Default: none; packing keeps whole nodes and domains free."""
+    feeds: dict[str, tuple[str, ...]] = {}
+    """Which GPU types can take the KV cache of a prefill type, e.g. {L20: [L20, H20]}. A type that is not
+    named feeds all types of its own vendor: across vendors, layout and transfer of the cache differ
+    unless the engines convert it. Held over the whole service, as a router pairs any with any."""
