@@ -296,6 +296,7 @@ class OneRole(Machine):
 TestMachine, TestOneRole = Machine.TestCase, OneRole.TestCase
 TestMachine.settings = profile()
 TestOneRole.settings = settings(profile(), max_examples=max(5, profile().max_examples // 3))
-if DEEP:
-    TestMachine = pytest.mark.timeout(0)(TestMachine)
-    TestOneRole = pytest.mark.timeout(0)(TestOneRole)
+# Hundreds of lives: minutes where others work on the machine too, and no end at all for a deep search.
+PATIENCE_S = 0 if DEEP else 1200
+TestMachine = pytest.mark.timeout(PATIENCE_S)(TestMachine)
+TestOneRole = pytest.mark.timeout(PATIENCE_S)(TestOneRole)
