@@ -14,7 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from heteroscale.words import GpuHealth, InstanceState, Role
 from heteroscale_coordinator.core.devices import GpuSample, KnownDevices, NicSample
 from heteroscale_coordinator.core.events import Changes
-from heteroscale_coordinator.core.model import Action, CommandState
+from heteroscale_coordinator.core.model import Action, CommandState, Service
+from heteroscale_coordinator.core.spec import ServiceSpec
 from heteroscale_coordinator.edge.http import HttpFace, HttpLimits
 from heteroscale_coordinator.edge.metrics import Metrics
 from heteroscale_coordinator.edge.store.decisions import DecisionLog
@@ -132,12 +133,27 @@ async def test_metrics_count_devices_over_the_fleet(
     assert ports == {"active": 1, "down": 1, "unknown": 2}
 
 
+async def test_a_split_prefill_has_both_its_ratios(
+    port: int, loop: TwinLoop, metrics: Metrics
+) -> None:
+    metrics.watch(loop, DecisionLog(None))
+    roles = {name: {"template": name, "max": 8} for name in ("attention", "ffn", "decode")}
+    spec = ServiceSpec.model_validate({"roles": roles, "innerRatio": "3:2"})
+    members = [*[Role.ATTENTION] * 3, *[Role.FFN] * 2, *[Role.DECODE] * 6]
+    rows = [replace(instance(f"m-{n}"), service="moe", role=role) for n, role in enumerate(members)]
+    loop.commit(Changes({"moe": Service("moe", spec)}, {row.instance_id: row for row in rows}))
+    value = series((await get(port, "/metrics")).text)
+    assert value("ratio", service="moe") == pytest.approx(0.5)
+    assert value("inner_ratio", service="moe") == pytest.approx(1.5)
+
+
 async def test_what_is_unknown_has_no_series(port: int, loop: TwinLoop, metrics: Metrics) -> None:
     filled(loop, metrics)
     loop.commit(Changes({"new": replace(service("new"), quarantine="boom")}))
     value = series((await get(port, "/metrics")).text)
     assert value("signal", service="chat", signal="decode_tbt", unit="s") is None
     assert value("ratio", service="new") is None
+    assert value("inner_ratio", service="chat") is None
     assert value("demand_tokens_per_second", service="new", role="decode") is None
     assert value("quarantined", service="new") == 1
 

@@ -188,6 +188,20 @@ MUTANTS = (
         "policy/test_ratio.py",
     ),
     _core(
+        "the inner ratio is held the wrong way round",
+        "policy/ratio.py",
+        "Pair(Role.FFN, Role.PREFILL, spec.inner_ratio.turned())",
+        "Pair(Role.FFN, Role.PREFILL, spec.inner_ratio)",
+        "policy/test_split.py",
+    ),
+    _core(
+        "attention goes without its ffn",
+        "policy/ratio.py",
+        "    if spec.split and spec.inner_ratio is not None:\n",
+        "    if False:\n",
+        "policy/test_split.py",
+    ),
+    _core(
         "the cooldown of scale-in is ignored",
         "policy/stability.py",
         "    return max(0.0, max(changes) + length - now) if changes else 0.0\n",

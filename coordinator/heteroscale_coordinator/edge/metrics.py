@@ -333,10 +333,14 @@ def _stability(services: list[Service], now: float) -> Iterator[Metric]:
 
 
 def _ratio(services: list[Service], instances: list[Instance]) -> Iterator[Metric]:
-    family = _gauge("ratio", "Prefill per decode instance, both in service.", ("service",))
+    outer = _gauge("ratio", "Prefill per decode instance, both in service.", ("service",))
+    inner = _gauge("inner_ratio", "Attention per ffn instance, both in service.", ("service",))
     serving = Tally((i.service, i.role) for i in instances if i.state is InstanceState.IN_SERVICE)
     for service in services:
+        attention = serving[service.name, Role.ATTENTION]
         if decodes := serving[service.name, Role.DECODE]:
-            prefills = serving[service.name, Role.PREFILL] + serving[service.name, Role.ATTENTION]
-            family.add_metric((service.name,), prefills / decodes)
-    yield family
+            prefills = serving[service.name, Role.PREFILL] + attention
+            outer.add_metric((service.name,), prefills / decodes)
+        if ffn := serving[service.name, Role.FFN]:
+            inner.add_metric((service.name,), attention / ffn)
+    yield from (outer, inner)

@@ -1,8 +1,9 @@
-"""Services for the state machine to run: of two roles or one, in a ratio or a band, under any law."""
+"""Services for the state machine to run: of one role, two or three, in ratios or bands, under any law."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -45,13 +46,20 @@ LAWS: dict[str, dict[str, Any]] = {
 USUAL = ("demand",) * 4
 ALONE = frozenset({"demand", "tiers", "latency", "no hold"})
 """Those that say nothing of prefill or decode, and so suit a service of one role."""
+Kind = Literal["one", "pair", "split"]
+FITS: Mapping[Kind, frozenset[str]] = {
+    "one": ALONE,
+    "pair": frozenset(LAWS),
+    # A clock's windows are refused for a prefill that is split.
+    "split": frozenset(LAWS) - {"schedule"},
+}
 
 
 @st.composite
-def specs(draw: st.DrawFn, *, aggregated: bool = False) -> ServiceSpec:
+def specs(draw: st.DrawFn, kind: Kind = "pair") -> ServiceSpec:
     """Return a service whose bounds are narrow enough to be met often."""
-    roles = draw(_one_role() if aggregated else _two_roles())
-    names = sorted(ALONE if aggregated else LAWS)
+    roles = draw({"one": _one_role, "pair": _two_roles, "split": _three_roles}[kind]())
+    names = sorted(FITS[kind])
     law = draw(st.sampled_from([*USUAL, *names]))
     slo = BY_SLO if law == "latency" else draw(st.sampled_from([{}, BY_SLO]))
     spec: dict[str, Any] = {
@@ -62,9 +70,10 @@ def specs(draw: st.DrawFn, *, aggregated: bool = False) -> ServiceSpec:
         "maxGpus": draw(st.sampled_from([None, None, 6, 12])),
         "advisory": draw(st.integers(0, 15)) == 15,
     }
-    if not aggregated:
-        low = draw(st.sampled_from([0.25, 0.5, 1.0]))
-        spec["ratio"] = {"min": low, "max": low * draw(st.sampled_from([1, 1, 2]))}
+    if kind != "one":
+        spec["ratio"] = draw(_bands([0.25, 0.5, 1.0]))
+    if kind == "split":
+        spec["innerRatio"] = draw(_bands([0.5, 1.0, 1.5]))
     try:
         return ServiceSpec.model_validate(spec)
     except ValidationError:
@@ -80,6 +89,29 @@ def _two_roles(draw: st.DrawFn) -> dict[str, Any]:
         role: {"template": role, "min": least[role], "max": most[role], "target": target}
         for role, target in (("prefill", 5000), ("decode", 1000))
     }
+
+
+@st.composite
+def _three_roles(draw: st.DrawFn) -> dict[str, Any]:
+    """Prefill in two parts. Beside 2 attention 4 ffn may be asked for, and fewer are refused."""
+    least = {role: draw(st.integers(1, 2)) for role in ("attention", "ffn", "decode")}
+    most = {
+        "attention": draw(st.integers(3, 6)),
+        "ffn": draw(st.integers(4, 8)),
+        "decode": draw(st.integers(3, 9)),
+    }
+    found = {role: {"template": role, "min": least[role], "max": most[role]} for role in most}
+    return found | {
+        role: found[role] | {"target": target}
+        for role, target in (("attention", 5000), ("decode", 1000))
+    }
+
+
+@st.composite
+def _bands(draw: st.DrawFn, lows: list[float]) -> dict[str, float]:
+    """Return a ratio, fixed or a band."""
+    low = draw(st.sampled_from(lows))
+    return {"min": low, "max": low * draw(st.sampled_from([1, 1, 2]))}
 
 
 @st.composite

@@ -222,9 +222,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: "chat" in self.world.state.services)
     @rule(drain=st.booleans(), spec=specs())
     def somebody_deletes_and_begins_anew(self, drain: bool, spec: ServiceSpec) -> None:
-        self.wish(DeleteService("", "chat", drain=drain))
-        self.world.run(30)
-        self.apply(spec)
+        self.begin_anew(drain, spec)
 
     # ---- the end ---------------------------------------------------------------------------------
 
@@ -255,6 +253,12 @@ class Machine(RuleBasedStateMachine):
         found = sorted(i.instance_id for i in known if not states or i.state in states)
         return found[which % len(found)] if found else ""
 
+    def begin_anew(self, drain: bool, spec: ServiceSpec) -> None:
+        """Delete the service, and apply another of its name a while later."""
+        self.wish(DeleteService("", "chat", drain=drain))
+        self.world.run(30)
+        self.apply(spec)
+
     def apply(self, spec: ServiceSpec) -> None:
         self.wish(ApplyService("", "chat", spec, ""))
 
@@ -280,11 +284,11 @@ def profile() -> settings:
 class OneRole(Machine):
     """The same, of a service whose engines do both halves; at times it is split, and joined again."""
 
-    @initialize(agents=st.integers(3, 7), gpus=st.integers(2, 4), spec=specs(aggregated=True))
+    @initialize(agents=st.integers(3, 7), gpus=st.integers(2, 4), spec=specs("one"))
     def a_fleet_and_a_service(self, agents: int, gpus: int, spec: ServiceSpec) -> None:
         self.begin(agents, gpus, spec)
 
-    @rule(spec=specs(aggregated=True))
+    @rule(spec=specs("one"))
     def a_specification_is_applied(self, spec: ServiceSpec) -> None:
         self.apply(spec)
 
@@ -293,10 +297,40 @@ class OneRole(Machine):
         self.wish(ScaleService("", "chat", {Role.AGGREGATED: count}))
 
 
+class SplitPrefill(Machine):
+    """The same, of a service whose prefill is attention and ffn; at times it is joined again."""
+
+    @initialize(agents=st.integers(4, 7), gpus=st.integers(2, 4), spec=specs("split"))
+    def a_fleet_and_a_service(self, agents: int, gpus: int, spec: ServiceSpec) -> None:
+        self.begin(agents, gpus, spec)
+
+    @rule(spec=specs("split"))
+    def a_specification_is_applied(self, spec: ServiceSpec) -> None:
+        self.apply(spec)
+
+    @rule(
+        attention=st.integers(1, 5),
+        decode=st.integers(1, 9),
+        ffn=st.one_of(st.none(), st.integers(1, 6)),
+    )
+    def somebody_scales(self, attention: int, decode: int, ffn: int | None) -> None:
+        counts = {Role.ATTENTION: attention, D: decode}
+        counts |= {} if ffn is None else {Role.FFN: ffn}
+        self.wish(ScaleService("", "chat", counts))
+
+    @precondition(lambda self: "chat" in self.world.state.services)
+    @rule(drain=st.booleans(), spec=st.one_of(specs("split"), specs("split"), specs()))
+    def somebody_deletes_and_begins_anew(self, drain: bool, spec: ServiceSpec) -> None:
+        self.begin_anew(drain, spec)
+
+
 TestMachine, TestOneRole = Machine.TestCase, OneRole.TestCase
+TestSplitPrefill = SplitPrefill.TestCase
 TestMachine.settings = profile()
-TestOneRole.settings = settings(profile(), max_examples=max(5, profile().max_examples // 3))
+FEWER = settings(profile(), max_examples=max(5, profile().max_examples // 3))
+TestOneRole.settings = TestSplitPrefill.settings = FEWER
 # Hundreds of lives: minutes where others work on the machine too, and no end at all for a deep search.
 PATIENCE_S = 0 if DEEP else 1200
 TestMachine = pytest.mark.timeout(PATIENCE_S)(TestMachine)
 TestOneRole = pytest.mark.timeout(PATIENCE_S)(TestOneRole)
+TestSplitPrefill = pytest.mark.timeout(PATIENCE_S)(TestSplitPrefill)

@@ -15,18 +15,21 @@ from heteroscale_workbench.pressure import command, simulated
 from heteroscale_workbench.pressure.command import run
 from heteroscale_workbench.pressure.values import Counts, Trial
 
-SERVICE = """\
+PREFILL = "    prefill: {template: p, gpuTypes: [H100], max: 9}\n"
+DECODE = "    decode: {template: d, gpuTypes: [H100], max: 9}\n"
+ONE = "    aggregated: {template: a}\n"
+SPLIT = "    attention: {template: a}\n    ffn: {template: f}\n"
+INNER = f"  innerRatio: 1:1\n  roles:\n{SPLIT}"
+SERVICE = f"""\
 apiVersion: heteroscale/v1
 kind: Service
-metadata: {name: chat}
+metadata: {{name: chat}}
 spec:
   # What is served.
-  model: {name: Llama-3.1-8B}
-  slo: {ttft: 1s, tbt: 50ms}
+  model: {{name: Llama-3.1-8B}}
+  slo: {{ttft: 1s, tbt: 50ms}}
   roles:
-    prefill: {template: p, gpuTypes: [H100], max: 9}
-    decode: {template: d, gpuTypes: [H100], max: 9}
-"""
+{PREFILL}{DECODE}"""
 LENGTHS = ("--input-tokens", "1000", "--output-tokens", "100")
 NOBODY = (
     *("--counts", "1,1", "--measure", "2", "--warm-up", "1"),
@@ -77,6 +80,12 @@ def test_what_cannot_be_done_is_said_in_one_sentence(
     [
         ("slo: {ttft: 1s, tbt: 50ms}", "slo: {ttft: 1s}", "spec.slo needs `ttft` and `tbt`"),
         ("Llama-3.1-8B", "Nobody-7B", "Nobody-7B"),
+        (f"{PREFILL}{DECODE}", ONE, "spec.roles has no prefill and decode"),
+        (
+            f"  roles:\n{PREFILL}",
+            INNER,
+            "splits prefill into attention and ffn; a pressure test balances a prefill in",
+        ),
         ("[H100]", "[Z1]", "Z1"),
         ("tbt: 50ms", "tbt: 1ms", "at almost no load only 0.0 % of the requests are met"),
     ],

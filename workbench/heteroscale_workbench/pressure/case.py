@@ -144,6 +144,11 @@ def _service(path: Path) -> ServiceDocument:
     except OSError as error:
         raise PressureError(f"--service {path}: {error.strerror}") from error
     spec = document.spec
+    if spec.split:
+        raise PressureError(
+            f"{path}: spec.roles splits prefill into attention and ffn; a pressure test balances a "
+            "prefill in one with decode"
+        )
     if Role.PREFILL not in spec.roles:
         raise PressureError(f"{path}: spec.roles has no prefill and decode: nothing to balance")
     if spec.slo.ttft is None or spec.slo.tbt is None:

@@ -61,8 +61,9 @@ def equal_holds_cost_no_commit(world: UnrulyWorld) -> None:
     assert len(written) <= FEW, f"{LATELY:g} s of holds wrote {', '.join(written)}"
 
 
-LATELY, FEW = 40.0, 6
-"""Seconds that are looked at, of twenty evaluations; what laws remember of them by the way."""
+LATELY, FEW = 40.0, 9
+"""Seconds that are looked at, of twenty evaluations; what laws remember of them by the way: a slot of
+demand each half of ``windowIn`` at most (seven), and a little besides."""
 WHILE = 100.0
 """Seconds in which the last things that a quiet fleet does may still be under way."""
 AT_THE_END = (

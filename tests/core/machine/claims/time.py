@@ -57,8 +57,10 @@ def a_breach_adds_at_most_what_it_began_with(turn: Turn, _: Ledger) -> None:
         if not decision.reason.lower().startswith("in breach"):
             continue
         # The role that it raised; the other may have come along, as the ratio asks.
-        role = next(iter(breach.given))
-        began = breach.counts.get(role, 0)
+        raised = next(iter(breach.given))
+        began = breach.counts.get(raised, 0)
+        # What is remembered of a prefill that is split is its attention's.
+        role = raised if raised in service.spec.roles else Role.ATTENTION
         share = max(tier.step for tier in service.spec.policy.guard.tiers)
         size = max(1, math.floor(began * share + 1e-9))
         after = present_before(turn, service)[role] + decision.delta[role]
@@ -94,7 +96,8 @@ def _is_led_by_demand(service: Service) -> bool:
 
 def _least_for_prefill(turn: Turn, service: Service) -> int:
     """Return the decode instances that the present prefill needs beside it."""
-    prefill = [i for i in instances(turn, service.name) if supplies(i) and i.role is Role.PREFILL]
+    takes = (Role.PREFILL, Role.ATTENTION)
+    prefill = [i for i in instances(turn, service.name) if supplies(i) and i.role in takes]
     return math.ceil(len(prefill) / service.spec.ratio.max) if prefill else 0
 
 
