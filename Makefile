@@ -17,6 +17,9 @@ LLAMACPP := .venv-llamacpp
 LLAMACPP_CMAKE := -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_APP=OFF \
   -DLLAMA_USE_PREBUILT_UI=OFF -DCMAKE_CXX_FLAGS_RELEASE=-O1 -DCMAKE_C_FLAGS_RELEASE=-O2
 LLAMACPP_READY := $(LLAMACPP)/.ready-$(LLAMACPP_VERSION)
+# OR-tools, for `make bench-placement` alone: it wants another protobuf than ours.
+SOLVER := .venv-solver
+SOLVER_READY := $(SOLVER)/.ready
 # Percent of the branches of the core, lines not counted, that its tests take at least.
 COVERAGE ?= 95
 FAST := $(BIN)/python -m pytest -q -m "not process and not e2e" -n 2 --dist loadfile
@@ -27,7 +30,7 @@ SOURCES := agent coordinator scheduler_adapters simulator workbench cli proto te
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-fast test-process coverage mutants e2e-setup e2e-vllm e2e-llamacpp check format proto
-.PHONY: bench-ingest bench-agent bench-plant policy-table paper-study clean
+.PHONY: bench-ingest bench-agent bench-plant bench-placement policy-table paper-study clean
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -126,6 +129,18 @@ bench-agent: $(READY) ## An agent's CPU and memory beside prometheus-node-export
 bench-plant: $(READY) ## A day of a fleet of 200 instances in virtual time
 	$(BIN)/python -m benchmarks.plant $(ARGS)
 
+bench-placement: $(READY) $(SOLVER_READY) ## Placement: speed, beside an exact solver, and a week beside plain schedulers
+	$(BIN)/python -m benchmarks.placement $(if $(TRACES),--traces '$(TRACES)') $(ARGS)
+
+$(SOLVER): $(SOLVER_READY)
+
+$(SOLVER_READY):
+	@echo "installing OR-tools into $(SOLVER) (half a minute, 270 MB) …"
+	@$(PYTHON) -m venv --clear $(SOLVER)
+	@$(SOLVER)/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	@$(SOLVER)/bin/python -m pip install --quiet --group bench
+	@touch $@
+
 policy-table: $(READY) ## Every policy on every traffic, before and now, and why where the goal is missed
 	@$(BIN)/python -m benchmarks.policies $(ARGS)
 
@@ -133,5 +148,5 @@ paper-study: $(READY) ## The paper's eight signals, one a run, on its daily load
 	$(BIN)/python -m benchmarks.study $(ARGS)
 
 clean: ## Remove what make has made
-	rm -rf $(VENV) $(VLLM) $(LLAMACPP) dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(VLLM) $(LLAMACPP) $(SOLVER) dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find proto -name '*_pb2*.py*' -delete

@@ -1,0 +1,89 @@
+"""The tables that the benchmark prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from benchmarks.placement.cases import LOADS
+from benchmarks.placement.placers import OURS
+from benchmarks.placement.quality import GOAL, RULES, Contest, duels, losses, rows
+
+SAID = 5
+
+
+def text(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
+    """Return a table in Markdown, its columns as wide as their cells."""
+    lines = [list(head), *map(list, body)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    cells = [
+        "| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |"
+        for line in lines
+    ]
+    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+    return "\n".join([cells[0], rule, *cells[1:]])
+
+
+def quality(found: Sequence[Contest]) -> str:
+    """Return what the contests came to, by rule and load, and the goals."""
+    parts = []
+    for rule in RULES:
+        mine = [one for one in found if one.rule == rule]
+        parts.append(_against_best(rule, mine))
+    # What placers did is the same under both rules.
+    played = [one for one in found if one.rule == next(iter(RULES))]
+    lost = losses(found)
+    said = [f"behind: {line}" for line in lost[:SAID]]
+    said += [f"behind: {len(lost) - SAID} more"] if len(lost) > SAID else []
+    return "\n\n".join([*parts, _duels(played), "\n".join([*said, quality_goal(found)])])
+
+
+def _against_best(rule: str, found: Sequence[Contest]) -> str:
+    head = (rule, "placer", "of the best", "worst case", "as many", "high GPUs over", "pairs over")
+    body = [
+        (
+            load,
+            row.name,
+            f"{row.of_best:.2%}",
+            f"{row.worst:.0%}",
+            f"{row.all_placed:.1%}",
+            f"{row.high_over:.2f}",
+            f"{row.cross_over:.2f}",
+        )
+        for load in (*LOADS, "all")
+        for row in rows([one for one in found if load in (one.load, "all")])
+    ]
+    steps, high, pairs = (sum(one.proven[goal] for one in found) for goal in range(3))
+    proven = f"{len(found)} cases, proven best: steps {steps}, high {high}, pairs {pairs}"
+    return f"{text(head, body)}\n{proven}"
+
+
+def _duels(found: Sequence[Contest]) -> str:
+    head = ("against", "steps ours : theirs", "alike", "high GPUs", "pairs over", "beats", "beaten")
+    return text(
+        head,
+        [
+            (
+                one.rival,
+                f"{one.placed[0]} : {one.placed[1]}",
+                f"{one.cases}",
+                f"{one.high[0]} : {one.high[1]}",
+                f"{one.cross[0]:.0f} : {one.cross[1]:.0f}",
+                f"{one.beats}",
+                f"{one.beaten}" + ("" if one.not_worse else " WORSE"),
+            )
+            for one in duels(found)
+        ],
+    )
+
+
+def quality_goal(found: Sequence[Contest]) -> str:
+    """Say whether the goals are met."""
+    said = []
+    for rule in RULES:
+        ours = [row for row in rows([o for o in found if o.rule == rule]) if row.name == OURS]
+        met = bool(ours) and ours[0].of_best >= GOAL
+        share = f"{ours[0].of_best:.2%}" if ours else "nothing"
+        said.append(f"{rule} {share} of the best: {'met' if met else 'MISSED'}")
+    worse = [one.rival for one in duels(found) if not one.not_worse]
+    last = f"MISSED ({', '.join(worse)})" if worse else "met"
+    return f"goal of {GOAL:.0%}: {'; '.join(said)}; Pareto-not-worse than every baseline: {last}"
