@@ -13,15 +13,16 @@ from pydantic import ValidationError
 from heteroscale.words import Role
 from heteroscale_coordinator.core.placement import (
     Ask,
+    FleetView,
     Infeasible,
     NodeView,
     Placed,
     Standing,
     place,
-    plan,
 )
 from heteroscale_coordinator.core.placement.cost import cost_of
 from heteroscale_coordinator.core.placement.feeds import can_feed
+from heteroscale_coordinator.core.placement.plan import place_in
 from heteroscale_coordinator.core.placement.spread import domain_of, limit
 from heteroscale_coordinator.core.spec import PlacementSpec, RoleSpec, SpreadSpec
 from tests.core.placement.fleets import (
@@ -118,7 +119,7 @@ def test_what_has_no_place_at_all_says_so_as_ever() -> None:
 
 
 def plan_reasons(asked: Ask, fleet: Sequence[NodeView]) -> tuple[str, ...]:
-    return reasons(plan.place(asked, fleet, []))
+    return reasons(place_in(FleetView(fleet), asked, []))
 
 
 def test_nodes_that_name_no_s1_share_the_next_level_up() -> None:
@@ -151,7 +152,7 @@ def test_a_required_limit_is_never_broken_and_a_wished_one_never_costs_the_place
     rule = SpreadSpec.model_validate({"level": level, "most": most, "required": required})
     spread = asked.placement.model_copy(update={"spread": rule})
     asked = Ask(asked.service, asked.roles, asked.delta, spread)
-    without = plan.place(asked, fleet, standing)
+    without = place_in(FleetView(fleet), asked, standing)
     answer = place(asked, fleet, standing)
     if isinstance(without, Infeasible):
         assert isinstance(answer, Infeasible)
@@ -317,7 +318,7 @@ def test_without_prices_or_a_choice_nothing_is_reordered() -> None:
     unpriced = priced(("H20", "L20"), "cheapest", {"H20": 1.0, "L20": 9.0})
     unpriced = Ask(unpriced.service, unpriced.roles, unpriced.delta)
     assert "cheapest" not in placed(place(unpriced, MIXED, [])).reason
-    assert place(unpriced, MIXED, []) == plan.place(unpriced, MIXED, [])
+    assert place(unpriced, MIXED, []) == place_in(FleetView(MIXED), unpriced, [])
 
 
 def test_a_type_without_a_price_is_still_taken_when_nothing_else_is_free() -> None:

@@ -7,9 +7,18 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heteroscale_coordinator.core.placement import Cell, ClassChange, FleetView, NodeView, Tally
+from heteroscale_coordinator.core.placement import (
+    Ask,
+    Cell,
+    ClassChange,
+    FleetView,
+    NodeView,
+    Standing,
+    Tally,
+    place,
+)
 from heteroscale_coordinator.core.topology import AFFINITY_LEVELS, SubgroupClass, Tree
-from tests.core.placement.fleets import CALM, node, nodes, two_minipods
+from tests.core.placement.fleets import CALM, asks, node, nodes, standings, two_minipods
 
 LOW, MEDIUM, HIGH = SubgroupClass
 
@@ -161,6 +170,34 @@ def test_a_change_of_class_is_told_of_all_whom_it_touches_and_of_nobody_else(
                 assert (agent in told) == (now is not was)
                 if agent in told:
                     assert (told[agent].before, told[agent].after) == (was, now)
+
+
+@CALM
+@given(histories(), st.lists(asks(), min_size=1, max_size=4), standings(), histories())
+def test_an_ask_is_answered_as_on_a_view_made_anew_whatever_was_asked_and_changed_before(
+    steps: list[Step], wanted: list[Ask], standing: list[Standing], later: list[Step]
+) -> None:
+    view, _ = play(steps)
+    for one in (*wanted, *wanted):
+        view.place(one, standing)
+    _, fresh = play([*steps, *later])
+    for kind, what in later:
+        if kind in ("put", "remove"):
+            getattr(view, kind)(what)
+        else:
+            getattr(view, kind)(*what)
+    before = whole(view)
+    for one in wanted:
+        assert view.place(one, standing) == fresh.place(one, standing)
+    assert whole(view) == before, "asking changes nothing"
+
+
+@CALM
+@given(nodes(), asks(), standings())
+def test_place_is_the_answer_of_a_view_of_the_nodes(
+    fleet: list[NodeView], wanted: Ask, standing: list[Standing]
+) -> None:
+    assert place(wanted, fleet, standing) == FleetView(fleet).place(wanted, standing)
 
 
 def test_the_papers_figure_3() -> None:

@@ -1,11 +1,11 @@
 """Where: a step {ΔP, ΔD} finds its nodes, or the reasons why not; a scale-in finds its victims.
 
-Rules of the service (``rules``) → filter (``feasible``) → fit (``pack``) → rank → choose (``plan``); the
-tree of domains is ``core.topology``. Pure, deterministic, and ignorant of why anything is asked.
+Rules of the service (``rules``) → filter (``feasible``) → fit (``pack``) → rank → choose (``plan``), on a
+view of the fleet that is kept up to date node by node (``view``). Pure, deterministic, and ignorant of
+why anything is asked.
 """
 
 from heteroscale_coordinator.core.placement.cell import Cell, Tally
-from heteroscale_coordinator.core.placement.rules import place
 from heteroscale_coordinator.core.placement.values import (
     Ask,
     Infeasible,
@@ -16,7 +16,7 @@ from heteroscale_coordinator.core.placement.values import (
     Victims,
 )
 from heteroscale_coordinator.core.placement.victims import choose_victims
-from heteroscale_coordinator.core.placement.view import VIEW_LEVELS, ClassChange, FleetView
+from heteroscale_coordinator.core.placement.view import VIEW_LEVELS, ClassChange, FleetView, place
 
 __all__ = [
     "VIEW_LEVELS",

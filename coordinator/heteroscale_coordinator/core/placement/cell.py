@@ -34,6 +34,7 @@ class Cell:
 
     __slots__ = (
         "_tally",
+        "barred",
         "children",
         "family",
         "fits",
@@ -84,6 +85,8 @@ class Cell:
         """How many usable nodes allow just these launch templates."""
         self.shut: list[str] = []
         """Nodes that may not be used, in order of their ids."""
+        self.barred: dict[str, int] = {}
+        """How many GPUs of usable nodes take nothing new, by node."""
         self.nears: dict[Path, Cell] = {}
         """S1 domains below, those too that are one node without a name for its S1."""
         self.stamp = 0

@@ -1,126 +1,129 @@
-"""Filter: which nodes may hold what, and why a domain cannot hold a step."""
+"""Filter: whether a domain has the GPUs for a step at all, and in words what it lacks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence, Sized
 
-from heteroscale.words import Role
-from heteroscale_coordinator.core.model import Counts
-from heteroscale_coordinator.core.placement.values import Ask, NodeView
-from heteroscale_coordinator.core.spec import RoleSpec
-from heteroscale_coordinator.core.topology import Path, SubgroupClass, Tree
+from heteroscale_coordinator.core.placement.cell import Cell
+from heteroscale_coordinator.core.placement.hand import Hand
+from heteroscale_coordinator.core.placement.kind import Kind, Part, Parts, gpus_of
+from heteroscale_coordinator.core.placement.shape import Shape
+from heteroscale_coordinator.core.placement.values import NodeView
 
+NodeOf = Callable[[str], NodeView | None]
 
-@dataclass(frozen=True, slots=True)
-class Bench:
-    """A node that may take instances of the ask, with its free GPUs."""
-
-    agent_id: str
-    roles: frozenset[Role]
-    """Roles whose launch template the agent allows."""
-    free: Mapping[str, tuple[int, ...]]
-    """Indices of free GPUs by type, lowest first."""
-    subgroup: SubgroupClass
-    near: Path
-    """Its S1, or itself alone when it names none."""
+_TWO = 2
 
 
-def seat_nodes(ask: Ask, nodes: Iterable[NodeView], tree: Tree) -> dict[str, Bench]:
-    """Return the nodes that may take a part of the ask, by agent id."""
-    wanted = {role: ask.roles[role] for role, count in ask.delta.items() if count > 0}
-    benches = {}
-    for node in nodes:
-        roles = frozenset(r for r, spec in wanted.items() if spec.template in node.templates)
-        if node.usable and roles and node.free:
-            free: dict[str, list[int]] = {}
-            for index in sorted(set(node.free)):
-                free.setdefault(node.gpu_types.get(index, ""), []).append(index)
-            benches[node.agent_id] = Bench(
-                node.agent_id,
-                roles,
-                {gpu_type: tuple(free[gpu_type]) for gpu_type in sorted(free)},
-                tree.class_of(node.agent_id),
-                tree.near(node.agent_id),
-            )
-    return benches
+def room(kind: Kind, pools: Iterable[tuple[Shape, Sized]]) -> int:
+    """Return how many ranks of one kind alone fit on the nodes, whole instances or not."""
+    return sum(len(agents) * shape.room(kind) for shape, agents in pools)
 
 
-def preference(spec: RoleSpec, gpu_type: str) -> int | None:
-    """Return the place of a type in the role's order, 0 the best; None: not wanted at all."""
-    if not spec.gpu_types:
-        return 0
-    return spec.gpu_types.index(gpu_type) if gpu_type in spec.gpu_types else None
+def hopeless(parts: Parts, hand: Hand) -> bool:
+    """Return whether nodes lack the GPUs for the parts, each alone, all together, or two at once.
 
-
-def room(role: Role, spec: RoleSpec, benches: Iterable[Bench]) -> int:
-    """Return how many ranks of the role alone fit on the nodes, whole instances or not."""
-    return sum(
-        len(indices) // spec.gpus
-        for bench in benches
-        if role in bench.roles
-        for gpu_type, indices in bench.free.items()
-        if preference(spec, gpu_type) is not None
-    )
-
-
-def shortfall(
-    ask: Ask, counts: Counts, nodes: Sequence[NodeView], benches: Sequence[Bench]
-) -> str | None:
-    """Say why the nodes of one domain cannot hold ``counts``; None when there are GPUs enough.
-
-    Necessary, not sufficient: GPUs are counted for each role and for all together.
+    True is certain. False is too where there are at most two parts of one rank each; else a search
+    must say.
     """
-    for role, count in counts.items():
-        spec = ask.roles[role]
-        if count > 0 and room(role, spec, benches) < count * spec.ranks:
-            return _say_short(role, spec, count, nodes, benches)
-    wanted = sum(ask.roles[r].gpus * ask.roles[r].ranks * count for r, count in counts.items())
-    free = _free_together(ask, counts, benches)
+    pools = [(shape, agents) for (_, shape), agents in hand.pools.items()]
+    if any(room(part.kind, pools) < part.instances * part.kind.ranks for part in parts):
+        return True
+    if len(parts) == 1:
+        return False
+    if _together(parts, pools) < gpus_of(parts):
+        return True
+    if len(parts) > _TWO or any(part.kind.ranks > 1 for part in parts):
+        return False
+    return _clash(parts[0], parts[1], pools)
+
+
+def _together(parts: Parts, pools: Iterable[tuple[Shape, Sized]]) -> int:
+    kinds = tuple(part.kind for part in parts)
+    return sum(len(agents) * shape.joint(kinds) for shape, agents in pools)
+
+
+def _clash(first: Part, second: Part, pools: Sequence[tuple[Shape, Sized]]) -> bool:
+    """Return whether two parts of one rank each leave no room for each other, however they are laid.
+
+    Exact: for every count of the first it is known how many of the second there is room for at most.
+    """
+    sizes = first.kind.gpus, second.kind.gpus
+    missing, room_for_second = first.instances, 0
+    shared: list[tuple[int, int]] = []
+    for shape, agents in pools:
+        mine = {one.gpu_type for one in shape.choices(first.kind)}
+        theirs = {one.gpu_type for one in shape.choices(second.kind)}
+        for gpu_type, free in shape.free:
+            if gpu_type in mine and gpu_type in theirs:
+                shared.append((free, len(agents)))
+            elif gpu_type in mine:
+                missing -= len(agents) * (free // sizes[0])
+            elif gpu_type in theirs:
+                room_for_second += len(agents) * (free // sizes[1])
+    return missing > 0 and second.instances > room_for_second + _most_beside(missing, sizes, shared)
+
+
+def _most_beside(count: int, sizes: tuple[int, int], shared: Iterable[tuple[int, int]]) -> float:
+    """Return how many of the second size fit at most beside ``count`` of the first, -inf for none.
+
+    ``shared`` are free GPUs and how many nodes have them, all of a type that both may use.
+    """
+    mine, theirs = sizes
+    best: list[float] = [0.0] + [float("-inf")] * count
+    for free, nodes in shared:
+        # At most ``count`` of the nodes can take any of the first; the others are alike.
+        for _ in range(min(nodes, count)):
+            best = [
+                max(
+                    best[n - here] + (free - here * mine) // theirs
+                    for here in range(min(n, free // mine) + 1)
+                )
+                for n in range(count + 1)
+            ]
+        best = [most + max(0, nodes - count) * (free // theirs) for most in best]
+    return best[count]
+
+
+def shortfall(parts: Parts, cell: Cell, node_of: NodeOf) -> str | None:
+    """Say why a domain is hopeless for the parts; None when it is not.
+
+    ``node_of`` returns a node by its agent.
+    """
+    pools = cell.shapes.items()
+    for part in parts:
+        if room(part.kind, pools) < part.instances * part.kind.ranks:
+            return _say_short(part, cell, node_of)
+    free, wanted = _together(parts, pools), gpus_of(parts)
     if free < wanted:
-        return f"{free} GPUs free of the types named, wanted {wanted} ({' and '.join(counts)})"
+        roles = " and ".join(part.role for part in parts)
+        return f"{free} GPUs free of the types named, wanted {wanted} ({roles})"
     return None
 
 
-def _free_together(ask: Ask, counts: Counts, benches: Sequence[Bench]) -> int:
-    return sum(
-        len(indices)
-        for bench in benches
-        for gpu_type, indices in bench.free.items()
-        if any(
-            role in bench.roles and preference(ask.roles[role], gpu_type) is not None
-            for role, count in counts.items()
-            if count > 0
-        )
+def _say_short(part: Part, cell: Cell, node_of: NodeOf) -> str:
+    kind = part.kind
+    total = sum(
+        tally.gpus
+        for gpu_type, tally in cell.by_type().items()
+        if kind.preference(gpu_type) is not None
     )
-
-
-def _say_short(
-    role: Role, spec: RoleSpec, count: int, nodes: Sequence[NodeView], benches: Sequence[Bench]
-) -> str:
-    total = sum(preference(spec, t) is not None for n in nodes for t in n.gpu_types.values())
-    free = sum(
-        len(indices)
-        for bench in benches
-        if role in bench.roles
-        for gpu_type, indices in bench.free.items()
-        if preference(spec, gpu_type) is not None
-    )
-    types = f"type {' or '.join(spec.gpu_types)}" if spec.gpu_types else "any type"
-    wanted = count * spec.ranks * spec.gpus
-    text = f"{free} of {total} GPUs free of {types}, wanted {wanted} ({role})"
+    free = sum(len(agents) * shape.joint((kind,)) for shape, agents in cell.shapes.items())
+    types = f"type {' or '.join(kind.gpu_types)}" if kind.gpu_types else "any type"
+    wanted = part.gpus
+    text = f"{free} of {total} GPUs free of {types}, wanted {wanted} ({part.role})"
     if free >= wanted:
-        text += f", {spec.gpus} together on a node"
-    without = sum(node.usable and spec.template not in node.templates for node in nodes)
+        text += f", {kind.gpus} together on a node"
+    without = sum(
+        nodes for templates, nodes in cell.templates.items() if kind.template not in templates
+    )
     if without:
-        text += f"; {without} of {len(nodes)} nodes do not allow template {spec.template!r}"
-    shut = [(node, index) for node in nodes if node.usable for index in node.closed]
-    if shut:
-        node, index = shut[0]
-        text += f"; {len(shut)} GPUs closed ({node.agent_id} GPU {index}: {node.closed[index]})"
-    unusable = [node for node in nodes if not node.usable]
-    if unusable:
-        first = unusable[0]
+        text += f"; {without} of {cell.nodes} nodes do not allow template {kind.template!r}"
+    if cell.barred and (first := node_of(min(cell.barred))) is not None:
+        index = min(first.closed)
+        why = f"{first.agent_id} GPU {index}: {first.closed[index]}"
+        text += f"; {sum(cell.barred.values())} GPUs closed ({why})"
+    if cell.shut and (first := node_of(cell.shut[0])) is not None:
         why = f"{first.agent_id} {first.why_not}".strip()
-        text += f"; {len(unusable)} of {len(nodes)} nodes not usable ({why})"
+        text += f"; {len(cell.shut)} of {cell.nodes} nodes not usable ({why})"
     return text

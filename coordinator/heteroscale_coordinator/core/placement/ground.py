@@ -1,136 +1,262 @@
-"""The facts of one placement: the tree, the seats, the kin, and what has been tried on them.
+"""The facts of one placement: the view, the kin, and what has been tried in which domain.
 
-A search deducts virtually and rolls back; nothing here changes but the memory of what was tried.
+A search deducts virtually and rolls back; nothing here changes the view. Answers are kept with the
+domains they are of until those change, so that the next ask looks only at domains that did.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from bisect import insort
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial
+from heapq import heapify, heappop, heapreplace
+from typing import TYPE_CHECKING, NamedTuple
 
 from heteroscale.words import Role
 from heteroscale_coordinator.core.model import Counts
-from heteroscale_coordinator.core.placement.feasible import Bench, seat_nodes, shortfall
-from heteroscale_coordinator.core.placement.pack import Patience, Seat, pack
-from heteroscale_coordinator.core.placement.rank import Candidate, kin_in, peer_of
-from heteroscale_coordinator.core.placement.values import Ask, NodeView, Standing
-from heteroscale_coordinator.core.topology import Domain, Path, Tree
+from heteroscale_coordinator.core.placement.cell import Cell
+from heteroscale_coordinator.core.placement.family import Family
+from heteroscale_coordinator.core.placement.hand import Hand, Seat, deal
+from heteroscale_coordinator.core.placement.kind import Parts, gpus_of
+from heteroscale_coordinator.core.placement.pack import Patience, pack
+from heteroscale_coordinator.core.placement.rank import (
+    Bound,
+    Candidate,
+    Fit,
+    Order,
+    Want,
+    best_of,
+    bound_of,
+    fit_of,
+    order_of,
+    peer_of,
+)
+from heteroscale_coordinator.core.placement.values import Ask, Standing
+from heteroscale_coordinator.core.topology import Path
+
+if TYPE_CHECKING:
+    from heteroscale_coordinator.core.placement.view import FleetView
 
 _INNER = {Role.ATTENTION, Role.FFN}
+_KEPT = 512
+"""Answers kept of one domain, or bounds of one family; beyond, all are forgotten at once."""
+
+Kin = Mapping[Path, dict[Role, int]]
+Ranked = list[tuple[Order, Candidate]]
+
+
+class _Kept(NamedTuple):
+    """An answer of packing, true while the domain's stamp is the same."""
+
+    stamp: int
+    fit: Fit | None
+    steps_back: int
+    """What it cost."""
+    spent: bool
+    """It may have been cut short: with more patience it must be asked again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ground:
     """What a placement stands on. Made by ``survey``."""
 
+    view: FleetView
     ask: Ask
-    nodes: Mapping[str, NodeView]
     standing: Sequence[Standing]
-    tree: Tree
-    benches: Mapping[str, Bench]
     totals: Counts
     """Instances of the service once the whole step stands."""
+    peer: Role | None
+    """The peer beside which a lone-role ask must stand, because it stands somewhere."""
     patience: Patience = field(default_factory=Patience)
-    _fits: dict[tuple[str, Path, frozenset[tuple[Role, int]]], tuple[Seat, ...] | None] = field(
-        default_factory=dict
-    )
-    _kin: dict[tuple[str, Path], Counts] = field(default_factory=dict)
+    _kin: dict[str, Kin] = field(default_factory=dict)
 
-    def candidates(
-        self, level: str, unit: Counts, parts: Mapping[Path, Candidate]
-    ) -> Iterator[Candidate]:
-        """Yield the domains that can hold ``unit`` on top of what ``parts`` already puts there."""
-        for domain in self.tree.domains(level):
-            if self.peers_missing(domain) is None:
-                had = parts.get(domain.path)
-                counts = _add(had.counts, unit) if had else unit
-                seats = self.fit(domain, counts)
-                if seats is not None:
-                    yield Candidate(domain, counts, seats, self.kin(domain))
+    def parts(self, counts: Counts) -> Parts:
+        """Return the parts of a step, as packing wants them."""
+        return self.view.kinds.parts(self.ask.roles, counts)
 
-    def fit(self, domain: Domain, counts: Counts) -> tuple[Seat, ...] | None:
-        """Return seats for ``counts`` in one domain, or None; the same question is searched once."""
-        key = (domain.level, domain.path, frozenset(counts.items()))
-        if key not in self._fits:
-            benches = self.seats_in(domain)
-            hopeless = shortfall(self.ask, counts, self.nodes_in(domain), benches) is not None
-            self._fits[key] = None if hopeless else self._seated(domain.level, counts, benches)
-        return self._fits[key]
+    # ---- fit ---------------------------------------------------------------------------------
 
-    def _seated(
-        self, level: str, counts: Counts, benches: Sequence[Bench]
-    ) -> tuple[Seat, ...] | None:
-        """Return seats for ``counts``; in an S2, attention and ffn in one S1 of it (paper §4)."""
-        roles = self.ask.roles
-        if level != "s2" or not set(counts) >= _INNER:
-            return pack(roles, counts, benches, self.patience)
-        inner = {role: n for role, n in counts.items() if role in _INNER}
-        others = {role: n for role, n in counts.items() if role not in _INNER}
-        for near in sorted({bench.near for bench in benches}):
-            beside = [bench for bench in benches if bench.near == near]
-            first = pack(roles, inner, beside, self.patience)
-            rest = (
-                pack(roles, others, self._without(first, benches), self.patience) if first else None
-            )
-            if first is not None and rest is not None:
+    def fit(self, cell: Cell, parts: Parts) -> Fit | None:
+        """Return a place for the parts in one domain, or None; the same question is searched once."""
+        kept: _Kept | None = cell.fits.get(parts)
+        if kept is not None and kept.stamp == cell.stamp:
+            enough = kept.steps_back <= self.patience.steps_back
+            if enough and not (kept.spent and kept.steps_back < self.patience.steps_back):
+                # Patience is spent as if it had been searched: answers do not depend on the past.
+                self.patience.steps_back -= kept.steps_back
+                return kept.fit
+        before = self.patience.steps_back
+        seats = self._seated(cell, parts)
+        fit = None if seats is None else fit_of(seats)
+        if len(cell.fits) >= _KEPT:
+            cell.fits.clear()
+        cost = before - self.patience.steps_back
+        cell.fits[parts] = _Kept(cell.stamp, fit, cost, self.patience.spent)
+        return fit
+
+    def _seated(self, cell: Cell, parts: Parts) -> tuple[Seat, ...] | None:
+        """Return seats for the parts; in an S2, attention and ffn in one S1 of it (paper §4)."""
+        if cell.level != "s2" or not {part.role for part in parts} >= _INNER:
+            return pack(parts, partial(deal, cell, parts), self.patience)
+        inner = tuple(part for part in parts if part.role in _INNER)
+        others = tuple(part for part in parts if part.role not in _INNER)
+        for path in sorted(cell.nears):
+            near = cell.nears[path]
+            first = pack(inner, partial(deal, near, inner), self.patience)
+            if first is None:
+                continue
+            rest = pack(others, partial(_left, cell, others, first), self.patience)
+            if rest is not None:
                 return (*first, *rest)
         return None
 
-    def _without(self, seats: Sequence[Seat], benches: Sequence[Bench]) -> list[Bench]:
-        """Return the benches less the GPUs that are taken on them."""
-        taken = Counter[tuple[str, str]]()
-        for seat in seats:
-            taken[seat.agent_id, seat.gpu_type] += self.ask.roles[seat.role].gpus
-        return [
-            replace(
-                bench,
-                free={
-                    kind: indices[taken[bench.agent_id, kind] :]
-                    for kind, indices in bench.free.items()
-                },
-            )
-            for bench in benches
-        ]
+    # ---- kin ---------------------------------------------------------------------------------
 
-    def kin(self, domain: Domain) -> Counts:
-        """Count the service's instances in a domain that are not on their way out."""
-        key = (domain.level, domain.path)
-        if key not in self._kin:
-            self._kin[key] = kin_in(domain, self.standing)
-        return self._kin[key]
+    def kin(self, level: str) -> Kin:
+        """Count the service's instances by domain, those not on their way out and not torn apart."""
+        found = self._kin.get(level)
+        if found is None:
+            counts: dict[Path, dict[Role, int]] = {}
+            for one in self.standing:
+                if one.withdrawn:
+                    continue
+                homes = {self.view.domain_of(agent, level) for agent in one.agent_ids}
+                home = homes.pop() if len(homes) == 1 else None
+                if home is not None:
+                    here = counts.setdefault(home.path, {})
+                    here[one.role] = here.get(one.role, 0) + 1
+            found = self._kin[level] = counts
+        return found
 
-    def peers_missing(self, domain: Domain) -> Role | None:
-        """Return the role that a lone-role ask would miss here, while it stands elsewhere."""
-        role, *others = self.ask.delta
-        peer = peer_of(role, self.ask.roles)
-        if others or peer is None or self.kin(domain).get(peer):
-            return None
-        known = self.nodes.keys()
-        placed = any(
-            one.role is peer and not one.withdrawn and known >= set(one.agent_ids)
-            for one in self.standing
-        )
-        return peer if placed else None
+    # ---- candidates --------------------------------------------------------------------------
 
-    def seats_in(self, domain: Domain) -> list[Bench]:
-        """Return the nodes of a domain that may take a part of the ask."""
-        return [self.benches[a] for a in sorted(domain.agents) if a in self.benches]
+    def ranked(
+        self, level: str, want: Want, before: Mapping[Path, Candidate], said: int
+    ) -> tuple[Ranked, int]:
+        """Return the best domains for a unit, with ``said`` behind the first, and how many more may do.
 
-    def nodes_in(self, domain: Domain) -> list[NodeView]:
-        """Return all nodes of a domain."""
-        return [self.nodes[agent_id] for agent_id in sorted(domain.agents)]
+        ``before`` is what the step already puts where.
+        """
+        kin, peer = self.kin(level), self.peer
+        index = self.view.indexes[level]
+        special = {path for path in (*kin, *before) if path in index.cells}
+        if peer is not None:
+            special = {path for path in special if kin.get(path, {}).get(peer)}
+        found: Ranked = []
+        for path in sorted(special):
+            counts = _add(before[path].counts, want.counts) if path in before else want.counts
+            self._try(want, index.cells[path], counts, before.get(path), found)
+        if peer is not None:
+            return found[: said + 1], max(0, len(found) - said - 1)
+        return found, self._others(level, want, special, found, said)
+
+    def _try(
+        self, want: Want, cell: Cell, counts: Counts, had: Candidate | None, found: Ranked
+    ) -> None:
+        fit = self.fit(cell, self.parts(counts))
+        if fit is not None:
+            candidate = Candidate(cell, counts, fit, self.kin(cell.level).get(cell.path, {}))
+            insort(found, (order_of(want, candidate, had), candidate), key=lambda pair: pair[0])
+
+    def _others(self, level: str, want: Want, special: set[Path], found: Ranked, said: int) -> int:
+        """Add the best domains without kin: those that could be best are tried, best bound first.
+
+        Only the winner is sought at any price: behind it as many are tried as are told of.
+        """
+        parts, cells = self.parts(want.counts), self.view.indexes[level].cells
+        lines = [line for line in self._lines(level, want, parts) if line.open]
+        possible = sum(line.left for line in lines)
+        heap = [(line.best, number, line) for number, line in enumerate(lines)]
+        heapify(heap)
+        spare = said
+        while heap:
+            bound, number, line = heap[0]
+            settled = bool(found) and found[0][0] <= bound
+            if settled and (spare <= 0 or (len(found) > said and found[said][0] <= bound)):
+                break
+            line.step()
+            if line.open:
+                heapreplace(heap, (line.best, number, line))
+            else:
+                heappop(heap)
+            possible -= 1
+            if bound.path not in special:
+                spare -= settled
+                self._try(want, cells[bound.path], want.counts, None, found)
+        possible += max(0, len(found) - said - 1)
+        del found[said + 1 :]
+        return possible
+
+    def _lines(self, level: str, want: Want, parts: Parts) -> Iterator[_Line]:
+        for family in self.view.indexes[level]:
+            if parts not in family.bounds:
+                if len(family.bounds) >= _KEPT:
+                    family.bounds.clear()
+                family.bounds[parts] = bound_of(parts, family)
+            bound = family.bounds[parts]
+            if bound is not None:
+                yield _Line(want, parts, family, bound)
 
 
-def survey(ask: Ask, nodes: Sequence[NodeView], standing: Sequence[Standing]) -> Ground:
+class _Line:
+    """The domains of a family that have room enough, the best first."""
+
+    def __init__(self, want: Want, parts: Parts, family: Family, bound: Bound) -> None:
+        self._want, self._parts, self._bound = want, parts, bound
+        self._family, self._members = family, family.members
+        start = family.from_room(gpus_of(parts))
+        self.left = len(self._members) - start
+        self._at = self._first_alike(len(self._members) - 1) if want.widest_first else start
+
+    @property
+    def open(self) -> bool:
+        return self.left > 0
+
+    @property
+    def best(self) -> Order:
+        room, path = self._members[self._at]
+        return best_of(self._want, self._parts, self._bound, room, path)
+
+    def step(self) -> None:
+        self.left -= 1
+        room, at = self._members[self._at][0], self._at + 1
+        if self._want.widest_first and (at == len(self._members) or self._members[at][0] != room):
+            # Those with as much room are done, in the order of their paths: on to those with less.
+            at = self._first_alike(self._family.from_room(room) - 1)
+        self._at = at
+
+    def _first_alike(self, at: int) -> int:
+        """Return the place of the first domain with as much room as the one at ``at``."""
+        return self._family.from_room(self._members[at][0]) if at >= 0 else at
+
+
+def survey(view: FleetView, ask: Ask, standing: Sequence[Standing]) -> Ground:
     """Return the ground for an ask whose counts are all above zero."""
-    tree = Tree(nodes)
     totals = dict(ask.delta)
     for one in standing:
         if not one.withdrawn:
             totals[one.role] = totals.get(one.role, 0) + 1
-    by_id = {node.agent_id: node for node in nodes}
-    return Ground(ask, by_id, standing, tree, seat_nodes(ask, nodes, tree), totals)
+    return Ground(view, ask, standing, totals, _needed_peer(view, ask, standing))
+
+
+def _needed_peer(view: FleetView, ask: Ask, standing: Sequence[Standing]) -> Role | None:
+    role, *others = ask.delta
+    peer = peer_of(role, ask.roles)
+    if others or peer is None:
+        return None
+    placed = any(
+        one.role is peer and not one.withdrawn and all(agent in view for agent in one.agent_ids)
+        for one in standing
+    )
+    return peer if placed else None
+
+
+def _left(cell: Cell, parts: Parts, seats: Sequence[Seat]) -> Hand:
+    """Return a domain's nodes less what the seats take."""
+    hand = deal(cell, parts)
+    hand.without(seats)
+    return hand
 
 
 def _add(left: Counts, right: Counts) -> dict[Role, int]:

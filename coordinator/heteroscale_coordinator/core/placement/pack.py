@@ -1,32 +1,24 @@
 """Fit: seat a whole step on the nodes of one domain, or not at all.
 
 Rank by rank, the most constrained first, each on the best node; at a dead end the search steps back.
-Nodes that look alike are interchangeable, so only one of each shape is tried, and a state that has
+Nodes that look alike are interchangeable, so only one of each look is tried, and a state that has
 failed once is not entered again. Within the patience given the search is exact; beyond it, greedy.
+What needs no step back, nearly everything, is seated without the search, with the same answer.
 """
 
 from __future__ import annotations
 
-from bisect import insort
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from heapq import heapify, heappop, heappush, heapreplace
+from itertools import count
 from typing import NamedTuple
 
 from heteroscale.words import Role
-from heteroscale_coordinator.core.model import Counts
-from heteroscale_coordinator.core.placement.feasible import Bench, preference
-from heteroscale_coordinator.core.spec import RoleSpec
+from heteroscale_coordinator.core.placement.feasible import hopeless
+from heteroscale_coordinator.core.placement.hand import Hand, Look, Seat, first_but
+from heteroscale_coordinator.core.placement.kind import Kind, Part, Parts
 from heteroscale_coordinator.core.topology import Path, SubgroupClass
-
-
-class Seat(NamedTuple):
-    """One rank on its node."""
-
-    role: Role
-    rank: int
-    agent_id: str
-    gpu_type: str
 
 
 @dataclass(slots=True)
@@ -43,17 +35,8 @@ class Patience:
 
 class _Item(NamedTuple):
     role: Role
-    spec: RoleSpec
+    kind: Kind
     rank: int
-
-
-class _Shape(NamedTuple):
-    """All that the search looks at in a node."""
-
-    subgroup: SubgroupClass
-    near: Path
-    roles: frozenset[Role]
-    free: tuple[tuple[str, int], ...]
 
 
 class _Option(NamedTuple):
@@ -65,47 +48,165 @@ class _Option(NamedTuple):
     left_over: int
     agent_id: str
     gpu_type: str
+    look: Look
+    """Never compared: a node has one look, and all of it is told by then."""
 
 
-_Dead = tuple[int, frozenset[tuple[_Shape, int]]]
+_Dead = tuple[int, frozenset[tuple[Look, int]]]
 
 
-def pack(
-    roles: Mapping[Role, RoleSpec], counts: Counts, benches: Sequence[Bench], patience: Patience
-) -> tuple[Seat, ...] | None:
-    """Return a seat for every rank of ``counts``, an instance's ranks in order; None: no room."""
-    search = _Search(_items(roles, counts), benches)
-    return search.run(patience)
+def pack(parts: Parts, hand: Callable[[], Hand], patience: Patience) -> tuple[Seat, ...] | None:
+    """Return a seat for every rank of the parts, an instance's ranks in order; None: no room.
+
+    ``hand`` deals the nodes, anew each time it is asked.
+    """
+    seats = _straight(parts, hand())
+    if seats is not None:
+        return tuple(seats)
+    again = hand()
+    return None if hopeless(parts, again) else _Search(parts, again).run(patience)
 
 
-def _items(roles: Mapping[Role, RoleSpec], counts: Counts) -> list[_Item]:
-    def constrained_first(role: Role) -> tuple[float, int, str]:
-        spec = roles[role]
-        return (len(spec.gpu_types) or float("inf"), -spec.gpus * spec.ranks, role)
+# ---- straight ahead --------------------------------------------------------------------------
 
-    return [
-        _Item(role, roles[role], rank)
-        for role in sorted(counts, key=constrained_first)
-        for _ in range(counts[role])
-        for rank in range(roles[role].ranks)
+
+def _straight(parts: Parts, hand: Hand) -> list[Seat] | None:
+    seats: list[Seat] = []
+    for part in parts:
+        found = (_singles if part.kind.ranks == 1 else _instances)(part, hand)
+        if found is None:
+            return None
+        seats += found
+    return seats
+
+
+_Entry = tuple[int, SubgroupClass, int, str, str, int, Look]
+
+
+def _singles(part: Part, hand: Hand) -> list[Seat] | None:
+    """Seat instances of one rank: the best node each time, kept in a heap that is mended as it ages."""
+    role, kind, number = part
+    serial = count()
+    heap: list[_Entry] = [
+        (
+            one.preference,
+            look[1].subgroup,
+            one.left_over,
+            agents[0],
+            one.gpu_type,
+            next(serial),
+            look,
+        )
+        for look, agents in hand.pools.items()
+        for one in look[1].choices(kind)
     ]
+    heapify(heap)
+    seats = []
+    for _ in range(number):
+        top = _valid_top(heap, hand)
+        if top is None:
+            return None
+        preference, subgroup, _, agent_id, gpu_type, _, look = top
+        seats.append(Seat(role, 0, agent_id, gpu_type, kind.gpus, preference, subgroup, look))
+        after = hand.take(look, agent_id, gpu_type, kind.gpus)
+        if hand.pools[after][0] == agent_id:
+            for one in after[1].choices(kind):
+                heappush(
+                    heap,
+                    (
+                        *(one.preference, subgroup, one.left_over, agent_id, one.gpu_type),
+                        *(next(serial), after),
+                    ),
+                )
+    return seats
+
+
+def _valid_top(heap: list[_Entry], hand: Hand) -> _Entry | None:
+    """Return the best entry that is still true: its node is the first of its look."""
+    while heap:
+        top = heap[0]
+        agents = hand.pools.get(top[6])
+        if not agents:
+            heappop(heap)
+        elif agents[0] != top[3]:
+            heapreplace(heap, (*top[:3], agents[0], *top[4:]))
+        else:
+            return top
+    return None
+
+
+def _instances(part: Part, hand: Hand) -> list[Seat] | None:
+    """Seat instances of several ranks, rank by rank."""
+    seats: list[Seat] = []
+    for _ in range(part.instances):
+        mates: list[Seat] = []
+        for rank in range(part.kind.ranks):
+            item = _Item(part.role, part.kind, rank)
+            best = min(_options(item, mates, hand), default=None)
+            if best is None:
+                return None
+            mates.append(_seat(item, best))
+            hand.take(best.look, best.agent_id, best.gpu_type, part.kind.gpus)
+        seats += mates
+    return seats
+
+
+def _seat(item: _Item, option: _Option) -> Seat:
+    return Seat(
+        *(item.role, item.rank, option.agent_id, option.gpu_type),
+        *(item.kind.gpus, option.preference, option.subgroup, option.look),
+    )
+
+
+def _options(item: _Item, mates: Sequence[Seat], hand: Hand) -> Iterator[_Option]:
+    """Yield the nodes for a rank beside its mates, one of each look."""
+    used = {mate.agent_id for mate in mates}
+    crowded = _crowded(item, hand) if item.rank == 0 and item.kind.ranks > 1 else None
+    for look, agents in hand.pools.items():
+        near, shape = look
+        choices = shape.choices(item.kind)
+        agent_id = first_but(agents, used) if choices else None
+        if agent_id is None:
+            continue
+        for one in choices:
+            if mates and one.gpu_type != mates[0].gpu_type:
+                continue
+            if mates:
+                apart = near != mates[0].look[0]
+            else:
+                apart = crowded is not None and (near, one.gpu_type) in crowded
+            yield _Option(
+                *(one.preference, apart, shape.subgroup, one.left_over),
+                *(agent_id, one.gpu_type, look),
+            )
+
+
+def _crowded(item: _Item, hand: Hand) -> set[tuple[Path, str]]:
+    """Return the S1 domains and types where a first rank would be torn from its mates."""
+    fitting: dict[tuple[Path, str], int] = {}
+    for (near, shape), agents in hand.pools.items():
+        for one in shape.choices(item.kind):
+            key = near, one.gpu_type
+            fitting[key] = fitting.get(key, 0) + len(agents)
+    return {key for key, nodes in fitting.items() if nodes < item.kind.ranks}
+
+
+# ---- the search ------------------------------------------------------------------------------
 
 
 class _Search:
     """Depth-first over the ranks, with an explicit stack: a step may have thousands of them."""
 
-    def __init__(self, items: list[_Item], benches: Sequence[Bench]) -> None:
-        self._items = items
+    def __init__(self, parts: Parts, hand: Hand) -> None:
+        self._items = [
+            _Item(part.role, part.kind, rank)
+            for part in parts
+            for _ in range(part.instances)
+            for rank in range(part.kind.ranks)
+        ]
+        self._hand = hand
         self._seats: list[Seat] = []
-        self._shapes: dict[str, _Shape] = {}
-        self._alike: dict[_Shape, list[str]] = {}
         self._dead: set[_Dead] = set()
-        spread = any(item.rank for item in items)
-        for bench in benches:
-            # The S1 matters only where ranks of one instance should stand together.
-            near = bench.near if spread else ()
-            free = tuple((gpu_type, len(indices)) for gpu_type, indices in bench.free.items())
-            self._put(bench.agent_id, _Shape(bench.subgroup, near, bench.roles, free))
 
     def run(self, patience: Patience) -> tuple[Seat, ...] | None:
         """Return all seats, or None with everything rolled back."""
@@ -132,71 +233,24 @@ class _Search:
         if item.rank == 0 and self._dead and self._state() in self._dead:
             return iter(())
         mates = self._seats[index - item.rank : index]
-        found = [
-            option
-            for shape, agents in self._alike.items()
-            if item.role in shape.roles
-            for option in self._of_shape(item, mates, shape, agents)
-        ]
-        return iter(sorted(found))
-
-    def _of_shape(
-        self, item: _Item, mates: Sequence[Seat], shape: _Shape, agents: Sequence[str]
-    ) -> Iterator[_Option]:
-        used = {mate.agent_id for mate in mates}
-        agent_id = next((agent for agent in agents if agent not in used), None)
-        if agent_id is None:
-            return
-        for gpu_type, free in shape.free:
-            rank = preference(item.spec, gpu_type)
-            unlike = bool(mates) and gpu_type != mates[0].gpu_type
-            if rank is None or unlike or free < item.spec.gpus:
-                continue
-            apart = self._apart(item, mates, shape.near, gpu_type)
-            left_over = free - item.spec.gpus
-            yield _Option(rank, apart, shape.subgroup, left_over, agent_id, gpu_type)
-
-    def _apart(self, item: _Item, mates: Sequence[Seat], near: Path, gpu_type: str) -> bool:
-        """Whether a rank in this S1 tears its instance apart."""
-        if mates:
-            return near != self._shapes[mates[0].agent_id].near
-        if item.spec.ranks == 1:
-            return False
-        fitting = sum(
-            len(agents)
-            for shape, agents in self._alike.items()
-            if shape.near == near
-            and item.role in shape.roles
-            and dict(shape.free).get(gpu_type, 0) >= item.spec.gpus
-        )
-        return fitting < item.spec.ranks
+        return iter(sorted(_options(item, mates, self._hand)))
 
     def _take(self, option: _Option) -> None:
         item = self._items[len(self._seats)]
-        self._seats.append(Seat(item.role, item.rank, option.agent_id, option.gpu_type))
-        self._change(option.agent_id, option.gpu_type, -item.spec.gpus)
+        self._seats.append(_seat(item, option))
+        self._hand.take(option.look, option.agent_id, option.gpu_type, item.kind.gpus)
 
     def _give_back(self) -> None:
         seat = self._seats.pop()
-        self._change(seat.agent_id, seat.gpu_type, self._items[len(self._seats)].spec.gpus)
+        near, shape = seat.look
+        self._hand.take(
+            (near, shape.less(seat.gpu_type, seat.gpus)), seat.agent_id, seat.gpu_type, -seat.gpus
+        )
 
     def _bury(self) -> None:
         if self._items[len(self._seats)].rank == 0:
             self._dead.add(self._state())
 
     def _state(self) -> _Dead:
-        alike = Counter({shape: len(agents) for shape, agents in self._alike.items()})
+        alike = {look: len(agents) for look, agents in self._hand.pools.items()}
         return len(self._seats), frozenset(alike.items())
-
-    def _change(self, agent_id: str, gpu_type: str, by: int) -> None:
-        old = self._shapes[agent_id]
-        free = tuple((name, n + by if name == gpu_type else n) for name, n in old.free)
-        agents = self._alike[old]
-        agents.remove(agent_id)
-        if not agents:
-            del self._alike[old]
-        self._put(agent_id, old._replace(free=free))
-
-    def _put(self, agent_id: str, shape: _Shape) -> None:
-        self._shapes[agent_id] = shape
-        insort(self._alike.setdefault(shape, []), agent_id)

@@ -10,42 +10,50 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from heteroscale_coordinator.core.model import Counts, Rank
+from heteroscale_coordinator.core.placement.cell import Cell
 from heteroscale_coordinator.core.placement.feasible import room, shortfall
 from heteroscale_coordinator.core.placement.ground import Ground, survey
-from heteroscale_coordinator.core.placement.rank import Candidate, Order, order_of, why_behind
+from heteroscale_coordinator.core.placement.kind import Part, Parts
+from heteroscale_coordinator.core.placement.rank import Candidate, Order, Want, why_behind
 from heteroscale_coordinator.core.placement.values import (
     Ask,
     Infeasible,
-    NodeView,
     Placed,
     Spot,
     Standing,
 )
 from heteroscale_coordinator.core.spec import PlacementSpec
-from heteroscale_coordinator.core.topology import AFFINITY_LEVELS, Domain, Path
+from heteroscale_coordinator.core.topology import AFFINITY_LEVELS, Path
+
+if TYPE_CHECKING:
+    from heteroscale_coordinator.core.placement.view import FleetView
 
 SAID = 3
 """Domains named per level in reasons and rejections; of the rest only their number is told."""
 
 
-def place(ask: Ask, nodes: Sequence[NodeView], standing: Sequence[Standing]) -> Placed | Infeasible:
-    """Return where the instances of ``ask.delta`` go, all of them, or why they cannot.
+def place_in(
+    view: FleetView, ask: Ask, standing: Sequence[Standing], said: int = SAID
+) -> Placed | Infeasible:
+    """Return where the instances of ``ask.delta`` go, whatever the service's rules, or why they cannot.
 
-    ``nodes`` is the whole fleet, the unusable too: it shapes the tree. ``standing`` are the
-    service's own instances. Counts of zero or less ask for nothing.
+    ``view`` is the whole fleet, the unusable nodes too: they shape the tree. ``standing`` are the
+    service's own instances. Counts of zero or less ask for nothing. ``said``: how many rejected
+    candidates are told; nothing else depends on it.
     """
     counts = {role: count for role, count in ask.delta.items() if count > 0}
     if strange := sorted(counts.keys() - ask.roles.keys()):
         return Infeasible((f"{ask.service} has no role {strange[0]}",))
     if not counts:
         return Placed((), "nothing asked", ask.placement.affinity)
-    ground = survey(Ask(ask.service, ask.roles, counts, ask.placement), nodes, standing)
+    ground = survey(view, Ask(ask.service, ask.roles, counts, ask.placement), standing)
     reasons: list[str] = []
     for level in _levels(ask.placement):
         for units in _cuts(counts):
-            if found := _spread(ground, level, units):
+            if found := _spread(ground, level, units, said):
                 return _placed(ground, level, found, reasons)
         reasons.extend(_why_not(ground, level))
     if ground.patience.spent:
@@ -85,31 +93,20 @@ def _cuts(counts: Counts) -> Iterator[list[Counts]]:
         ]
 
 
-def _spread(ground: Ground, level: str, units: Sequence[Counts]) -> _Found | None:
+def _spread(ground: Ground, level: str, units: Sequence[Counts], said: int) -> _Found | None:
     """Give each unit to the best domain of the level; None as soon as one unit has none."""
     parts: dict[Path, Candidate] = {}
     behind: tuple[str, ...] = ()
     for number, unit in enumerate(units):
-        ranked = [
-            (_order(ground, candidate, parts, split=len(units) > 1), candidate)
-            for candidate in ground.candidates(level, unit, parts)
-        ]
+        want = Want(unit, ground.ask.roles, ground.totals, split=len(units) > 1)
+        ranked, more = ground.ranked(level, want, parts, 0 if number else said)
         if not ranked:
             return None
-        ranked.sort(key=lambda pair: pair[0])
         best = ranked[0][1]
         parts[best.domain.path] = best
-        if number == 0:
-            behind = _say_behind(level, [order for order, _ in ranked])
+        if number == 0 and said:
+            behind = _say_behind(ground, level, ranked, more)
     return _Found(tuple(parts.values()), behind)
-
-
-def _order(
-    ground: Ground, candidate: Candidate, parts: dict[Path, Candidate], *, split: bool
-) -> Order:
-    before = parts.get(candidate.domain.path)
-    ask = ground.ask
-    return order_of(candidate, before, ground.totals, ask.roles, ground.benches, split=split)
 
 
 # ---- the answer ------------------------------------------------------------------------------
@@ -124,25 +121,23 @@ def _placed(ground: Ground, level: str, found: _Found, reasons: Sequence[str]) -
     return Placed(spots, text, level, (*reasons, *found.behind))
 
 
-def _group(ground: Ground, domain: Domain) -> str:
-    return f"{ground.ask.service}@{domain.level}={domain.name}"
+def _group(ground: Ground, domain: Cell) -> str:
+    return f"{ground.ask.service}@{domain.level}={ground.view.name_of(domain)}"
 
 
 def _spots(ground: Ground, part: Candidate) -> Iterator[Spot]:
     """Turn seats into spots: on each node the lowest free indices of the type."""
-    free = {
-        (agent_id, gpu_type): list(indices)
-        for agent_id in {seat.agent_id for seat in part.seats}
-        for gpu_type, indices in ground.benches[agent_id].free.items()
-    }
+    taken: dict[tuple[str, str], int] = {}
     ranks: list[Rank] = []
-    for seat in part.seats:
-        spec = ground.ask.roles[seat.role]
-        indices = free[seat.agent_id, seat.gpu_type]
-        ranks.append(Rank(seat.agent_id, tuple(indices[: spec.gpus])))
-        del indices[: spec.gpus]
-        if len(ranks) == spec.ranks:
-            yield Spot(seat.role, tuple(ranks), _group(ground, part.domain), seat.gpu_type)
+    group = _group(ground, part.domain)
+    for seat in part.fit.seats:
+        key = seat.agent_id, seat.gpu_type
+        start = taken.get(key, 0)
+        taken[key] = start + seat.gpus
+        indices = ground.view.free(*key)[start : start + seat.gpus]
+        ranks.append(Rank(seat.agent_id, indices))
+        if len(ranks) == ground.ask.roles[seat.role].ranks:
+            yield Spot(seat.role, tuple(ranks), group, seat.gpu_type)
             ranks = []
 
 
@@ -153,21 +148,21 @@ def _say_part(ground: Ground, part: Candidate, spots: Sequence[Spot]) -> str:
         f"{count} {role} on {gpu_type or 'GPUs of unknown type'}"
         for (role, gpu_type), count in sorted(tally.items())
     )
-    classes = {ground.benches[seat.agent_id].subgroup for seat in part.seats}
+    classes = {seat.subgroup for seat in part.fit.seats}
     words = "/".join(one.name.lower() for one in sorted(classes))
     verb = "grows" if any(part.kin.values()) else "opens"
     return f"{verb} {group} ({words} class) by {what}"
 
 
-def _say_behind(level: str, orders: Sequence[Order]) -> tuple[str, ...]:
-    winner, *losers = orders
-    said = [f"{level} {loser.name}: fits, but {why_behind(winner, loser)}" for loser in losers]
-    return _shorten(level, said, "fit too")
-
-
-def _shorten(level: str, said: Sequence[str], rest: str) -> tuple[str, ...]:
-    more = len(said) - SAID
-    return (*said[:SAID], f"{level}: {more} more {rest}") if more > 0 else tuple(said)
+def _say_behind(
+    ground: Ground, level: str, ranked: Sequence[tuple[Order, Candidate]], more: int
+) -> tuple[str, ...]:
+    (winner, _), *losers = ranked
+    said = [
+        f"{level} {ground.view.name_of(one.domain)}: fits, but {why_behind(winner, order)}"
+        for order, one in losers
+    ]
+    return (*said, f"{level}: {more} more may fit too") if more else tuple(said)
 
 
 # ---- why not ---------------------------------------------------------------------------------
@@ -175,23 +170,36 @@ def _shorten(level: str, said: Sequence[str], rest: str) -> tuple[str, ...]:
 
 def _why_not(ground: Ground, level: str) -> tuple[str, ...]:
     """Say for each domain of a level what it lacks; those with the most room first."""
-    domains = ground.tree.domains(level)
-    if not domains:
-        return (f"{level}: no node names its {level}" if ground.nodes else f"{level}: no nodes",)
-    nearest = sorted(domains, key=lambda domain: (-_room(ground, domain), domain.name))
-    said = [f"{level} {domain.name}: {_lacks(ground, domain)}" for domain in nearest]
-    return _shorten(level, said, "without room")
+    index = ground.view.indexes[level]
+    if not index:
+        return (
+            f"{level}: no node names its {level}" if len(ground.view) else f"{level}: no nodes",
+        )
+    parts = _in_order(ground)
+    likely = {path for family in index for _, path in family.members[-SAID:]}
+    cells = [index.cells[path] for path in likely]
+    name_of = ground.view.name_of
+    cells.sort(
+        key=lambda one: (-sum(room(part.kind, one.shapes.items()) for part in parts), name_of(one))
+    )
+    said = [
+        f"{level} {ground.view.name_of(cell)}: {_lacks(ground, parts, cell)}"
+        for cell in cells[:SAID]
+    ]
+    more = len(index) - len(said)
+    return (*said, f"{level}: {more} more without room") if more else tuple(said)
 
 
-def _room(ground: Ground, domain: Domain) -> int:
-    benches = ground.seats_in(domain)
-    return sum(room(role, ground.ask.roles[role], benches) for role in ground.ask.delta)
+def _in_order(ground: Ground) -> Parts:
+    """Return the parts of the step in the order in which it was asked."""
+    ask, kinds = ground.ask, ground.view.kinds
+    return tuple(Part(role, kinds.of(ask.roles[role]), n) for role, n in ask.delta.items())
 
 
-def _lacks(ground: Ground, domain: Domain) -> str:
-    counts = ground.ask.delta
-    if peer := ground.peers_missing(domain):
+def _lacks(ground: Ground, parts: Parts, cell: Cell) -> str:
+    peer = ground.peer
+    if peer and not ground.kin(cell.level).get(cell.path, {}).get(peer):
         return f"no {peer} of the service stands there"
-    short = shortfall(ground.ask, counts, ground.nodes_in(domain), ground.seats_in(domain))
-    wanted = " and ".join(f"{count} {role}" for role, count in counts.items())
+    short = shortfall(parts, cell, ground.view.node)
+    wanted = " and ".join(f"{part.instances} {part.role}" for part in parts)
     return short or f"room for each role or rank alone, not for {wanted} together"

@@ -6,17 +6,17 @@ group; only then is growing a group better than opening one.
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from heteroscale.words import Role
 from heteroscale_coordinator.core.model import Counts
-from heteroscale_coordinator.core.placement.feasible import Bench, preference
-from heteroscale_coordinator.core.placement.pack import Seat
-from heteroscale_coordinator.core.placement.values import Standing
-from heteroscale_coordinator.core.spec import RoleSpec
-from heteroscale_coordinator.core.topology import Domain, SubgroupClass
+from heteroscale_coordinator.core.placement.cell import Cell
+from heteroscale_coordinator.core.placement.family import Family
+from heteroscale_coordinator.core.placement.hand import Seat
+from heteroscale_coordinator.core.placement.kind import Parts, gpus_of
+from heteroscale_coordinator.core.topology import Path, SubgroupClass
 
 PEERS = {
     Role.PREFILL: (Role.DECODE,),
@@ -32,14 +32,43 @@ def peer_of(role: Role, roles: Container[Role]) -> Role | None:
     return next((peer for peer in PEERS.get(role, ()) if peer in roles), None)
 
 
+class Fit(NamedTuple):
+    """A place for a part of a step in one domain."""
+
+    seats: tuple[Seat, ...]
+    gpus: int
+    off_type: int
+    """Places lost in the roles' orders of GPU types, over all instances."""
+    high: int
+    """GPUs taken on high-class nodes."""
+    medium: int
+    """GPUs taken on medium-class nodes."""
+
+
+NO_FIT = Fit((), 0, 0, 0, 0)
+
+
+def fit_of(seats: tuple[Seat, ...]) -> Fit:
+    """Return what the seats cost."""
+    gpus = off_type = high = medium = 0
+    for seat in seats:
+        gpus += seat.gpus
+        off_type += seat.preference if seat.rank == 0 else 0
+        if seat.subgroup is SubgroupClass.HIGH:
+            high += seat.gpus
+        elif seat.subgroup is SubgroupClass.MEDIUM:
+            medium += seat.gpus
+    return Fit(seats, gpus, off_type, high, medium)
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A domain with the part of the step it would hold."""
 
-    domain: Domain
+    domain: Cell
     counts: Counts
     """All that this step puts there."""
-    seats: tuple[Seat, ...]
+    fit: Fit
     kin: Counts
     """Instances of the service that stand there now and are not on their way out."""
 
@@ -61,7 +90,7 @@ class Order(NamedTuple):
     """How far the domain's P:D would be from the whole service's."""
     left_over: int
     """GPUs left free: best fit; negative for a split step, which starts where there is most room."""
-    name: str
+    path: Path
 
 
 WORDS = {
@@ -72,50 +101,96 @@ WORDS = {
     "medium": "would use more medium-class GPUs",
     "uneven": "would be less balanced",
     "left_over": "fits less well",
-    "name": "is equal, later by name",
+    "path": "is equal, later by name",
 }
 """Why a candidate lost, by the first field in which it is worse."""
 
 
-def kin_in(domain: Domain, standing: Sequence[Standing]) -> dict[Role, int]:
-    """Count the service's instances that stand in a domain with all their ranks."""
-    counts: dict[Role, int] = {}
-    for one in standing:
-        if not one.withdrawn and domain.agents.issuperset(one.agent_ids):
-            counts[one.role] = counts.get(one.role, 0) + 1
-    return counts
+@dataclass(frozen=True, slots=True)
+class Want:
+    """One unit of a step, and what its candidates are measured by."""
+
+    counts: Counts
+    roles: Container[Role]
+    """All roles of the service."""
+    totals: Counts
+    """The service's instances once the whole step stands."""
+    split: bool
+    """It is one of several units."""
+
+    @property
+    def lone(self) -> tuple[Role, Role] | None:
+        """Return the only role asked and its peer; None where both are asked, or there is no peer."""
+        asked = [role for role, count in self.counts.items() if count]
+        peer = peer_of(asked[0], self.roles) if len(asked) == 1 else None
+        return (asked[0], peer) if peer else None
+
+    @property
+    def widest_first(self) -> bool:
+        """Return whether the domain with most room is the best, else the one with the least."""
+        return self.split and self.lone is None
 
 
-def order_of(
-    candidate: Candidate,
-    before: Candidate | None,
-    totals: Counts,
-    roles: Mapping[Role, RoleSpec],
-    benches: Mapping[str, Bench],
-    *,
-    split: bool,
-) -> Order:
-    """Return how good it is to let ``candidate`` follow on ``before``, its domain's part so far.
-
-    ``totals`` are the service's instances once the whole step stands; ``split`` says that this is
-    one unit of several.
-    """
-    seats, had = candidate.seats, before.seats if before else ()
-    asked = [role for role, count in candidate.counts.items() if count]
-    alone = peer_of(asked[0], roles) if len(asked) == 1 else None
+def order_of(want: Want, candidate: Candidate, before: Candidate | None) -> Order:
+    """Return how good it is to let ``candidate`` follow on ``before``, its domain's part so far."""
+    fit, had = candidate.fit, before.fit if before else NO_FIT
     held = _sum(candidate.kin, before.counts if before else {})
-    left_over = _left_over(candidate, roles, benches)
+    left_over = candidate.domain.room - fit.gpus
+    lone = want.lone
     return Order(
-        plenty=-_lack(asked[0], alone, held, totals) if alone else 0.0,
-        off_type=_off_type(seats, roles) - _off_type(had, roles),
-        high=_gpus(seats, roles, benches, SubgroupClass.HIGH)
-        - _gpus(had, roles, benches, SubgroupClass.HIGH),
+        plenty=-_lack(*lone, held, want.totals) if lone else 0.0,
+        off_type=fit.off_type - had.off_type,
+        high=fit.high - had.high,
         opens=not any(held.values()),
-        medium=_gpus(seats, roles, benches, SubgroupClass.MEDIUM)
-        - _gpus(had, roles, benches, SubgroupClass.MEDIUM),
-        uneven=_uneven(_sum(candidate.kin, candidate.counts), totals),
-        left_over=-left_over if split and alone is None else left_over,
-        name=candidate.domain.name,
+        medium=fit.medium - had.medium,
+        uneven=_uneven(_sum(candidate.kin, candidate.counts), want.totals),
+        left_over=-left_over if want.widest_first else left_over,
+        path=candidate.domain.path,
+    )
+
+
+class Bound(NamedTuple):
+    """The best that any domain of a family could give."""
+
+    off_type: int
+    high: int
+    medium: int
+
+
+def bound_of(parts: Parts, family: Family) -> Bound | None:
+    """Return what the parts would cost there at the least; None: no such domain can hold them."""
+    off_type = high = medium = 0
+    for part in parts:
+        able = [
+            (rank, subgroup)
+            for subgroup, templates, gpu_types in family.strains
+            if part.kind.template in templates
+            for gpu_type in gpu_types
+            if (rank := part.kind.preference(gpu_type)) is not None
+        ]
+        if not able:
+            return None
+        mildest = min(subgroup for _, subgroup in able)
+        off_type += part.instances * min(rank for rank, _ in able)
+        high += part.gpus if mildest is SubgroupClass.HIGH else 0
+        # In the order of weight this is the least: what is not medium would be high.
+        medium += part.gpus if mildest is SubgroupClass.MEDIUM else 0
+    return Bound(off_type, high, medium)
+
+
+def best_of(want: Want, parts: Parts, bound: Bound, room: int, path: Path) -> Order:
+    """Return the best order that a domain without kin could come to."""
+    left_over = room - gpus_of(parts)
+    lone = want.lone
+    return Order(
+        plenty=-_lack(*lone, {}, want.totals) if lone else 0.0,
+        off_type=bound.off_type,
+        high=bound.high,
+        opens=True,
+        medium=bound.medium,
+        uneven=_uneven(want.counts, want.totals),
+        left_over=-left_over if want.widest_first else left_over,
+        path=path,
     )
 
 
@@ -124,7 +199,7 @@ def why_behind(winner: Order, loser: Order) -> str:
     ours: tuple[Any, ...] = winner
     theirs: tuple[Any, ...] = loser
     fields = zip(Order._fields, ours, theirs, strict=True)
-    return next((WORDS[name] for name, our, their in fields if their > our), WORDS["name"])
+    return next((WORDS[name] for name, our, their in fields if their > our), WORDS["path"])
 
 
 def _sum(left: Counts, right: Counts) -> dict[Role, int]:
@@ -143,30 +218,3 @@ def _uneven(held: Counts, totals: Counts) -> float:
     if peer is None or not totals.get(peer) or not totals.get(Role.DECODE):
         return 0.0
     return abs(_lack(Role.DECODE, peer, held, totals))
-
-
-def _off_type(seats: Sequence[Seat], roles: Mapping[Role, RoleSpec]) -> int:
-    return sum(preference(roles[s.role], s.gpu_type) or 0 for s in seats if s.rank == 0)
-
-
-def _gpus(
-    seats: Sequence[Seat],
-    roles: Mapping[Role, RoleSpec],
-    benches: Mapping[str, Bench],
-    subgroup: SubgroupClass,
-) -> int:
-    return sum(
-        roles[seat.role].gpus for seat in seats if benches[seat.agent_id].subgroup is subgroup
-    )
-
-
-def _left_over(
-    candidate: Candidate, roles: Mapping[Role, RoleSpec], benches: Mapping[str, Bench]
-) -> int:
-    free = sum(
-        len(indices)
-        for agent_id in candidate.domain.agents
-        if agent_id in benches
-        for indices in benches[agent_id].free.values()
-    )
-    return free - sum(roles[seat.role].gpus for seat in candidate.seats)

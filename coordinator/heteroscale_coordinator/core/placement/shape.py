@@ -7,7 +7,9 @@ the concrete nodes last.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
+from heteroscale_coordinator.core.placement.kind import Kind
 from heteroscale_coordinator.core.topology import SubgroupClass
 
 Free = tuple[tuple[str, int], ...]
@@ -17,16 +19,39 @@ Strain = tuple[SubgroupClass, frozenset[str], tuple[str, ...]]
 """A shape without its numbers: class, launch templates, types that have a GPU free."""
 
 
+class Choice(NamedTuple):
+    """A GPU type of a node on which one rank of a kind fits. The smallest is the best."""
+
+    preference: int
+    gpu_type: str
+    left_over: int
+    """GPUs of the type that the rank leaves free on the node."""
+
+
 class Shape:
     """One object for each shape of a registry, so that shapes are compared and hashed by identity."""
 
-    __slots__ = ("_less", "_registry", "free", "gpus", "strain", "subgroup", "templates")
+    __slots__ = (
+        "_choices",
+        "_joint",
+        "_less",
+        "_registry",
+        "_room",
+        "free",
+        "gpus",
+        "strain",
+        "subgroup",
+        "templates",
+    )
 
     def __init__(
         self, registry: Shapes, subgroup: SubgroupClass, templates: frozenset[str], free: Free
     ) -> None:
         self._registry = registry
         self._less: dict[tuple[str, int], Shape] = {}
+        self._choices: dict[Kind, tuple[Choice, ...]] = {}
+        self._room: dict[Kind, int] = {}
+        self._joint: dict[tuple[Kind, ...], int] = {}
         self.subgroup, self.templates, self.free = subgroup, templates, free
         self.gpus = sum(count for _, count in free)
         self.strain: Strain = (subgroup, templates, tuple(kind for kind, count in free if count))
@@ -40,9 +65,39 @@ class Shape:
             found = self._less[key] = self._registry.get(self.subgroup, self.templates, left)
         return found
 
-    def of(self, gpu_type: str) -> int:
-        """Return the free GPUs of a type."""
-        return next((count for kind, count in self.free if kind == gpu_type), 0)
+    def choices(self, kind: Kind) -> tuple[Choice, ...]:
+        """Return the GPU types on which one rank fits on such a node."""
+        found = self._choices.get(kind)
+        if found is None:
+            found = ()
+            if kind.template in self.templates:
+                found = tuple(
+                    Choice(rank, gpu_type, count - kind.gpus)
+                    for gpu_type, count in self.free
+                    if count >= kind.gpus and (rank := kind.preference(gpu_type)) is not None
+                )
+            self._choices[kind] = found
+        return found
+
+    def room(self, kind: Kind) -> int:
+        """Return how many ranks of one kind alone fit on such a node."""
+        found = self._room.get(kind)
+        if found is None:
+            found = sum(1 + one.left_over // kind.gpus for one in self.choices(kind))
+            self._room[kind] = found
+        return found
+
+    def joint(self, kinds: tuple[Kind, ...]) -> int:
+        """Return the free GPUs of such a node that some of the kinds could use, one by one."""
+        found = self._joint.get(kinds)
+        if found is None:
+            able = [kind for kind in kinds if kind.template in self.templates]
+            found = self._joint[kinds] = sum(
+                count
+                for gpu_type, count in self.free
+                if any(kind.preference(gpu_type) is not None for kind in able)
+            )
+        return found
 
     def __repr__(self) -> str:
         return f"Shape({self.subgroup.name}, {sorted(self.templates)}, {dict(self.free)})"

@@ -44,7 +44,7 @@ class Search(Protocol):
 
 
 def spread(
-    ask: Ask, nodes: Sequence[NodeView], standing: Sequence[Standing], search: Search
+    ask: Ask, nodes: Iterable[NodeView], standing: Sequence[Standing], search: Search
 ) -> Placed | Infeasible:
     """Return a place for the ask inside its spread limits, or beyond them where they are only wished."""
     plain = search(ask, standing, {}, {})

@@ -10,12 +10,15 @@ what stands where, and a change of class is told to whoever made it.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from heteroscale.words import TOPOLOGY_LEVELS
 from heteroscale_coordinator.core.placement.cell import Cell
 from heteroscale_coordinator.core.placement.family import Index
-from heteroscale_coordinator.core.placement.rules import place
+from heteroscale_coordinator.core.placement.kind import Kinds
+from heteroscale_coordinator.core.placement.plan import SAID, place_in
+from heteroscale_coordinator.core.placement.rules import under_rules
 from heteroscale_coordinator.core.placement.shape import Shape, Shapes
 from heteroscale_coordinator.core.placement.values import (
     Ask,
@@ -83,7 +86,7 @@ class FleetView:
     """The fleet as placement sees it. ``put`` and ``remove`` cost the path of one node, not the fleet."""
 
     def __init__(self, nodes: Iterable[NodeView] = ()) -> None:
-        self.shapes = Shapes()
+        self.shapes, self.kinds = Shapes(), Kinds()
         self.indexes = {level: Index() for level in AFFINITY_LEVELS}
         self.root = Cell("all", (), named=True, parent=None)
         self._sites: dict[str, Site] = {}
@@ -158,16 +161,51 @@ class FleetView:
             if (missing := self._gaps[level])
         )
 
-    def place(self, ask: Ask, standing: Sequence[Standing]) -> Placed | Infeasible:
+    def place(
+        self, ask: Ask, standing: Sequence[Standing], said: int = SAID
+    ) -> Placed | Infeasible:
         """Return where the instances of ``ask.delta`` go, all of them, or why they cannot.
 
         What is held is not offered. The view is not changed: who takes the place holds it.
+        ``standing`` are the service's own instances. Counts of zero or less ask for nothing.
+        ``said``: how many rejected candidates are told; nothing else depends on it.
         """
-        offered = [
-            replace(node, free=tuple(sorted(set(node.free) - self.held(node.agent_id))))
-            for node in self
-        ]
-        return place(ask, offered, standing)
+
+        def search(
+            asked: Ask,
+            stand: Sequence[Standing],
+            shut: Mapping[str, str],
+            taken: Mapping[str, frozenset[int]],
+        ) -> Placed | Infeasible:
+            with self.less(shut, taken):
+                return place_in(self, asked, stand, said)
+
+        return under_rules(ask, self, standing, search)
+
+    @contextmanager
+    def less(
+        self, shut: Mapping[str, str], taken: Mapping[str, frozenset[int]]
+    ) -> Iterator[FleetView]:
+        """Give the view without some nodes, and why, and without GPUs of others; for a while."""
+        open_nodes = [site.node for agent in shut if (site := self._sites.get(agent))]
+        held = {agent: self.held(agent) for agent in taken}
+        try:
+            for node in open_nodes:
+                if node.usable:
+                    self.put(replace(node, usable=False, why_not=shut[node.agent_id]))
+            for agent, indices in taken.items():
+                self._hold(agent, held[agent] | indices)
+            yield self
+        finally:
+            for agent, before in held.items():
+                self._hold(agent, before)
+            for node in open_nodes:
+                self.put(node)
+
+    def free(self, agent_id: str, gpu_type: str) -> tuple[int, ...]:
+        """Return the indices of a node's free GPUs of a type that nobody holds, lowest first."""
+        site = self._sites.get(agent_id)
+        return site.free.get(gpu_type, ()) if site else ()
 
     def held(self, agent_id: str) -> frozenset[int]:
         """Return the GPUs of a node that are held for somebody."""
@@ -369,6 +407,8 @@ class FleetView:
                 cell.close(node.agent_id)
             else:
                 cell.allow(node.templates, +1)
+                if node.closed:
+                    cell.barred[node.agent_id] = len(node.closed)
             if shape is not None:
                 cell.put(shape, node.agent_id)
                 cell.stamp = self._stamp
@@ -383,6 +423,7 @@ class FleetView:
                 cell.open(node.agent_id)
             else:
                 cell.allow(node.templates, -1)
+                cell.barred.pop(node.agent_id, None)
             if shape is not None:
                 cell.take(shape, node.agent_id)
                 cell.stamp = self._stamp
@@ -390,7 +431,11 @@ class FleetView:
     def _renew(self, site: Site, node: NodeView) -> None:
         """Take over what changed of a node that stays where it is."""
         before, free, shape = site.node, site.free, site.shape
-        if before.usable != node.usable or before.templates != node.templates:
+        if (
+            before.usable != node.usable
+            or before.templates != node.templates
+            or before.closed != node.closed
+        ):
             self._unfile(site)
             site.node = node
             self._look(site)
@@ -456,3 +501,11 @@ def _together(
         )
         first[change.domain] = kept
     return tuple(one for one in first.values() if one.before is not one.after)
+
+
+def place(ask: Ask, nodes: Iterable[NodeView], standing: Sequence[Standing]) -> Placed | Infeasible:
+    """Return where the instances of ``ask.delta`` go in a fleet of ``nodes``; see ``FleetView.place``.
+
+    Who asks more than once keeps a view instead.
+    """
+    return FleetView(nodes).place(ask, standing)
