@@ -6,6 +6,7 @@ why anything is asked.
 """
 
 from heteroscale_coordinator.core.placement.cell import Cell, Tally
+from heteroscale_coordinator.core.placement.cycle import Cycle, Outcome, Request
 from heteroscale_coordinator.core.placement.values import (
     Ask,
     Infeasible,
@@ -23,10 +24,13 @@ __all__ = [
     "Ask",
     "Cell",
     "ClassChange",
+    "Cycle",
     "FleetView",
     "Infeasible",
     "NodeView",
+    "Outcome",
     "Placed",
+    "Request",
     "Spot",
     "Standing",
     "Tally",

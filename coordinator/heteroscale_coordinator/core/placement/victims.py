@@ -21,7 +21,7 @@ One after another, each time the first by this order:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import inf
 from typing import NamedTuple
 
@@ -30,8 +30,9 @@ from heteroscale_coordinator.core.model import Counts
 from heteroscale_coordinator.core.placement.balance import groups_of
 from heteroscale_coordinator.core.placement.rank import peer_of
 from heteroscale_coordinator.core.placement.values import NodeView, Standing, Victims
+from heteroscale_coordinator.core.placement.view import FleetView
 from heteroscale_coordinator.core.spec import RatioSpec
-from heteroscale_coordinator.core.topology import SubgroupClass, Tree
+from heteroscale_coordinator.core.topology import SubgroupClass
 
 
 class _Key(NamedTuple):
@@ -55,7 +56,10 @@ class _Key(NamedTuple):
 
 
 def choose_victims(
-    delta: Counts, standing: Sequence[Standing], nodes: Sequence[NodeView], ratio: RatioSpec
+    delta: Counts,
+    standing: Sequence[Standing],
+    nodes: FleetView | Iterable[NodeView],
+    ratio: RatioSpec,
 ) -> Victims:
     """Return exactly ``delta`` (positive counts to take) of ``standing``, or none and why.
 
@@ -67,7 +71,8 @@ def choose_victims(
         have = sum(one.role is role for one in standing)
         if have < count:
             return Victims((), f"wanted {count} {role}, only {have} may be taken")
-    choice = _Choice(standing, nodes, ratio, left)
+    view = nodes if isinstance(nodes, FleetView) else FleetView(nodes)
+    choice = _Choice(standing, view, ratio, left)
     taken: list[Standing] = []
     while any(choice.left.values()):
         taken.append(choice.take())
@@ -81,7 +86,7 @@ class _Choice:
     def __init__(
         self,
         standing: Sequence[Standing],
-        nodes: Sequence[NodeView],
+        view: FleetView,
         ratio: RatioSpec,
         left: Mapping[Role, int],
     ) -> None:
@@ -93,8 +98,7 @@ class _Choice:
         parts = {Role.ATTENTION, Role.FFN}
         split = any(one.role in parts for one in standing)
         self._roles = {*(parts if split else {Role.PREFILL}), Role.DECODE}
-        self._tree = Tree(nodes)
-        self._nodes: Mapping[str, NodeView] = {node.agent_id: node for node in nodes}
+        self._view = view
         self._groups = groups_of((one.group, one.role, not one.withdrawn) for one in standing)
         ours: Counter[str] = Counter()
         for one in standing:
@@ -142,16 +146,16 @@ class _Choice:
 
     def _used(self, agent_id: str) -> int:
         """Return the GPUs of a node that something holds, or that are closed or sick."""
-        node = self._nodes.get(agent_id)
+        node = self._view.node(agent_id)
         return len(node.gpu_types) - len(node.free) if node is not None else 0
 
     def _class_of(self, one: Standing) -> int:
-        return max((self._tree.class_of(agent) for agent in one.agent_ids), default=0)
+        return max((self._view.class_of(agent) for agent in one.agent_ids), default=0)
 
     def _empties_nodes(self, one: Standing) -> bool:
         """Whether what is left of the step is enough to empty all the nodes that it stands on."""
         return all(
-            agent in self._nodes
+            agent in self._view
             and self._in_use[agent]
             <= sum(
                 min(count, self._takeable[agent, role]) * self._sizes.get((agent, role), 0)
@@ -171,7 +175,7 @@ class _Choice:
 
     def _node_is_good(self, one: Standing) -> bool:
         return not (one.cordoned or one.sick) and all(
-            (node := self._nodes.get(agent)) is not None and node.usable for agent in one.agent_ids
+            (node := self._view.node(agent)) is not None and node.usable for agent in one.agent_ids
         )
 
     def _say(self, one: Standing, key: _Key) -> str:

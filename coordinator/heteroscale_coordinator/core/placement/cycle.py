@@ -1,0 +1,165 @@
+"""The cycle: the requests of many services on one view, the highest priority first (heteroscale.md §4).
+
+A scale-out is placed whole or not at all, and what it takes is held in the view for the rest of the
+cycle. A scale-in chooses who leaves; what that frees is not used again within the cycle. The cycle is
+advanced piece by piece, reports may change the view in between, and at its end every place is checked
+against the view as it is then: from the first that no longer holds, the cycle is done again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from heteroscale_coordinator.core.placement.values import (
+    Ask,
+    Infeasible,
+    NodeView,
+    Placed,
+    Spot,
+    Standing,
+    Victims,
+)
+from heteroscale_coordinator.core.placement.victims import choose_victims
+from heteroscale_coordinator.core.placement.view import FleetView
+from heteroscale_coordinator.core.spec import RatioSpec
+
+_ANY = RatioSpec(min=0.5, max=0.5)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What one service asks of a cycle."""
+
+    ask: Ask
+    """Counts above zero are to be placed, counts below are to leave."""
+    standing: Sequence[Standing] = ()
+    """The service's instances; for a scale-in, those that may leave."""
+    priority: int = 0
+    """Higher goes first."""
+    share: float = 0.0
+    """Among equals the smallest goes first: what part of its wish a service has already, say."""
+    ratio: RatioSpec = _ANY
+    """By which a scale-in keeps its groups in balance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a request."""
+
+    request: Request
+    placed: Placed | Infeasible | None = None
+    """None: nothing was to be placed."""
+    victims: Victims | None = None
+    """None: nothing was to leave."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    outcome: Outcome
+    stood: dict[str, NodeView] = field(default_factory=dict)
+    """The nodes of its place as they were."""
+    holds: tuple[tuple[str, frozenset[int]], ...] = ()
+
+
+class Cycle:
+    """One cycle over a view that others go on writing. Ends by ``end``, whatever came of it."""
+
+    def __init__(self, view: FleetView, requests: Iterable[Request]) -> None:
+        self._view = view
+        self._requests = sorted(
+            requests, key=lambda one: (-one.priority, one.share, one.ask.service)
+        )
+        self._done: list[_Done] = []
+
+    @property
+    def left(self) -> int:
+        """Return how many requests are still to be looked at."""
+        return len(self._requests) - len(self._done)
+
+    @property
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """Return what came of the requests so far, in the order in which they were served."""
+        return tuple(one.outcome for one in self._done)
+
+    def advance(self, requests: int = 1) -> bool:
+        """Look at so many requests more, and return whether that was all."""
+        for _ in range(min(requests, self.left)):
+            self._done.append(self._serve(self._requests[len(self._done)]))
+        return not self.left
+
+    def commit(self) -> tuple[Outcome, ...] | None:
+        """Return what came of all requests, every place checked against the view as it is now.
+
+        None: the cycle is not done, or no more: the first place that does not hold, and whatever was
+        decided after it, was taken back, for a lower priority must not keep what a higher one needs.
+        What is held stays held until ``end``.
+        """
+        for number, done in enumerate(self._done):
+            if not self._holds_still(done):
+                self._take_back(number)
+                return None
+        return None if self.left else self.outcomes
+
+    def end(self) -> None:
+        """Let go all that is held: what was committed is in the view by now, or is given up."""
+        self._take_back(0)
+
+    # ---- one request -------------------------------------------------------------------------
+
+    def _serve(self, request: Request) -> _Done:
+        leaving = {role: -count for role, count in request.ask.delta.items() if count < 0}
+        coming = any(count > 0 for count in request.ask.delta.values())
+        placed = self._view.place(request.ask, request.standing, said=0) if coming else None
+        victims, holds = None, []
+        if leaving:
+            victims = choose_victims(leaving, request.standing, self._view, request.ratio)
+            holds += self._frozen(request, victims)
+        stood: dict[str, NodeView] = {}
+        if isinstance(placed, Placed):
+            for rank in (rank for spot in placed.spots for rank in spot.ranks):
+                holds.append((rank.agent_id, frozenset(rank.gpu_indices)))
+                if (node := self._view.node(rank.agent_id)) is not None:
+                    stood[rank.agent_id] = node
+        for agent_id, indices in holds:
+            self._view.hold(agent_id, indices)
+        return _Done(Outcome(request, placed, victims), stood, tuple(holds))
+
+    def _frozen(self, request: Request, victims: Victims) -> list[tuple[str, frozenset[int]]]:
+        """Return what is in use on the victims' nodes: it may become free, but not for this cycle."""
+        leaving = set(victims.instance_ids)
+        agents = {
+            a for one in request.standing if one.instance_id in leaving for a in one.agent_ids
+        }
+        nodes = [node for agent in sorted(agents) if (node := self._view.node(agent)) is not None]
+        found = []
+        for node in nodes:
+            used = node.gpu_types.keys() - set(node.free) - self._view.held(node.agent_id)
+            found.append((node.agent_id, frozenset(used)))
+        return found
+
+    def _holds_still(self, done: _Done) -> bool:
+        placed = done.outcome.placed
+        spots = placed.spots if isinstance(placed, Placed) else ()
+        return all(self._stands(done, spot) for spot in spots)
+
+    def _stands(self, done: _Done, spot: Spot) -> bool:
+        """Whether every rank of a spot could still be launched where it was placed."""
+        template = done.outcome.request.ask.roles[spot.role].template
+        for rank in spot.ranks:
+            now, then = self._view.node(rank.agent_id), done.stood[rank.agent_id]
+            if now is then:
+                continue
+            if now is None or not now.usable or template not in now.templates:
+                return False
+            if now.topology != then.topology or not set(rank.gpu_indices) <= set(now.free):
+                return False
+            if any(now.gpu_types.get(index) != spot.gpu_type for index in rank.gpu_indices):
+                return False
+        return True
+
+    def _take_back(self, number: int) -> None:
+        for done in self._done[number:]:
+            for agent_id, indices in done.holds:
+                self._view.release(agent_id, indices)
+        del self._done[number:]
