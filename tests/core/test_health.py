@@ -49,7 +49,7 @@ def agent(
         (GpuSample(health=GpuHealth.OK, ecc_uncorrected=0, xid_count=0, last_xid=0), None),
         (GpuSample(health=GpuHealth.LOST), "lost"),
         (GpuSample(health=GpuHealth.ERROR), "does not answer its driver"),
-        (GpuSample(ecc_uncorrected=2), "2 uncorrected ECC errors"),
+        (GpuSample(ecc_uncorrected=2), "uncorrected ECC errors (2)"),
         (GpuSample(xid_count=1, last_xid=79), "Xid 79"),
         (GpuSample(xid_count=7, last_xid=31), None),
         (GpuSample(xid_count=1), None),
@@ -117,11 +117,11 @@ def test_a_sick_gpu_takes_nothing_new_and_what_runs_there_is_told() -> None:
     )
     node = {one.agent_id: one for one in sites.nodes(draft(world))}[home.agent_id]
     assert spare not in node.free
-    assert node.closed == {spare: "1 uncorrected ECC errors"}
+    assert node.closed == {spare: "uncorrected ECC errors (1)"}
     assert node.usable
     service = world.state.services["chat"]
     told = {one.instance_id: one.sick for one in sites.standings(draft(world), service)}
-    assert told.pop(home.instance_id) == f"{home.agent_id} GPU {place} 1 uncorrected ECC errors"
+    assert told.pop(home.instance_id) == f"{home.agent_id} GPU {place}: uncorrected ECC errors (1)"
     assert not any(told.values())
 
 

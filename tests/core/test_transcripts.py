@@ -14,6 +14,7 @@ import yaml
 
 from heteroscale.documents import read_documents
 from heteroscale.words import InstanceState, Role
+from heteroscale_coordinator.core.devices import GpuSample
 from heteroscale_coordinator.core.events import (
     ApplyService,
     CordonNode,
@@ -147,6 +148,21 @@ class Teller:
         self.world.send(UncordonNode("r", name))
         self._say(f"an operator uncordons {name}")
 
+    def do_uncordon_gpu(self, name: str, gpu: str) -> None:
+        self.world.send(UncordonNode("r", name, (int(gpu),)))
+        self._say(f"an operator uncordons GPU {gpu} of {name}")
+
+    def do_sicken(self, role: str, name: str = "") -> None:
+        """The GPU of one of a role, on a node if it is named, has an ECC error."""
+        victim = self._first(role, name)
+        index = victim.ranks[0].gpu_indices[0]
+        self.world.agents[victim.agent_id].sick[index] = GpuSample(ecc_uncorrected=1)
+        self._say(f"GPU {index} of {victim.agent_id}, under one {role}, has an ECC error")
+
+    def do_repair(self) -> None:
+        """Say what the newest decision says of repair."""
+        self._say(f"= repair: {self.world.decisions[-1].inputs.get('repair', 'nothing is wrong')}")
+
     def do_start_by_hand(self, role: str, name: str) -> None:
         self.world.start_by_hand(Role(role), name)
         self._say(f"somebody starts one {role} on {name}")
@@ -163,11 +179,11 @@ class Teller:
         ]
         self._say(f"= {', '.join(sorted(found))}")
 
-    def _first(self, role: str) -> Instance:
+    def _first(self, role: str, name: str = "") -> Instance:
         return next(
             i
             for i in self.world.state.of_service(self._service)
-            if i.role == role and i.state is InstanceState.IN_SERVICE
+            if i.role == role and i.state is InstanceState.IN_SERVICE and name in ("", i.agent_id)
         )
 
     def do_schedule(self, zone: str, *windows: str) -> None:

@@ -83,6 +83,8 @@ class TwinAgent:
     incarnation: int = 1
     sequence: int = 0
     nics: tuple[NicSample, ...] = ()
+    sick: dict[int, GpuSample] = field(default_factory=dict)
+    """What GPUs say that are not well, by index."""
 
 
 class Plant:

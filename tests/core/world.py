@@ -324,6 +324,7 @@ class World:
             for index in engine.fact.gpu_indices
         }
         places = range(len(agent.inventory.gpus))
+        told |= agent.sick
         return KnownDevices([told.get(place, GpuSample()) for place in places], agent.nics)
 
     def _sample(self, agent: TwinAgent, engine: Engine) -> EngineSample:

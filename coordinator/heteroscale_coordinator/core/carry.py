@@ -83,25 +83,32 @@ def _place(
     """Return a place; where only the demand for one domain leaves none, the reason is that."""
     plain = service.spec.placement
     if together is None:
-        return _place_as(draft, service, delta, barred, plain)
+        return place_as(draft, service, delta, barred, plain)
     near = plain.model_copy(update={"affinity": together.level, "required": True})
-    found = _place_as(draft, service, delta, barred, near)
+    found = place_as(draft, service, delta, barred, near)
     if isinstance(found, Placed):
         return found
-    apart = _place_as(draft, service, delta, barred, plain)
+    apart = place_as(draft, service, delta, barred, plain)
     if isinstance(apart, Infeasible):
         return apart
     why = f"{together.why}: no pairs across {together.level} domains are added"
     return Infeasible((f"{why}; {found.reasons[0]}", *found.reasons[1:]))
 
 
-def _place_as(
-    draft: Draft, service: Service, delta: Counts, barred: Barred, placement: PlacementSpec
+def place_as(
+    draft: Draft,
+    service: Service,
+    delta: Counts,
+    barred: Barred,
+    placement: PlacementSpec,
+    *,
+    without: str = "",
 ) -> Placed | Infeasible:
+    """Return a place under ``placement``, as if the instance ``without`` did not stand."""
     spec = service.spec
     prices = draft.state.rules.prices
     ask = Ask(service.name, spec.roles, delta, placement, sites.vendors(draft), prices)
-    standing = sites.standings(draft, service)
+    standing = [s for s in sites.standings(draft, service) if s.instance_id != without]
     # A trial is one instance of each role: one role alone may not be allowed by the ratio.
     trial = sum(spec.roles[role].gpus for role, n in delta.items() if n)
     found = place(ask, sites.nodes(draft, barred, service.memory.avoid, trial), standing)
@@ -114,7 +121,7 @@ def _place_as(
 def _start_all(
     draft: Draft, service: Service, verdict: Verdict, decision: Decision, found: Placed
 ) -> None:
-    started = _start_spots(draft, service, verdict, found, decision.decision_id)
+    started = start_spots(draft, service, verdict, found, decision.decision_id)
     draft.put_service(replace(_newest(draft, service), memory=verdict.done))
     draft.record(_placed(decision, found, started))
 
@@ -163,7 +170,7 @@ def _placed(decision: Decision, found: Placed, started: list[str]) -> Decision:
     return replace(decision, instance_ids=tuple(started), inputs=inputs)
 
 
-def _start_spots(
+def start_spots(
     draft: Draft, service: Service, verdict: Verdict, found: Placed, cause: str
 ) -> list[str]:
     """Start every spot; of each role the last ones are to wait as the verdict says."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from heteroscale.words import InstanceState, Role
-from heteroscale_coordinator.core import breaker, carry, shortage
+from heteroscale_coordinator.core import breaker, carry, mend, shortage
 from heteroscale_coordinator.core import instance as life
 from heteroscale_coordinator.core.command import switching_to
 from heteroscale_coordinator.core.draft import Draft
@@ -34,9 +34,9 @@ def evaluate(draft: Draft, service: Service, lacks: Sequence[Lack] = ()) -> None
 
     ``lacks`` is what services, this one among them, found no place for.
     """
-    service = replace(service, memory=_with_proof(draft, service))
+    service = replace(service, memory=mend.kept(draft, _with_proof(draft, service)))
     view = replace(view_of(draft, service), short=shortage.short_for(draft, service, lacks))
-    verdict = decide(view)
+    verdict = mend.preferred(decide(view), service.memory)
     # Telemetry, so in place: while the policy is blind, leases of the withdrawn are left to end.
     # A new coordinator that still waits for its fleet is not blind yet.
     waiting = not (view.covered or view.launch_only)
@@ -57,8 +57,10 @@ def evaluate(draft: Draft, service: Service, lacks: Sequence[Lack] = ()) -> None
         Action.SWITCH_ROLE: carry.switch_role,
     }.get(verdict.action)
     if carry_out is None:
-        draft.put_service(replace(service, memory=verdict.memory))
-        draft.record(decision)
+        held = mend.mend(draft, service, view, verdict, decision)
+        if held is not None:
+            draft.put_service(replace(service, memory=verdict.memory))
+            draft.record(held)
     else:
         carry_out(draft, service, verdict, decision)
 

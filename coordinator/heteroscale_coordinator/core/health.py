@@ -48,7 +48,7 @@ def _wrong_with(seen: GpuSample) -> str:
     if seen.health is GpuHealth.ERROR:
         return "does not answer its driver"
     if seen.ecc_uncorrected:
-        return f"{seen.ecc_uncorrected} uncorrected ECC errors"
+        return f"uncorrected ECC errors ({seen.ecc_uncorrected})"
     if seen.xid_count and seen.last_xid and seen.last_xid not in PROGRAM_XIDS:
         return f"Xid {seen.last_xid}"
     if others := seen.foreign_process_count:

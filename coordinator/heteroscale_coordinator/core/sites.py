@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from heteroscale.words import InstanceState
 from heteroscale_coordinator.core import instance as life
@@ -65,7 +65,7 @@ def _sickness(agent: Agent | None, rank: Rank) -> str:
     if agent is None or not agent.devices.suspect:
         return ""
     sick = sick_gpus(agent)
-    found = [f"GPU {index} {sick[index]}" for index in rank.gpu_indices if index in sick]
+    found = [f"GPU {index}: {sick[index]}" for index in rank.gpu_indices if index in sick]
     return f"{agent.agent_id} {'; '.join(found)}" if found else ""
 
 
@@ -116,6 +116,13 @@ def nodes(
         _node(draft, agent, shut.get(agent_id, ""), barred, trial)
         for agent_id, agent in sorted(draft.state.agents.items())
     ]
+
+
+def homes(draft: Draft, standing: Iterable[Standing]) -> list[NodeView]:
+    """Return the nodes that instances stand on, as ``nodes`` would."""
+    names = sorted({agent_id for one in standing for agent_id in one.agent_ids})
+    known = (draft.state.agents.get(name) for name in names)
+    return [_node(draft, agent, "", NOTHING_BARRED, 0) for agent in known if agent is not None]
 
 
 def _node(draft: Draft, agent: Agent, why: str, barred: Barred, trial: int) -> NodeView:

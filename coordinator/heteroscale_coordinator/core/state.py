@@ -73,6 +73,8 @@ class State:
     """Time zones that specifications name, as the edge read them, by name."""
     evaluated_at: dict[str, float] = field(default_factory=dict)
     """When each service was last evaluated."""
+    looked: dict[str, tuple[float, str]] = field(default_factory=dict)
+    """When it was last looked whether a service's groups need healing, and what was found."""
     cut_off: dict[str, str] = field(default_factory=dict)
     """Agents that fell silent together with too many others, and the sentence that says so."""
     hushed: set[str] = field(default_factory=set)
@@ -141,6 +143,7 @@ class State:
         for name, service in changes.services.items():
             if service is None:
                 self.evaluated_at.pop(name, None)
+                self.looked.pop(name, None)
                 self.routers.pop(name, None)
 
     def _index_cordons(self) -> None:

@@ -13,6 +13,7 @@ from heteroscale.words import Role
 from heteroscale_coordinator.core.memory.demand import DemandPast
 from heteroscale_coordinator.core.memory.forecast import ForecastMemory
 from heteroscale_coordinator.core.memory.learning import LearningMemory
+from heteroscale_coordinator.core.memory.mend import MendMemory
 from heteroscale_coordinator.core.memory.ratio import RatioMemory
 from heteroscale_coordinator.core.memory.stability import StabilityMemory
 from heteroscale_coordinator.core.memory.transfer import TransferMemory
@@ -91,3 +92,6 @@ class PolicyMemory:
     learning: LearningMemory = field(default_factory=LearningMemory)
 
     transfer: TransferMemory = field(default_factory=TransferMemory)
+
+    mend: MendMemory | None = None
+    """The newest move of an instance to a better place."""

@@ -7,6 +7,7 @@ why anything is asked.
 
 from heteroscale_coordinator.core.placement.cell import Cell, Tally
 from heteroscale_coordinator.core.placement.cycle import Cycle, Outcome, Request
+from heteroscale_coordinator.core.placement.repair import Move, flaws, repair
 from heteroscale_coordinator.core.placement.values import (
     Ask,
     Infeasible,
@@ -27,6 +28,7 @@ __all__ = [
     "Cycle",
     "FleetView",
     "Infeasible",
+    "Move",
     "NodeView",
     "Outcome",
     "Placed",
@@ -36,5 +38,7 @@ __all__ = [
     "Tally",
     "Victims",
     "choose_victims",
+    "flaws",
     "place",
+    "repair",
 ]

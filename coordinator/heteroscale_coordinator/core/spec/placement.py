@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
-from heteroscale.documents.fields import DocumentModel
+from heteroscale.documents.fields import DocumentModel, Duration
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 
@@ -24,6 +24,16 @@ class SpreadSpec(DocumentModel):
     infeasible instead."""
 
 
+class RepairSpec(DocumentModel):
+    """How groups are healed: another instance is launched in a better place, then one leaves."""
+
+    enabled: bool = True
+    """Heal instances on sick hardware, and groups out of balance or spread over two domains."""
+    pause: Annotated[Duration, Field(gt=0)] = 600.0
+    """So long nothing of the service may have changed before one instance is moved, one at a time.
+    Each move holds its GPUs twice for a start-up and an observation."""
+
+
 class PlacementSpec(DocumentModel):
     """Where prefill and decode of one step may stand to each other, and apart from each other."""
 
@@ -33,6 +43,8 @@ class PlacementSpec(DocumentModel):
     """False: the next wider domain when the wished one has no room. True: infeasible instead."""
     spread: SpreadSpec | None = None
     """Limits for failure domains. Default: none; packing keeps whole nodes and domains free."""
+    repair: RepairSpec = RepairSpec()
+    """How groups are healed, slowly."""
     feeds: dict[str, tuple[str, ...]] = {}
     """Which GPU types can take the KV cache of a prefill type, e.g. {L20: [L20, H20]}. A type that is not
     named feeds all types of its own vendor: across vendors, layout and transfer of the cache differ

@@ -1,0 +1,160 @@
+"""Repair: which instance of a service should stand elsewhere, and what would be better then.
+
+Two wrongs are healed: an instance on sick hardware, and domains of the wished affinity that hold more
+of one role than the ratio has use for, while its peers stand elsewhere: groups out of balance, or
+spread over two domains. Each move has to make the whole better, so a series of them ends.
+
+What an operator cordoned is left alone: a cordon says "nothing new", not "away".
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import ceil, floor
+
+from heteroscale.words import Role
+from heteroscale_coordinator.core.placement.values import Infeasible, NodeView, Placed, Standing
+from heteroscale_coordinator.core.placement.victims import choose_victims
+from heteroscale_coordinator.core.spec import PlacementSpec, RatioSpec
+from heteroscale_coordinator.core.topology import Path, paths_of
+
+Placer = Callable[[Standing, PlacementSpec], Placed | Infeasible]
+"""Places another like the instance given, as if that one did not stand, under the placement given."""
+
+_TRIED = 2
+"""So many instances are looked for a better place for, at one time."""
+_TINY = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """An instance that leaves, and where another comes before."""
+
+    leaves: Standing
+    comes: Placed
+    why: str
+    """What is wrong with where it stands, in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flaw:
+    """An instance that stands badly."""
+
+    one: Standing
+    why: str
+    sick: bool
+
+
+def repair(
+    standing: Sequence[Standing],
+    nodes: Sequence[NodeView],
+    ratio: RatioSpec,
+    placement: PlacementSpec,
+    placer: Placer,
+) -> Move | str:
+    """Return the move that heals most, or why there is none; empty: nothing is wrong."""
+    homes = homes_of(nodes, placement.affinity)
+    near = replace_placement(placement)
+    found = ""
+    for number, flaw in enumerate(flaws(standing, nodes, ratio, placement.affinity)):
+        if number == _TRIED:
+            break
+        one = flaw.one
+        answer = placer(one, placement if flaw.sick else near)
+        if isinstance(answer, Infeasible):
+            found = found or f"{_say(flaw)}, but nothing better is free: {answer.reasons[0]}"
+            continue
+        spot = answer.spots[0]
+        agents = tuple(rank.agent_id for rank in spot.ranks)
+        moved = replace(one, agent_ids=agents, sick="")
+        rest = [other for other in standing if other is not one]
+        before, after = (excess(group, homes, ratio) for group in (standing, [*rest, moved]))
+        if flaw.sick or after < before:
+            return Move(one, answer, flaw.why)
+        found = found or f"{_say(flaw)}, but no other place is better"
+    return found
+
+
+def replace_placement(placement: PlacementSpec) -> PlacementSpec:
+    """Return the placement with its affinity required: farther away nothing is healed."""
+    return placement.model_copy(update={"required": True})
+
+
+def flaws(
+    standing: Sequence[Standing], nodes: Sequence[NodeView], ratio: RatioSpec, level: str
+) -> Iterator[Flaw]:
+    """Yield the instances that stand badly, the worst first; none that is on its way out.
+
+    ``level``: the affinity that prefill and decode of the service wish for.
+    """
+    stays = [one for one in standing if not one.withdrawn]
+    for one in sorted((o for o in stays if o.sick), key=lambda o: o.instance_id):
+        yield Flaw(one, f"stands on sick hardware, {one.sick}", sick=True)
+    if any(one.role in (Role.ATTENTION, Role.FFN) for one in stays):
+        return  # a pair of attention and ffn moves together or not at all
+    homes = homes_of(nodes, level)
+    crowded = sorted(
+        (
+            (-_too_many(role, counts, ratio), home, role)
+            for home, counts in _counts(stays, homes).items()
+            for role in (Role.PREFILL, Role.DECODE)
+        ),
+    )
+    for surplus, home, role in crowded:
+        if surplus < 0:
+            there = [one for one in stays if one.role is role and _home(one, homes) == home]
+            victim = choose_victims({role: 1}, there, nodes, ratio).instance_ids[0]
+            one = next(one for one in there if one.instance_id == victim)
+            beside = _beside(role, _counts(stays, homes)[home])
+            yield Flaw(one, f"stands with {beside} in its {level}", sick=False)
+
+
+def excess(standing: Sequence[Standing], homes: dict[str, Path], ratio: RatioSpec) -> int:
+    """Return how many instances have no use for want of peers in their own domain."""
+    counts = _counts([one for one in standing if not one.withdrawn], homes)
+    return sum(
+        _too_many(role, held, ratio)
+        for held in counts.values()
+        for role in (Role.PREFILL, Role.DECODE)
+    )
+
+
+def homes_of(nodes: Sequence[NodeView], level: str) -> dict[str, Path]:
+    """Return the domain of each node at a level of affinity; one that names none is alone."""
+    return {
+        node.agent_id: getattr(paths_of(node.topology), level) or ("", node.agent_id)
+        for node in nodes
+    }
+
+
+def _home(one: Standing, homes: dict[str, Path]) -> Path:
+    """Return where an instance stands; one whose ranks are apart stands in a place of its own."""
+    places = {homes.get(agent, ("", agent)) for agent in one.agent_ids}
+    return places.pop() if len(places) == 1 else ("", "", one.instance_id)
+
+
+def _counts(standing: Sequence[Standing], homes: dict[str, Path]) -> dict[Path, Counter[Role]]:
+    counts: dict[Path, Counter[Role]] = {}
+    for one in standing:
+        counts.setdefault(_home(one, homes), Counter())[one.role] += 1
+    return counts
+
+
+def _too_many(role: Role, counts: Counter[Role], ratio: RatioSpec) -> int:
+    """Return how many of a role its peers have no use for; what rounding makes is forgiven."""
+    prefill, decode = counts[Role.PREFILL], counts[Role.DECODE]
+    if role is Role.PREFILL:
+        return max(0, prefill - ceil(ratio.max * decode - _TINY))
+    return max(0, decode - floor(prefill / ratio.min + _TINY))
+
+
+def _beside(role: Role, counts: Counter[Role]) -> str:
+    peer = Role.PREFILL if role is Role.DECODE else Role.DECODE
+    more = f"{counts[role] - 1} more {role} and " if counts[role] > 1 else ""
+    return f"{more}{counts[peer] or 'no'} {peer}"
+
+
+def _say(flaw: Flaw) -> str:
+    return f"{flaw.one.role} {flaw.one.instance_id} {flaw.why}"
