@@ -42,7 +42,7 @@ def kept(draft: Draft, memory: PolicyMemory) -> PolicyMemory:
     old, new = draft.instance(move.leaves), draft.instance(move.comes)
     leaving = old is None or old.state is not InstanceState.IN_SERVICE
     failed = new is None or new.state not in LIVE_STATES
-    if not (leaving or failed or _absorbed(draft, memory, new)):
+    if not (leaving or failed) and new is not None and not _absorbed(draft, memory, new):
         return memory
     return replace(memory, mend=replace(move, leaves="", comes=""))
 
