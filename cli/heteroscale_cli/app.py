@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from heteroscale_cli import handover
-from heteroscale_cli.commands import changing, reading
+from heteroscale_cli.commands import changing, placing, reading
 from heteroscale_cli.commands.common import with_exit_code
 from heteroscale_cli.errors import usage
 
@@ -63,6 +63,8 @@ for _command in (
     reading.describe,
     reading.explain,
     reading.watch,
+    placing.plan,
+    placing.topology,
     changing.pause,
     changing.resume,
     changing.scale,

@@ -16,8 +16,9 @@ GROUP = "heteroscale.commands"
 
 OWN_COMMANDS = frozenset(
     {
-        *("apply", "cordon", "delete", "describe", "drain", "explain", "get", "pause"),
-        *("reinstate", "resume", "scale", "switch-role", "uncordon", "version", "watch"),
+        *("apply", "cordon", "delete", "describe", "drain", "explain", "get", "pause", "plan"),
+        *("reinstate", "resume", "scale", "switch-role", "topology", "uncordon"),
+        *("version", "watch"),
     }
 )
 """Commands of this package; known here so that they start without a search for entry points."""

@@ -59,7 +59,9 @@ def _row(parameter: Any) -> str:
         notes.append(f"default: `{getattr(parameter.default, 'value', parameter.default)}`")
     tail = f" ({'; '.join(notes)})" if notes else ""
     # In a table a bar ends the cell.
-    return f"| {name} | {parameter.help}{tail} |".replace("FILE|-|DIR", "FILE\\|-\\|DIR")
+    return f"| {name} | {parameter.help}{tail} |".replace("|-|", "\\|-\\|").replace(
+        "|live", "\\|live"
+    )
 
 
 def _value(parameter: Any) -> str:

@@ -40,6 +40,8 @@ class OperatorTwin(OperatorServiceServicer):
         self.groups: list[pb.Group] = []
         self.decisions: list[pb.Decision] = []
         self.largest_page = 1000
+        self.missing: set[str] = set()
+        """Services whose instances are asked for in vain: they are not known."""
         self.explanations: dict[str, pb.ExplainServiceResponse] = {}
         self.requests: list[Any] = []
         """Every request that came, in order."""
@@ -128,14 +130,22 @@ class OperatorTwin(OperatorServiceServicer):
     async def ListNodes(self, request: pb.ListNodesRequest, context: Context) -> Any:
         await self._enter(request, context)
         mine = [n for n in self.nodes if request.agent_id in ("", n.agent_id)]
-        answer = pb.ListNodesResponse(nodes=mine)
-        for node in () if request.with_devices else answer.nodes:
-            del node.gpus[:], node.nics[:]
+        mine = [n for n in mine if n.agent_id > request.page_token]
+        page = min(request.page_size or len(mine), self.largest_page)
+        answer = pb.ListNodesResponse(nodes=mine[:page])
+        answer.next_page_token = mine[page - 1].agent_id if page < len(mine) else ""
+        for node in answer.nodes:
+            if not request.with_devices:
+                del node.gpus[:], node.nics[:]
+            if not request.with_room:
+                node.ClearField("room")
         return answer
 
     async def ListInstances(self, request: pb.ListInstancesRequest, context: Context) -> Any:
         await self._enter(request, context)
         every = self.instances.values()
+        if request.service in self.missing:
+            await _missing(context, f"service {request.service!r} not found")
         mine = [i for i in every if request.service in ("", i.service)]
         return pb.ListInstancesResponse(instances=mine)
 

@@ -102,7 +102,8 @@ def with_exit_code(work: Callable[[], None]) -> None:
     try:
         work()
     except CliError as error:
-        typer.echo(error.shown(), err=True)
+        if text := error.shown():
+            typer.echo(text, err=True)
         raise typer.Exit(error.code) from error
     except KeyboardInterrupt:
         raise typer.Exit(EXIT_INTERRUPTED) from None

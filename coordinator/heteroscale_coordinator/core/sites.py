@@ -125,18 +125,35 @@ def homes(draft: Draft, standing: Iterable[Standing]) -> list[NodeView]:
     return [_node(draft, agent, "", NOTHING_BARRED, 0) for agent in known if agent is not None]
 
 
+def node(draft: Draft, agent: Agent, barred: Barred, avoid: Mapping[str, float]) -> NodeView:
+    """Return one node as ``nodes`` would, but for trials: for whoever reads a large fleet in pieces."""
+    why = barred.nodes.get(agent.agent_id, "")
+    if not why and avoid.get(agent.agent_id, 0.0) > draft.now:
+        why = "it is passed over for a short while"
+    return _node(draft, agent, why, barred, 0)
+
+
+def held(draft: Draft, agent_id: str) -> set[int]:
+    """Return the GPUs of a node that instances hold.
+
+    By rank, not by instance: a failed instance's other ranks still hold their GPUs.
+    """
+    return {
+        index
+        for instance in draft.instances_on(agent_id)
+        for rank in instance.ranks
+        if rank.agent_id == agent_id and rank.state not in life.ENDED
+        for index in rank.gpu_indices
+    }
+
+
 def _node(draft: Draft, agent: Agent, why: str, barred: Barred, trial: int) -> NodeView:
     closed = draft.closed(agent.agent_id)
     if closed.node is not None:
         why = closed.node.text
     if not agent.connected or agent.silent:
         why = "not connected"
-    taken: set[int] = set()
-    for instance in draft.instances_on(agent.agent_id):
-        for rank in instance.ranks:
-            # By rank, not by instance: a failed instance's other ranks still hold their GPUs.
-            if rank.agent_id == agent.agent_id and rank.state not in life.ENDED:
-                taken.update(rank.gpu_indices)
+    taken = held(draft, agent.agent_id)
     shut = closed_gpus(agent) | dict.fromkeys(closed.indices, "cordoned")
     free = [
         gpu

@@ -1,12 +1,13 @@
 """Where: a step {ΔP, ΔD} finds its nodes, or the reasons why not; a scale-in finds its victims.
 
 Rules of the service (``rules``) → filter (``feasible``) → fit (``pack``) → rank → choose (``plan``), on a
-view of the fleet that is kept up to date node by node (``view``). Pure, deterministic, and ignorant of
-why anything is asked.
+view of the fleet that is kept up to date node by node (``view``); what would help where there is no
+place: ``remedy``. Pure, deterministic, and ignorant of why anything is asked.
 """
 
 from heteroscale_coordinator.core.placement.cell import Cell, Tally
 from heteroscale_coordinator.core.placement.cycle import Cycle, Outcome, Request
+from heteroscale_coordinator.core.placement.remedy import Remedy, remedies
 from heteroscale_coordinator.core.placement.repair import Move, flaws, repair
 from heteroscale_coordinator.core.placement.values import (
     Ask,
@@ -32,6 +33,7 @@ __all__ = [
     "NodeView",
     "Outcome",
     "Placed",
+    "Remedy",
     "Request",
     "Spot",
     "Standing",
@@ -40,5 +42,6 @@ __all__ = [
     "choose_victims",
     "flaws",
     "place",
+    "remedies",
     "repair",
 ]

@@ -17,6 +17,7 @@ from heteroscale_coordinator.edge import node_wire
 from heteroscale_coordinator.edge import operator_wire as wire
 from heteroscale_coordinator.edge.guard import Context, guarded, words
 from heteroscale_coordinator.edge.operator.desk import Desk
+from heteroscale_coordinator.edge.room import Room
 
 _AT_ONCE = 64
 """Nodes written between two breaths of the loop."""
@@ -29,16 +30,33 @@ class Fleet(Desk):
     async def ListNodes(
         self,
         request: pb.ListNodesRequest,
-        context: Context,  # noqa: ARG002 - gRPC passes it
+        context: Context,
     ) -> pb.ListNodesResponse:
-        """Return all nodes by agent id, or one."""
+        """Return all nodes by agent id, or one, or a page of them; prices with the first page."""
         state, now = self.loop.state, self.loop.status().now
-        agents = sorted(state.agents.values(), key=lambda agent: agent.agent_id)
+        if request.room_for:
+            await self.service(request.room_for, context)
+        wanted = sorted(
+            agent_id
+            for agent_id in state.agents
+            if request.agent_id in ("", agent_id) and agent_id > request.page_token
+        )
         answer = pb.ListNodesResponse()
-        for place, agent in enumerate(agents):
-            if request.agent_id not in ("", agent.agent_id):
+        if request.page_size and len(wanted) > request.page_size:
+            # A page ends with a name, not with a number: nodes come and go meanwhile.
+            wanted = wanted[: request.page_size]
+            answer.next_page_token = wanted[-1]
+        room = Room(state, now, request.room_for) if request.with_room else None
+        if room is not None and not request.page_token:
+            answer.gpu_prices.update(room.prices())
+            answer.gpu_vendors.update(room.vendors())
+        for place, agent_id in enumerate(wanted):
+            if (agent := self.loop.state.agents.get(agent_id)) is None:
                 continue
-            answer.nodes.append(self._node(agent, now, with_devices=request.with_devices))
+            message = self._node(agent, now, with_devices=request.with_devices)
+            if room is not None:
+                message.room.CopyFrom(room.of(agent))
+            answer.nodes.append(message)
             if place % _AT_ONCE == _AT_ONCE - 1:
                 # Thousands of nodes are read here; reports go on meanwhile.
                 await asyncio.sleep(0)

@@ -1,0 +1,108 @@
+"""Commands that look at places: topology, plan. They change nothing."""
+
+# ruff: noqa: PLC0415  (help and completion must not load gRPC)
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from heteroscale_cli.commands.common import connected
+from heteroscale_cli.connection import Connection
+
+_Fleet = Annotated[
+    str,
+    typer.Option(
+        "--fleet",
+        metavar="FILE|live",
+        help="A file with a document of kind Fleet; live: the coordinator's own nodes.",
+    ),
+]
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
+
+
+_New = Annotated[int | None, typer.Option(min=0, metavar="N", help="New instances of this role.")]
+
+
+@connected
+def plan(
+    connection: Connection,
+    *,
+    file: Annotated[
+        list[str],
+        typer.Option(
+            "--filename",
+            "-f",
+            metavar="FILE|-|DIR",
+            help="Services: a YAML file, - for standard input, or a folder; repeatable.",
+        ),
+    ],
+    fleet: _Fleet = "live",
+    prefill: _New = None,
+    decode: _New = None,
+    aggregated: _New = None,
+    attention: _New = None,
+    ffn: _New = None,
+    as_json: _Json = False,
+) -> None:
+    """Say where new instances of a service would go, and why there; change nothing.
+
+    Without counts it is what the service's min still lacks. Several services are placed in order of
+    priority, each on what the ones before it leave. Where there is no place, the exit code is 1, and
+    it is told why not, level by level, and what would help; each remedy was tried.
+
+    heteroscale plan -f service.yaml --fleet fleet.yaml --prefill 2 --decode 4
+    """
+    from heteroscale.words import Role
+    from heteroscale_cli.placing import plan as shown
+
+    given = {
+        Role.PREFILL: prefill,
+        Role.DECODE: decode,
+        Role.AGGREGATED: aggregated,
+        Role.ATTENTION: attention,
+        Role.FFN: ffn,
+    }
+    counts = {role: count for role, count in given.items() if count is not None}
+    shown.show(connection, fleet, shown.Wish(tuple(file), counts, as_json))
+
+
+@connected
+def topology(
+    connection: Connection,
+    *,
+    fleet: _Fleet = "live",
+    level: Annotated[
+        str,
+        typer.Option(
+            metavar="LEVEL",
+            help="Deepest level shown: vdc, physical_cluster, logical_cluster, s2, s1, s0 or node.",
+        ),
+    ] = "",
+    open_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--open",
+            metavar="NAME",
+            help="Show what is in this domain one by one; a name or a path a/b; may be given again.",
+        ),
+    ] = None,
+    svg: Annotated[
+        Path | None, typer.Option("--svg", metavar="FILE", help="Draw a picture into this file.")
+    ] = None,
+    as_json: _Json = False,
+) -> None:
+    """Show the tree of network domains: GPUs free and used, by type and RDMA class.
+
+    From the VDC inward to clusters, S2, S1, S0 and nodes, as far as nodes name them. Domains that are
+    alike are folded into one line; --open shows them one by one. EMPTY counts nodes whose GPUs are
+    all free. Without --level the tree ends at S1; of a small fleet at nodes, of a motley one where it
+    fits a page.
+
+    heteroscale topology --fleet fleet.yaml --svg fleet.svg
+    """
+    from heteroscale_cli.placing import topology as shown
+
+    shown.show(connection, fleet, shown.Wish(level, tuple(open_ or ()), svg, as_json))

@@ -1,0 +1,96 @@
+"""The nodes that a command looks at: of a fleet's file, or of the live coordinator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from heteroscale.documents import DocumentError
+from heteroscale_cli.connection import Connection
+from heteroscale_cli.errors import EXIT_USAGE, CliError, usage
+from heteroscale_coordinator.core.placement import NodeView, Standing
+
+LIVE = "live"
+GROUP = "heteroscale.fleets"
+"""Entry points: ``Fleet`` gives a function from a path to a fleet's name, nodes and prices."""
+
+Reader = Callable[[Path], tuple[str, Sequence[NodeView], Mapping[str, float]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node, and what of it is in use."""
+
+    view: NodeView
+    held: frozenset[int] = frozenset()
+    """GPUs that something holds. What is neither held nor free is closed: cordoned, sick, silent."""
+
+    @property
+    def free(self) -> tuple[int, ...]:
+        """GPUs that may be given to something new; none while the node is closed."""
+        return self.view.free if self.view.usable else ()
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """A fleet at one moment."""
+
+    name: str
+    nodes: tuple[Node, ...]
+    standing: Mapping[str, tuple[Standing, ...]] = field(default_factory=dict)
+    """Instances by service, of the services that were asked for."""
+    prices: Mapping[str, float] = field(default_factory=dict)
+    """Of a GPU-hour, by GPU type, as far as they are known."""
+    vendors: Mapping[str, str] = field(default_factory=dict)
+    """By GPU type; empty where all are of one, or nobody tells."""
+    any_template: bool = False
+    """A fleet's file names no launch templates: every node takes every one."""
+
+
+def read(fleet: str, connection: Connection, services: Sequence[str] = ()) -> Inventory:
+    """Return the nodes of a fleet's file, or of the coordinator when ``fleet`` is ``live``.
+
+    ``services``: whose instances are read too.
+
+    Raises:
+        CliError: the file is wrong or unreadable, its reader is not installed, or the coordinator
+            does not answer.
+
+    """
+    if fleet != LIVE:
+        return of_file(Path(fleet))
+    from heteroscale_cli.placing import live  # noqa: PLC0415  (a file needs no gRPC)
+
+    return live.read(connection, services)
+
+
+def of_file(path: Path) -> Inventory:
+    """Return the nodes that a document of kind Fleet means; errors as ``read``."""
+    try:
+        name, nodes, prices = _reader()(path)
+    except DocumentError as error:
+        raise CliError(str(error), EXIT_USAGE, verbatim=True) from error
+    except OSError as error:
+        hint = "; for the coordinator's own fleet say --fleet live" if not path.suffix else ""
+        raise usage(f"--fleet {path}: {error.strerror or error}{hint}") from error
+    every = tuple(Node(node) for node in nodes)
+    return Inventory(name, every, prices=prices, any_template=True)
+
+
+def _reader() -> Reader:
+    point = next((one for one in entry_points(group=GROUP) if one.name == "Fleet"), None)
+    if point is None:
+        raise _not_installed("heteroscale_simulator")
+    try:
+        reader: Reader = point.load()
+    except ModuleNotFoundError as error:
+        raise _not_installed(error.name or str(error)) from error
+    return reader
+
+
+def _not_installed(what: str) -> CliError:
+    return usage(
+        f"--fleet FILE needs {what}: pip install 'heteroscale[simulator]', or say --fleet live"
+    )

@@ -1,0 +1,111 @@
+"""The coordinator's own nodes, read in pages: a fleet of thousands is too long for one answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from heteroscale.convert import from_wire, unix_seconds
+from heteroscale.v1 import operator_pb2 as pb
+from heteroscale.words import InstanceState, Role
+from heteroscale_cli.client import Client, NotFoundError, run
+from heteroscale_cli.connection import Connection
+from heteroscale_cli.errors import CliError
+from heteroscale_cli.placing.inventory import LIVE, Inventory, Node
+from heteroscale_coordinator.core.model import LIVE_STATES
+from heteroscale_coordinator.core.placement import NodeView, Standing
+
+PAGE = 1000
+
+
+def read(connection: Connection, services: Sequence[str] = ()) -> Inventory:
+    """Return the nodes with their room, and the instances of ``services``.
+
+    Where one service is asked for, nodes on which its launches failed of late are closed, as they are
+    to the coordinator.
+
+    Raises:
+        CliError: the coordinator cannot be asked, or is too old to tell.
+
+    """
+    return run(connection, lambda client: _read(client, services))
+
+
+async def _read(client: Client, services: Sequence[str]) -> Inventory:
+    standing = {name: await _standing(client, name) for name in services}
+    known = [name for name, found in standing.items() if found is not None]
+    room_for = known[0] if len(services) == 1 and known else ""
+    whole = await _nodes(client, room_for)
+    nodes = tuple(_node(message) for message in whole.nodes)
+    if not nodes:
+        raise CliError(f"{client.connection.coordinator} knows no nodes yet: are agents connected?")
+    return Inventory(
+        LIVE,
+        nodes,
+        {name: found or () for name, found in standing.items()},
+        prices=dict(whole.gpu_prices),
+        vendors=dict(whole.gpu_vendors),
+    )
+
+
+async def _nodes(client: Client, room_for: str) -> pb.ListNodesResponse:
+    whole = pb.ListNodesResponse()
+    request = pb.ListNodesRequest(with_room=True, room_for=room_for, page_size=PAGE)
+    while True:
+        page = await client.call(client.stub.ListNodes, request)
+        request.page_token = page.next_page_token
+        whole.MergeFrom(page)
+        if not page.next_page_token:
+            return whole
+
+
+async def _standing(client: Client, service: str) -> tuple[Standing, ...] | None:
+    """Return the instances of a service that hold GPUs; None: it is not known there."""
+    try:
+        answer = await client.call(
+            client.stub.ListInstances, pb.ListInstancesRequest(service=service)
+        )
+    except NotFoundError:
+        return None
+    now = time.time()
+    found = [_instance(message, now) for message in answer.instances]
+    return tuple(one for one in found if one is not None)
+
+
+def _instance(message: pb.Instance, now: float) -> Standing | None:
+    state = from_wire(InstanceState, message.state)
+    role = from_wire(Role, message.role)
+    if state not in LIVE_STATES or role is None:
+        return None
+    told = message.HasField("running") and message.HasField("waiting")
+    return Standing(
+        instance_id=message.instance_id,
+        role=role,
+        agent_ids=tuple(message.agent_ids),
+        group=message.group,
+        withdrawn=state is InstanceState.WITHDRAWN,
+        idle=message.running + message.waiting if told else None,
+        gpu_type=message.gpu_type,
+        age=max(0.0, now - unix_seconds(message.create_time)),
+    )
+
+
+def _node(message: pb.Node) -> Node:
+    if not message.HasField("room"):
+        raise CliError("this coordinator is too old to tell the room on its nodes: upgrade it")
+    room = message.room
+    types = (
+        room.gpu_types if len(room.gpu_types) != 1 else [*room.gpu_types] * len(room.gpu_indices)
+    )
+    view = NodeView(
+        agent_id=message.agent_id,
+        hostname=message.hostname,
+        topology=dict(message.topology),
+        gpu_types=dict(zip(room.gpu_indices, types, strict=False)),
+        free=tuple(room.free_gpus),
+        templates=frozenset(room.templates),
+        usable=not room.closed,
+        closed=dict(room.closed_gpus),
+        why_not=room.closed,
+    )
+    return Node(view, frozenset(room.held_gpus))

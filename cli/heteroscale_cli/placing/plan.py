@@ -1,0 +1,198 @@
+"""What ``heteroscale plan`` does: reads services and a fleet, plans, and shows what came of it."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.text import Text
+
+from heteroscale.documents import DocumentError, Violation, read_documents
+from heteroscale.words import Role
+from heteroscale_cli import sources
+from heteroscale_cli.connection import Connection
+from heteroscale_cli.errors import EXIT_REFUSED, EXIT_USAGE, CliError, usage
+from heteroscale_cli.output import print_text
+from heteroscale_cli.placing import inventory, picture, planning, terminal
+from heteroscale_cli.placing.planning import Asked, Plan, Planned
+from heteroscale_coordinator.core.placement import Infeasible, Placed, Spot, Standing
+from heteroscale_coordinator.core.placement.remedy import say
+from heteroscale_coordinator.core.spec import ServiceDocument
+from heteroscale_coordinator.core.topology import Tree
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is asked."""
+
+    files: tuple[str, ...]
+    counts: Mapping[Role, int] = field(default_factory=dict)
+    """New instances by role; empty: what `min` lacks."""
+    as_json: bool = False
+
+
+def show(connection: Connection, fleet: str, wish: Wish) -> None:
+    """Print where the instances would go.
+
+    Raises:
+        CliError: something is wrong with what was given; or, with nothing more to say, a service has
+            no place.
+
+    """
+    services = _with_counts(_read(wish.files), wish.counts)
+    known = inventory.read(fleet, connection, [one.name for one in services])
+    plan = planning.make(known, services)
+    if wish.as_json:
+        print_text(json.dumps(plain(plan), indent=1, ensure_ascii=False))
+    else:
+        _print(plan)
+    if not plan.feasible:
+        # All that there is to say has been printed.
+        raise CliError("", EXIT_REFUSED, verbatim=True)
+
+
+def _read(files: Sequence[str]) -> list[Asked]:
+    found: list[Asked] = []
+    wrong: list[Violation] = []
+    for source in sources.read(files):
+        try:
+            for document in read_documents(source.text, source.name):
+                service = document.parse(ServiceDocument)
+                if any(service.metadata.name == one.name for one in found):
+                    raise usage(f"{source.name}: service {service.metadata.name!r} is given twice")
+                found.append(Asked(service.metadata.name, service.spec))
+        except DocumentError as error:
+            wrong.extend(error.violations)
+    if wrong:
+        raise CliError("\n".join(map(str, wrong)), EXIT_USAGE, verbatim=True)
+    if not found:
+        raise usage("-f: holds no document; one of kind Service is due")
+    return found
+
+
+def _with_counts(services: list[Asked], counts: Mapping[Role, int]) -> list[Asked]:
+    if not counts:
+        return services
+    if len(services) > 1:
+        options = ", ".join(f"--{role}" for role in counts)
+        raise usage(f"{options}: of {len(services)} services; give counts with one service only")
+    (service,) = services
+    roles = service.spec.roles
+    for role in counts:
+        if role not in roles:
+            raise usage(
+                f"--{role}: {service.name} has no such role; it has "
+                f"{' and '.join(f'--{one}' for one in roles)}"
+            )
+    return [Asked(service.name, service.spec, {role: counts.get(role, 0) for role in roles})]
+
+
+# ---- for machines ------------------------------------------------------------------------------
+
+
+def plain(plan: Plan) -> dict[str, Any]:
+    """Return the plan as plain data."""
+    return {
+        "fleet": plan.fleet,
+        "feasible": plan.feasible,
+        "services": [_service(one) for one in plan.services],
+    }
+
+
+def _service(one: Planned) -> dict[str, Any]:
+    wished = one.asked.spec.placement
+    data: dict[str, Any] = {
+        "service": one.asked.name,
+        "priority": one.asked.spec.priority,
+        "asked": {role.value: n for role, n in one.counts.items()},
+        "standing": _counted(one.standing),
+        "feasible": isinstance(one.found, Placed),
+        "affinity": {"wished": wished.affinity, "required": wished.required},
+        "notes": list(one.notes),
+    }
+    if isinstance(one.found, Infeasible):
+        helpful = [{"kind": remedy.kind, "text": remedy.text} for remedy in one.remedies]
+        return data | {"reasons": list(one.found.reasons), "remedies": helpful}
+    data["affinity"]["met"] = one.found.affinity_met
+    views = [node.view for node in one.before]
+    classes, by_id = Tree(views), {view.agent_id: view for view in views}
+
+    def instance(spot: Spot) -> dict[str, Any]:
+        ranks = [
+            {
+                "agent_id": rank.agent_id,
+                "gpus": list(rank.gpu_indices),
+                "topology": dict(by_id[rank.agent_id].topology),
+                "class": classes.class_of(rank.agent_id).name.lower(),
+            }
+            for rank in spot.ranks
+        ]
+        return {
+            "role": spot.role.value,
+            "gpu_type": spot.gpu_type,
+            "group": spot.group,
+            "ranks": ranks,
+        }
+
+    return data | {
+        "reason": one.found.reason,
+        "instances": [instance(spot) for spot in one.found.spots],
+        "rejected": list(one.found.rejected),
+    }
+
+
+def _counted(standing: Sequence[Standing]) -> dict[str, int]:
+    return dict(Counter(one.role.value for one in standing if not one.withdrawn))
+
+
+# ---- for people --------------------------------------------------------------------------------
+
+
+def _print(plan: Plan) -> None:
+    for place, one in enumerate(plan.services):
+        if place:
+            print_text("")
+        _print_service(one, plan.fleet)
+    if len(plan.services) > 1:
+        print_text("")
+        fit = sum(isinstance(one.found, Placed) for one in plan.services)
+        print_text(f"{fit} of {len(plan.services)} services have a place on {plan.fleet}.")
+
+
+def _print_service(one: Planned, fleet: str) -> None:
+    wanted = say(one.counts)
+    standing = say(Counter(s.role for s in one.standing if not s.withdrawn))
+    beside = f" beside {standing}" if standing else ""
+    if not wanted:
+        terminal.show(f"{one.asked.name}: nothing to place{beside}: it has its min. Give counts.")
+    elif isinstance(one.found, Infeasible):
+        head = Text(f"{one.asked.name}: no place on {fleet} for {wanted}{beside}", "bold red")
+        terminal.show(head)
+        _bullets("Why not, level by level:", one.found.reasons)
+        _bullets(
+            "What would help:",
+            [remedy.text for remedy in one.remedies]
+            or [
+                "nothing that was tried: not one instance of each role fits, nor would new nodes do"
+            ],
+        )
+    else:
+        terminal.show(Text(f"{one.asked.name}: {wanted}{beside} fit on {fleet}", "bold green"))
+        _bullets("Where, and why there:", one.found.reason.split("; "))
+        print_text("")
+        terminal.show(picture.draw(one, fleet))
+        terminal.show(picture.legend(one))
+        if one.found.rejected:
+            _bullets("Not taken:", one.found.rejected)
+    if one.notes:
+        _bullets("Note:", one.notes)
+
+
+def _bullets(title: str, lines: Sequence[str]) -> None:
+    print_text("")
+    terminal.show(title)
+    for line in lines:
+        terminal.show(Text(f"  {line}"))

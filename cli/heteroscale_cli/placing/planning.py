@@ -1,0 +1,151 @@
+"""A plan: services placed one after the other on a fleet, as the coordinator would, and why there.
+
+Pure. In order of priority; what one takes the next cannot have. Nothing is changed by it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from heteroscale.words import Role
+from heteroscale_cli.placing.inventory import Inventory, Node
+from heteroscale_coordinator.core.placement import (
+    Ask,
+    FleetView,
+    Infeasible,
+    NodeView,
+    Placed,
+    Remedy,
+    Spot,
+    Standing,
+    remedies,
+)
+from heteroscale_coordinator.core.spec import ServiceSpec
+
+Counts = Mapping[Role, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A service of which some instances are to be placed."""
+
+    name: str
+    spec: ServiceSpec
+    counts: Counts | None = None
+    """New instances by role; None: what its `min` still lacks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What came of one service."""
+
+    asked: Asked
+    counts: Counts
+    """What was placed, or was to be."""
+    standing: tuple[Standing, ...]
+    found: Placed | Infeasible
+    before: tuple[Node, ...]
+    """The fleet as this service found it."""
+    remedies: tuple[Remedy, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def spots(self) -> tuple[Spot, ...]:
+        """New instances; none when it has no place."""
+        return self.found.spots if isinstance(self.found, Placed) else ()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All services, and the fleet once they stand."""
+
+    fleet: str
+    services: tuple[Planned, ...]
+    after: Inventory = field(repr=False)
+
+    @property
+    def feasible(self) -> bool:
+        """Whether every service has its place."""
+        return all(isinstance(one.found, Placed) for one in self.services)
+
+
+def make(inventory: Inventory, services: Sequence[Asked]) -> Plan:
+    """Return the plan; services of higher priority come first, equal ones as they were given."""
+    nodes = inventory.nodes
+    if inventory.any_template:
+        every = frozenset(role.template for one in services for role in one.spec.roles.values())
+        nodes = tuple(replace(node, view=replace(node.view, templates=every)) for node in nodes)
+    planned, view = [], FleetView(node.view for node in nodes)
+    for asked in sorted(services, key=lambda one: -one.spec.priority):
+        one = _plan(asked, replace(inventory, nodes=nodes), view)
+        planned.append(one)
+        nodes = taken(nodes, one.spots)
+        for node in nodes if one.spots else ():
+            view.put(node.view)
+    return Plan(inventory.name, tuple(planned), replace(inventory, nodes=nodes))
+
+
+def taken(nodes: Sequence[Node], spots: Sequence[Spot]) -> tuple[Node, ...]:
+    """Return the nodes with the GPUs of new instances held."""
+    gpus: dict[str, set[int]] = {}
+    for spot in spots:
+        for rank in spot.ranks:
+            gpus.setdefault(rank.agent_id, set()).update(rank.gpu_indices)
+    return tuple(_less(node, gpus.get(node.view.agent_id)) for node in nodes)
+
+
+def _less(node: Node, gpus: set[int] | None) -> Node:
+    if not gpus:
+        return node
+    free = tuple(index for index in node.view.free if index not in gpus)
+    return Node(replace(node.view, free=free), node.held | gpus)
+
+
+def _plan(asked: Asked, inventory: Inventory, view: FleetView) -> Planned:
+    spec, nodes = asked.spec, inventory.nodes
+    standing = inventory.standing.get(asked.name, ())
+    here = Counter(one.role for one in standing if not one.withdrawn)
+    counts = asked.counts
+    if counts is None:
+        counts = {role: max(0, rules.min - here[role]) for role, rules in spec.roles.items()}
+    ask = Ask(asked.name, spec.roles, counts, spec.placement, inventory.vendors, inventory.prices)
+    found = view.place(ask, standing)
+    helpful = remedies(ask, view, standing) if isinstance(found, Infeasible) else ()
+    notes = (*_unknown_types(spec, list(view)), *_bounds(spec, counts, here))
+    return Planned(asked, counts, standing, found, nodes, helpful, notes)
+
+
+def _unknown_types(spec: ServiceSpec, nodes: Sequence[NodeView]) -> Iterator[str]:
+    there = sorted({kind for node in nodes for kind in node.gpu_types.values()})
+    for role, rules in spec.roles.items():
+        strange = [kind for kind in rules.gpu_types if kind not in there]
+        if strange:
+            yield (
+                f"spec.roles.{role}.gpuTypes: the fleet has no {' and no '.join(strange)}; "
+                f"it has {', '.join(there) or 'no GPUs'}"
+            )
+
+
+def _bounds(spec: ServiceSpec, counts: Counts, here: Counter[Role]) -> Iterator[str]:
+    """Say where the coordinator would not go so far: placement knows no bounds."""
+    after = {role: here[role] + counts.get(role, 0) for role in spec.roles}
+    for role, count in after.items():
+        if count > (most := spec.roles[role].max):
+            yield f"spec.roles.{role}.max is {most}: {count} would be above it"
+    gpus = sum(spec.roles[r].gpus * spec.roles[r].ranks * n for r, n in after.items())
+    if spec.max_gpus is not None and gpus > spec.max_gpus:
+        yield f"spec.maxGpus is {spec.max_gpus}: {gpus} GPUs would be above it"
+    prefill, decode = after.get(Role.PREFILL, 0), after.get(Role.DECODE, 0)
+    if prefill and decode:
+        band = spec.ratio.limits(decode)
+        if not band.low <= prefill <= band.high:
+            yield (
+                f"spec.ratio allows {_range(band.low, band.high)} prefill beside {decode} decode; "
+                f"it would be {prefill}"
+            )
+
+
+def _range(low: int, high: int) -> str:
+    return str(low) if low == high else f"{low} to {high}"

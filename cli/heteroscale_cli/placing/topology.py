@@ -1,0 +1,127 @@
+"""What ``heteroscale topology`` does: the tree to a terminal, as JSON, as a picture."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from heteroscale_cli.connection import Connection
+from heteroscale_cli.errors import usage
+from heteroscale_cli.output import print_note, print_text
+from heteroscale_cli.placing import folding, inventory, terminal, tree
+from heteroscale_cli.placing.tree import LEVELS, NODE, Branch, Use
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is to be shown."""
+
+    level: str = ""
+    """Deepest level; empty: S1, or nodes of a small fleet."""
+    opened: tuple[str, ...] = ()
+    svg: Path | None = None
+    as_json: bool = False
+
+
+def show(connection: Connection, fleet: str, wish: Wish) -> None:
+    """Print or draw the tree of ``fleet``.
+
+    Raises:
+        CliError: a level or a domain is not known, or the fleet cannot be read.
+
+    """
+    check_level(wish.level)
+    known = inventory.read(fleet, connection)
+    root = tree.grow(known)
+    opened = [_opened(root, name) for name in wish.opened]
+    deepest = wish.level or folding.deepest_of(root)
+    notes = tree.unnamed(known)
+    if wish.svg is not None:
+        _draw(wish.svg, root)
+    if wish.as_json:
+        top = opened or [root]
+        data = [plain(one, NODE if opened and not wish.level else deepest) for one in top]
+        print_text(json.dumps({**_head(root, notes), "domains": data}, indent=1))
+        return
+    if wish.svg is not None:
+        print_text(f"{wish.svg}: {terminal.totals(root)}")
+        return
+    terminal.show(terminal.table(folding.fold(root, deepest, opened)))
+    print_text("")
+    print_text(terminal.totals(root))
+    if not wish.level and deepest != NODE and LEVELS.index(deepest) < LEVELS.index("s1"):
+        print_note(f"It ends at {deepest} to fit a page: see --level s1, and --open NAME for one.")
+    for note in notes:
+        print_note(f"note: {note}")
+
+
+def check_level(level: str) -> None:
+    """Refuse a level that there is not; CliError."""
+    if level and level not in LEVELS:
+        raise usage(f"--level {level}: no such level; one of {', '.join(LEVELS)}")
+
+
+def _opened(root: Branch, name: str) -> Branch:
+    found = tree.find(root, name)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        paths = ", ".join("/".join(one.path) for one in found[:3])
+        raise usage(f"--open {name}: {len(found)} domains are named so; say which: {paths}")
+    names = {one.name: None for one in root.walk()}
+    near = get_close_matches(name, names, 3) or list(names)[1:4]
+    raise usage(f"--open {name}: no such domain; there are {', '.join(near)}, …")
+
+
+def _draw(file: Path, root: Branch) -> None:
+    from heteroscale_cli.placing import svg  # noqa: PLC0415  (drawn only when asked for)
+
+    try:
+        file.write_text(svg.draw(root), encoding="utf-8")
+    except OSError as error:
+        raise usage(f"--svg {file}: {error.strerror or error}") from error
+
+
+def _head(root: Branch, notes: Sequence[str]) -> dict[str, Any]:
+    return {
+        "fleet": root.name,
+        **_figures(root),
+        "scattered": root.scattered,
+        "notes": list(notes),
+    }
+
+
+def plain(branch: Branch, deepest: str) -> dict[str, Any]:
+    """Return a domain as plain data, with what is below it down to a level."""
+    data: dict[str, Any] = {"level": branch.level, "name": branch.name, "path": list(branch.path)}
+    data |= _figures(branch)
+    if branch.node is not None:
+        view = branch.node.view
+        data["agent_id"] = view.agent_id
+        data["free_gpus"] = list(branch.node.free)
+        data["held_gpus"] = sorted(branch.node.held)
+        if not view.usable:
+            data["closed_because"] = view.why_not
+    limit = LEVELS.index(deepest)
+    below = [plain(c, deepest) for c in branch.children if LEVELS.index(c.level) <= limit]
+    if below:
+        data["domains"] = below
+    return data
+
+
+def _figures(branch: Branch) -> dict[str, Any]:
+    return {
+        "nodes": branch.nodes,
+        "empty_nodes": branch.empty,
+        "gpus": _use(branch.use),
+        "by_type": {name: _use(use) for name, use in branch.by_type.items()},
+        "by_class": {name: _use(use) for name, use in branch.by_class.items()},
+    }
+
+
+def _use(use: Use) -> dict[str, int]:
+    return {"total": use.gpus, "free": use.free, "held": use.held, "closed": use.closed}

@@ -1,0 +1,52 @@
+"""What operators are told of a node's room: what the coordinator's own placement would see of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from heteroscale.v1 import operator_pb2 as pb
+from heteroscale_coordinator.clock import mint
+from heteroscale_coordinator.core import breaker, sites
+from heteroscale_coordinator.core.breaker import NOTHING_BARRED
+from heteroscale_coordinator.core.draft import Draft
+from heteroscale_coordinator.core.placement import NodeView
+from heteroscale_coordinator.core.state import Agent, State
+
+
+class Room:
+    """Answers for one node after the other, at one moment; nothing is changed by it."""
+
+    def __init__(self, state: State, now: float, service: str = "") -> None:
+        """Look at the committed state; as ``service`` may use it, when one is named."""
+        self._draft = Draft(state, now, mint)
+        self._barred, self._avoid = NOTHING_BARRED, dict[str, float]()
+        if (found := state.services.get(service)) is not None:
+            spec = found.spec.policy.stability.breaker
+            self._barred = breaker.barred(found.memory, spec, state.of_service(service), now)
+            self._avoid = dict(found.memory.avoid)
+
+    def prices(self) -> Mapping[str, float]:
+        """Return the price of a GPU-hour by GPU type."""
+        return self._draft.state.rules.prices
+
+    def vendors(self) -> Mapping[str, str]:
+        """Return the vendor of each GPU type; empty where all are of one."""
+        return sites.vendors(self._draft)
+
+    def of(self, agent: Agent) -> pb.NodeRoom:
+        """Return what placement may use of a node."""
+        seen = sites.node(self._draft, agent, self._barred, self._avoid)
+        return pb.NodeRoom(
+            gpu_types=_types(seen),
+            gpu_indices=sorted(seen.gpu_types),
+            free_gpus=seen.free,
+            held_gpus=sorted(sites.held(self._draft, agent.agent_id)),
+            templates=sorted(seen.templates),
+            closed_gpus=seen.closed,
+            closed="" if seen.usable else seen.why_not or "not usable",
+        )
+
+
+def _types(seen: NodeView) -> list[str]:
+    types = [seen.gpu_types[index] for index in sorted(seen.gpu_types)]
+    return types[:1] if len(set(types)) == 1 else types
