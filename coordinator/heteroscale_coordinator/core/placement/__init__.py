@@ -7,6 +7,14 @@ place: ``remedy``. Pure, deterministic, and ignorant of why anything is asked.
 
 from heteroscale_coordinator.core.placement.cell import Cell, Tally
 from heteroscale_coordinator.core.placement.cycle import Cycle, Outcome, Request
+from heteroscale_coordinator.core.placement.fragments import (
+    Fragments,
+    Proposal,
+    Shift,
+    Tenant,
+    defragment,
+    fragments,
+)
 from heteroscale_coordinator.core.placement.remedy import Remedy, remedies
 from heteroscale_coordinator.core.placement.repair import Move, flaws, repair
 from heteroscale_coordinator.core.placement.values import (
@@ -28,19 +36,25 @@ __all__ = [
     "ClassChange",
     "Cycle",
     "FleetView",
+    "Fragments",
     "Infeasible",
     "Move",
     "NodeView",
     "Outcome",
     "Placed",
+    "Proposal",
     "Remedy",
     "Request",
+    "Shift",
     "Spot",
     "Standing",
     "Tally",
+    "Tenant",
     "Victims",
     "choose_victims",
+    "defragment",
     "flaws",
+    "fragments",
     "place",
     "remedies",
     "repair",
