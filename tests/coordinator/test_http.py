@@ -12,10 +12,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from heteroscale.words import GpuHealth, InstanceState, Role
-from heteroscale_coordinator.core.devices import GpuSample, KnownDevices, NicSample
+from heteroscale_coordinator.core.devices import GpuFact, GpuSample, KnownDevices, NicSample
 from heteroscale_coordinator.core.events import Changes
-from heteroscale_coordinator.core.model import Action, CommandState, Service
+from heteroscale_coordinator.core.model import Action, CommandState, Inventory, Service
 from heteroscale_coordinator.core.spec import ServiceSpec
+from heteroscale_coordinator.core.state import Agent
 from heteroscale_coordinator.edge.http import HttpFace, HttpLimits
 from heteroscale_coordinator.edge.metrics import Metrics
 from heteroscale_coordinator.edge.store.decisions import DecisionLog
@@ -131,6 +132,24 @@ async def test_metrics_count_devices_over_the_fleet(
     ports = {state: value("rdma_ports", state=state) for state in ("active", "down", "unknown")}
     assert gpus == {"ok": 1, "sick": 1, "unknown": 2}
     assert ports == {"active": 1, "down": 1, "unknown": 2}
+
+
+async def test_metrics_tell_what_is_free_and_how_much_of_it_no_whole_node_could_use(
+    port: int, loop: TwinLoop, metrics: Metrics
+) -> None:
+    filled(loop, metrics)
+    loop.state.instances.clear()
+    for name, seen in (("agent-1", GpuSample()), ("agent-3", GpuSample(ecc_uncorrected=1))):
+        agent = loop.state.agents.setdefault(name, Agent(name))
+        agent.connected, agent.silent = True, False
+        gpus = (GpuFact(0, "H20"), GpuFact(1, "H20"))
+        agent.inventory = Inventory(gpus=gpus, topology={"s1": name})
+        agent.devices = KnownDevices([seen, GpuSample()])
+    value = series((await get(port, "/metrics")).text)
+    assert value("gpus_free", type="H20") == 3
+    for whole in ("node", "s1"):
+        share = value("gpus_free_fragmented", type="H20", whole=whole)
+        assert share == pytest.approx(1 / 3)
 
 
 async def test_a_split_prefill_has_both_its_ratios(

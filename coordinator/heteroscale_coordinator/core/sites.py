@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from heteroscale.words import InstanceState
 from heteroscale_coordinator.core import instance as life
 from heteroscale_coordinator.core.breaker import NOTHING_BARRED, Barred
+from heteroscale_coordinator.core.cordon import Closed
 from heteroscale_coordinator.core.devices import GpuFact
 from heteroscale_coordinator.core.draft import Draft
 from heteroscale_coordinator.core.health import closed_gpus, sick_gpus
@@ -148,12 +149,27 @@ def held(draft: Draft, agent_id: str) -> set[int]:
 
 
 def _node(draft: Draft, agent: Agent, why: str, barred: Barred, trial: int) -> NodeView:
-    closed = draft.closed(agent.agent_id)
+    name = agent.agent_id
+    return seen(agent, draft.closed(name), held(draft, name), why, barred=barred, trial=trial)
+
+
+def seen(
+    agent: Agent,
+    closed: Closed,
+    taken: Collection[int],
+    why: str = "",
+    *,
+    barred: Barred = NOTHING_BARRED,
+    trial: int = 0,
+) -> NodeView:
+    """Return a node as placement sees it, by what is cordoned of it and which GPUs are taken.
+
+    ``why``: why it may not be used, if something outside the node says so.
+    """
     if closed.node is not None:
         why = closed.node.text
     if not agent.connected or agent.silent:
         why = "not connected"
-    taken = held(draft, agent.agent_id)
     shut = closed_gpus(agent) | dict.fromkeys(closed.indices, "cordoned")
     free = [
         gpu

@@ -28,6 +28,7 @@ from heteroscale_coordinator.core.policy.flap import factor_in, factor_out
 from heteroscale_coordinator.core.policy.give import HOUR
 from heteroscale_coordinator.core.state import Agent
 from heteroscale_coordinator.edge.ports import Decisions, Loop
+from heteroscale_coordinator.edge.room_metrics import room_metrics
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _OWN_FAMILIES = ("demand", "supply")
@@ -182,6 +183,7 @@ class StateCollector(Collector):
         yield _single("partition", "1: many agents are silent at once.", bool(state.partition))
         yield _agents(agents)
         yield from _devices(agents)
+        yield from room_metrics(agents, instances, state.closed)
         yield _instances(instances)
         yield from _services(services)
         yield from _stability(services, state.turned_at)
