@@ -129,7 +129,7 @@ bench-agent: $(READY) ## An agent's CPU and memory beside prometheus-node-export
 bench-plant: $(READY) ## A day of a fleet of 200 instances in virtual time
 	$(BIN)/python -m benchmarks.plant $(ARGS)
 
-bench-placement: $(READY) $(SOLVER_READY) ## Placement: speed, beside an exact solver, and a week beside plain schedulers
+bench-placement: $(READY) $(SOLVER_READY) ## Placement: speed; beside an exact solver; a week beside plain schedulers
 	$(BIN)/python -m benchmarks.placement $(if $(TRACES),--traces '$(TRACES)') $(ARGS)
 
 $(SOLVER): $(SOLVER_READY)

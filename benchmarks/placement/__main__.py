@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.placement import table
+from benchmarks.placement.churn import weeks
 from benchmarks.placement.exact import NoSolverError
 from benchmarks.placement.keep import Kept
 from benchmarks.placement.quality import contests
+from benchmarks.placement.sweep import QUICK, all_sizes, sweep
 
-PARTS = ("quality",)
+PARTS = ("speed", "quality", "churn")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -34,11 +36,27 @@ def main(argv: Sequence[str]) -> int:
 
     kept, found = Kept(options.keep), dict[str, Any]()
     try:
+        if "speed" in wanted:
+            swept = sweep(options.sizes or (QUICK if options.quick else all_sizes()), kept, say)
+            found["speed"] = [asdict(one) for one in swept]
+            print(table.speed(swept) + "\n", flush=True)
         if "quality" in wanted:
             cases = options.cases or (4 if options.quick else 100)
             made = contests(cases, options.seconds, kept, say)
             found["quality"] = [asdict(one) for one in made]
-            print(table.quality(made), flush=True)
+            print(table.quality(made) + "\n", flush=True)
+        if "churn" in wanted:
+            hours = options.hours or (24 if options.quick else 168)
+            lived = weeks(
+                options.traces,
+                hours=hours,
+                small=options.quick,
+                kept=kept,
+                seed=options.seed,
+                say=say,
+            )
+            found["churn"] = [asdict(one) for one in lived]
+            print(table.churn(lived) + "\n", flush=True)
     except NoSolverError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -60,6 +78,14 @@ def parser() -> argparse.ArgumentParser:
         help="folder with an inventory of nodes (default: $TRACES, else a made-up one)",
     )
     add("--quick", action="store_true", help="does it work at all: half a minute")
+    add(
+        "--sizes",
+        type=_sizes,
+        metavar="N:S,…",
+        help="speed: nodes and services of each size, e.g. 1000:100,10000:1000",
+    )
+    add("--hours", type=int, default=0, metavar="N", help="churn: how long (168, a week)")
+    add("--seed", type=int, default=0, metavar="N", help="churn: another population (0)")
     add("--cases", type=int, default=0, metavar="N", help="quality: cases of each load (100)")
     add(
         "--seconds", type=float, default=10.0, help="quality: the solver's, for each goal of a case"
@@ -72,6 +98,11 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--json", type=Path, metavar="FILE", help="everything as JSON")
     return result
+
+
+def _sizes(text: str) -> list[tuple[int, int]]:
+    pairs = [part.split(":") for part in text.split(",")]
+    return [(int(nodes), int(services)) for nodes, services in pairs]
 
 
 if __name__ == "__main__":

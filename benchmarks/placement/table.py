@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from benchmarks.placement.cases import LOADS
+from benchmarks.placement.churn import Week
 from benchmarks.placement.placers import OURS
 from benchmarks.placement.quality import GOAL, RULES, Contest, duels, losses, rows
+from benchmarks.placement.speed import Figures
+from benchmarks.placement.sweep import goals
 
 SAID = 5
 
@@ -87,3 +90,68 @@ def quality_goal(found: Sequence[Contest]) -> str:
     worse = [one.rival for one in duels(found) if not one.not_worse]
     last = f"MISSED ({', '.join(worse)})" if worse else "met"
     return f"goal of {GOAL:.0%}: {'; '.join(said)}; Pareto-not-worse than every baseline: {last}"
+
+
+def churn(found: Sequence[Week]) -> str:
+    """Return what the weeks came to, and who was better in what."""
+    first = found[0]
+    head = (
+        *(
+            "placer",
+            "refused",
+            "not served",
+            "high-class waste",
+            "over S2",
+            "fragmented",
+            "KV lost",
+        ),
+        "ms a step",
+    )
+    body = [
+        (
+            week.placer,
+            f"{week.refused / max(week.asked, 1):.2%}",
+            f"{week.unserved:.2%}",
+            f"{week.high_waste:.1%}",
+            f"{week.cross_s2:.1%}",
+            f"{week.fragmented:.1%}",
+            f"{week.kv_lost:.1%}",
+            f"{1000 * week.seconds / max(week.asked, 1):.1f}",
+        )
+        for week in found
+    ]
+    told = (
+        f"churn: {first.nodes:,} nodes, {first.gpus:,} sound GPUs, {first.services:,} services lived, "
+        f"{min(week.asked for week in found):,} to {max(week.asked for week in found):,} steps asked"
+    )
+    return f"{told}\n\n{text(head, body)}"
+
+
+def speed(found: Sequence[Figures]) -> str:
+    """Return the sweep, absolute and in calibration loops, and its goals."""
+    head = (
+        *("nodes", "services", "build s", "view MiB", "update µs", "step ms", "p99", "no, ms"),
+        *("cycle s", "loops", "in 20 ms", "longest ms", "loop ms"),
+    )
+    body = [
+        (
+            f"{one.nodes:,}",
+            f"{one.services:,}",
+            f"{one.build_s:.2f}",
+            f"{one.view_mib:.0f}",
+            f"{one.update_us:.0f}",
+            f"{one.step_ms:.2f}",
+            f"{one.step_p99_ms:.1f}",
+            f"{one.no_ms:.2f}",
+            f"{one.cycle_s:.2f}",
+            f"{1000 * one.cycle_s / one.loop_ms:.1f}",
+            f"{one.pieces_in_time:.1%}",
+            f"{one.longest_ms:.1f}",
+            f"{one.loop_ms:.0f}",
+        )
+        for one in found
+    ]
+    said = [
+        (one.name, one.wanted, one.came, "met" if one.met else "MISSED") for one in goals(found)
+    ]
+    return f"{text(head, body)}\n\n{text(('goal', 'wanted', 'came out', ''), said)}"
