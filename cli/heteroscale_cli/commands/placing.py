@@ -11,6 +11,7 @@ import typer
 
 from heteroscale_cli.commands.common import connected
 from heteroscale_cli.connection import Connection
+from heteroscale_cli.errors import usage
 
 _Fleet = Annotated[
     str,
@@ -31,32 +32,49 @@ def plan(
     connection: Connection,
     *,
     file: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             "--filename",
             "-f",
             metavar="FILE|-|DIR",
             help="Services: a YAML file, - for standard input, or a folder; repeatable.",
         ),
-    ],
+    ] = None,
     fleet: _Fleet = "live",
     prefill: _New = None,
     decode: _New = None,
     aggregated: _New = None,
     attention: _New = None,
     ffn: _New = None,
+    defragment: Annotated[
+        bool,
+        typer.Option(
+            "--defragment",
+            help="Instead: which instances to move inside their S1 so that whole nodes become empty.",
+        ),
+    ] = False,
     as_json: _Json = False,
 ) -> None:
     """Say where new instances of a service would go, and why there; change nothing.
 
     Without counts it is what the service's min still lacks. Several services are placed in order of
     priority, each on what the ones before it leave. Where there is no place, the exit code is 1, and
-    it is told why not, level by level, and what would help; each remedy was tried.
+    it is told why not, level by level, and what would help; each remedy was tried. With --defragment
+    it proposes moves for the live fleet, and the commands that would make them.
 
     heteroscale plan -f service.yaml --fleet fleet.yaml --prefill 2 --decode 4
     """
     from heteroscale.words import Role
+    from heteroscale_cli.placing import defragmenting
     from heteroscale_cli.placing import plan as shown
+
+    if defragment:
+        if file or fleet != "live":
+            raise usage("--defragment: is of the live fleet as it stands; leave -f and --fleet out")
+        defragmenting.show(connection, as_json=as_json)
+        return
+    if not file:
+        raise usage("plan: give a service with -f FILE, or say --defragment")
 
     given = {
         Role.PREFILL: prefill,

@@ -11,6 +11,7 @@ from heteroscale.documents import DocumentError
 from heteroscale_cli.connection import Connection
 from heteroscale_cli.errors import EXIT_USAGE, CliError, usage
 from heteroscale_coordinator.core.placement import NodeView, Standing
+from heteroscale_coordinator.core.placement.defragment import Tenant
 
 LIVE = "live"
 GROUP = "heteroscale.fleets"
@@ -31,6 +32,15 @@ class Node:
     def free(self) -> tuple[int, ...]:
         """GPUs that may be given to something new; none while the node is closed."""
         return self.view.free if self.view.usable else ()
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """An instance that holds GPUs of one node, or one of its ranks."""
+
+    tenant: Tenant
+    service: str
+    role: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,10 @@ from heteroscale.words import InstanceState, Role
 from heteroscale_cli.client import Client, NotFoundError, run
 from heteroscale_cli.connection import Connection
 from heteroscale_cli.errors import CliError
-from heteroscale_cli.placing.inventory import LIVE, Inventory, Node
+from heteroscale_cli.placing.inventory import LIVE, Holder, Inventory, Node
 from heteroscale_coordinator.core.model import LIVE_STATES
 from heteroscale_coordinator.core.placement import NodeView, Standing
+from heteroscale_coordinator.core.placement.defragment import Tenant
 
 PAGE = 1000
 
@@ -29,6 +30,39 @@ def read(connection: Connection, services: Sequence[str] = ()) -> Inventory:
 
     """
     return run(connection, lambda client: _read(client, services))
+
+
+def holders(connection: Connection) -> list[Holder]:
+    """Return who holds GPUs, rank by rank; CliError as ``read``."""
+
+    async def work(client: Client) -> list[Holder]:
+        answer = await client.call(client.stub.ListInstances, pb.ListInstancesRequest())
+        return [one for message in answer.instances for one in _holders(message)]
+
+    return run(connection, work)
+
+
+def _holders(message: pb.Instance) -> list[Holder]:
+    """Return the ranks of an instance that holds GPUs; only one of one rank that serves can move."""
+    state, ranks = from_wire(InstanceState, message.state), len(message.agent_ids)
+    if state not in LIVE_STATES or not ranks:
+        return []
+    movable = state is InstanceState.IN_SERVICE and ranks == 1 and not message.origin
+    each = len(message.gpu_indices) // ranks
+    role = from_wire(Role, message.role)
+    return [
+        Holder(
+            Tenant(
+                message.instance_id,
+                agent_id,
+                tuple(message.gpu_indices[place * each : (place + 1) * each]),
+                movable,
+            ),
+            message.service,
+            role.value if role else "?",
+        )
+        for place, agent_id in enumerate(message.agent_ids)
+    ]
 
 
 async def _read(client: Client, services: Sequence[str]) -> Inventory:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rich.text import Text
@@ -17,8 +17,10 @@ from heteroscale_cli.connection import Connection
 from heteroscale_cli.errors import EXIT_REFUSED, EXIT_USAGE, CliError, usage
 from heteroscale_cli.output import print_text
 from heteroscale_cli.placing import inventory, picture, planning, terminal
+from heteroscale_cli.placing.inventory import Inventory
 from heteroscale_cli.placing.planning import Asked, Plan, Planned
-from heteroscale_coordinator.core.placement import Infeasible, Placed, Spot, Standing
+from heteroscale_coordinator.core.placement import Infeasible, Placed, Remedy, Spot, Standing
+from heteroscale_coordinator.core.placement.defragment import Emptied
 from heteroscale_coordinator.core.placement.remedy import say
 from heteroscale_coordinator.core.spec import ServiceDocument
 from heteroscale_coordinator.core.topology import Tree
@@ -45,6 +47,8 @@ def show(connection: Connection, fleet: str, wish: Wish) -> None:
     services = _with_counts(_read(wish.files), wish.counts)
     known = inventory.read(fleet, connection, [one.name for one in services])
     plan = planning.make(known, services)
+    if fleet == inventory.LIVE and not plan.feasible:
+        plan = _with_moves(connection, known, plan)
     if wish.as_json:
         print_text(json.dumps(plain(plan), indent=1, ensure_ascii=False))
     else:
@@ -52,6 +56,26 @@ def show(connection: Connection, fleet: str, wish: Wish) -> None:
     if not plan.feasible:
         # All that there is to say has been printed.
         raise CliError("", EXIT_REFUSED, verbatim=True)
+
+
+def _with_moves(connection: Connection, known: Inventory, plan: Plan) -> Plan:
+    """Return the plan with moves among the remedies, where emptied nodes would help."""
+    from heteroscale_cli.placing import live  # noqa: PLC0415  (a file needs no gRPC)
+
+    found = planning.emptied(known, live.holders(connection))
+    return replace(plan, services=tuple(_with_move(known, one, found) for one in plan.services))
+
+
+def _with_move(known: Inventory, one: Planned, found: Sequence[Emptied]) -> Planned:
+    if isinstance(one.found, Placed):
+        return one
+    enough = planning.helped_by_moves(known, one, found)
+    if not enough:
+        return one
+    names = ", ".join(node.agent_id for node in enough)
+    moves = sum(len(node.shifts) for node in enough)
+    text = f"instances moved: {moves} of them, to empty {names}; see `plan --defragment`"
+    return replace(one, remedies=(*one.remedies, Remedy("moved", text)))
 
 
 def _read(files: Sequence[str]) -> list[Asked]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from heteroscale.words import Role
-from heteroscale_cli.placing.inventory import Inventory, Node
+from heteroscale_cli.placing.inventory import Holder, Inventory, Node
 from heteroscale_coordinator.core.placement import (
     Ask,
     FleetView,
@@ -22,6 +22,7 @@ from heteroscale_coordinator.core.placement import (
     Standing,
     remedies,
 )
+from heteroscale_coordinator.core.placement.defragment import Emptied, Tenant, defragment
 from heteroscale_coordinator.core.spec import ServiceSpec
 
 Counts = Mapping[Role, int]
@@ -71,15 +72,18 @@ class Plan:
         return all(isinstance(one.found, Placed) for one in self.services)
 
 
-def make(inventory: Inventory, services: Sequence[Asked]) -> Plan:
-    """Return the plan; services of higher priority come first, equal ones as they were given."""
+def make(inventory: Inventory, services: Sequence[Asked], *, helpful: bool = True) -> Plan:
+    """Return the plan; services of higher priority come first, equal ones as they were given.
+
+    ``helpful``: look for what would help where there is no place.
+    """
     nodes = inventory.nodes
     if inventory.any_template:
         every = frozenset(role.template for one in services for role in one.spec.roles.values())
         nodes = tuple(replace(node, view=replace(node.view, templates=every)) for node in nodes)
     planned, view = [], FleetView(node.view for node in nodes)
     for asked in sorted(services, key=lambda one: -one.spec.priority):
-        one = _plan(asked, replace(inventory, nodes=nodes), view)
+        one = _plan(asked, replace(inventory, nodes=nodes), view, helpful=helpful)
         planned.append(one)
         nodes = taken(nodes, one.spots)
         for node in nodes if one.spots else ():
@@ -103,7 +107,7 @@ def _less(node: Node, gpus: set[int] | None) -> Node:
     return Node(replace(node.view, free=free), node.held | gpus)
 
 
-def _plan(asked: Asked, inventory: Inventory, view: FleetView) -> Planned:
+def _plan(asked: Asked, inventory: Inventory, view: FleetView, *, helpful: bool) -> Planned:
     spec, nodes = asked.spec, inventory.nodes
     standing = inventory.standing.get(asked.name, ())
     here = Counter(one.role for one in standing if not one.withdrawn)
@@ -112,9 +116,10 @@ def _plan(asked: Asked, inventory: Inventory, view: FleetView) -> Planned:
         counts = {role: max(0, rules.min - here[role]) for role, rules in spec.roles.items()}
     ask = Ask(asked.name, spec.roles, counts, spec.placement, inventory.vendors, inventory.prices)
     found = view.place(ask, standing)
-    helpful = remedies(ask, view, standing) if isinstance(found, Infeasible) else ()
+    wanting = helpful and isinstance(found, Infeasible)
+    would_help = remedies(ask, view, standing) if wanting else ()
     notes = (*_unknown_types(spec, list(view)), *_bounds(spec, counts, here))
-    return Planned(asked, counts, standing, found, nodes, helpful, notes)
+    return Planned(asked, counts, standing, found, nodes, would_help, notes)
 
 
 def _unknown_types(spec: ServiceSpec, nodes: Sequence[NodeView]) -> Iterator[str]:
@@ -149,3 +154,63 @@ def _bounds(spec: ServiceSpec, counts: Counts, here: Counter[Role]) -> Iterator[
 
 def _range(low: int, high: int) -> str:
     return str(low) if low == high else f"{low} to {high}"
+
+
+def emptied(inventory: Inventory, holders: Sequence[Holder]) -> tuple[Emptied, ...]:
+    """Return the nodes that moves inside S1s would empty; what nobody is known to hold stays."""
+    known: dict[str, set[int]] = {}
+    for holder in holders:
+        known.setdefault(holder.tenant.agent_id, set()).update(holder.tenant.gpus)
+    strange = [
+        Tenant("", node.view.agent_id, tuple(sorted(rest)), movable=False)
+        for node in inventory.nodes
+        if (rest := node.held - known.get(node.view.agent_id, set()))
+    ]
+    views = [node.view for node in inventory.nodes]
+    return defragment(views, [*(holder.tenant for holder in holders), *strange])
+
+
+def moved(inventory: Inventory, found: Sequence[Emptied]) -> Inventory:
+    """Return the fleet once these nodes are empty."""
+    to: dict[str, set[int]] = {}
+    agents: dict[str, str] = {}
+    for one in found:
+        for shift in one.shifts:
+            to.setdefault(shift.agent_id, set()).update(shift.gpus)
+            agents[shift.instance_id] = shift.agent_id
+    empty = {one.agent_id for one in found}
+    nodes = tuple(
+        _emptied(node) if node.view.agent_id in empty else _less(node, to.get(node.view.agent_id))
+        for node in inventory.nodes
+    )
+    standing = {
+        service: tuple(
+            replace(one, agent_ids=(agents[one.instance_id],)) if one.instance_id in agents else one
+            for one in some
+        )
+        for service, some in inventory.standing.items()
+    }
+    return replace(inventory, nodes=nodes, standing=standing)
+
+
+def _emptied(node: Node) -> Node:
+    return Node(replace(node.view, free=tuple(sorted(node.view.gpu_types))), frozenset())
+
+
+def helped_by_moves(
+    inventory: Inventory, one: Planned, found: Sequence[Emptied]
+) -> tuple[Emptied, ...]:
+    """Return the fewest of the nodes found that, once empty, give a service its place; empty: none."""
+
+    def fits(count: int) -> bool:
+        there = moved(replace(inventory, nodes=one.before), found[:count])
+        asked = replace(one.asked, counts=one.counts)
+        return isinstance(make(there, [asked], helpful=False).services[0].found, Placed)
+
+    if not found or not fits(len(found)):
+        return ()
+    low, high = 0, len(found)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if fits(middle) else (middle, high)
+    return tuple(found[:high])
