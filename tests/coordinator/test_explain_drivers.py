@@ -9,11 +9,10 @@ import pytest
 
 from heteroscale.v1 import operator_pb2 as pb
 from heteroscale_coordinator.core.model import Service, SignalValue
-from heteroscale_coordinator.core.spec import RatioSpec
 from heteroscale_coordinator.edge.explain import explain
 from heteroscale_coordinator.edge.store.codec import decode
 from tests.coordinator.values import NOW, decision
-from tests.core.policy.build import aggregated_spec, spec_of
+from tests.core.policy.build import spec_of
 
 SM = {"signal": "prefill_sm_activity", "target": 0.5}
 
@@ -68,12 +67,3 @@ def test_a_signal_is_told_with_its_window_and_why_it_is_not_ok(
 def test_a_signal_stored_before_it_had_a_window_is_read() -> None:
     stored = ["decode_tps", 900.0, "tok/s", "ok", 1.0]
     assert decode(SignalValue, stored, "d-1") == SignalValue("decode_tps", 900.0, "tok/s", "ok")
-
-
-def test_a_ratio_of_a_service_with_one_role_is_said_to_mean_nothing() -> None:
-    word = "`ratio` says nothing here"
-    spec = aggregated_spec()
-    assert word not in "\n".join(explain(Service("a", spec), pb.Service(name="a"), None, NOW))
-    given = spec.model_copy(update={"ratio": RatioSpec(min=0.25, max=1)})
-    assert word in "\n".join(explain(Service("a", given), pb.Service(name="a"), None, NOW))
-    assert word not in told()

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from heteroscale.documents import DocumentError, read_documents
-from heteroscale_coordinator.core.spec import ServiceDocument
+from heteroscale_coordinator.core.spec import ServiceDocument, ServiceSpec
 from heteroscale_coordinator.schema import kinds, model_of, run, schema_of
 from tests.coordinator.values import CHAT
 
@@ -75,6 +75,16 @@ def test_every_way_to_write_a_ratio_passes_both(ratio: object) -> None:
     data["spec"]["ratio"] = ratio
     assert problems(data) == []
     ServiceDocument.model_validate(data)
+
+
+def test_a_ratio_of_a_service_of_one_role_is_refused_by_its_name() -> None:
+    """What is stored names the default too, and is read."""
+    text = next(path for path in FILES if path.name == "service-aggregated.yaml").read_text("utf-8")
+    found = read_documents(text)[0].parse(ServiceDocument)
+    assert found.spec == ServiceSpec.model_validate(found.spec.model_dump())
+    wrong = text.replace("spec:\n", "spec:\n  ratio: 1:2\n", 1)
+    with pytest.raises(DocumentError, match=r"spec\.ratio is prefill:decode.* leave it out"):
+        read_documents(wrong)[0].parse(ServiceDocument)
 
 
 def test_fields_are_described_with_units_and_defaults_readable() -> None:

@@ -69,8 +69,15 @@ def test_a_target_is_stale_from_the_first_node_with_another_version_on() -> None
     why = world.state.services["chat"].memory.learning.stale[Role.DECODE]
     assert "sglang 0.5.20" in why
     assert "sglang 0.5.21" in why
+    # Who applies the same number once more says that it holds for what runs now.
+    world.send(ApplyService("two", "chat", spec({"H20": 1000}), ""))
+    world.run(20)
+    assert not world.state.services["chat"].memory.learning.stale
+    _declare(world, upgraded, "0.5.22")
+    world.run(20)
+    assert "0.5.21" in world.state.services["chat"].memory.learning.stale[Role.DECODE]
     # A new number is set for what runs now.
-    world.send(ApplyService("two", "chat", spec({"H20": 1100}), ""))
+    world.send(ApplyService("three", "chat", spec({"H20": 1100}), ""))
     world.run(20)
     assert Role.DECODE not in world.state.services["chat"].memory.learning.stale
 

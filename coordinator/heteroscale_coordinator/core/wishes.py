@@ -94,6 +94,8 @@ def _apply(draft: Draft, wish: ApplyService) -> None:
         _keep_roles(draft, wish)
     # A new specification is a new chance for a service that was quarantined, or failed to start.
     memory = service.memory if service.spec == wish.spec else breaker.forgiven(service.memory)
+    # Who applies a document says its targets anew, the old numbers too: they are for what runs now.
+    memory = replace(memory, learning=replace(memory.learning, marks={}, stale={}))
     draft.put_service(
         replace(service, spec=wish.spec, document=wish.document, quarantine="", memory=memory)
     )

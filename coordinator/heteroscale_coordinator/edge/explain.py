@@ -15,7 +15,7 @@ from heteroscale_coordinator.core.model import Decision, Service
 from heteroscale_coordinator.core.policy import learning
 from heteroscale_coordinator.core.policy.flap import factor_in, factor_out, recent
 from heteroscale_coordinator.core.policy.give import HOUR, essential
-from heteroscale_coordinator.core.spec import PolicySpec, ServiceSpec
+from heteroscale_coordinator.core.spec import PolicySpec
 
 _DAY_S = 86400.0
 _GAP_S = 60.0
@@ -220,11 +220,6 @@ def _switches(service: Service, shown: pb.Service) -> Iterator[str]:
         yield f"advisory: the target of {roles} is `learn`; write the number that was learned and apply"
     if service.spec.advisory:
         yield "advisory: set `advisory: false` and apply to let it act"
-    if (
-        Role.AGGREGATED in service.spec.roles
-        and service.spec.ratio != ServiceSpec.model_fields["ratio"].default
-    ):
-        yield "`ratio` says nothing here: there is one role, and nothing to keep it in proportion to"
     if service.deleting:
         yield "it is being deleted: its instances are drained"
     if shown.condition == "covering":
@@ -264,9 +259,10 @@ def _waits(policy: PolicySpec, memory: PolicyMemory, now: float) -> Iterator[str
     yield from _until("backoff: no launch", memory.launch_after, now)
     if memory.soft is not None:
         soft = memory.soft
+        demand = "unknown" if soft.demand is None else f"{soft.demand:.6g}"
         yield (
             f"observation until {_clock(soft.until)}: what was withdrawn at demand "
-            f"{soft.demand:.6g} comes back when demand rises, or is drained then"
+            f"{demand} comes back when demand rises, or is drained then"
         )
 
 

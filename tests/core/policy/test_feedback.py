@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from heteroscale_coordinator.core.memory import Breach, PolicyMemory
+from heteroscale_coordinator.core.memory import Breach, PolicyMemory, SoftScaleIn
 from heteroscale_coordinator.core.model import Action, Verdict
 from heteroscale_coordinator.core.policy import decide
 from heteroscale_coordinator.core.policy.view import Member
@@ -25,6 +25,7 @@ from tests.core.policy.build import (
     spec_of,
     starting,
     view_of,
+    withdrawn,
 )
 
 TIERS = [{"breach": 1.1, "step": 0.1}, {"breach": 1.2, "step": 0.2}]
@@ -151,6 +152,26 @@ def test_an_idle_service_shrinks_to_its_minimum_by_steps() -> None:
     assert found.action is Action.SCALE_IN
     least = decide(view_of(spec, *many(1, P, IDLE), *many(1, D, IDLE)))
     assert least.action is Action.HOLD
+
+
+@pytest.mark.parametrize(
+    ("before", "bound_by"),
+    [(80_000.0, "demand"), (100_000.0, "observation"), (None, "observation")],
+)
+def test_tokens_tell_whether_a_breach_is_the_scale_ins_fault(
+    before: float | None, bound_by: str
+) -> None:
+    """Latency cannot: it may have risen because of the scale-in. Nor can what was unknown."""
+    soft = SoftScaleIn("dec-1", NOW - 60, NOW + 240, before, prefill=None)
+    found = driven(SEVERE, withdrawn(D), soft=soft, last_in_at=NOW - 60)
+    assert (found.action, found.bound_by) == (Action.REINSTATE, bound_by)
+    assert (found.done.cooldown_in_factor == 2) is (bound_by == "observation")
+
+
+def test_what_is_watched_is_told_by_what_drives() -> None:
+    soft = SoftScaleIn("dec-1", NOW - 60, NOW + 240, None)
+    found = driven(0.02, withdrawn(D), soft=soft, last_in_at=NOW - 60)
+    assert found.reason.startswith("1 decode withdrawn and watched; latency: ttft ")
 
 
 # ---- what is written -----------------------------------------------------------------------------

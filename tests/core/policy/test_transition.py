@@ -80,6 +80,29 @@ def test_where_prefill_cannot_grow_decode_leaves_softly() -> None:
     assert kept.action is Action.HOLD
 
 
+def test_what_an_operator_wants_fewer_of_stays_wanted_while_the_ratio_is_mended() -> None:
+    """Six decode run and four are wanted: what prefill lacks beside four is launched, and four it is."""
+    memory = PolicyMemory(wanted={P: 1, D: 4})
+    found = standing(1, 6, memory=memory)
+    assert (found.action, found.delta, found.bound_by) == (Action.SCALE_OUT, {P: 1}, "ratio")
+    assert found.done.wanted == {P: 2, D: 4}
+
+
+@pytest.mark.parametrize("wanted", [2, 4])
+@pytest.mark.parametrize(("load", "leaves"), [(2000, True), (4900, False)])
+def test_surplus_prefill_of_a_fixed_ratio_stays_while_its_own_peak_needs_it(
+    load: float, leaves: bool, wanted: int
+) -> None:
+    """Whether it is more than the ratio allows, or than an operator wants."""
+    members = (*many(4, P, prefilling(load)), *many(4, D, FINE))
+    found = decide(view_of(spec_of(), *members, memory=PolicyMemory(wanted={P: wanted, D: 4})))
+    if leaves:
+        assert (found.action, found.delta) == (Action.SCALE_IN, {P: 1})
+    else:
+        assert (found.action, found.bound_by) == (Action.HOLD, "consent")
+        assert "remaining.prefill (" in found.reason
+
+
 @pytest.mark.parametrize("waiting", [None, 5.0])
 def test_what_is_too_many_leaves_by_consent_alone(waiting: float | None) -> None:
     members = (*many(4, P, prefilling(900)), *many(4, D, decoding(950, waiting=waiting)))

@@ -26,8 +26,8 @@ class SoftScaleIn:
     decision_id: str
     at: float
     until: float
-    demand: float
-    """Q at withdrawal, tokens/s of the sizing role."""
+    demand: float | None
+    """Q at withdrawal, tokens/s of the sizing role; None: unknown, where something else drives."""
     peak: float = 0.0
     """Highest Q seen since."""
     cause: Literal["", "shortage"] = ""

@@ -93,7 +93,9 @@ def launch(
     scene.inputs["step"] = f"{written(wish)} wished, {written(after)} inside bounds and ratio"
     reason = f"{why}. Adding {written(delta)}, to {written(after)}."
     done = done or replace(scene.memory, last_out_at=scene.now)
-    done = replace(done, wanted=bounds.clamp(after, scene.spec), low_since=None)
+    # Of a role that does not grow, what is wanted stands: a surplus of it is still to leave.
+    wanted = {**after, **scene.memory.wanted, **{role: after[role] for role in delta}}
+    done = replace(done, wanted=bounds.clamp(wanted, scene.spec), low_since=None)
     bound = "bounds" if short else bound_by
     found = act(scene, Action.SCALE_OUT, delta, bound_by=bound, reason=reason, done=done)
     return replace(found, cause=_begun(why))

@@ -63,10 +63,12 @@ def _carried_after(scene: Scene, after: Counts) -> list[consent.Consent]:
     found = []
     limit = 1 + scene.policy.tolerance_out
     for role, load in scene.loads.items():
-        leads = role is scene.spec.sizing_role or scene.prefill_leads
-        if not leads or after[role] == scene.present[role]:
+        if after[role] == scene.present[role]:
             continue
+        leads = role is scene.spec.sizing_role or scene.prefill_leads
         peak, left = _peak(scene, role), load.supply.least(after[role])
+        if peak.value is None and not leads:
+            continue  # what a prefill that follows does not tell is the other consents' matter
         fine = peak.value is not None and bool(left) and peak.value <= limit * left
         text = f"{peak.text} on {left:.1f} tok/s left, allowed {limit:g}"
         found.append(consent.Consent(f"remaining.{role.value}", fine, text))
@@ -308,11 +310,11 @@ def withdraw(
         return _out_of_reach(scene, wish, doing, bound_by)
     if wanted is not None and not ratio.all_permitted(scene.present, after, scene.spec):
         return Held("ratio", f"{doing}, but not all of a step in the ratio serves yet.")
-    asked = scene.sizing.demand.value or 0.0
+    asked = scene.sizing.demand.value
     prefill = scene.loads[Role.PREFILL].demand.value if scene.prefill_leads else None
     used = linear.used(scene) if scene.policy.driver == "signals" else {}
     until = now + scene.policy.observation
-    soft = SoftScaleIn("", now, until, asked, asked, prefill=prefill, signals=used)
+    soft = SoftScaleIn("", now, until, asked, asked or 0.0, prefill=prefill, signals=used)
     done = replace(scene.memory, last_in_at=now, soft=soft, low_since=None)
     if wanted is not None:
         shrinking = [role for role, n in scene.present.items() if wish[role] < n]

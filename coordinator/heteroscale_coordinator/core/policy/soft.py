@@ -14,7 +14,7 @@ from dataclasses import replace
 from heteroscale.words import Role
 from heteroscale_coordinator.core.memory import PolicyMemory, SoftScaleIn
 from heteroscale_coordinator.core.model import Action, Verdict
-from heteroscale_coordinator.core.policy import bounds, latency, linear
+from heteroscale_coordinator.core.policy import bounds, driver, latency, linear
 from heteroscale_coordinator.core.policy.claims import Need
 from heteroscale_coordinator.core.policy.grow import room_for, wanted_with
 from heteroscale_coordinator.core.policy.laws import need_of
@@ -62,8 +62,16 @@ def watch(scene: Scene) -> Verdict | Held | None:
     scene.inputs["observation"] = f"{left:.0f} s left, since {scene.now - soft.at:.0f} s"
     return back or Held(
         "observation",
-        f"{written(withdrawn)} withdrawn and watched; demand is {scene.sizing.percent} of what remains.",
+        f"{written(withdrawn)} withdrawn and watched; {_remains(scene)}.",
     )
+
+
+def _remains(scene: Scene) -> str:
+    """Return how what remains carries the load, by what drives the service."""
+    if scene.policy.driver == "demand":
+        return f"demand is {scene.sizing.percent} of what remains"
+    text = driver.text(scene)
+    return text[:1].lower() + text[1:]
 
 
 def _hand_over(
@@ -133,17 +141,21 @@ def _asked_back(scene: Scene, need: Need, withdrawn: Mapping[Role, int]) -> Mapp
 def _rising(scene: Scene, soft: SoftScaleIn) -> bool:
     """Return whether more is asked for than at the withdrawal; a backlog that it caused is no rise.
 
-    By the signals, where they drive: tokens are not what such a service was sized by.
+    By the signals, where they drive: tokens are not what such a service was sized by. Where latency
+    drives, tokens are the witness: latency itself may be what the scale-in did. What was unknown at the
+    withdrawal, or is now, shows no rise.
     """
     if soft.signals:
         used, most = linear.used(scene), 1 + scene.policy.tolerance_out
         return any(used.get(name, 0.0) > n * most for name, n in soft.signals.items())
     before = {scene.spec.sizing_role: soft.demand}
-    if soft.prefill is not None and scene.prefill_leads:
+    if scene.prefill_leads:
         before[Role.PREFILL] = soft.prefill
     now = {role: scene.loads[role].demand.lasting for role in before}
     limit = 1 + scene.policy.tolerance_out
-    return any((now[role] or 0.0) > asked * limit for role, asked in before.items())
+    return any(
+        asked is not None and (now[role] or 0.0) > asked * limit for role, asked in before.items()
+    )
 
 
 def _reinstate(

@@ -128,3 +128,13 @@ class ServiceDocument(DocumentModel):
     kind: Literal["Service"]
     metadata: Metadata
     spec: ServiceSpec
+
+    @model_validator(mode="after")
+    def _means_its_ratio(self) -> Self:
+        """Refuse what is written and would change nothing. What is stored names the default too."""
+        if Role.AGGREGATED in self.spec.roles and "ratio" in self.spec.model_fields_set:
+            raise ValueError(
+                "spec.ratio is prefill:decode, and the only role of this service is aggregated: leave it "
+                "out"
+            )
+        return self
