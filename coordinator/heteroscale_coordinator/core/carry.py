@@ -28,7 +28,6 @@ from heteroscale_coordinator.core.placement import (
     Spot,
     Standing,
     choose_victims,
-    place,
 )
 from heteroscale_coordinator.core.policy import bounds, split
 from heteroscale_coordinator.core.policy.view import written
@@ -111,10 +110,12 @@ def place_as(
     standing = [s for s in sites.standings(draft, service) if s.instance_id != without]
     # A trial is one instance of each role: one role alone may not be allowed by the ratio.
     trial = sum(spec.roles[role].gpus for role, n in delta.items() if n)
-    found = place(ask, sites.nodes(draft, barred, service.memory.avoid, trial), standing)
+    with sites.offered(draft, barred, service.memory.avoid, trial) as view:
+        found = view.place(ask, standing)
     if isinstance(found, Infeasible) and service.memory.avoid:
         # Elsewhere is full: where a launch failed before is better than nowhere, after the backoff.
-        found = place(ask, sites.nodes(draft, barred, trial=trial), standing)
+        with sites.offered(draft, barred, trial=trial) as view:
+            found = view.place(ask, standing)
     return found
 
 
@@ -237,7 +238,7 @@ def withdraw(draft: Draft, service: Service, verdict: Verdict, decision: Decisio
         if _withdrawable(draft, standing.instance_id)
     ]
     candidates = _preferred(verdict, candidates)
-    victims = choose_victims(verdict.delta, candidates, sites.nodes(draft), spec.ratio)
+    victims = choose_victims(verdict.delta, candidates, sites.view(draft), spec.ratio)
     if not victims.instance_ids:
         draft.put_service(replace(service, memory=verdict.memory))
         reason = f"hold: {verdict.reason}, but no instance can be withdrawn now"
@@ -372,7 +373,7 @@ def switch_role(draft: Draft, service: Service, verdict: Verdict, decision: Deci
         for standing in sites.standings(draft, service)
         if (one := draft.instance(standing.instance_id)) is not None and switchable(draft, one)
     ]
-    chosen = choose_victims(leaving, candidates, sites.nodes(draft), service.spec.ratio)
+    chosen = choose_victims(leaving, candidates, sites.view(draft), service.spec.ratio)
     found = next(iter(chosen.instance_ids), "")
     instance = draft.instance(found) if found else None
     if instance is None:

@@ -154,6 +154,14 @@ class Draft:
 
     # ---- write -------------------------------------------------------------------------------
 
+    def drop(self) -> None:
+        """Give nothing to the parent: nodes that this draft may have written are read anew."""
+        self.state.seen.stale |= self.state.seen.drafted
+
+    def _see(self, instance: Instance | None) -> None:
+        for rank in instance.ranks if instance is not None else ():
+            self.state.seen.write(rank.agent_id)
+
     def put_service(self, service: Service) -> None:
         """Write a service, when it differs."""
         if self.service(service.name) != service:
@@ -161,7 +169,10 @@ class Draft:
 
     def put_instance(self, instance: Instance) -> None:
         """Write an instance, when it differs."""
-        if self.instance(instance.instance_id) != instance:
+        before = self.instance(instance.instance_id)
+        if before != instance:
+            self._see(before)
+            self._see(instance)
             self.changes.instances[instance.instance_id] = instance
             self.written.note_instance(instance)
 
@@ -175,9 +186,14 @@ class Draft:
         """Write a cordon, when it differs."""
         if self.cordons_of(cordon.agent_id).get(cordon.key) != cordon:
             self.changes.cordons[cordon.key] = cordon
+            self.state.seen.write(cordon.agent_id)
 
     def drop_cordon(self, key: str) -> None:
         """Take a cordon back."""
+        written = [layer.changes.cordons.get(key) for layer in self._layers()]
+        for known in (*written, self.state.cordons.get(key)):
+            if known is not None:
+                self.state.seen.write(known.agent_id)
         self.changes.cordons[key] = None
 
     def drop_service(self, name: str) -> None:
@@ -186,6 +202,7 @@ class Draft:
 
     def drop_instance(self, instance_id: str) -> None:
         """Delete an instance's row."""
+        self._see(self.instance(instance_id))
         self.changes.instances[instance_id] = None
 
     def drop_command(self, command_id: str) -> None:

@@ -142,4 +142,4 @@ def clean_up(draft: Draft) -> None:
             draft.drop_command(command.command_id)
     for agent in tuple(draft.state.agents.values()):
         if agent.heard_at < before and not draft.instances_on(agent.agent_id):
-            del draft.state.agents[agent.agent_id]
+            draft.state.forget_agent(agent.agent_id)

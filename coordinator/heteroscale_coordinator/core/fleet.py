@@ -52,6 +52,7 @@ def connected(draft: Draft, event: AgentConnected) -> None:
         _rebase(draft, event.agent_id)
     agent.incarnation, agent.sequence, agent.connected = event.incarnation, 0, True
     agent.message = ""
+    draft.state.seen.touch(event.agent_id)
     for fact in event.facts:
         told(draft, event.agent_id, fact)
     listed = {fact.instance_id for fact in event.facts}
@@ -68,6 +69,7 @@ def disconnected(draft: Draft, event: AgentDisconnected) -> None:
     if agent is not None and agent.incarnation == event.incarnation:
         agent.connected = False
         agent.message = event.why
+        draft.state.seen.touch(event.agent_id)
 
 
 def inventory_learned(draft: Draft, event: InventoryLearned) -> None:
@@ -78,6 +80,7 @@ def inventory_learned(draft: Draft, event: InventoryLearned) -> None:
         # Readings stand in the inventory's order: those of the old one say nothing of the new.
         agent.devices = NO_DEVICES
     agent.inventory = event.inventory
+    draft.state.seen.touch(event.agent_id)
     for instance in draft.instances_on(event.agent_id):
         if not instance.gpu_type and instance.agent_id == event.agent_id:
             gpu_type = _type_of(agent, instance.ranks[0].gpu_indices)
@@ -98,6 +101,8 @@ def reported(draft: Draft, event: ReportReceived) -> None:
         return
     if event.sequence <= agent.sequence:
         return
+    if agent.devices.suspect or event.devices.suspect:
+        draft.state.seen.touch(event.agent_id)
     agent.heard_at, agent.sequence, agent.devices = draft.now, event.sequence, event.devices
     _measure(draft, event.engines, live=True)
     if event.routers:
@@ -233,6 +238,8 @@ def _missing(draft: Draft, instance: Instance, agent_id: str) -> None:
 def _hear(draft: Draft, agent_id: str) -> Agent:
     """Note that an agent is alive; the next tick takes back what was UNKNOWN or LOST with it."""
     agent = draft.state.agent(agent_id, draft.now)
+    if agent.silent:
+        draft.state.seen.touch(agent_id)
     agent.heard, agent.heard_at, agent.silent = True, draft.now, False
     return agent
 

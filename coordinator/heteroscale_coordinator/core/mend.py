@@ -138,7 +138,7 @@ def _find(draft: Draft, service: Service) -> Move | str:
         delta = {one.role: 1}
         return carry.place_as(draft, service, delta, barred, placement, without=one.instance_id)
 
-    return repair(standing, sites.nodes(draft), spec.ratio, spec.placement, placer)
+    return repair(standing, sites.view(draft), spec.ratio, spec.placement, placer)
 
 
 def _too_much(service: Service, view: ServiceView, move: Move) -> str:

@@ -38,7 +38,7 @@ def _forget(draft: Draft, wish: ForgetAgent) -> None:
         draft.put_instance(life.give_up(silent, draft.now, message))
     for key in draft.cordons_of(wish.agent_id):
         draft.drop_cordon(key)
-    del draft.state.agents[wish.agent_id]
+    draft.state.forget_agent(wish.agent_id)
 
 
 def _agent(draft: Draft, agent_id: str) -> Agent:

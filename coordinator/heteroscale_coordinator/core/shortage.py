@@ -18,7 +18,7 @@ from heteroscale.words import InstanceState, WithdrawReason
 from heteroscale_coordinator.core import sites
 from heteroscale_coordinator.core.draft import Draft
 from heteroscale_coordinator.core.model import Instance, Service
-from heteroscale_coordinator.core.placement import NodeView
+from heteroscale_coordinator.core.placement import FleetView
 from heteroscale_coordinator.core.policy.give import budget, essential
 from heteroscale_coordinator.core.policy.view import Short
 from heteroscale_coordinator.core.spec import RoleSpec, ServiceSpec
@@ -68,8 +68,8 @@ def lacks(draft: Draft) -> tuple[Lack, ...]:
     ]
     if not asking:
         return ()
-    nodes = sites.nodes(draft)
-    found = (_lack(draft, service, nodes) for service in asking)
+    view = sites.view(draft)
+    found = (_lack(draft, service, view) for service in asking)
     shared = (replace(lack, asked=_shares(draft, lack)) for lack in found)
     return tuple(sorted(shared, key=lambda lack: (-lack.priority, lack.service)))
 
@@ -78,10 +78,10 @@ def _acts(service: Service) -> bool:
     return not (service.paused or service.spec.watched or service.quarantine or service.deleting)
 
 
-def _lack(draft: Draft, service: Service, nodes: Sequence[NodeView]) -> Lack:
+def _lack(draft: Draft, service: Service, view: FleetView) -> Lack:
     spec, unplaced = service.spec, service.memory.stability.unplaced
     wanted = {r: n for r, n in (unplaced.delta if unplaced else {}).items() if r in spec.roles}
-    pool = _free(nodes, [spec.roles[role] for role in wanted])
+    pool = _free(view, [spec.roles[role] for role in wanted])
     short, roles, asked = 0, [], 0
     for role in sorted(wanted, key=lambda r: (len(spec.roles[r].gpu_types) or 99, r)):
         rules = spec.roles[role]
@@ -105,18 +105,18 @@ def _lack(draft: Draft, service: Service, nodes: Sequence[NodeView]) -> Lack:
     )
 
 
-def _free(nodes: Iterable[NodeView], roles: Sequence[RoleSpec]) -> Counter[str]:
+def _free(view: FleetView, roles: Sequence[RoleSpec]) -> Counter[str]:
     """Return the free GPUs by type on which an instance of some of the roles has room."""
     free: Counter[str] = Counter()
-    for node in nodes:
-        here = [role for role in roles if role.template in node.templates]
-        if not node.usable or not here:
+    alike = (pair for cell in view.domains("cluster") for pair in cell.shapes.items())
+    for shape, agents in alike:
+        here = [role for role in roles if role.template in shape.templates]
+        if not here:
             continue
         each = min(role.gpus for role in here)
-        by_type = Counter(node.gpu_types.get(index, "") for index in node.free)
-        for gpu_type, count in by_type.items():
+        for gpu_type, count in shape.free:
             if any(not role.gpu_types or gpu_type in role.gpu_types for role in here):
-                free[gpu_type] += count // each * each
+                free[gpu_type] += len(agents) * (count // each * each)
     return free
 
 

@@ -41,7 +41,10 @@ def age(draft: Draft) -> None:
     """Mark what has been silent too long, and take back what is heard again."""
     state = draft.state
     for agent in state.agents.values():
-        agent.silent = draft.now - agent.heard_at > state.rules.silent_after
+        quiet = draft.now - agent.heard_at > state.rules.silent_after
+        if quiet is not agent.silent:
+            agent.silent = quiet
+            state.seen.touch(agent.agent_id)
         agent.lost = agent.silent and _out_of_patience(draft, agent)
     silent = [agent for agent in state.agents.values() if agent.silent]
     state.cut_off = cut_off(state, silent)

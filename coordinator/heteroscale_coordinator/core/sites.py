@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 
 from heteroscale.words import InstanceState
 from heteroscale_coordinator.core import instance as life
 from heteroscale_coordinator.core.breaker import NOTHING_BARRED, Barred
 from heteroscale_coordinator.core.cordon import Closed
-from heteroscale_coordinator.core.devices import GpuFact
 from heteroscale_coordinator.core.draft import Draft
 from heteroscale_coordinator.core.health import closed_gpus, sick_gpus
 from heteroscale_coordinator.core.model import (
@@ -18,6 +19,7 @@ from heteroscale_coordinator.core.model import (
     Service,
 )
 from heteroscale_coordinator.core.placement import (
+    FleetView,
     NodeView,
     Standing,
 )
@@ -87,51 +89,97 @@ def _warmth(track: Track | None, now: float) -> float | None:
     return max(told, default=None)
 
 
+def view(draft: Draft) -> FleetView:
+    """Return the fleet as placement sees it, with what this turn has already taken deducted.
+
+    It is kept from turn to turn; only the nodes that changed are read.
+    """
+    seen, agents = draft.state.seen, draft.state.agents
+    first = not seen.begun
+    if first:
+        seen.stale.update(agents)
+    for agent_id in sorted(seen.stale):
+        agent = agents.get(agent_id)
+        if agent is None:
+            changes = seen.view.remove(agent_id)
+            seen.tell(agent_id, ())
+        else:
+            changes = seen.view.put(_node(draft, agent))
+            seen.tell(agent_id, ((g.type, g.vendor) for g in agent.inventory.gpus if g.vendor))
+        if not first:
+            seen.changes.extend((draft.now, change) for change in changes)
+        seen.stale.discard(agent_id)
+    seen.begun = True
+    return seen.view
+
+
 def vendors(draft: Draft) -> dict[str, str]:
     """Return the vendor of each GPU type, as far as agents tell; empty where all are of one."""
-    found = {
-        gpu.type: gpu.vendor
-        for _, agent in sorted(draft.state.agents.items())
-        for gpu in agent.inventory.gpus
-        if gpu.vendor
-    }
-    return found if len(set(found.values())) > 1 else {}
+    view(draft)
+    return draft.state.seen.vendors()
 
 
-def nodes(
+def nodes(draft: Draft) -> list[NodeView]:
+    """Return every node as placement sees it, read anew: what ``view`` is held against."""
+    return [_node(draft, agent) for _, agent in sorted(draft.state.agents.items())]
+
+
+@contextmanager
+def offered(
     draft: Draft,
     barred: Barred = NOTHING_BARRED,
     avoid: Mapping[str, float] | None = None,
     trial: int = 0,
-) -> list[NodeView]:
-    """Return every node as placement sees it, with what this turn has already taken deducted.
+) -> Iterator[FleetView]:
+    """Give the view of what one service may use, for a while.
 
     ``avoid`` maps agents not to use to the time until when. ``trial``: GPUs that one instance takes,
     all that is offered where ``barred`` lets only one be tried.
     """
+    whole = view(draft)
     shut = dict(barred.nodes)
     for agent_id, until in (avoid or {}).items():
         if until > draft.now:
             shut.setdefault(agent_id, "it is passed over for a short while")
-    return [
-        _node(draft, agent, shut.get(agent_id, ""), barred, trial)
-        for agent_id, agent in sorted(draft.state.agents.items())
-    ]
+    with whole.less(shut, _kept_back(whole, barred, trial)) as less:
+        yield less
+
+
+def _kept_back(whole: FleetView, barred: Barred, trial: int) -> dict[str, frozenset[int]]:
+    """Return the free GPUs that breakers keep from a service, by agent."""
+    types = barred.types.keys() | barred.trial_types
+    touched: list[NodeView] = []
+    if types:
+        # Seldom: a whole type is closed, or only tried.
+        touched += (node for node in whole if not types.isdisjoint(node.gpu_types.values()))
+    extra = sorted(barred.trial_nodes - {node.agent_id for node in touched})
+    touched += (node for agent in extra if (node := whole.node(agent)) is not None)
+    return {node.agent_id: frozenset(node.free) - _offered(node, barred, trial) for node in touched}
+
+
+def _offered(node: NodeView, barred: Barred, trial: int) -> frozenset[int]:
+    """Return the free GPUs, only one instance's where a trial is all that is allowed."""
+    free = [index for index in node.free if node.gpu_types[index] not in barred.types]
+    tried = [index for index in free if node.gpu_types[index] in barred.trial_types]
+    offered = [index for index in free if index not in tried] + tried[:trial]
+    return frozenset(offered[:trial] if node.agent_id in barred.trial_nodes else offered)
 
 
 def homes(draft: Draft, standing: Iterable[Standing]) -> list[NodeView]:
     """Return the nodes that instances stand on, as ``nodes`` would."""
     names = sorted({agent_id for one in standing for agent_id in one.agent_ids})
     known = (draft.state.agents.get(name) for name in names)
-    return [_node(draft, agent, "", NOTHING_BARRED, 0) for agent in known if agent is not None]
+    return [_node(draft, agent) for agent in known if agent is not None]
 
 
 def node(draft: Draft, agent: Agent, barred: Barred, avoid: Mapping[str, float]) -> NodeView:
-    """Return one node as ``nodes`` would, but for trials: for whoever reads a large fleet in pieces."""
+    """Return one node as a service may use it, but for trials: to read a large fleet in pieces."""
+    seen = _node(draft, agent)
+    free = tuple(index for index in seen.free if seen.gpu_types[index] not in barred.types)
     why = barred.nodes.get(agent.agent_id, "")
     if not why and avoid.get(agent.agent_id, 0.0) > draft.now:
         why = "it is passed over for a short while"
-    return _node(draft, agent, why, barred, 0)
+    return replace(seen, free=free, usable=not (seen.why_not or why), why_not=seen.why_not or why)
 
 
 def held(draft: Draft, agent_id: str) -> set[int]:
@@ -148,51 +196,25 @@ def held(draft: Draft, agent_id: str) -> set[int]:
     }
 
 
-def _node(draft: Draft, agent: Agent, why: str, barred: Barred, trial: int) -> NodeView:
-    name = agent.agent_id
-    return seen(agent, draft.closed(name), held(draft, name), why, barred=barred, trial=trial)
+def _node(draft: Draft, agent: Agent) -> NodeView:
+    return seen(agent, draft.closed(agent.agent_id), held(draft, agent.agent_id))
 
 
-def seen(
-    agent: Agent,
-    closed: Closed,
-    taken: Collection[int],
-    why: str = "",
-    *,
-    barred: Barred = NOTHING_BARRED,
-    trial: int = 0,
-) -> NodeView:
-    """Return a node as placement sees it, by what is cordoned of it and which GPUs are taken.
-
-    ``why``: why it may not be used, if something outside the node says so.
-    """
-    if closed.node is not None:
-        why = closed.node.text
+def seen(agent: Agent, closed: Closed, taken: Collection[int]) -> NodeView:
+    """Return a node as placement sees it, by what is cordoned of it and which GPUs are taken."""
+    why = closed.node.text if closed.node is not None else ""
     if not agent.connected or agent.silent:
         why = "not connected"
     shut = closed_gpus(agent) | dict.fromkeys(closed.indices, "cordoned")
-    free = [
-        gpu
-        for gpu in agent.inventory.gpus
-        if gpu.index not in taken and gpu.index not in shut and gpu.type not in barred.types
-    ]
+    types = {gpu.index: gpu.type for gpu in agent.inventory.gpus}
     return NodeView(
         agent_id=agent.agent_id,
         hostname=agent.hostname,
         topology=agent.inventory.topology,
-        gpu_types={gpu.index: gpu.type for gpu in agent.inventory.gpus},
-        free=_offered(agent.agent_id, free, barred, trial),
+        gpu_types=types,
+        free=tuple(sorted(types.keys() - set(taken) - shut.keys())),
         templates=frozenset(template.name for template in agent.inventory.templates),
         usable=not why,
         why_not=why,
         closed={index: why for index, why in sorted(shut.items()) if index not in taken},
     )
-
-
-def _offered(agent_id: str, free: list[GpuFact], barred: Barred, trial: int) -> tuple[int, ...]:
-    """Return the free GPUs, only one instance's where a trial is all that is allowed."""
-    tried = [gpu for gpu in free if gpu.type in barred.trial_types]
-    offered = [gpu for gpu in free if gpu.type not in barred.trial_types] + tried[:trial]
-    if agent_id in barred.trial_nodes:
-        offered = offered[:trial]
-    return tuple(sorted(gpu.index for gpu in offered))

@@ -19,6 +19,7 @@ from heteroscale_coordinator.core.events import Changes
 from heteroscale_coordinator.core.model import Command, Instance, Inventory, Service
 from heteroscale_coordinator.core.routers import RouterTracks
 from heteroscale_coordinator.core.rules import Rules
+from heteroscale_coordinator.core.seen import Seen
 from heteroscale_coordinator.core.track import Track
 from heteroscale_coordinator.core.zones import Zone
 
@@ -83,6 +84,8 @@ class State:
     """Services whose policy could not look at them freely last time; see ``duties.leases``."""
     open_commands: dict[str, set[str]] = field(default_factory=dict)
     """Ids of commands that are not ended, by instance."""
+    seen: Seen = field(default_factory=Seen)
+    """The fleet as placement sees it; kept by ``sites``."""
     _of_service: dict[str, dict[str, None]] = field(default_factory=dict)
     _of_agent: dict[str, dict[str, None]] = field(default_factory=dict)
     _closed: dict[str, Closed] = field(default_factory=dict)
@@ -109,7 +112,13 @@ class State:
         found = self.agents.get(agent_id)
         if found is None:
             found = self.agents[agent_id] = Agent(agent_id, heard_at=now)
+            self.seen.touch(agent_id)
         return found
+
+    def forget_agent(self, agent_id: str) -> None:
+        """Forget a node and all that was heard of it."""
+        del self.agents[agent_id]
+        self.seen.touch(agent_id)
 
     def of_service(self, name: str) -> Iterator[Instance]:
         """Return the committed instances of a service."""
@@ -149,6 +158,7 @@ class State:
     def _index_cordons(self) -> None:
         """Anew from all: they are few, and change seldom."""
         nodes = {one.agent_id for one in self.cordons.values()}
+        self.seen.stale |= nodes | self._closed.keys()
         self._closed = {
             node: cordon.closed(c for c in self.cordons.values() if c.agent_id == node)
             for node in sorted(nodes)
@@ -159,6 +169,7 @@ class State:
             self.hushed.add(instance.instance_id)
         self._of_service.setdefault(instance.service, {})[instance.instance_id] = None
         for rank in instance.ranks:
+            self.seen.touch(rank.agent_id)
             self._of_agent.setdefault(rank.agent_id, {})[instance.instance_id] = None
 
     def _index_command(self, command_id: str, command: Command | None) -> None:
@@ -176,6 +187,7 @@ class State:
         self.hushed.discard(instance.instance_id)
         self._of_service.get(instance.service, {}).pop(instance.instance_id, None)
         for rank in instance.ranks:
+            self.seen.touch(rank.agent_id)
             self._of_agent.get(rank.agent_id, {}).pop(instance.instance_id, None)
 
 

@@ -42,6 +42,7 @@ def step(state: State, events: Sequence[Event], now: float, mint: Mint) -> Chang
     The caller commits the changes, gives them to ``state.apply``, and only then dispatches.
     """
     silence.excuse_own_absence(state, now)
+    state.seen.begin_turn()
     draft = Draft(state, now, mint)
     ticked = False
     for event in events:
@@ -109,6 +110,7 @@ def _turn_of(draft: Draft, name: str, short: Sequence[Lack]) -> None:
         if (service := mine.service(name)) is not None:
             evaluate(mine, service, short)
     except Exception as error:  # noqa: BLE001 - whatever it is, it must not stop the others
+        mine.drop()
         _quarantine(draft, name, error)
     else:
         mine.merge()

@@ -10,7 +10,7 @@ What an operator cordoned is left alone: a cordon says "nothing new", not "away"
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, floor
 
@@ -49,7 +49,7 @@ class Flaw:
 
 def repair(
     standing: Sequence[Standing],
-    nodes: Sequence[NodeView],
+    nodes: Iterable[NodeView],
     ratio: RatioSpec,
     placement: PlacementSpec,
     placer: Placer,
@@ -83,7 +83,7 @@ def replace_placement(placement: PlacementSpec) -> PlacementSpec:
 
 
 def flaws(
-    standing: Sequence[Standing], nodes: Sequence[NodeView], ratio: RatioSpec, level: str
+    standing: Sequence[Standing], nodes: Iterable[NodeView], ratio: RatioSpec, level: str
 ) -> Iterator[Flaw]:
     """Yield the instances that stand badly, the worst first; none that is on its way out.
 
@@ -121,7 +121,7 @@ def excess(standing: Sequence[Standing], homes: dict[str, Path], ratio: RatioSpe
     )
 
 
-def homes_of(nodes: Sequence[NodeView], level: str) -> dict[str, Path]:
+def homes_of(nodes: Iterable[NodeView], level: str) -> dict[str, Path]:
     """Return the domain of each node at a level of affinity; one that names none is alone."""
     return {
         node.agent_id: getattr(paths_of(node.topology), level) or ("", node.agent_id)

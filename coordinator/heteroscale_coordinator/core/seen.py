@@ -1,0 +1,74 @@
+"""The view of the fleet that the turn keeps, and which nodes of it must be read anew before it is used.
+
+Whoever changes what placement sees of a node says so here. A node that a draft writes is read anew in
+the next turn too: whether that draft was committed or dropped, the view is then what the state says.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from heteroscale_coordinator.core.placement import ClassChange, FleetView
+
+KEPT_CHANGES = 256
+
+
+@dataclass(slots=True)
+class Seen:
+    """What is seen of the fleet's nodes."""
+
+    view: FleetView = field(default_factory=FleetView)
+    stale: set[str] = field(default_factory=set)
+    """Agents whose nodes are to be read anew."""
+    drafted: set[str] = field(default_factory=set)
+    """Agents whose nodes the last turn's draft changed."""
+    begun: bool = False
+    """Whether all nodes have been read once."""
+    changes: deque[tuple[float, ClassChange]] = field(
+        default_factory=lambda: deque(maxlen=KEPT_CHANGES)
+    )
+    """Changes of RDMA subgroup class since then, and when each was seen."""
+    _told: dict[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
+    _vendors: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def touch(self, agent_id: str) -> None:
+        """Note that what was heard of a node has changed."""
+        self.stale.add(agent_id)
+
+    def write(self, agent_id: str) -> None:
+        """Note that a draft changes a node."""
+        self.stale.add(agent_id)
+        self.drafted.add(agent_id)
+
+    def begin_turn(self) -> None:
+        """Read anew what the last turn wrote: it may have been dropped."""
+        self.stale |= self.drafted
+        self.drafted.clear()
+
+    # ---- vendors -----------------------------------------------------------------------------
+
+    def tell(self, agent_id: str, vendors: Iterable[tuple[str, str]]) -> None:
+        """Note a node's GPU types with their vendors, each pair once; nothing forgets the node."""
+        told = tuple(sorted(set(vendors)))
+        before = self._told.get(agent_id, ())
+        if told == before:
+            return
+        self._vendors.subtract(before)
+        self._vendors.update(told)
+        for pair in before:
+            if not self._vendors[pair]:
+                del self._vendors[pair]
+        if told:
+            self._told[agent_id] = told
+        else:
+            del self._told[agent_id]
+
+    def vendors(self) -> dict[str, str]:
+        """Return the vendor of each GPU type, what most nodes tell; empty where all are of one."""
+        found: dict[str, str] = {}
+        if len({vendor for _, vendor in self._vendors}) > 1:
+            by_weight = sorted(self._vendors.items(), key=lambda pair: (pair[1], pair[0]))
+            found.update({kind: vendor for (kind, vendor), _ in by_weight})
+        return found
