@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from heteroscale_coordinator.core.placement.defragment import Tenant
 from heteroscale_coordinator.core.spec import ServiceDocument, ServiceSpec
 from tests.cli.conftest import Typed
 from tests.cli.fleets import CHAT, FLEET, fleet_file, service_file
-from tests.cli.test_topology import live_node
+from tests.cli.test_topology import SVG, figures, live_node, parsed
 from tests.cli.test_topology import node as held_node
 from tests.cli.twin import OperatorTwin
 
@@ -126,6 +127,29 @@ def test_a_folder_and_standard_input_are_read(tmp_path: Path) -> None:
     fleet = fleet_file(tmp_path)
     assert plan("-f", str(folder), "--fleet", fleet).exit_code == 0
     assert plan("-f", "-", "--fleet", fleet, stdin=CHAT).exit_code == 0
+
+
+def test_the_picture_frames_what_is_new(files: tuple[str, ...], tmp_path: Path) -> None:
+    file = tmp_path / "plan.svg"
+    assert plan(*files, "--svg", str(file)).exit_code == 0
+    drawn = parsed(file.read_text())
+    assert drawn.findtext(f"{SVG}title") == "Plan of chat on east"
+    new = {
+        group.get("data-name", "").rpartition("/")[2]: int(group.get("data-new", ""))
+        for group in drawn.iter(f"{SVG}g")
+        if group.get("data-new")
+    }
+    taken = data(*files)["services"][0]["instances"]
+    by_node = Counter[str]()
+    for rank in (rank for one in taken for rank in one["ranks"]):
+        by_node[rank["agent_id"]] += len(rank["gpus"])
+    assert new == by_node
+    assert figures(drawn, "node")["held"] == sum(new.values())
+    words = [text.text for text in drawn.iter(f"{SVG}text")]
+    assert "new decode (D): 24 GPUs" in words
+    assert words.count("D") == 3
+    tips = [tip.text or "" for tip in drawn.iter(f"{SVG}title")]
+    assert sum("new prefill: 8 GPUs" in tip for tip in tips) == 1
 
 
 # ---- it does not -------------------------------------------------------------------------------

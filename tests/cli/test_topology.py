@@ -205,6 +205,14 @@ def test_a_node_hangs_under_the_next_level_that_it_names() -> None:
     ]
 
 
+def test_several_agents_of_one_host_are_told_apart() -> None:
+    nodes = [node("a", s1="x"), node("b", s1="x"), node("c", s1="x"), node("d", s1="x")]
+    named = zip(nodes, ("vm", "vm", "gpu-9", ""), strict=True)
+    known = tuple(replace(n, view=replace(n.view, hostname=host)) for n, host in named)
+    (s1,) = tree.grow(Inventory("f", known)).children
+    assert [one.name for one in s1.children] == ["a", "b", "d", "gpu-9"]
+
+
 def test_an_s0_counts_only_where_nodes_share_it() -> None:
     alone = Inventory("f", tuple(node(f"n{i}", s0=f"n{i}", s1="x") for i in range(4)))
     shared = Inventory("f", tuple(node(f"n{i}", s0=f"sw{i // 2}", s1="x") for i in range(4)))

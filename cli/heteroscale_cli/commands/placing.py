@@ -21,6 +21,9 @@ _Fleet = Annotated[
         help="A file with a document of kind Fleet; live: the coordinator's own nodes.",
     ),
 ]
+_Svg = Annotated[
+    Path | None, typer.Option("--svg", metavar="FILE", help="Draw a picture into this file.")
+]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 
 
@@ -53,6 +56,7 @@ def plan(
             help="Instead: which instances to move inside their S1 so that whole nodes become empty.",
         ),
     ] = False,
+    svg: _Svg = None,
     as_json: _Json = False,
 ) -> None:
     """Say where new instances of a service would go, and why there; change nothing.
@@ -84,7 +88,7 @@ def plan(
         Role.FFN: ffn,
     }
     counts = {role: count for role, count in given.items() if count is not None}
-    shown.show(connection, fleet, shown.Wish(tuple(file), counts, as_json))
+    shown.show(connection, fleet, shown.Wish(tuple(file), counts, svg, as_json))
 
 
 @connected
@@ -107,9 +111,7 @@ def topology(
             help="Show what is in this domain one by one; a name or a path a/b; may be given again.",
         ),
     ] = None,
-    svg: Annotated[
-        Path | None, typer.Option("--svg", metavar="FILE", help="Draw a picture into this file.")
-    ] = None,
+    svg: _Svg = None,
     as_json: _Json = False,
 ) -> None:
     """Show the tree of network domains: GPUs free and used, by type and RDMA class.

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from rich.text import Text
@@ -16,7 +17,7 @@ from heteroscale_cli import sources
 from heteroscale_cli.connection import Connection
 from heteroscale_cli.errors import EXIT_REFUSED, EXIT_USAGE, CliError, usage
 from heteroscale_cli.output import print_text
-from heteroscale_cli.placing import inventory, picture, planning, terminal
+from heteroscale_cli.placing import inventory, picture, planning, terminal, topology, tree
 from heteroscale_cli.placing.inventory import Inventory
 from heteroscale_cli.placing.planning import Asked, Plan, Planned
 from heteroscale_coordinator.core.placement import Infeasible, Placed, Remedy, Spot, Standing
@@ -33,6 +34,8 @@ class Wish:
     files: tuple[str, ...]
     counts: Mapping[Role, int] = field(default_factory=dict)
     """New instances by role; empty: what `min` lacks."""
+    svg: Path | None = None
+    """Where a picture goes of the fleet with what is new on it."""
     as_json: bool = False
 
 
@@ -49,6 +52,10 @@ def show(connection: Connection, fleet: str, wish: Wish) -> None:
     plan = planning.make(known, services)
     if fleet == inventory.LIVE and not plan.feasible:
         plan = _with_moves(connection, known, plan)
+    if wish.svg is not None:
+        names = ", ".join(one.asked.name for one in plan.services)
+        title = f"Plan of {names} on {plan.fleet}"
+        topology.write(wish.svg, tree.grow(plan.after), title, _news(plan))
     if wish.as_json:
         print_text(json.dumps(plain(plan), indent=1, ensure_ascii=False))
     else:
@@ -56,6 +63,15 @@ def show(connection: Connection, fleet: str, wish: Wish) -> None:
     if not plan.feasible:
         # All that there is to say has been printed.
         raise CliError("", EXIT_REFUSED, verbatim=True)
+
+
+def _news(plan: Plan) -> dict[str, dict[str, Counter[str]]]:
+    found: dict[str, dict[str, Counter[str]]] = {}
+    for spot in (spot for one in plan.services for spot in one.spots):
+        for rank in spot.ranks:
+            by_role = found.setdefault(rank.agent_id, {})
+            by_role.setdefault(spot.role.value, Counter())[spot.gpu_type] += len(rank.gpu_indices)
+    return found
 
 
 def _with_moves(connection: Connection, known: Inventory, plan: Plan) -> Plan:

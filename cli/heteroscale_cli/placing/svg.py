@@ -7,11 +7,15 @@ its network position is. Every box and cell tells its figures when it is pointed
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from xml.etree import ElementTree as ET
 
 from heteroscale_cli.placing.boxes import Box, Sizes, lay_out, sizes_for
 from heteroscale_cli.placing.tree import ALL, NODE, Branch, Use
+
+News = Mapping[str, Mapping[str, Mapping[str, int]]]
+"""GPUs that are taken anew: by agent, role and GPU type."""
 
 COLOURS = (
     *("#4e79a7", "#f28e2b", "#59a14f", "#b07aa1", "#76b7b2", "#edc948", "#e15759", "#9c755f"),
@@ -27,28 +31,35 @@ text { font-family: system-ui, "Segoe UI", Helvetica, Arial, sans-serif; fill: #
 .high { stroke: #1f2430; stroke-width: 1.8; }
 .free { fill-opacity: 0.28; }
 .closed { fill: url(#hatch); }
+.new { fill: none; stroke: #1f2430; stroke-width: 1.6; }
+.letter { fill: #ffffff; font-weight: 600; }
 """
+_READABLE = 6.0
 _MARGIN = 24.0
 _LETTER = 0.56
 """Width of a letter to the size of the font, about."""
 
 
-def draw(root: Branch) -> str:
-    """Return the SVG of a tree."""
+def draw(root: Branch, title: str = "", news: News | None = None) -> str:
+    """Return the SVG of a tree; ``news`` are GPUs that a plan would take, marked by their roles."""
+    title, news = title or root.name, news or {}
     sizes = sizes_for(root.nodes)
     box = lay_out(root, sizes)
     colours = {name: COLOURS[n % len(COLOURS)] for n, name in enumerate(root.by_type)}
     width = max(box.width, 640.0) + 2 * _MARGIN
     svg = ET.Element("svg", xmlns="http://www.w3.org/2000/svg")
-    _add(svg, "title", f"Topology of {root.name}")
+    _add(svg, "title", title)
     _add(svg, "style", _STYLE)
     _hatch(svg)
     _rect(svg, 0, 0, width, 0, fill="#ffffff")  # its height is known at the end
-    top = _heading(svg, root, colours, width)
+    top = _heading(svg, root, (title, news), colours, width)
     body = _add(svg, "g", transform=f"translate({_MARGIN:g} {top:g})")
     for one, x, y in box.walk():
         if one.branch.level == NODE:
-            _cell(body, one, x, y, colours)
+            cell = _cell(body, one, x, y, colours)
+            agent = one.branch.node.view.agent_id if one.branch.node else ""
+            if agent in news:
+                _mark(cell, one, x, y, news[agent])
         else:
             _domain(body, one, x, y, sizes)
     height = top + box.height + _MARGIN
@@ -62,10 +73,12 @@ def draw(root: Branch) -> str:
 # ---- heading and legend ------------------------------------------------------------------------
 
 
-def _heading(svg: ET.Element, root: Branch, colours: dict[str, str], width: float) -> float:
+def _heading(
+    svg: ET.Element, root: Branch, plan: tuple[str, News], colours: dict[str, str], width: float
+) -> float:
     """Draw title, figures and legend; return where the picture begins."""
-    use = root.use
-    _text(svg, _MARGIN, 38, root.name, 22, weight="600")
+    use, (title, news) = root.use, plan
+    _text(svg, _MARGIN, 38, title, 22, weight="600")
     closed = f", {use.closed:,} closed" if use.closed else ""
     lines = (
         f"{root.nodes:,} nodes, {use.gpus:,} GPUs: {use.free:,} free, {use.held:,} held{closed}.",
@@ -80,6 +93,11 @@ def _heading(svg: ET.Element, root: Branch, colours: dict[str, str], width: floa
     flow.item("free", fill="#596273", style="free")
     flow.item("held", fill="#596273")
     flow.item("closed: cordoned, sick or silent", style="closed")
+    roles = Counter[str]()
+    for taken in news.values():
+        roles.update({role: sum(by_type.values()) for role, by_type in taken.items()})
+    for role, gpus in roles.items():
+        flow.item(f"new {role} ({role[:1].upper()}): {gpus:,} GPUs", style="new")
     for name, one in root.by_class.items():
         flow.item(f"{name} class {_share(one)}", style=f"domain {name}")
     return flow.y + 26.0
@@ -132,7 +150,7 @@ def _domain(body: ET.Element, box: Box, x: float, y: float, sizes: Sizes) -> Non
     _text(group, x + sizes.pad, y + sizes.title, shown, font)
 
 
-def _cell(body: ET.Element, box: Box, x: float, y: float, colours: dict[str, str]) -> None:
+def _cell(body: ET.Element, box: Box, x: float, y: float, colours: dict[str, str]) -> ET.Element:
     branch, size = box.branch, box.height
     group = _add(body, "g", **_data(branch))
     parts = max(1, branch.use.gpus)
@@ -150,6 +168,32 @@ def _cell(body: ET.Element, box: Box, x: float, y: float, colours: dict[str, str
     if not branch.by_type:
         _rect(group, x, y, box.width, size, style="domain")
     _add(group, "title", _tip(branch))
+    return group
+
+
+def _mark(
+    cell: ET.Element, box: Box, x: float, y: float, taken: Mapping[str, Mapping[str, int]]
+) -> None:
+    """Frame the part of a cell that is new, say for what, and letter it where there is room."""
+    branch, at = box.branch, x
+    for name, use in branch.by_type.items():
+        width = box.width * use.gpus / branch.use.gpus
+        new = sum(by_type.get(name, 0) for by_type in taken.values())
+        if new:
+            top = y + box.height * (1 - use.held / use.gpus)
+            height = box.height * new / use.gpus
+            _rect(cell, at + 0.8, top + 0.8, width - 1.6, height - 1.6, style="new")
+            letters = "".join(role[:1].upper() for role in taken)
+            font = min(height, box.height) * 0.6
+            if len(letters) * font * _LETTER <= width and font >= _READABLE:
+                middle = top + height / 2 + font * 0.36
+                left = at + (width - len(letters) * font * _LETTER) / 2
+                _text(cell, left, middle, letters, font, style="letter")
+        at += width
+    cell.set("data-new", str(sum(sum(by_type.values()) for by_type in taken.values())))
+    lines = (f"new {role}: {sum(by_type.values())} GPUs" for role, by_type in taken.items())
+    for tip in cell.iter("title"):
+        tip.text = "\n".join([tip.text or "", *lines])
 
 
 def _tip(branch: Branch) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from heteroscale_cli.connection import Connection
 from heteroscale_cli.errors import usage
 from heteroscale_cli.output import print_note, print_text
-from heteroscale_cli.placing import folding, inventory, terminal, tree
+from heteroscale_cli.placing import folding, inventory, svg, terminal, tree
 from heteroscale_cli.placing.tree import LEVELS, NODE, Branch, Use
 
 
@@ -41,7 +41,7 @@ def show(connection: Connection, fleet: str, wish: Wish) -> None:
     deepest = wish.level or folding.deepest_of(root)
     notes = tree.unnamed(known)
     if wish.svg is not None:
-        _draw(wish.svg, root)
+        write(wish.svg, root, f"Topology of {root.name}")
     if wish.as_json:
         top = opened or [root]
         data = [plain(one, NODE if opened and not wish.level else deepest) for one in top]
@@ -77,11 +77,10 @@ def _opened(root: Branch, name: str) -> Branch:
     raise usage(f"--open {name}: no such domain; there are {', '.join(near)}, …")
 
 
-def _draw(file: Path, root: Branch) -> None:
-    from heteroscale_cli.placing import svg  # noqa: PLC0415  (drawn only when asked for)
-
+def write(file: Path, root: Branch, title: str, news: svg.News | None = None) -> None:
+    """Draw a tree into a file; CliError: it cannot be written."""
     try:
-        file.write_text(svg.draw(root), encoding="utf-8")
+        file.write_text(svg.draw(root, title, news), encoding="utf-8")
     except OSError as error:
         raise usage(f"--svg {file}: {error.strerror or error}") from error
 

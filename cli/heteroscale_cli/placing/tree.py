@@ -86,7 +86,11 @@ def total(uses: Iterable[Use]) -> Use:
 def grow(inventory: Inventory) -> Branch:
     """Return the tree of an inventory, with its root ``all``."""
     classes = Tree(node.view for node in inventory.nodes)
-    leaves = [(_leaf(node, classes.class_of(node.view.agent_id))) for node in inventory.nodes]
+    hosts = Counter(node.view.hostname for node in inventory.nodes)
+    leaves = [
+        _leaf(node, classes.class_of(node.view.agent_id), alone=hosts[node.view.hostname] == 1)
+        for node in inventory.nodes
+    ]
     children = _below((), leaves, levels_of(inventory))
     return _branch(ALL, inventory.name, (), children)
 
@@ -139,7 +143,8 @@ def find(root: Branch, text: str) -> list[Branch]:
     ]
 
 
-def _leaf(node: Node, subgroup: SubgroupClass) -> Branch:
+def _leaf(node: Node, subgroup: SubgroupClass, *, alone: bool) -> Branch:
+    """Return the leaf of a node: named as its host, or as its agent where a host has several."""
     view = node.view
     free, by_type = set(node.free), dict[str, Use]()
     for index, gpu_type in view.gpu_types.items():
@@ -148,7 +153,7 @@ def _leaf(node: Node, subgroup: SubgroupClass) -> Branch:
     use = total(by_type.values())
     empty = int(use.gpus > 0 and use.free == use.gpus)
     by_class = {subgroup.name.lower(): use}
-    name = view.hostname or view.agent_id
+    name = view.hostname if view.hostname and alone else view.agent_id
     return Branch(NODE, name, (name,), 1, empty, by_type, by_class, node=node)
 
 
