@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from heteroscale.words import Role
 from heteroscale_simulator.traffic.traces import TraceError
 from heteroscale_workbench.pressure.band import (
     LINKS_BUSY,
@@ -42,6 +44,14 @@ def test_the_band_goes_as_far_as_the_need() -> None:
     band = band_of(course([500.0] * 20 + [1000.0] * 20 + [3000.0] * 20), 1.0, ANY, EACH)
     assert (band.low, band.high) == pytest.approx((0.5 / WIDENED, 3 * WIDENED))
     assert "0.5 to 3" in band.because
+
+
+def test_a_role_that_slows_down_with_long_prompts_is_needed_more_of() -> None:
+    """Of 3,000 prompt tokens to 100 a 3:1 is needed; of prefill at half its speed, 6:1."""
+    minutes = course([1000.0] * 20 + [3000.0] * 20)
+    slows = replace(EACH, factors={Role.PREFILL: {1000: 1.0, 3000: 0.5}})
+    band = band_of(minutes, 1.0, ANY, slows)
+    assert (band.low, band.high) == pytest.approx((1 / WIDENED, 6 * WIDENED))
 
 
 def test_a_single_odd_minute_does_not_set_it() -> None:

@@ -87,7 +87,7 @@ def test_what_cannot_be_done_is_said_in_one_sentence(
             "splits prefill into attention and ffn; a pressure test balances a prefill in",
         ),
         ("[H100]", "[Z1]", "Z1"),
-        ("tbt: 50ms", "tbt: 1ms", "at almost no load only 0.0 % of the requests are met"),
+        ("tbt: 50ms", "tbt: 1ms", "at a light load only 0.0 % of the requests are met"),
     ],
 )
 def test_a_service_that_cannot_be_tested_is_refused(
@@ -143,11 +143,35 @@ def test_requests_that_no_engine_can_meet_alone_are_told_and_do_not_count(
     found = json.loads(out.read_text())
     assert found["ceiling"] == pytest.approx(0.972, abs=0.008)
     assert found["targets"]["prefill"][""] > 8000
-    words = "of these requests meet the SLO, no more; targets hold 99 % of those"
-    assert f"Even at almost no load {100 * found['ceiling']:.1f} % {words}." in told(capsys)
-    assert (
-        f"# profile: even at almost no load {100 * found['ceiling']:.1f} %" in service.read_text()
+    why = (
+        f"ven at a light load {100 * found['ceiling']:.1f} % of these requests meet the SLO, no "
+        f"more; targets hold {100 * found['ceiling'] - 0.5:.1f} %"
     )
+    assert f"E{why}. " in told(capsys)
+    assert f"  # profile: e{why}\n" in service.read_text()
+
+
+def test_long_prompts_of_a_recording_have_a_factor_of_their_own(
+    service: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Minutes of 500 prompt tokens, then of 3,500: decode's steps take longer, its KV holds fewer."""
+    rows = ["TIMESTAMP,ContextTokens,GeneratedTokens"]
+    rows += [
+        f"2024-05-10 00:{n // 120:02}:{n // 2 % 60:02},{500 if n < 1200 else 3500},100"
+        for n in range(2400)
+    ]
+    trace, out = tmp_path / "two.csv", tmp_path / "out.json"
+    trace.write_text("\n".join(rows))
+    quick = ("--counts", "2,2", "--warm-up", "20", "--measure", "30", "--tolerance", "0.1")
+    words = ("--service", str(service), "--simulated", "--trace", str(trace), "--json", str(out))
+    assert run([*words, *quick]) == 0
+    found = json.loads(out.read_text())["target_by_prompt"]
+    assert list(found["decode"]) == ["500", "2000", "3500"]
+    assert found["decode"]["500"] > 1.2
+    assert found["decode"]["3500"] < 0.9
+    written = read_one(service, "Service").parse(ServiceDocument).spec.roles[Role.DECODE]
+    assert written.factor_at(3500) == pytest.approx(found["decode"]["3500"], rel=0.01)
+    assert f"at 3,500; decode × {found['decode']['500']:.2f} at 500," in told(capsys)
 
 
 def test_the_fixed_ratio_is_written_where_it_is_asked_for(service: Path, tmp_path: Path) -> None:

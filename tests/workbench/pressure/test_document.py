@@ -54,6 +54,16 @@ def test_what_was_left_out_is_put_in() -> None:
     assert spec.roles[Role.PREFILL].target == 12300
 
 
+def test_factors_are_written_where_there_are_any_and_old_ones_go() -> None:
+    given = {Role.DECODE: {2206: 0.654, 789: 1.3}}
+    first = with_found(BARE, "bare", replace(FOUND, factors=given))
+    assert "targetByPrompt: {789: 1.3, 2206: 0.654}" in first
+    assert first.count("targetByPrompt") == 1
+    assert spec_of(first).spec.roles[Role.DECODE].target_by_prompt == {789: 1.3, 2206: 0.654}
+    again = with_found(first, "bare", FOUND)
+    assert spec_of(again).spec.roles[Role.DECODE].target_by_prompt == {}
+
+
 def test_a_remark_stands_behind_the_ratio_and_gives_way_to_the_next() -> None:
     text = BARE + "  slo: {ttft: 1s}\n"
     first = with_found(text, "bare", replace(FOUND, remark="nine of ten"))

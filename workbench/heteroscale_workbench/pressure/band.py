@@ -9,10 +9,13 @@ ratio, and ends where no split held a load, or where decode's links could not ta
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from heteroscale.words import Role
+from heteroscale_coordinator.core.spec import RoleSpec
 from heteroscale_simulator.traffic.load import Floats
 from heteroscale_workbench.pressure.workload import Course
 
@@ -52,6 +55,8 @@ class Capacity:
     decode: float
     links: float = math.inf
     """Prompt tokens/s whose KV a decode instance's links take; infinite where nobody knows."""
+    factors: Mapping[Role, Mapping[int, float]] = field(default_factory=dict)
+    """Of each role, by mean prompt tokens; see ``pressure/lengths.py``."""
 
 
 def band_of(
@@ -85,14 +90,28 @@ def needed(course: Course, capacity: Capacity) -> tuple[Floats, Floats, float]:
 
     A stretch without a request needs no ratio, and is left out.
     """
+    index, stretch = stretches(course)
+    prompts = np.bincount(index, course.prompt * course.weight)
+    outputs = np.bincount(index, course.output * course.weight)
+    some = (prompts > 0) & (outputs > 0)
+    means = prompts[some] / np.bincount(index, course.weight)[some]
+    prefill = prompts[some] / stretch / (capacity.prefill * _at(capacity, Role.PREFILL, means))
+    decode = outputs[some] / stretch / (capacity.decode * _at(capacity, Role.DECODE, means))
+    return prefill / decode, prefill + decode, stretch
+
+
+def stretches(course: Course) -> tuple[np.ndarray, float]:
+    """Return the number of each row's stretch, and the seconds of one."""
     at = course.at - course.at.min()
     whole = float(at.max()) + 1.0
     stretch = STRETCH * max(1, math.ceil(REQUESTS * whole / course.requests / STRETCH))
-    index = (at // stretch).astype(np.int64)
-    prefill = np.bincount(index, course.prompt * course.weight) / stretch / capacity.prefill
-    decode = np.bincount(index, course.output * course.weight) / stretch / capacity.decode
-    some = (prefill > 0) & (decode > 0)
-    return prefill[some] / decode[some], (prefill + decode)[some], stretch
+    return (at // stretch).astype(np.int64), stretch
+
+
+def _at(capacity: Capacity, role: Role, prompts: Floats) -> Floats:
+    """Return the factors on a role's capacity at mean prompts, as the policy reads them."""
+    rules = RoleSpec(template=role.value, target_by_prompt=dict(capacity.factors.get(role, {})))
+    return np.array([rules.factor_at(prompt) for prompt in prompts.tolist()])
 
 
 def _quantile(values: Floats, weights: Floats, share: float) -> float:

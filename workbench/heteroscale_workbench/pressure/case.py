@@ -93,17 +93,23 @@ class Case:
                 seed=options.seed,
             )
 
-    def simulated(self, gpus: Mapping[Role, str]) -> Simulated:
-        """Return the plant with ``gpus`` instead of the types that the service names first."""
+    def simulated(
+        self, gpus: Mapping[Role, str], workload: Workload | None = None, label: str = ""
+    ) -> Simulated:
+        """Return the plant with ``gpus`` instead of the types that the service names first.
+
+        Another ``workload`` than the service's own has a ``label``.
+        """
         return Simulated(
             self.document.spec,
-            self.workload,
+            workload or self.workload,
             _seconds(self.options),
             gpus=gpus,
             seed=self.options.seed,
             folder=self.options.profiles,
             extend=self.options.extend_profiles,
             requests=_requests(self.options),
+            label=label,
         )
 
     @asynccontextmanager

@@ -25,6 +25,7 @@ from heteroscale_workbench.pressure.finding import (
     pressure_test,
     target_of,
 )
+from heteroscale_workbench.pressure.lengths import Factors, factors_of, groups_of
 from heteroscale_workbench.pressure.options import parser
 from heteroscale_workbench.pressure.values import PressureError, Trial
 
@@ -46,14 +47,14 @@ def run(argv: Sequence[str]) -> int:
         case = Case.of(options, tell)
         if len(case.journal):
             console.print(f"{len(case.journal)} trials are in the journal already")
-        finding, limits = asyncio.run(_test(case))
+        finding, limits, factors = asyncio.run(_test(case))
         telling.show(finding, console)
         over = case.document.spec.policy.tolerance_out
         targets = {
             role: {gpu: target_of(limit, over) for gpu, limit in by_type.items()}
             for role, by_type in limits.items()
         }
-        _keep(case, finding, targets, _band(case, finding), console)
+        _keep(case, finding, targets, factors, console)
     except (PressureError, DocumentError, TraceError) as error:
         console.print(f"heteroscale profile: {error}", style="red", markup=False, highlight=False)
         return 2
@@ -63,7 +64,7 @@ def run(argv: Sequence[str]) -> int:
     return 0
 
 
-async def _test(case: Case) -> tuple[Finding, ByType]:
+async def _test(case: Case) -> tuple[Finding, ByType, Factors]:
     async with case.bench() as bench:
         finding = await pressure_test(
             bench,
@@ -75,8 +76,8 @@ async def _test(case: Case) -> tuple[Finding, ByType]:
         )
     limits = finding.limits_per_instance()
     if case.options.simulated:
-        return finding, await _by_type(case, finding)
-    return finding, {role: {"": limit} for role, limit in limits.items()}
+        return finding, await _by_type(case, finding), await _factors(case, finding)
+    return finding, {role: {"": limit} for role, limit in limits.items()}, {}
 
 
 async def _by_type(case: Case, finding: Finding) -> ByType:
@@ -97,27 +98,42 @@ async def _by_type(case: Case, finding: Finding) -> ByType:
     return found
 
 
-def _band(case: Case, finding: Finding) -> Band:
+async def _factors(case: Case, finding: Finding) -> Factors:
+    """Return by what the targets differ where prompts are short or long: on the first GPU types."""
+    return await factors_of(
+        groups_of(case.workload, case.options.seed),
+        lambda workload, label: case.simulated({}, workload, label),
+        case.workload,
+        finding.best,
+        case.goal,
+        journal=case.journal,
+        tell=case.tell,
+    )
+
+
+def _band(case: Case, finding: Finding, factors: Factors) -> Band:
     """Return the band around the best split: of the first GPU types, as the splits were."""
     limits, best = finding.limits_per_instance(), finding.best.counts
     links = case.simulated({}).link_tokens if case.options.simulated else math.inf
-    capacity = Capacity(limits[Role.PREFILL], limits[Role.DECODE], links)
+    capacity = Capacity(limits[Role.PREFILL], limits[Role.DECODE], links, factors)
     tested = best.prefill / best.decode
     return band_of(case.workload.course, tested, finding.bounds, capacity)
 
 
-def _keep(case: Case, finding: Finding, targets: ByType, band: Band, console: Console) -> None:
+def _keep(
+    case: Case, finding: Finding, targets: ByType, factors: Factors, console: Console
+) -> None:
     options: argparse.Namespace = case.options
+    band = _band(case, finding, factors)
     if options.json:
-        data = telling.as_data(finding, targets, band)
+        data = telling.as_data(finding, targets, factors, band)
         _write_json(options.json, json.dumps(data, indent=2) + "\n")
-    wanted = options.attainment
-    console.print(telling.in_words(finding, targets, band, wanted), highlight=False)
+    console.print(telling.in_words(finding, targets, factors, band, case.goal), highlight=False)
     if options.dry_run:
         console.print("The service file stays as it is (--dry-run).")
         return
-    remark = telling.ceiling_in_words(finding.ceiling, wanted)
-    found = Found(_ratio(options, finding, band), targets, remark)
+    remark = telling.ceiling_in_words(finding.ceiling, case.goal)
+    found = Found(_ratio(options, finding, band), targets, factors, remark)
     write_found(options.service, case.name, found)
     console.print(f"Written into {options.service}.", highlight=False)
 

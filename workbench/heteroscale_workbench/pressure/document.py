@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
@@ -12,6 +12,7 @@ import yaml
 from heteroscale.words import Role
 from heteroscale_workbench.pressure.values import PressureError
 
+BY_PROMPT = "targetByPrompt"
 REMARK = "  # profile: "
 """How a remark of ours begins."""
 
@@ -24,6 +25,8 @@ class Found:
     """As ``spec.ratio`` is written: 9:7, or {min: 0.9, max: 2}."""
     targets: Mapping[Role, Mapping[str, float]]
     """Tokens/s of an instance by GPU type; the empty type is any."""
+    factors: Mapping[Role, Mapping[int, float]] = field(default_factory=dict)
+    """On the targets, by mean prompt tokens; a role without any has one target at every length."""
     remark: str = ""
     """What a reader of the file should know of the targets; written behind the ratio."""
 
@@ -47,7 +50,11 @@ def write_found(path: Path, service: str, found: Found) -> None:
 def with_found(text: str, service: str, found: Found) -> str:
     """Return a file's text with what was found. PressureError: it has no such service."""
     for role, targets in found.targets.items():
-        text = _set(text, service, ("spec", "roles", role.value, "target"), _written(targets))
+        here = ("spec", "roles", role.value)
+        text = _set(text, service, (*here, "target"), _written(targets))
+        points = found.factors.get(role, {})
+        if points or _has(text, service, (*here, BY_PROMPT)):
+            text = _set(text, service, (*here, BY_PROMPT), _by_prompt(points))
     text = _set(text, service, ("spec", "ratio"), found.ratio)
     return _remarked(text, service, found.remark)
 
@@ -56,6 +63,11 @@ def _written(targets: Mapping[str, float]) -> str:
     if set(targets) == {""}:
         return rounded(targets[""])
     return "{" + ", ".join(f"{gpu}: {rounded(value)}" for gpu, value in targets.items()) + "}"
+
+
+def _by_prompt(points: Mapping[int, float]) -> str:
+    words = (f"{prompt}: {rounded(factor)}" for prompt, factor in sorted(points.items()))
+    return "{" + ", ".join(words) + "}"
 
 
 def rounded(value: float) -> str:
@@ -117,6 +129,14 @@ def _end(node: yaml.Node) -> int:
         last = node.value[-1]
         return _end(last[1] if isinstance(last, tuple) else last)
     return int(node.end_mark.index)
+
+
+def _has(text: str, service: str, path: tuple[str, ...]) -> bool:
+    """Return whether there is a value at ``path``."""
+    parent = _document(text, service)
+    for name in path[:-1]:
+        parent = _mapping(dict(_entries(parent))[name], name)
+    return path[-1] in dict(_entries(parent))
 
 
 def _put(text: str, parent: yaml.MappingNode, entry: str) -> str:

@@ -22,7 +22,7 @@ class Finding:
     limits: Sequence[Limit]
     best: Limit
     ceiling: float = 1.0
-    """Share of requests that was met at almost no load."""
+    """Share of requests that was met at a light load."""
 
     @property
     def ratio(self) -> str:

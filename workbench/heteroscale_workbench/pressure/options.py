@@ -16,7 +16,7 @@ EPILOG = """\
       --units 8 --trace azure.csv.gz --yes-this-is-not-production
 
 Every split of --units instances into prefill and decode is driven to the largest load that holds the
-service's `slo` for --attainment of the requests; who misses it at almost no load too does not count. What
+service's `slo` for --attainment of the requests (less where some miss it at a light load too). What
 one instance carried at most, divided by 1 + toleranceOut (the laws scale out above that), becomes each
 role's `target`. The band in which the need of the --trace moves, widened, becomes `ratio`; with --ratio
 fixed it is the split that generates most tokens/s, as in the paper. Both are written into the service
@@ -77,7 +77,7 @@ def _search(group: argparse._ArgumentGroup) -> None:
         "--attainment",
         type=_share,
         default=0.99,
-        help="share to be met of the requests that are met at almost no load (0.99)",
+        help="share of requests to be met (0.99); less where idle engines miss some",
     )
     add("--tolerance", type=_share, default=0.03, help="how finely the limit is found (0.03)")
     add("--first-rate", type=float, metavar="R", help="requests/s to begin with")

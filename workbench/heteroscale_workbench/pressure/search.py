@@ -17,7 +17,7 @@ LEAST_SHARE = 1 / 128
 """Of the first load: where not even that is held, nothing is."""
 
 LEAST_CEILING = 0.9
-"""Share met at almost no load below which the SLO is none that these engines can promise."""
+"""Share met at a light load below which the SLO is none that these engines can promise."""
 
 Tell = Callable[[Trial, bool], None]
 """Told of each trial, and whether its load was held."""
@@ -29,7 +29,7 @@ def holds(trial: Trial, goal: Goal) -> bool:
 
 
 async def ceiling_of(bench: Bench, counts: Counts, *, journal: Journal, tell: Tell) -> float:
-    """Return the share of requests that is met at almost no load: who misses there misses alone.
+    """Return the share of requests that is met at a light load: who misses there misses next to alone.
 
     Raises:
         PressureError: it is below ``LEAST_CEILING``.
@@ -39,7 +39,7 @@ async def ceiling_of(bench: Bench, counts: Counts, *, journal: Journal, tell: Te
     ceiling = (await light.attempt(bench.light_rate(counts))).attainment
     if ceiling < LEAST_CEILING:
         raise PressureError(
-            f"{bench.label + ': ' if bench.label else ''}at almost no load only {100 * ceiling:.1f} % of "
+            f"{bench.label + ': ' if bench.label else ''}at a light load only {100 * ceiling:.1f} % of "
             "the requests are met: is the SLO one that these engines can hold at all? `ttft` must "
             "exceed the prefill of a whole prompt, `tbt` one decode step."
         )

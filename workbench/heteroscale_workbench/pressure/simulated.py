@@ -44,10 +44,12 @@ class Simulated:
         folder: Path | None = None,
         extend: bool = False,
         requests: int = 0,
+        label: str = "",
     ) -> None:
         """Make the bench of the GPU types that the service names first, or of ``gpus``.
 
-        ``seconds``: of warm-up, and measured; longer where ``requests`` need it.
+        ``seconds``: of warm-up, and measured; longer where ``requests`` need it. ``label``: how it
+        differs beside that.
 
         Raises:
             PressureError: no speed is known for the service's model and GPU types.
@@ -57,7 +59,8 @@ class Simulated:
         self._watch = Watch(settle=warm_up, watched=measure, seed=seed)
         self._requests = requests
         self._mix = _mix(workload)
-        self.label = ", ".join(f"{role} on {gpu}" for role, gpu in (gpus or {}).items())
+        types = [f"{role} on {gpu}" for role, gpu in (gpus or {}).items()]
+        self.label = ", ".join([*types, *([label] if label else [])])
         chosen = {**preferred(spec), **(gpus or {})}
         sizes = {role: one.gpus * one.ranks for role, one in spec.roles.items()}
         try:
@@ -83,8 +86,8 @@ class Simulated:
         return expected(bench, *counts)[0] or 1.0
 
     def light_rate(self, counts: Counts) -> float:
-        """Return a sixteenth of what the formulas say."""
-        return self.first_rate(counts) / 16
+        """Return a quarter of what the formulas say."""
+        return self.first_rate(counts) / 4
 
     @property
     def link_tokens(self) -> float:

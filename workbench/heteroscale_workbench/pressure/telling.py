@@ -11,7 +11,8 @@ from rich.table import Table
 from heteroscale.words import Role
 from heteroscale_workbench.pressure.band import Band
 from heteroscale_workbench.pressure.finding import Finding
-from heteroscale_workbench.pressure.values import Limit, Trial
+from heteroscale_workbench.pressure.lengths import Factors
+from heteroscale_workbench.pressure.values import Goal, Limit, Trial
 
 
 def tell_trial(console: Console, trial: Trial, *, held: bool) -> None:
@@ -68,26 +69,30 @@ def _percent(share: float | None) -> str:
 
 
 SHARP = 5e-4
-"""A ceiling nearer to 1 than this is all requests."""
+"""A share that is lowered by less than this is the one that was asked for."""
 
 
-def ceiling_in_words(ceiling: float, attainment: float) -> str:
-    """Return what the goal was, where not all requests can be met; empty where all can."""
-    if ceiling > 1 - SHARP:
+def ceiling_in_words(ceiling: float, goal: Goal) -> str:
+    """Return what was held, where the ceiling lowers what was asked for; empty where it does not."""
+    held = goal.below(ceiling).attainment
+    if held > goal.attainment - SHARP:
         return ""
     return (
-        f"even at almost no load {100 * ceiling:.1f} % of these requests meet the SLO, no more; "
-        f"targets hold {100 * attainment:g} % of those"
+        f"even at a light load {100 * ceiling:.1f} % of these requests meet the SLO, no more; "
+        f"targets hold {100 * held:.1f} %"
     )
 
 
-def as_data(finding: Finding, targets: dict[Role, dict[str, float]], band: Band) -> dict[str, Any]:
+def as_data(
+    finding: Finding, targets: dict[Role, dict[str, float]], factors: Factors, band: Band
+) -> dict[str, Any]:
     """Return everything for JSON."""
     return {
         "ratio": finding.ratio,
         "ceiling": finding.ceiling,
         "band": asdict(band),
         "targets": {role.value: by_type for role, by_type in targets.items()},
+        "target_by_prompt": {role.value: dict(points) for role, points in factors.items()},
         "splits": [
             {
                 "prefill": limit.counts.prefill,
@@ -101,17 +106,27 @@ def as_data(finding: Finding, targets: dict[Role, dict[str, float]], band: Band)
 
 
 def in_words(
-    finding: Finding, targets: dict[Role, dict[str, float]], band: Band, attainment: float
+    finding: Finding,
+    targets: dict[Role, dict[str, float]],
+    factors: Factors,
+    band: Band,
+    goal: Goal,
 ) -> str:
-    """Return the finding as a sentence or two; ``attainment`` is the share asked for."""
+    """Return the finding as a few sentences; ``goal`` is what was asked for."""
     parts = [
         f"{role.value} " + ", ".join(_target(gpu, value) for gpu, value in by_type.items())
         for role, by_type in targets.items()
     ]
-    why = ceiling_in_words(finding.ceiling, attainment)
+    slower = [
+        f"{role.value} × "
+        + ", ".join(f"{factor:.2f} at {prompt:,}" for prompt, factor in sorted(points.items()))
+        for role, points in factors.items()
+    ]
+    why = ceiling_in_words(finding.ceiling, goal)
     return (
         f"Best ratio {finding.ratio}, band {band.low:.3g} to {band.high:.3g} ({band.because}); "
         f"targets {'; '.join(parts)} tok/s an instance."
+        + (f" By mean prompt tokens: {'; '.join(slower)}." if slower else "")
         + (f" {why[0].upper()}{why[1:]}." if why else "")
     )
 

@@ -45,15 +45,20 @@ class Goal:
     """When a load counts as held, and how finely the largest one is searched."""
 
     attainment: float = 0.99
-    """Share of requests to be met, of those that are met at almost no load."""
+    """Share of requests to be met; see ``below``."""
     tolerance: float = 0.03
     """The largest load held and the smallest not held differ by at most this share."""
     max_trials: int = 24
     """For one deployment; more means that nothing makes sense."""
 
     def below(self, ceiling: float) -> Goal:
-        """Return the goal in shares of all requests, where only ``ceiling`` of them can be met."""
-        return replace(self, attainment=ceiling * self.attainment)
+        """Return the goal where only ``ceiling`` of all requests can be met at all.
+
+        Who cannot be met takes of what may be missed; load may take the rest, but half of it at
+        least: a search for less finds nothing but chance.
+        """
+        least = ceiling - (1 - self.attainment) / 2
+        return replace(self, attainment=min(self.attainment, least))
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,13 +91,18 @@ def _generated(source: str, seed: int) -> Workload:
         raise TraceError(f"{source}: no request in it")
     weight = load.requests[at, group]
     prompt, output = load.input_tokens[at, group] / weight, load.output_tokens[at, group] / weight
-    rng = np.random.default_rng(seed)
-    drawn = rng.choice(len(at), SAMPLE, p=weight / weight.sum())
-    lengths = [
-        (max(1, round(p)), max(1, round(o)))
-        for p, o in zip(prompt[drawn].tolist(), output[drawn].tolist(), strict=True)
-    ]
+    lengths = drawn(prompt, output, weight, seed)
     return Workload(lengths, source, Course(at.astype(np.float64), prompt, output, weight))
+
+
+def drawn(prompt: Floats, output: Floats, weight: Floats, seed: int) -> list[tuple[int, int]]:
+    """Return lengths of requests drawn from rows, each as likely as its weight says."""
+    rng = np.random.default_rng(seed)
+    rows = rng.choice(len(weight), SAMPLE, p=weight / weight.sum())
+    return [
+        (max(1, round(p)), max(1, round(o)))
+        for p, o in zip(prompt[rows].tolist(), output[rows].tolist(), strict=True)
+    ]
 
 
 def stated(prompt: int, output: int, spread: float, seed: int) -> Workload:

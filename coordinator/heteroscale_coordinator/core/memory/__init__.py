@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from heteroscale.words import Role
-from heteroscale_coordinator.core.memory.demand import DemandPast
+from heteroscale_coordinator.core.memory.demand import DemandPast, LengthsPast
 from heteroscale_coordinator.core.memory.forecast import ForecastMemory
 from heteroscale_coordinator.core.memory.learning import LearningMemory
 from heteroscale_coordinator.core.memory.mend import MendMemory
@@ -82,6 +82,8 @@ class PolicyMemory:
     """Since when this coordinator has been waiting to hear the service's instances."""
     demand: Mapping[Role, DemandPast] = field(default_factory=dict)
     """Of the roles that are sized by their own demand."""
+    lengths: LengthsPast | None = None
+    """None where no target depends on them, or nothing was heard."""
     forecast: ForecastMemory = field(default_factory=ForecastMemory)
 
     ratio: RatioMemory = field(default_factory=RatioMemory)

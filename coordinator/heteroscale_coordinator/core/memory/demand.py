@@ -17,3 +17,13 @@ class DemandPast:
     """The mean over the long window at the end of each slot, newest last."""
     spread: float = 0.0
     """Mean square of what demand rose by within one start-up time, old rises fading; (tokens/s)²."""
+
+
+@dataclass(frozen=True, slots=True)
+class LengthsPast:
+    """Prompts that ended in the last minutes, older ones fading; see ``policy/lengths.py``."""
+
+    at: float
+    """When the newest were added."""
+    tokens: float
+    requests: float

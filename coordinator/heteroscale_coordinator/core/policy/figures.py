@@ -12,6 +12,7 @@ from dataclasses import replace
 from heteroscale.words import Role
 from heteroscale_coordinator.core.policy import ratio
 from heteroscale_coordinator.core.policy.demand import Demand
+from heteroscale_coordinator.core.policy.lengths import AtLength
 from heteroscale_coordinator.core.policy.supply import Supply
 from heteroscale_coordinator.core.spec import RoleSpec, ServiceSpec
 from heteroscale_coordinator.core.sums import MAX_FORMULA, Sum, reckon
@@ -24,12 +25,14 @@ def figures(
     spec: ServiceSpec,
     demands: Mapping[Role, Demand],
     supplies: Mapping[Role, Supply],
+    lengths: Mapping[Role, AtLength],
     learning: Collection[Role] = (),
 ) -> dict[str, Sum]:
     """Return the figures of every role by name; what is unknown is left out.
 
     ``Q``, ``S``, ``R`` of the sizing role are bare, those of another bear its name (``Q_prefill``);
-    ``tau_decode_H20`` is the target that one instance of a GPU type is counted at.
+    ``tau_decode_H20`` is the target that one instance of a GPU type is counted at, at the lengths of
+    the requests (``at_prompt_decode``).
     """
     found: dict[str, Sum] = {}
     for role in spec.roles:
@@ -37,7 +40,10 @@ def figures(
             continue  # it follows its attention: its limits are told below
         end = "" if role is spec.sizing_role else f"_{role.value}"
         supply, demand = supplies[role], demands[role]
-        found |= _targets(role, spec.roles[role], supply, learns=role in learning)
+        at = lengths[role]
+        if at.sum is not None:
+            found[f"at_prompt_{role.value}"] = at.sum
+        found |= _targets(role, spec.roles[role], supply, at, learns=role in learning)
         found[f"S{end}"] = _supply(supply)
         if demand.sum is None:
             continue
@@ -47,11 +53,13 @@ def figures(
     return found | _limits(spec, {role: supply.count for role, supply in supplies.items()})
 
 
-def _targets(role: Role, rules: RoleSpec, supply: Supply, *, learns: bool) -> dict[str, Sum]:
+def _targets(
+    role: Role, rules: RoleSpec, supply: Supply, at: AtLength, *, learns: bool
+) -> dict[str, Sum]:
     """Return τ of each GPU type that is present, and why it is that."""
     found = {}
     for (gpu, tau), name in _names(supply).items():
-        line = _target(rules, gpu, tau)
+        line = _target(rules, gpu, tau) if at.sum is None else _target_at(rules, gpu, at)
         if learns:
             known = isinstance(rules.target, dict) and gpu in rules.target
             note = "learned so far" if known else "being learned, and not known yet: a guess"
@@ -74,6 +82,12 @@ def _target(rules: RoleSpec, gpu: str, tau: float) -> Sum:
         return reckon("mean_of_given", "tok/s", note, mean_of_given=tau)
     note = f"given for {gpu}" if isinstance(given, dict) else "one number for every GPU type"
     return reckon("given", "tok/s", note, given=tau)
+
+
+def _target_at(rules: RoleSpec, gpu: str, at: AtLength) -> Sum:
+    """Return τ as what it is at the lengths that were tested, and the factor of those of the day."""
+    terms = {"tested": rules.target_of(gpu), "at_prompt": at.factor}
+    return reckon("tested * at_prompt", "tok/s", "at the lengths of the requests", **terms)
 
 
 def _supply(supply: Supply) -> Sum:

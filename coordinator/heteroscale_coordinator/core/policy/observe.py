@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from heteroscale.words import Role
 from heteroscale_coordinator.core.model import SignalValue
 from heteroscale_coordinator.core.policy import signals
+from heteroscale_coordinator.core.policy.lengths import AtLength, at_lengths
 from heteroscale_coordinator.core.policy.outliers import Outlier, set_aside
 from heteroscale_coordinator.core.policy.routers import Routers, observe_routers
 from heteroscale_coordinator.core.policy.view import ENDED_STATES, ServiceView
@@ -47,6 +48,8 @@ class Signals:
     roles: Mapping[Role, RoleSignals]
     values: tuple[SignalValue, ...]
     routers: Routers
+    lengths: Mapping[Role, AtLength]
+    """By what each role's targets are multiplied; the engines' own already are."""
 
     def engines(self, role: Role) -> tuple[Engine, ...]:
         """Return the engines of a role; none when the service has no such role."""
@@ -58,9 +61,13 @@ def observe_signals(view: ServiceView) -> Signals:
     """Return the signals of the service: ``<role>_tps``, queues, latencies, usage."""
     roles = {role: _observe_role(view, role) for role in view.spec.roles}
     values = tuple(value for seen in roles.values() for value in _values(seen, view))
+    lengths = at_lengths({role: seen.engines for role, seen in roles.items()}, view)
+    for role, seen in roles.items():
+        for engine in seen.engines:
+            engine.target *= lengths[role].factor
     routers, policy = observe_routers(view), view.spec.policy
     values += routers.values(policy.window_out, policy.window_in)
-    return Signals(roles, values, routers)
+    return Signals(roles, values, routers, lengths)
 
 
 def _observe_role(view: ServiceView, role: Role) -> RoleSignals:

@@ -6,11 +6,13 @@ from dataclasses import replace
 
 from heteroscale.words import Role
 from heteroscale_coordinator.core.memory import PolicyMemory, SoftScaleIn
+from heteroscale_coordinator.core.memory.demand import LengthsPast
 from heteroscale_coordinator.core.memory.stability import Unplaced
 from heteroscale_coordinator.core.policy import advice, bounds, latency, ratio
 from heteroscale_coordinator.core.policy.history import recorded
 from heteroscale_coordinator.core.policy.laws import need_of
 from heteroscale_coordinator.core.policy.learning import learn
+from heteroscale_coordinator.core.policy.lengths import lengths_past
 from heteroscale_coordinator.core.policy.past import demand_past
 from heteroscale_coordinator.core.policy.scene import Scene
 from heteroscale_coordinator.core.policy.shrink import is_low
@@ -84,7 +86,13 @@ def remember(scene: Scene) -> PolicyMemory:
         ),
         ratio=advice.learned(scene) if heard else memory.ratio,
         demand=demand_past(scene) if heard else memory.demand,
+        lengths=_lengths(scene) if heard else memory.lengths,
     )
+
+
+def _lengths(scene: Scene) -> LengthsPast | None:
+    engines = {role: scene.signals.engines(role) for role in scene.spec.roles}
+    return lengths_past(engines, scene.view)
 
 
 def _unplaced(scene: Scene, memory: PolicyMemory) -> Unplaced | None:

@@ -165,11 +165,16 @@ def look(view: ServiceView) -> Scene:
     if Role.PREFILL in spec.roles:
         choked = choked_prefill(engines, spec, asked)
     loads = {
-        role: Load(asked[role], supply.supply_of(role, engines[role], spec)) for role in spec.roles
+        role: Load(
+            asked[role],
+            supply.supply_of(role, engines[role], spec, seen.lengths[role].factor),
+        )
+        for role in spec.roles
     }
     worst = supply.worst_type(spec.sizing_role, engines[spec.sizing_role], spec)
     latest = latency.latencies(seen, spec)
-    found = figures(spec, asked, {role: load.supply for role, load in loads.items()}, view.learning)
+    supplies = {role: load.supply for role, load in loads.items()}
+    found = figures(spec, asked, supplies, seen.lengths, view.learning)
     moved = observe_transfer(view, seen)
     if moved is not None and moved.seconds is not None:
         found["transfer_time"] = moved.seconds

@@ -45,14 +45,16 @@ class Supply:
         return sum(self.targets[:count])
 
 
-def supply_of(role: Role, engines: Sequence[Engine], spec: ServiceSpec) -> Supply:
-    """Return the supply of ``role``."""
+def supply_of(
+    role: Role, engines: Sequence[Engine], spec: ServiceSpec, factor: float = 1.0
+) -> Supply:
+    """Return the supply of ``role``; ``factor`` is what the engines' targets are multiplied by."""
     counted = [engine for engine in engines if counts_as_supply(engine.member.instance)]
     targets = tuple(sorted(engine.target for engine in counted))
     carrying = sum(engine.carrying for engine in counted)
     kinds = _kinds(counted)
     return Supply(
-        targets, carrying, _next_target(role, targets, spec), _text(counted, kinds), kinds
+        targets, carrying, _next_target(role, targets, spec, factor), _text(counted, kinds), kinds
     )
 
 
@@ -60,10 +62,10 @@ def _kinds(counted: Sequence[Engine]) -> dict[tuple[str, float], int]:
     return dict(Counter((e.member.instance.gpu_type, e.target) for e in counted))
 
 
-def _next_target(role: Role, targets: tuple[float, ...], spec: ServiceSpec) -> float:
+def _next_target(role: Role, targets: tuple[float, ...], spec: ServiceSpec, factor: float) -> float:
     rules = spec.roles[role]
     if rules.gpu_types or not targets or not isinstance(rules.target, dict):
-        return rules.target_of(rules.gpu_types[0] if rules.gpu_types else "")
+        return rules.target_of(rules.gpu_types[0] if rules.gpu_types else "") * factor
     return sum(targets) / len(targets)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import Literal, Self
 
 from pydantic import PositiveFloat, PositiveInt, model_validator
@@ -40,6 +41,10 @@ class RoleSpec(DocumentModel):
     decode and aggregated, cache-missed prompt tokens for prefill. One number, or one for each GPU
     type. Too high queues requests before a scale-out comes; too low wastes GPUs. From a pressure test;
     or `learn`: the service only advises, and `explain` tells what was learned, until it is a number."""
+    target_by_prompt: dict[PositiveInt, PositiveFloat] = {}
+    """Factor on `target` by the mean prompt tokens of the requests, e.g. {800: 1.4, 2200: 0.7}: long
+    prompts make tokens slower. Between two points seconds per token follow a straight line; beyond
+    them the nearest holds. Empty: `target` holds at every length. From a pressure test."""
     startup_timeout: Duration = 600.0
     """Not ready after this long: the launch has failed, and is tried elsewhere with backoff."""
     parameters: dict[str, str] = {}
@@ -59,6 +64,19 @@ class RoleSpec(DocumentModel):
             fallback = sum(self.target.values()) / len(self.target)
             return self.target.get(gpu_type, fallback)
         return UNLEARNED if self.target == "learn" else self.target
+
+    def factor_at(self, prompt: float) -> float:
+        """Return the factor on the target where requests have ``prompt`` tokens on average."""
+        points = sorted(self.target_by_prompt)
+        if not points:
+            return 1.0
+        after = bisect_left(points, prompt)
+        if after in (0, len(points)):
+            return self.target_by_prompt[points[min(after, len(points) - 1)]]
+        low, high = points[after - 1], points[after]
+        share = (prompt - low) / (high - low)
+        slow = (1 - share) / self.target_by_prompt[low] + share / self.target_by_prompt[high]
+        return 1 / slow
 
     @model_validator(mode="after")
     def _target_named(self) -> Self:
