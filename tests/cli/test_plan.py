@@ -298,6 +298,15 @@ def test_live_without_counts_is_what_min_still_lacks(typed: Typed, tmp_path: Pat
 
 
 @pytest.mark.usefixtures("fleet_there")
+def test_a_service_that_is_there_needs_no_file(typed: Typed, twin: OperatorTwin) -> None:
+    twin.services["chat"].document = CHAT
+    result = typed("plan", "chat", "--prefill", "1", "--decode", "1")
+    assert result.exit_code == 0, result.stderr
+    assert "grows chat@s1=x" in result.stdout
+    assert "not found" in typed("plan", "nobody").stderr
+
+
+@pytest.mark.usefixtures("fleet_there")
 def test_a_service_that_is_not_there_yet_is_planned_all_the_same(
     typed: Typed, twin: OperatorTwin, tmp_path: Path
 ) -> None:
@@ -401,10 +410,11 @@ def test_defragmentation_is_of_the_live_fleet(files: tuple[str, ...]) -> None:
     for words in (("--defragment", *files), ("--defragment", *files[2:])):
         result = plan(*words)
         assert result.exit_code == 2
-        assert "leave -f and --fleet out" in result.stderr
+        assert "leave the rest out" in result.stderr
     result = plan()
     assert result.exit_code == 2
-    assert "give a service with -f FILE" in result.stderr
+    assert "give a service by its name, or with -f FILE" in result.stderr
+    assert plan("chat", *files).exit_code == 2
 
 
 def test_the_fewest_moves_that_help_are_proposed() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from heteroscale.v1 import operator_pb2 as pb
@@ -230,6 +231,21 @@ def test_the_terminal_shows_closed_gpus_where_there_are_any(
     shown = rows(text)
     assert shown["s1 y"] == ["2", "1", "8/16", "█××××░░░░░", "6", "H20 8/16", "medium 8/16"]
     assert terminal.bar(tree.Use()).plain == ""
+
+
+def test_a_narrow_terminal_is_spared_columns_not_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = folding.fold(tree.grow(inventory.of_file(Path(fleet_file(tmp_path)))), "s1")
+    titles = {}
+    for width in (200, 105, 60, 20):
+        board = Console(width=width)
+        monkeypatch.setattr(terminal, "console", lambda board=board: board)
+        titles[width] = [str(column.header) for column in terminal.table(lines).columns]
+    assert titles[200][-2:] == ["FREE BY TYPE", "FREE BY CLASS"]
+    assert titles[105] == ["DOMAIN", "NODES", "EMPTY", "FREE/GPUS", "FREE BY TYPE"]
+    assert titles[60] == ["DOMAIN", "NODES", "EMPTY", "FREE/GPUS"]
+    assert titles[20] == ["DOMAIN", "NODES", "FREE/GPUS"]
 
 
 def test_many_unlike_siblings_are_folded_by_what_they_are() -> None:

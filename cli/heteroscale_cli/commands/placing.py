@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from heteroscale_cli.commands import completion
 from heteroscale_cli.commands.common import connected
 from heteroscale_cli.connection import Connection
 from heteroscale_cli.errors import usage
@@ -34,6 +35,14 @@ _New = Annotated[int | None, typer.Option(min=0, metavar="N", help="New instance
 def plan(
     connection: Connection,
     *,
+    service: Annotated[
+        str,
+        typer.Argument(
+            metavar="[SERVICE]",
+            help="One that the coordinator has, instead of -f.",
+            autocompletion=completion.services,
+        ),
+    ] = "",
     file: Annotated[
         list[str] | None,
         typer.Option(
@@ -67,18 +76,20 @@ def plan(
     it proposes moves for the live fleet, and the commands that would make them.
 
     heteroscale plan -f service.yaml --fleet fleet.yaml --prefill 2 --decode 4
+
+    heteroscale plan chat --prefill 1 --decode 2
     """
     from heteroscale.words import Role
     from heteroscale_cli.placing import defragmenting
     from heteroscale_cli.placing import plan as shown
 
     if defragment:
-        if file or fleet != "live":
-            raise usage("--defragment: is of the live fleet as it stands; leave -f and --fleet out")
+        if file or service or fleet != "live":
+            raise usage("--defragment: is of the live fleet as it stands; leave the rest out")
         defragmenting.show(connection, as_json=as_json)
         return
-    if not file:
-        raise usage("plan: give a service with -f FILE, or say --defragment")
+    if bool(file) == bool(service):
+        raise usage("plan: give a service by its name, or with -f FILE; or say --defragment")
 
     given = {
         Role.PREFILL: prefill,
@@ -88,7 +99,7 @@ def plan(
         Role.FFN: ffn,
     }
     counts = {role: count for role, count in given.items() if count is not None}
-    shown.show(connection, fleet, shown.Wish(tuple(file), counts, svg, as_json))
+    shown.show(connection, fleet, shown.Wish(tuple(file or ()), service, counts, svg, as_json))
 
 
 @connected

@@ -32,6 +32,12 @@ def read(connection: Connection, services: Sequence[str] = ()) -> Inventory:
     return run(connection, lambda client: _read(client, services))
 
 
+def document(connection: Connection, service: str) -> str:
+    """Return the YAML of a service that is there; CliError: it is not, or cannot be asked for."""
+    request = pb.GetServiceRequest(name=service)
+    return run(connection, lambda c: c.call(c.stub.GetService, request)).document
+
+
 def holders(connection: Connection) -> list[Holder]:
     """Return who holds GPUs, rank by rank; CliError as ``read``."""
 

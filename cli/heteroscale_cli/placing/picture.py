@@ -14,7 +14,7 @@ from heteroscale_cli.placing import tree
 from heteroscale_cli.placing.folding import KEPT
 from heteroscale_cli.placing.inventory import Inventory
 from heteroscale_cli.placing.planning import Planned, taken
-from heteroscale_cli.placing.terminal import CLASS_STYLES, CLOSED, FREE, USED, type_styles
+from heteroscale_cli.placing.terminal import CLASS_STYLES, CLOSED, FREE, USED, columns, type_styles
 from heteroscale_cli.placing.tree import ALL, NODE, Branch
 from heteroscale_cli.text import clean
 
@@ -61,12 +61,8 @@ def draw(planned: Planned, fleet: str) -> Table:
             new.setdefault(rank.agent_id, {}).update(gpus)
             ranks.setdefault(rank.agent_id, Counter())[word] += 1
     seen = _Seen(new, ranks, before, type_styles(root.by_type))
-    table = Table(box=None, padding=(0, 3, 0, 0), header_style="bold", pad_edge=False)
-    for title in ("PLACE", "GPUS", "NEW", "CLASS", "FREE"):
-        table.add_column(title, no_wrap=True, justify="right" if title == "FREE" else "left")
-    for row in _rows(root, seen, "", ""):
-        table.add_row(*row)
-    return table
+    titles = ("PLACE", "GPUS", "NEW", "CLASS", "FREE")
+    return columns(titles, list(_rows(root, seen, "", "")), ("CLASS", "FREE", "NEW"))
 
 
 def legend(planned: Planned) -> Text:

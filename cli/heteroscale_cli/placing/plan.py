@@ -20,6 +20,7 @@ from heteroscale_cli.output import print_text
 from heteroscale_cli.placing import inventory, picture, planning, terminal, topology, tree
 from heteroscale_cli.placing.inventory import Inventory
 from heteroscale_cli.placing.planning import Asked, Plan, Planned
+from heteroscale_cli.sources import Source
 from heteroscale_coordinator.core.placement import Infeasible, Placed, Remedy, Spot, Standing
 from heteroscale_coordinator.core.placement.defragment import Emptied
 from heteroscale_coordinator.core.placement.remedy import say
@@ -31,7 +32,9 @@ from heteroscale_coordinator.core.topology import Tree
 class Wish:
     """What is asked."""
 
-    files: tuple[str, ...]
+    files: tuple[str, ...] = ()
+    service: str = ""
+    """One that the coordinator has, instead of files."""
     counts: Mapping[Role, int] = field(default_factory=dict)
     """New instances by role; empty: what `min` lacks."""
     svg: Path | None = None
@@ -47,7 +50,8 @@ def show(connection: Connection, fleet: str, wish: Wish) -> None:
             no place.
 
     """
-    services = _with_counts(_read(wish.files), wish.counts)
+    texts = [_of_live(connection, wish.service)] if wish.service else sources.read(wish.files)
+    services = _with_counts(_read(texts), wish.counts)
     known = inventory.read(fleet, connection, [one.name for one in services])
     plan = planning.make(known, services)
     if fleet == inventory.LIVE and not plan.feasible:
@@ -94,10 +98,16 @@ def _with_move(known: Inventory, one: Planned, found: Sequence[Emptied]) -> Plan
     return replace(one, remedies=(*one.remedies, Remedy("moved", text)))
 
 
-def _read(files: Sequence[str]) -> list[Asked]:
+def _of_live(connection: Connection, service: str) -> Source:
+    from heteroscale_cli.placing import live  # noqa: PLC0415  (a file needs no gRPC)
+
+    return Source(service, live.document(connection, service))
+
+
+def _read(texts: Sequence[Source]) -> list[Asked]:
     found: list[Asked] = []
     wrong: list[Violation] = []
-    for source in sources.read(files):
+    for source in texts:
         try:
             for document in read_documents(source.text, source.name):
                 service = document.parse(ServiceDocument)

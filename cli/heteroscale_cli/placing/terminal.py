@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from rich.console import Console, RenderableType
 from rich.table import Table
@@ -15,6 +15,7 @@ from heteroscale_cli.text import clean
 
 BAR = 10
 CLASS_STYLES = {"low": "green", "medium": "yellow", "high": "magenta"}
+_NUMBERS = ("NODES", "EMPTY", "FREE/GPUS", "CLOSED", "FREE")
 USED, FREE, CLOSED = "█", "░", "×"
 _PALETTE = ("cyan", "yellow", "green", "magenta", "blue", "red")
 
@@ -30,9 +31,40 @@ def console() -> Console:
 def show(drawn: RenderableType) -> None:
     """Print what was drawn, without blanks at the ends of lines."""
     board = console()
+    if isinstance(drawn, Table):
+        # What is still too wide is left to the terminal to break, rather than cut off.
+        board.width = max(board.width, _width(drawn))
     with board.capture() as caught:
         board.print(drawn)
     print_text("\n".join(line.rstrip() for line in caught.get().splitlines()))
+
+
+def columns(
+    titles: Sequence[str], rows: Sequence[Sequence[Text | str]], spare: Sequence[str]
+) -> Table:
+    """Return an aligned table; where the terminal is narrow without what can be spared, first first."""
+    room = console().width
+    kept = [frozenset(titles) - frozenset(spare[:left_out]) for left_out in range(len(spare) + 1)]
+    drawn = (_aligned(titles, rows, keep) for keep in kept)
+    return next((one for one in drawn if _width(one) <= room), _aligned(titles, rows, kept[-1]))
+
+
+def _aligned(
+    titles: Sequence[str], rows: Sequence[Sequence[Text | str]], keep: Collection[str]
+) -> Table:
+    shown = [place for place, title in enumerate(titles) if title in keep]
+    found = Table(box=None, padding=(0, 3, 0, 0), header_style="bold", pad_edge=False)
+    for place in shown:
+        right = titles[place] in _NUMBERS
+        found.add_column(titles[place], no_wrap=True, justify="right" if right else "left")
+    for row in rows:
+        found.add_row(*(row[place] for place in shown))
+    return found
+
+
+def _width(drawn: Table) -> int:
+    wide = Console(width=10_000)
+    return wide.measure(drawn).maximum
 
 
 def type_styles(types: Iterable[str]) -> dict[str, str]:
@@ -44,28 +76,26 @@ def table(lines: Sequence[Line]) -> Table:
     """Return the lines as an aligned table."""
     styles = type_styles(name for line in lines for one in line.branches for name in one.by_type)
     closed = any(one.use.closed for line in lines for one in line.branches)
-    found = Table(box=None, padding=(0, 3, 0, 0), header_style="bold", pad_edge=False)
-    found.add_column("DOMAIN", no_wrap=True)
-    for title in ("NODES", "EMPTY", "FREE/GPUS"):
-        found.add_column(title, justify="right", no_wrap=True)
-    found.add_column("USED", no_wrap=True)
-    if closed:
-        found.add_column("CLOSED", justify="right", no_wrap=True)
-    found.add_column("FREE BY TYPE", no_wrap=True)
-    found.add_column("FREE BY CLASS", no_wrap=True)
-    for line in lines:
-        use = total(one.use for one in line.branches)
-        found.add_row(
+    uses = [total(one.use for one in line.branches) for line in lines]
+    titles = ["DOMAIN", "NODES", "EMPTY", "FREE/GPUS", "USED", "CLOSED"]
+    titles += ["FREE BY TYPE", "FREE BY CLASS"]
+    rows = [
+        (
             _domain(line),
             str(sum(one.nodes for one in line.branches)),
             str(sum(one.empty for one in line.branches)),
             f"{use.free}/{use.gpus}",
             bar(use),
-            *((str(use.closed) if use.closed else "-",) if closed else ()),
+            str(use.closed) if use.closed else "-",
             _types(line, styles),
             _classes(line),
         )
-    return found
+        for line, use in zip(lines, uses, strict=True)
+    ]
+    if not closed:
+        titles.remove("CLOSED")
+        rows = [(*row[:5], *row[6:]) for row in rows]  # type: ignore[misc]  # one cell less in each
+    return columns(titles, rows, ("FREE BY CLASS", "USED", "FREE BY TYPE", "EMPTY", "CLOSED"))
 
 
 def _domain(line: Line) -> Text:
