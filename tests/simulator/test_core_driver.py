@@ -208,3 +208,14 @@ def test_no_engine_switches_on_a_fleet_that_does_not_say_so() -> None:
     ground = Ground(fleet(), service(), 2, 4)
     templates = ground.driver.state.agents["h20-1"].inventory.templates
     assert not any(template.switches_role for template in templates)
+
+
+def test_the_coordinator_knows_the_prices_that_the_fleets_file_names() -> None:
+    on = fleet()
+    assert Ground(on, service(), 1, 2).driver.state.rules.prices == {}
+    priced = tuple(pool.model_copy(update={"price_per_gpu_hour": 2.5}) for pool in on.pools)
+    on = on.model_copy(update={"pools": priced})
+    assert Ground(on, service(), 1, 2).driver.state.rules.prices == {"H20": 2.5}
+    own = on.rules.model_copy(update={"prices": {"H20": 3.0}})
+    on = on.model_copy(update={"rules": own})
+    assert Ground(on, service(), 1, 2).driver.state.rules.prices == {"H20": 3.0}

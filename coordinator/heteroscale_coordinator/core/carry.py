@@ -28,6 +28,7 @@ from heteroscale_coordinator.core.placement import (
     Spot,
     Standing,
     choose_victims,
+    may_become,
 )
 from heteroscale_coordinator.core.policy import bounds, split
 from heteroscale_coordinator.core.policy.view import written
@@ -368,10 +369,14 @@ def switch_role(draft: Draft, service: Service, verdict: Verdict, decision: Deci
     """Choose who changes its role, as if it were to leave its own, and order it."""
     gaining = next(role for role, n in verdict.delta.items() if n > 0)
     leaving = {role: -n for role, n in verdict.delta.items() if n < 0}
+    every = sites.standings(draft, service)
+    ask = Ask(service.name, service.spec.roles, {}, service.spec.placement, sites.vendors(draft))
     candidates = [
         standing
-        for standing in sites.standings(draft, service)
-        if (one := draft.instance(standing.instance_id)) is not None and switchable(draft, one)
+        for standing in every
+        if (one := draft.instance(standing.instance_id)) is not None
+        and switchable(draft, one)
+        and may_become(ask, gaining, standing, every)
     ]
     chosen = choose_victims(leaving, candidates, sites.view(draft), service.spec.ratio)
     found = next(iter(chosen.instance_ids), "")

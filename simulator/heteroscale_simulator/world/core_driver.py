@@ -21,9 +21,11 @@ from heteroscale_coordinator.core.events import (
 )
 from heteroscale_coordinator.core.model import Action, Command, CommandState, RankFact, Verb
 from heteroscale_coordinator.core.model import Decision as CoreDecision
+from heteroscale_coordinator.core.rules import Rules
 from heteroscale_coordinator.core.state import State
 from heteroscale_coordinator.core.step import due, renewals
 from heteroscale_coordinator.zones import ZonedStep
+from heteroscale_simulator.fleet import FleetSpec
 from heteroscale_simulator.world import agents
 from heteroscale_simulator.world.result import Decision
 from heteroscale_simulator.world.telemetry import Telemetry
@@ -57,7 +59,7 @@ class CoreDriver:
     ) -> None:
         self._yard, self._telemetry = yard, telemetry
         self._clock = clock
-        self._state = State(yard.fleet.rules)
+        self._state = State(_with_prices(yard.fleet))
         self._state.begin(clock)
         self._step = ZonedStep()
         self._reporters = agents.Reporters(yard, telemetry, self._clock)
@@ -237,3 +239,9 @@ class CoreDriver:
                 instance_ids=decision.instance_ids,
             )
         )
+
+
+def _with_prices(fleet: FleetSpec) -> Rules:
+    """Return the fleet's rules with the prices that its pools name, where the rules name none."""
+    pools = {p.gpu_type: p.price_per_gpu_hour for p in fleet.pools if p.price_per_gpu_hour}
+    return fleet.rules.model_copy(update={"prices": {**pools, **fleet.rules.prices}})

@@ -18,6 +18,7 @@ from heteroscale_coordinator.core.placement import (
     NodeView,
     Placed,
     Standing,
+    may_become,
     place,
 )
 from heteroscale_coordinator.core.placement.cost import cost_of
@@ -244,6 +245,18 @@ def test_what_stands_narrows_what_is_added() -> None:
     assert said.startswith(
         "no decode on MI300X can take the KV cache of the prefill that stands on"
     )
+
+
+def test_an_instance_changes_its_role_only_where_all_pairs_stay_compatible() -> None:
+    asked = mixed(0, 0, {}, {"L20": ["H20"]})
+    lone = Standing("p0", P, ("nl",), "g", gpu_type="L20")
+    beside = Standing("p1", P, ("nl",), "g", gpu_type="L20")
+    decode = Standing("d", D, ("nv",), "g", gpu_type="H20")
+    assert may_become(asked, D, lone, [lone, decode])
+    assert not may_become(asked, D, lone, [lone, beside, decode])
+    assert may_become(asked, P, decode, [beside, decode])
+    foreign = Standing("x", D, ("amd",), "g", gpu_type="MI300X")
+    assert not may_become(asked, P, decode, [beside, decode, foreign])
 
 
 @CALM

@@ -7,6 +7,7 @@ place: ``remedy``. Pure, deterministic, and ignorant of why anything is asked.
 
 from heteroscale_coordinator.core.placement.cell import Cell, Tally
 from heteroscale_coordinator.core.placement.cycle import Cycle, Outcome, Request
+from heteroscale_coordinator.core.placement.feeds import may_become
 from heteroscale_coordinator.core.placement.fragments import (
     Fragments,
     Proposal,
@@ -55,6 +56,7 @@ __all__ = [
     "defragment",
     "flaws",
     "fragments",
+    "may_become",
     "place",
     "remedies",
     "repair",

@@ -63,6 +63,15 @@ def choices(
     return [_with_types(ask, types, asked) for types in narrowed], None
 
 
+def may_become(ask: Ask, role: Role, one: Standing, standing: Iterable[Standing]) -> bool:
+    """Return whether an instance may take another role where it stands, beside all the others."""
+    others = [other for other in standing if other.instance_id != one.instance_id]
+    if role is Role.DECODE:
+        return all(can_feed(ask, giver, one.gpu_type) for giver in _standing_types(others, GIVERS))
+    takers = _standing_types(others, (Role.DECODE,))
+    return all(can_feed(ask, one.gpu_type, taker) for taker in takers)
+
+
 def _clubs(
     ask: Ask, giver: Role, givers: Sequence[str], takers: Sequence[str]
 ) -> list[dict[Role, tuple[str, ...]]]:
