@@ -1,7 +1,8 @@
 """What the baselines share: an instance after the other on the best node, all of a step or nothing.
 
-All or nothing, the order of GPU types, and the obedience to a required affinity are favours: plain
-schedulers know none of the three. Each baseline says only which node is best.
+All or nothing, the order of GPU types, and the walls of a required domain are favours: plain schedulers
+know none of the three. No service reaches over its logical cluster: there is no network for its KV cache.
+Each baseline says only which node is best.
 """
 
 from __future__ import annotations
@@ -89,12 +90,9 @@ class Baseline:
         return None
 
     def _walls(self, ask: Ask, unit: Counts, mates: Sequence[Spot]) -> Iterator[Flags]:
-        """Yield the nodes that a unit may use: all, or one domain after the other, the best first."""
+        """Yield the nodes that a unit may use: one domain after the other, the best first."""
         room = self._room
-        if not ask.placement.required:
-            yield np.ones(len(room.ids), dtype=np.bool_)
-            return
-        domain = room.domain[ask.placement.affinity]
+        domain = room.domain[wall_of(ask)]
         allowed = self._beside(unit, mates, domain)
         role = next(iter(unit))
         item = Item(role, ask.roles[role], ask, mates)
@@ -134,11 +132,14 @@ class Baseline:
         return None
 
 
+def wall_of(ask: Ask) -> str:
+    """Return the level of the domain that no unit of a step may leave."""
+    return ask.placement.affinity if ask.placement.required else "cluster"
+
+
 def units(ask: Ask) -> list[dict[Role, int]]:
-    """Return the parts of a step that must each stay in one domain; preferred affinity: the whole."""
+    """Return the parts of a step that must each stay inside one wall: balanced, with both roles."""
     counts = {role: count for role, count in ask.delta.items() if count > 0}
-    if not ask.placement.required:
-        return [counts]
     if len(counts) == 1:
         ((role, count),) = counts.items()
         return [{role: 1}] * count

@@ -7,7 +7,7 @@ from typing import Any, Literal, cast
 
 import numpy as np
 
-from benchmarks.placement.baseline import units
+from benchmarks.placement.baseline import units, wall_of
 from heteroscale.words import Role
 from heteroscale_coordinator.core.placement import Ask, NodeView
 from heteroscale_coordinator.core.spec import PlacementSpec, RoleSpec
@@ -56,7 +56,7 @@ class Case:
 def _step(ask: Ask) -> dict[str, Any]:
     return {
         "level": ask.placement.affinity,
-        "required": ask.placement.required,
+        "wall": wall_of(ask),
         "roles": {
             role: {
                 "types": list(ask.roles[role].gpu_types),

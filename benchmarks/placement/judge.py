@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from benchmarks.placement.baseline import units
+from benchmarks.placement.baseline import units, wall_of
 from benchmarks.placement.flow import crossing, inside
 from heteroscale_coordinator.core.placement import Ask, NodeView, Spot
 from heteroscale_coordinator.core.topology import SubgroupClass, Tree, paths_of
@@ -39,8 +39,7 @@ class Judge:
                 raise CheatError(f"{ask.service}: not {count} {role}")
         for spot in spots:
             self._take(ask, spot)
-        if ask.placement.required:
-            self._check_walls(ask, spots)
+        self._check_walls(ask, spots)
 
     def give(self, spot: Spot) -> None:
         """Note that an instance is gone."""
@@ -81,10 +80,11 @@ class Judge:
 
     def _check_walls(self, ask: Ask, spots: Sequence[Spot]) -> None:
         """Each domain holds whole units: an instance over two domains, or a lone half, is a breach."""
-        domain = self.domains[ask.placement.affinity]
+        level = wall_of(ask)
+        domain = self.domains[level]
         for spot in spots:
             if len({domain[rank.agent_id] for rank in spot.ranks}) > 1:
-                raise CheatError(f"{ask.service}: an instance over two {ask.placement.affinity}")
+                raise CheatError(f"{ask.service}: an instance over two {level}")
         if len(ask.delta) == 1:
             return
         there: dict[str, dict[str, int]] = {}

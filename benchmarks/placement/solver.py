@@ -16,7 +16,6 @@ from typing import Any
 from ortools.sat.python import cp_model
 
 Problem = Mapping[str, Any]
-WHOLE = "all"
 
 
 class Model:
@@ -36,10 +35,10 @@ class Model:
             self.model.add(sum(loads) <= node["free"])
 
     def _step(self, number: int, step: Problem) -> None:
-        """Add a step: it is placed whole, unit by unit where walls are required, or not at all."""
+        """Add a step: it is placed whole, unit by unit inside its walls, or not at all."""
         placed = self.model.new_bool_var(f"placed{number}")
         self.placed.append(placed)
-        domains = self._domains(step["level"]) if step["required"] else {WHOLE: self._all()}
+        domains = self._domains(step["wall"])
         counts = self._counts(number, step, domains, placed)
         at: dict[str, list[Any]] = {}
         for role, asked in step["roles"].items():
@@ -124,9 +123,6 @@ class Model:
         for number, node in enumerate(self.nodes):
             found.setdefault(node[level], []).append(number)
         return found
-
-    def _all(self) -> list[int]:
-        return list(range(len(self.nodes)))
 
 
 def solve(problem: Problem, seconds: float) -> dict[str, Any]:

@@ -22,12 +22,14 @@ from heteroscale_coordinator.core.spec import PlacementSpec, RoleSpec
 from heteroscale_coordinator.core.topology import paths_of
 
 HOUR = 3600.0
-LOAD = 0.75
+LOAD = 0.7
 """GPUs wanted on average, as a share of the sound ones of each type."""
 LIFE = 72 * HOUR
 """A service's mean life."""
 SIZES = (2.0, 24.0)
 """Decode instances of a service on average, evenly spread over the logarithm."""
+LARGEST = 0.1
+"""No service wants more than this share of a type's GPUs on average."""
 RATIOS = (0.25, 0.5, 1.0)
 """Prefill for each decode instance."""
 SWING = (0.1, 0.5)
@@ -118,7 +120,7 @@ def _population(nodes: Sequence[NodeView], dice: np.random.Generator) -> Iterato
     number = 0
     while any(count > 0 for count in budget.left.values()):
         roles = _roles(budget.left, budget.widest, dice)
-        tenant = _tenant(f"s{number:03d}-0", roles, dice)
+        tenant = budget.cut(_tenant(f"s{number:03d}-0", roles, dice))
         needs = {role: spec.gpus * tenant.mean(role) for role, spec in roles.items()}
         if not budget.spend(tenant, needs):
             # What no domain holds is no test of a placer: this one will do with less.
@@ -145,6 +147,7 @@ class _Budget:
             paths = paths_of(node.topology)
             for level, path in (("s1", paths.s1), ("s2", paths.s2)):
                 walls.setdefault((level, str(path)), Counter())[kind] += free
+        self._sound = sound
         self.left = {kind: LOAD * count for kind, count in sorted(sound.items())}
         self._mixed: dict[tuple[str, frozenset[str]], dict[str, float]] = {}
         for (level, _), counts in walls.items():
@@ -152,6 +155,13 @@ class _Budget:
             room = self._mixed.setdefault((level, pair), dict.fromkeys(pair, 0.0))
             for kind, count in counts.items():
                 room[kind] += LOAD * count
+
+    def cut(self, tenant: Tenant) -> Tenant:
+        """Return the service, no larger than a type can bear."""
+        most = [
+            LARGEST * self._sound[spec.gpu_types[0]] / spec.gpus for spec in tenant.roles.values()
+        ]
+        return replace(tenant, size=min(tenant.size, *most))
 
     def spend(self, tenant: Tenant, needs: Mapping[Role, float]) -> bool:
         """Take what a service needs on average; False: walls that it requires do not hold it."""
