@@ -8,9 +8,12 @@ from benchmarks.placement.port import Held
 from heteroscale_coordinator.core.model import Counts
 from heteroscale_coordinator.core.placement import (
     Ask,
+    Cycle,
     FleetView,
     Infeasible,
     NodeView,
+    Placed,
+    Request,
     Spot,
     Standing,
     choose_victims,
@@ -42,6 +45,18 @@ class Ours:
             for rank in spot.ranks:
                 self._view.hold(rank.agent_id, rank.gpu_indices)
         return found.spots
+
+    def cycle(self, asks: Sequence[Ask], *, ordered: bool) -> list[tuple[Spot, ...] | None]:
+        """Place all asks in one cycle: by priority in their order, or all of one priority."""
+        requests = [
+            Request(ask, priority=-number if ordered else 0) for number, ask in enumerate(asks)
+        ]
+        cycle = Cycle(self._view, requests)
+        cycle.advance(len(requests))
+        placed = {one.request.ask.service: one.placed for one in cycle.outcomes}
+        cycle.end()
+        found = [placed[ask.service] for ask in asks]
+        return [one.spots if isinstance(one, Placed) else None for one in found]
 
     def victims(self, delta: Counts, standing: Sequence[Held], now: float) -> Sequence[Held]:
         """Return the coordinator's choice; all are taken to be equally busy."""

@@ -1,12 +1,13 @@
 """Every placer on every small case, held against the best there is.
 
 Three goals in this order: steps placed; GPUs of the high class consumed; pairs of prefill and decode over
-the walls of the step's wished domain. The steps of a case come one after the other. Two rules:
+the walls of the step's wished domain. The steps of a case are one cycle; two rules:
 
 - *ordered*: they come by priority, and no step may be left out for later ones. The best then places a
   certain set of steps; counted is how many of that set a placer has placed.
-- *any order*: all are of one priority. The best may leave out a large early step for two small later
-  ones, which nobody can who takes them as they come.
+- *any order*: all are of one priority, and the best may leave out a large one for two small ones.
+
+Baselines take the steps as they come; ours takes them as the coordinator's cycle does.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from benchmarks.placement.cases import LOADS, Case, random_case
 from benchmarks.placement.exact import Solver
 from benchmarks.placement.judge import Judge
 from benchmarks.placement.keep import Kept
+from benchmarks.placement.ours import Ours
 from benchmarks.placement.placers import OURS, PLACERS
 
 GOAL = 0.99
@@ -78,22 +80,25 @@ def contests(cases: int, seconds: float, kept: Kept, say: Callable[[str], None])
 
 def _play(load: str, seed: int, solver: Solver) -> dict[str, Any]:
     case = random_case(load, seed)
-    played = {name: _played(case, name) for name in PLACERS}
-    return {
-        "case": case.name,
-        "load": load,
-        "asked": len(case.asks),
-        "scores": {n: {"steps": s, "high": h, "cross": c} for n, (s, h, c) in played.items()},
-        **{rule: solver.solve(case.problem(ordered=ordered)) for rule, ordered in RULES.items()},
-    }
+    found: dict[str, Any] = {"case": case.name, "load": load, "asked": len(case.asks)}
+    for rule, ordered in RULES.items():
+        played = {name: _played(case, name, ordered=ordered) for name in PLACERS}
+        found[rule] = {
+            "best": solver.solve(case.problem(ordered=ordered)),
+            "scores": {n: {"steps": s, "high": h, "cross": c} for n, (s, h, c) in played.items()},
+        }
+    return found
 
 
-def _played(case: Case, name: str) -> tuple[list[int], int, float]:
+def _played(case: Case, name: str, *, ordered: bool) -> tuple[list[int], int, float]:
     """Return which steps a placer placed, its GPUs of the high class, its pairs over walls."""
     placer, judge = PLACERS[name](case.nodes), Judge(case.nodes)
+    if isinstance(placer, Ours):
+        answers = placer.cycle(case.asks, ordered=ordered)
+    else:
+        answers = [placer.place(ask, (), 0.0) for ask in case.asks]
     steps, high, cross = list[int](), 0, 0.0
-    for number, ask in enumerate(case.asks):
-        spots = placer.place(ask, (), 0.0)
+    for number, (ask, spots) in enumerate(zip(case.asks, answers, strict=True)):
         if spots is not None:
             judge.take(ask, spots)
             steps.append(number)
@@ -103,13 +108,13 @@ def _played(case: Case, name: str) -> tuple[list[int], int, float]:
 
 
 def _contest(rule: str, found: Mapping[str, Any]) -> Contest:
-    best = found[rule]
+    best = found[rule]["best"]
     wanted = best.get("steps", [])
     scores = {
         name: Score(
             len(had["steps"]), had["high"], had["cross"], _share(rule, had["steps"], wanted)
         )
-        for name, had in found["scores"].items()
+        for name, had in found[rule]["scores"].items()
     }
     scores[BEST] = Score(len(wanted), best.get("high", 0), best.get("cross", 0))
     first, second, third = best["proven"]

@@ -32,12 +32,10 @@ def quality(found: Sequence[Contest]) -> str:
     for rule in RULES:
         mine = [one for one in found if one.rule == rule]
         parts.append(_against_best(rule, mine))
-    # What placers did is the same under both rules.
-    played = [one for one in found if one.rule == next(iter(RULES))]
     lost = losses(found)
     said = [f"behind: {line}" for line in lost[:SAID]]
     said += [f"behind: {len(lost) - SAID} more"] if len(lost) > SAID else []
-    return "\n\n".join([*parts, _duels(played), "\n".join([*said, quality_goal(found)])])
+    return "\n\n".join([*parts, _duels(found), "\n".join([*said, quality_goal(found)])])
 
 
 def _against_best(rule: str, found: Sequence[Contest]) -> str:

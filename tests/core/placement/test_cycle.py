@@ -19,6 +19,8 @@ from heteroscale_coordinator.core.placement import (
     Request,
     Standing,
 )
+from heteroscale_coordinator.core.placement.cycle import MOVES
+from heteroscale_coordinator.core.spec import PlacementSpec
 from tests.core.placement.fleets import CALM, D, P, ask, asks, node, nodes, role, stand
 from tests.core.placement.naive import domain_of
 
@@ -200,3 +202,99 @@ def test_among_equals_the_one_with_the_smaller_share_goes_first() -> None:
         ("b", True),
         ("a", False),
     ]
+
+
+# ---- second thoughts ---------------------------------------------------------------------------
+
+NEAR = PlacementSpec(affinity="s1", required=True)
+
+
+def wants(name: str, *types: str, gpus: int = 1, priority: int = 0) -> Request:
+    """Return a request for one prefill and one decode in one S1, on the first type that has room."""
+    roles = {P: role("p", *types, gpus=gpus), D: role("d", *types, gpus=gpus)}
+    return Request(replace(ask(1, 1, roles, NEAR), service=name), priority=priority)
+
+
+def homes(outcomes: Sequence[Outcome]) -> dict[str, str]:
+    """Return the node of each service; empty where it has none."""
+    return {
+        one.request.ask.service: one.placed.spots[0].ranks[0].agent_id
+        if isinstance(one.placed, Placed)
+        else ""
+        for one in outcomes
+    }
+
+
+TWO = [node("x", "H20", "H20", s1="m0"), node("y", "L20", "L20", s1="m1")]
+
+
+def test_equals_make_room_for_one_that_has_no_choice() -> None:
+    easy, picky = wants("a", "H20", "L20"), wants("b", "H20")
+    view = FleetView(TWO)
+    assert homes(run(view, [easy, picky])) == {"a": "y", "b": "x"}
+    assert not view.held("x") | view.held("y")
+
+
+def test_a_higher_priority_does_not_move_for_a_lower() -> None:
+    easy, picky = wants("a", "H20", "L20", priority=1), wants("b", "H20")
+    assert homes(run(FleetView(TWO), [easy, picky])) == {"a": "x", "b": ""}
+
+
+def test_nobody_loses_its_place_to_an_equal() -> None:
+    first, second = wants("a", "H20"), wants("b", "H20")
+    view = FleetView(TWO)
+    cycle = Cycle(view, [first, second])
+    cycle.advance(2)
+    assert homes(cycle.outcomes) == {"a": "x", "b": ""}
+    assert view.held("x") == {0, 1}
+    cycle.end()
+
+
+def test_what_fits_nowhere_moves_nobody() -> None:
+    easy, huge = wants("a", "H20", "L20"), wants("b", "H20", gpus=2)
+    view = FleetView(TWO)
+    assert homes(run(view, [easy, huge])) == {"a": "x", "b": ""}
+
+
+def test_where_the_refused_first_will_not_do_the_hardest_goes_first() -> None:
+    fleet = [
+        node("x", *["H20"] * 8, s1="m0"),
+        node("y", *["L20"] * 4, s1="m1"),
+        node("z", *["M"] * 2, s1="m2"),
+    ]
+    small, middle = wants("a", "L20", "M"), wants("b", "H20", "L20", gpus=2)
+    large = wants("c", "H20", gpus=4)
+    # Small takes part of y, middle part of x; with large first on x, middle needs all of y.
+    assert homes(run(FleetView(fleet), [small, middle, large])) == {"a": "z", "b": "y", "c": "x"}
+
+
+def test_the_small_come_first_among_equals() -> None:
+    fleet = [node("x", *["H20"] * 4, s1="m0")]
+    large, small, other = wants("a", "H20", gpus=2), wants("b", "H20"), wants("c", "H20")
+    assert homes(run(FleetView(fleet), [large, small, other])) == {"b": "x", "c": "x", "a": ""}
+
+
+def test_a_cycle_thinks_again_only_so_often() -> None:
+    pairs = MOVES // 2
+    fleet = [node(f"x{n:03d}", "H20", "H20", s1=f"m{n}") for n in range(2)]
+    wanted = [wants(f"a{n:03d}", "H20") for n in range(2 + pairs)]
+    cycle = Cycle(FleetView(fleet), wanted)
+    assert cycle.advance(len(wanted))
+    assert sum(isinstance(one.placed, Placed) for one in cycle.outcomes) == 2
+    assert cycle.moves_left <= 1
+    cycle.end()
+
+
+@CALM
+@given(nodes(), requests(), st.integers(0, 2))
+def test_thinking_again_places_more_or_the_same(
+    fleet: list[NodeView], wanted: list[Request], priority: int
+) -> None:
+    """Of one priority none has a place before that has none after."""
+    alike = [replace(one, priority=priority) for one in wanted]
+    before = Cycle(FleetView(fleet), alike, moves=0)
+    before.advance(len(alike))
+    after = homes(run(FleetView(fleet), alike))
+    assert {name for name, home in homes(before.outcomes).items() if home} <= {
+        name for name, home in after.items() if home
+    }

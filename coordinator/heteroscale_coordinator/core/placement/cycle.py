@@ -1,9 +1,11 @@
 """The cycle: the requests of many services on one view, the highest priority first (heteroscale.md §4).
 
 A scale-out is placed whole or not at all, and what it takes is held in the view for the rest of the
-cycle. A scale-in chooses who leaves; what that frees is not used again within the cycle. The cycle is
-advanced piece by piece, reports may change the view in between, and at its end every place is checked
-against the view as it is then: from the first that no longer holds, the cycle is done again.
+cycle. Among equals the small come first, and one that finds no place makes those of its own priority
+think again: they are placed anew behind it, and it stays if none of them lost its place by that. A
+scale-in chooses who leaves; what that frees is not used again within the cycle. The cycle is advanced
+piece by piece, reports may change the view in between, and at its end every place is checked against the
+view as it is then: from the first that no longer holds, the cycle is done again.
 """
 
 from __future__ import annotations
@@ -23,7 +25,12 @@ from heteroscale_coordinator.core.placement.values import (
 from heteroscale_coordinator.core.placement.victims import choose_victims
 from heteroscale_coordinator.core.placement.view import FleetView
 from heteroscale_coordinator.core.spec import RatioSpec
+from heteroscale_coordinator.core.topology import AFFINITY_LEVELS
 
+REACH = 12
+"""So many of its equals are placed anew, at most, for one request without a place."""
+MOVES = 400
+"""So many places are sought anew in a whole cycle, at most: what it takes stays far below the rest."""
 _ANY = RatioSpec(min=0.5, max=0.5)
 
 
@@ -65,10 +72,13 @@ class _Done:
 class Cycle:
     """One cycle over a view that others go on writing. Ends by ``end``, whatever came of it."""
 
-    def __init__(self, view: FleetView, requests: Iterable[Request]) -> None:
+    def __init__(self, view: FleetView, requests: Iterable[Request], *, moves: int = MOVES) -> None:
         self._view = view
+        self.moves_left = moves
+        """Places that may still be sought anew."""
         self._requests = sorted(
-            requests, key=lambda one: (-one.priority, one.share, one.ask.service)
+            requests,
+            key=lambda one: (-one.priority, one.share, _gpus(one.ask), one.ask.service),
         )
         self._done: list[_Done] = []
 
@@ -85,7 +95,10 @@ class Cycle:
     def advance(self, requests: int = 1) -> bool:
         """Look at so many requests more, and return whether that was all."""
         for _ in range(min(requests, self.left)):
-            self._done.append(self._serve(self._requests[len(self._done)]))
+            done = self._serve(self._requests[len(self._done)])
+            self._done.append(done)
+            if isinstance(done.outcome.placed, Infeasible) and done.outcome.victims is None:
+                self._make_room(len(self._done) - 1)
         return not self.left
 
     def commit(self) -> tuple[Outcome, ...] | None:
@@ -121,9 +134,62 @@ class Cycle:
                 holds.append((rank.agent_id, frozenset(rank.gpu_indices)))
                 if (node := self._view.node(rank.agent_id)) is not None:
                     stood[rank.agent_id] = node
-        for agent_id, indices in holds:
+        done = _Done(Outcome(request, placed, victims), stood, tuple(holds))
+        self._hold(done)
+        return done
+
+    # ---- second thoughts ---------------------------------------------------------------------
+
+    def _make_room(self, refused: int) -> None:
+        """Place equals of a refused request anew, it first; it stays refused if one of them lost by it.
+
+        Only those of its own priority move: what a higher one got is nothing of its concern.
+        """
+        equals = [n for n in range(refused) if self._may_move(n, refused)][-REACH:]
+        if not equals or self.moves_left < len(equals):
+            return
+        before = {number: self._done[number] for number in equals}
+        for done in before.values():
+            self._release(done)
+        found = self._all_in(refused, equals)
+        if found is None:
+            for done in before.values():
+                self._hold(done)
+            return
+        for number, done in found.items():
+            self._done[number] = done
+
+    def _may_move(self, number: int, refused: int) -> bool:
+        done = self._done[number]
+        alike = self._requests[number].priority == self._requests[refused].priority
+        return alike and isinstance(done.outcome.placed, Placed) and done.outcome.victims is None
+
+    def _all_in(self, refused: int, equals: Sequence[int]) -> dict[int, _Done] | None:
+        """Return places for all, the refused first or else the hardest first; None: there are none."""
+        hardest = sorted((refused, *equals), key=lambda n: (_ease(self._requests[n].ask), n))
+        for order in ([refused, *equals], hardest):
+            found: dict[int, _Done] = {}
+            for number in order:
+                self.moves_left -= 1
+                done = self._serve(self._requests[number])
+                if not isinstance(done.outcome.placed, Placed):
+                    break
+                found[number] = done
+            if len(found) == len(order):
+                return found
+            for done in found.values():
+                self._release(done)
+            if not found:
+                return None  # Alone in the room it has no place either.
+        return None
+
+    def _hold(self, done: _Done) -> None:
+        for agent_id, indices in done.holds:
             self._view.hold(agent_id, indices)
-        return _Done(Outcome(request, placed, victims), stood, tuple(holds))
+
+    def _release(self, done: _Done) -> None:
+        for agent_id, indices in done.holds:
+            self._view.release(agent_id, indices)
 
     def _frozen(self, request: Request, victims: Victims) -> list[tuple[str, frozenset[int]]]:
         """Return what is in use on the victims' nodes: it may become free, but not for this cycle."""
@@ -160,6 +226,25 @@ class Cycle:
 
     def _take_back(self, number: int) -> None:
         for done in self._done[number:]:
-            for agent_id, indices in done.holds:
-                self._view.release(agent_id, indices)
+            self._release(done)
         del self._done[number:]
+
+
+def _gpus(ask: Ask) -> int:
+    """Return the GPUs that an ask takes: among equals the small go first, so that more find a place."""
+    return sum(
+        count * ask.roles[role].gpus * ask.roles[role].ranks
+        for role, count in ask.delta.items()
+        if count > 0 and role in ask.roles
+    )
+
+
+def _ease(ask: Ask) -> tuple[int, int, int]:
+    """Return how easily an ask finds a place, the hardest first: narrow walls, large instances, many."""
+    roles = [ask.roles[r] for r, count in ask.delta.items() if count > 0 and r in ask.roles]
+    walls = len(AFFINITY_LEVELS) - AFFINITY_LEVELS.index(ask.placement.affinity)
+    return (
+        -walls if ask.placement.required else 0,
+        -max((role.gpus * role.ranks for role in roles), default=0),
+        -_gpus(ask),
+    )
