@@ -19,7 +19,7 @@ from heteroscale_cli.app import app
 from heteroscale_cli.placing import inventory, planning
 from heteroscale_cli.placing.planning import Asked
 from heteroscale_coordinator.core.placement import Ask, Infeasible, Standing, place
-from heteroscale_coordinator.core.placement.defragment import Tenant
+from heteroscale_coordinator.core.placement.emptying import Tenant
 from heteroscale_coordinator.core.spec import ServiceDocument, ServiceSpec
 from tests.cli.conftest import Typed
 from tests.cli.fleets import CHAT, FLEET, fleet_file, service_file

@@ -11,7 +11,7 @@ from heteroscale_cli.output import Table, print_text
 from heteroscale_cli.placing import live, planning, tree
 from heteroscale_cli.placing.inventory import Holder, Inventory
 from heteroscale_cli.placing.tree import Branch
-from heteroscale_coordinator.core.placement.defragment import Emptied
+from heteroscale_coordinator.core.placement.emptying import Emptied
 
 
 def show(connection: Connection, *, as_json: bool) -> None:

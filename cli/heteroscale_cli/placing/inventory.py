@@ -11,7 +11,7 @@ from heteroscale.documents import DocumentError
 from heteroscale_cli.connection import Connection
 from heteroscale_cli.errors import EXIT_USAGE, CliError, usage
 from heteroscale_coordinator.core.placement import NodeView, Standing
-from heteroscale_coordinator.core.placement.defragment import Tenant
+from heteroscale_coordinator.core.placement.emptying import Tenant
 
 LIVE = "live"
 GROUP = "heteroscale.fleets"

@@ -14,7 +14,7 @@ from heteroscale_cli.errors import CliError
 from heteroscale_cli.placing.inventory import LIVE, Holder, Inventory, Node
 from heteroscale_coordinator.core.model import LIVE_STATES
 from heteroscale_coordinator.core.placement import NodeView, Standing
-from heteroscale_coordinator.core.placement.defragment import Tenant
+from heteroscale_coordinator.core.placement.emptying import Tenant
 
 PAGE = 1000
 

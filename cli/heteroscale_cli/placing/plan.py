@@ -22,7 +22,7 @@ from heteroscale_cli.placing.inventory import Inventory
 from heteroscale_cli.placing.planning import Asked, Plan, Planned
 from heteroscale_cli.sources import Source
 from heteroscale_coordinator.core.placement import Infeasible, Placed, Remedy, Spot, Standing
-from heteroscale_coordinator.core.placement.defragment import Emptied
+from heteroscale_coordinator.core.placement.emptying import Emptied
 from heteroscale_coordinator.core.placement.remedy import say
 from heteroscale_coordinator.core.spec import ServiceDocument
 from heteroscale_coordinator.core.topology import Tree

@@ -22,7 +22,7 @@ from heteroscale_coordinator.core.placement import (
     Standing,
     remedies,
 )
-from heteroscale_coordinator.core.placement.defragment import Emptied, Tenant, defragment
+from heteroscale_coordinator.core.placement.emptying import Emptied, Tenant, defragment
 from heteroscale_coordinator.core.spec import ServiceSpec
 
 Counts = Mapping[Role, int]

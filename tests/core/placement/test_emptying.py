@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heteroscale_coordinator.core.placement import NodeView
-from heteroscale_coordinator.core.placement.defragment import (
+from heteroscale_coordinator.core.placement.emptying import (
     Emptied,
     Shift,
     Tenant,
