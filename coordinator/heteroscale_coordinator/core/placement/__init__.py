@@ -8,14 +8,7 @@ place: ``remedy``. Pure, deterministic, and ignorant of why anything is asked.
 from heteroscale_coordinator.core.placement.cell import Cell, Tally
 from heteroscale_coordinator.core.placement.cycle import Cycle, Outcome, Request
 from heteroscale_coordinator.core.placement.feeds import may_become
-from heteroscale_coordinator.core.placement.fragments import (
-    Fragments,
-    Proposal,
-    Shift,
-    Tenant,
-    defragment,
-    fragments,
-)
+from heteroscale_coordinator.core.placement.fragments import Fragments, fragments
 from heteroscale_coordinator.core.placement.remedy import Remedy, remedies
 from heteroscale_coordinator.core.placement.repair import Move, flaws, repair
 from heteroscale_coordinator.core.placement.values import (
@@ -43,17 +36,13 @@ __all__ = [
     "NodeView",
     "Outcome",
     "Placed",
-    "Proposal",
     "Remedy",
     "Request",
-    "Shift",
     "Spot",
     "Standing",
     "Tally",
-    "Tenant",
     "Victims",
     "choose_victims",
-    "defragment",
     "flaws",
     "fragments",
     "may_become",
