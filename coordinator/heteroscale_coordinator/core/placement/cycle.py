@@ -225,8 +225,12 @@ class Cycle:
         return True
 
     def _take_back(self, number: int) -> None:
+        held: dict[str, set[int]] = {}
         for done in self._done[number:]:
-            self._release(done)
+            for agent_id, indices in done.holds:
+                held.setdefault(agent_id, set()).update(indices)
+        for agent_id, every in held.items():
+            self._view.release(agent_id, every)
         del self._done[number:]
 
 
