@@ -23,6 +23,7 @@ from benchmarks.policies.play import (
     play,
     prepare,
 )
+from benchmarks.policies.reach import Reach, reach_of
 from benchmarks.policies.table import Shown
 from benchmarks.policies.variants import HPA, JOINT, Variant
 from benchmarks.policies.verdict import score, verdict
@@ -130,7 +131,7 @@ def gathered(
         if run.dropped:
             notes[f"{group[0].name} does not know {', '.join(run.dropped)}: left out."] = None
     scores = {one.name: score(figures[one.name]) for one in wanted if one.name in figures}
-    judged, reasons = scores.get(JOINT.name), _reasons(results)
+    judged, reasons, reach = scores.get(JOINT.name), _reasons(results), _reach(results)
     (trace,), (oracle,) = load["trace"].values(), load["oracle"].values()
     return Shown(
         name=prepared.case.name,
@@ -141,7 +142,7 @@ def gathered(
         ratio=_ratio(prepared),
         scores=scores,
         missing=missing,
-        verdict=None if judged is None else verdict(judged, scores.get(HPA.name), reasons),
+        verdict=None if judged is None else verdict(judged, scores.get(HPA.name), reasons, reach),
         notes=tuple(notes),
         reasons=reasons,
     )
@@ -161,6 +162,14 @@ def _reasons(results: Sequence[tuple[Group, Run | NoHistoryError]]) -> list[Why]
             rival = tables.get((HPA.name, seed))
             found.append(why(folder, STARTUP, minutes_in(rival, HPA.policy) if rival else None))
     return found
+
+
+def _reach(results: Sequence[tuple[Group, Run | NoHistoryError]]) -> Reach | None:
+    """Return what rules could do on the joint policy's traffic, whose needs are in its first run."""
+    for (group, _), run in results:
+        if JOINT in group and isinstance(run, Run) and run.tables is not None:
+            return reach_of(minutes_in(run.tables, JOINT.policy), STARTUP)
+    return None
 
 
 def _ratio(prepared: Prepared) -> str:

@@ -7,12 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
 
+from benchmarks.policies.reach import COST, MET, Reach
 from benchmarks.policies.why import CAUSES, Why
 
-COST = 1.15
-"""Most GPU-hours, as a multiple of the free oracle's."""
-MET = 0.99
-"""Least joint attainment."""
 ALIKE = 0.0001
 """Attainments that differ by no more are equal: it is what the table shows."""
 
@@ -69,7 +66,9 @@ def score(runs: Sequence[Mapping[str, float | None]]) -> Score:
     )
 
 
-def verdict(joint: Score, hpa: Score | None, reasons: Sequence[Why]) -> Verdict:
+def verdict(
+    joint: Score, hpa: Score | None, reasons: Sequence[Why], reach: Reach | None = None
+) -> Verdict:
     """Return which clauses of the goal fail, and why; without HPA its clauses are not judged."""
     failed = []
     if joint.cost > COST:
@@ -84,7 +83,10 @@ def verdict(joint: Score, hpa: Score | None, reasons: Sequence[Why]) -> Verdict:
         # None at all is as few as there can be.
         if joint.reversals >= hpa.reversals and joint.reversals > 0:
             failed.append(f"reversals {joint.reversals:g} ≥ HPA's {hpa.reversals:g}")
-    return Verdict(tuple(failed), "; ".join(_reasons(joint, hpa, reasons)) if failed else "")
+    told = _reasons(joint, hpa, reasons)
+    if reach is not None and not reach.reached and (joint.cost > COST or joint.joint < MET):
+        told.append(reach.text)
+    return Verdict(tuple(failed), "; ".join(told) if failed else "")
 
 
 def _reasons(joint: Score, hpa: Score | None, reasons: Sequence[Why]) -> list[str]:

@@ -16,6 +16,7 @@ from benchmarks.policies.before import REVISION, NoHistoryError, unknown_fields,
 from benchmarks.policies.cases import CASES, FLEET, Case, present
 from benchmarks.policies.contest import Group, gathered
 from benchmarks.policies.play import FailedError, Ground, Prepared, Run, groups, play
+from benchmarks.policies.reach import Reach, reach_of, rule
 from benchmarks.policies.table import show, summary
 from benchmarks.policies.variants import BEFORE, JOINT, variants
 from benchmarks.policies.verdict import Score, score, verdict
@@ -170,6 +171,50 @@ def test_a_worse_attainment_than_hpa_fails_though_it_is_high() -> None:
 
 def test_without_hpa_its_clauses_are_not_judged() -> None:
     assert verdict(replace(GOOD, gpu_hours=1e9, reversals=99), None, []).reached
+
+
+# ---- what is in reach --------------------------------------------------------------------------
+
+
+def test_steady_needs_are_in_reach_of_a_rule() -> None:
+    found = reach_of([minute(20, 20) for _ in range(60)], 150.0)
+    assert found.reached
+    assert found.cheapest is not None
+    assert (found.cheapest.cost, found.cheapest.met, found.cheapest.hold) == (1.0, 1.0, 0)
+
+
+def test_what_leaps_in_a_start_up_is_missed_until_it_is_over() -> None:
+    """Three times the need in minute 10, two minutes of start-up: two of 20 minutes are missed."""
+    played = [minute(20 if at < 10 else 60, 20) for at in range(20)]
+    found = rule(played, lead=2, hold=0, more=0.0)
+    assert found.met == pytest.approx(0.9)
+    assert found.cost == 1.0  # what starts is paid for as what serves
+
+
+def test_a_hold_long_enough_meets_what_comes_again_and_pays_for_the_pauses() -> None:
+    played = [minute(60 if at % 10 < 5 else 20, 60) for at in range(60)]
+    bare, held = (rule(played, lead=2, hold=hold, more=0.0) for hold in (0, 5))
+    assert bare.met < 0.9 < held.met == 1.0
+    assert held.cost > 1.2 > bare.cost
+    assert not reach_of(played, 150.0).reached
+
+
+def test_more_in_reserve_meets_a_rise_of_as_much() -> None:
+    played = [minute(20 if at < 10 else 28, 20) for at in range(20)]
+    assert rule(played, lead=2, hold=0, more=0.0).met < 1
+    assert rule(played, lead=2, hold=0, more=0.4).met == 1
+
+
+def test_what_no_rule_reaches_is_said_and_what_one_does_is_not() -> None:
+    played = [minute(60 if at % 10 < 5 else 20, 60) for at in range(60)]
+    beyond = reach_of(played, 150.0)
+    dear = replace(GOOD, cost=1.4)
+    assert "beyond the best rule that knows every need up to now: 99 % cost them" in (
+        verdict(dear, None, [], beyond).because
+    )
+    assert verdict(dear, None, [], Reach(rule(played, 2, 0, 0.0), None)).because == ""
+    assert verdict(GOOD, HPA, [], beyond).because == ""
+    assert Reach(None, None).text.endswith("none meets 99 %")
 
 
 def test_the_reasons_are_the_runs_own(tables: Path) -> None:
