@@ -129,11 +129,17 @@ class TestRemembered:
         assert self._after(before).demand == before.demand
 
     def test_a_rise_widens_the_spread_and_a_fall_does_not(self) -> None:
-        """After a start-up of 120 s and the window: from 100 tok/s to 1,200."""
-        rose = replace(past(100), at=NOW - 35)
+        """After a start-up of 120 s and the window: from 1,000 tok/s to 1,200."""
+        rose = replace(past(1000), at=NOW - 35)
         fell = replace(past(5000), at=NOW - 35)
         assert self._after(memory_of(rose)).demand[D].spread > 0
         assert self._after(memory_of(fell)).demand[D].spread == 0
+
+    def test_a_jump_counts_as_the_largest_reserve_on_what_was_before(self) -> None:
+        """Twelve times the demand: as three tenths more of 100 tok/s, not as 1,100."""
+        jumped = replace(past(100), at=NOW - 35)
+        found = self._after(memory_of(jumped)).demand[D].spread
+        assert found == pytest.approx(30.0**2 * 30 / 900)  # a slot of what fades in 900 s
 
     def test_the_newest_slot_holds_peak_and_mean(self) -> None:
         old = replace(past(100), at=NOW - 35)

@@ -20,13 +20,19 @@ def unanswered(
     role: Role, engines: Sequence[Engine], policy: PolicySpec, length: float, offset: float = 0.0
 ) -> float:
     """Return the requests that waited at ``role`` all through the window, and that nothing answers."""
-    waited = _waited(engines, length, offset)
+    waited = waited_at(engines, length, offset)
     if not waited:
         return 0.0
-    tokens = sum(e.target * max(0.0, e.missed - offset) for e in engines)
+    tokens = answered(engines, offset)
     each = signals.tokens_per_request(engines, role, policy.window_in) if tokens else None
     return max(0.0, waited - tokens / each) if each else waited
 
 
-def _waited(engines: Sequence[Engine], length: float, offset: float) -> float:
+def answered(engines: Sequence[Engine], offset: float = 0.0) -> float:
+    """Return the tokens that what starts, or has lately begun to serve, is there to work off."""
+    return sum(e.target * max(0.0, e.missed - offset) for e in engines)
+
+
+def waited_at(engines: Sequence[Engine], length: float, offset: float = 0.0) -> float:
+    """Return the requests that waited all through the window."""
     return signals.total(engines, signals.gauge_lowest("queued", length, offset)) or 0.0

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from heteroscale.words import Role
 from heteroscale_coordinator.core.policy.claims import Floor, Need
+from heteroscale_coordinator.core.policy.coming import coming_need
 from heteroscale_coordinator.core.policy.forecast import forecast_floor, forecast_need
 from heteroscale_coordinator.core.policy.linear import signal_floor, signal_need
 from heteroscale_coordinator.core.policy.reserve import peak_floor, reserve_need
@@ -20,7 +21,9 @@ from heteroscale_coordinator.core.policy.velocity import (
     velocity_need,
 )
 
-THROUGHPUT: tuple[Callable[[Scene], Need | None], ...] = (sizing_need, prefill_need)
+THROUGHPUT: tuple[Callable[[Scene], Need | None], ...] = (
+    *(sizing_need, prefill_need, coming_need),
+)
 """Those that follow demand in tokens; silent where the service is driven by something else."""
 NEEDS: tuple[Callable[[Scene], Need | None], ...] = (
     *THROUGHPUT,

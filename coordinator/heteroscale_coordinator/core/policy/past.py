@@ -92,10 +92,18 @@ def _lead(scene: Scene) -> int:
 def _spread(scene: Scene, past: DemandPast, mean: float, lead: int) -> float:
     if len(past.means) < lead:
         return past.spread
-    rise = max(0.0, mean - past.means[-lead])
-    slot = slot_of(scene.policy)
+    rise, slot = _rise(scene, past.means[-lead], mean), slot_of(scene.policy)
     fading = max(scene.policy.reserve.memory, FADING_LEADS * lead * slot)
     return past.spread + (rise * rise - past.spread) * slot / fading
+
+
+def _rise(scene: Scene, before: float, mean: float) -> float:
+    """Return by how much demand rose, at most by the largest reserve on what it was; a fall is none.
+
+    Else one jump to many times the demand would keep the largest reserve on the height that it led
+    to, where nothing so large has ever come on top.
+    """
+    return min(max(0.0, mean - before), scene.policy.reserve.most * before)
 
 
 def _expected(scene: Scene, mean: float, spread: float) -> Expected:
