@@ -4,8 +4,8 @@ Such a rule reads the free oracle's need of each minute at once and exactly. It 
 highest need of the last ``hold`` minutes; what it launches serves a start-up later, rounded down to
 minutes. A minute is missed only where a role is short by more than the head-room, and by more than one
 instance; the queue that a missed minute leaves costs nothing. ``hold`` and ``more`` are chosen
-afterwards, for this very traffic. A policy has none of these favours: where no such rule reaches the
-goal, what is missed there is what nobody can know, and what is paid is the price of being ready for it.
+afterwards, for this very traffic. A policy has none of these favours, but it may change what it keeps as
+it goes, and a rule may not: it is a measure of how far the goal is, no proof that it cannot be reached.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Reach:
         dear = f"{100 * MET:.0f} % cost them {self.cheapest.cost:.2f}" if self.cheapest else ""
         most = f"{COST} × buys them {100 * self.best.met:.1f} %" if self.best else ""
         known = ", ".join(filter(None, (dear or f"none meets {100 * MET:.0f} %", most)))
-        return f"beyond the best rule that knows every need up to now: {known}"
+        return f"beyond the best fixed rule that knows every need up to now: {known}"
 
 
 def reach_of(minutes: Sequence[Minute], startup: float) -> Reach:

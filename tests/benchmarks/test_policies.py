@@ -209,7 +209,7 @@ def test_what_no_rule_reaches_is_said_and_what_one_does_is_not() -> None:
     played = [minute(60 if at % 10 < 5 else 20, 60) for at in range(60)]
     beyond = reach_of(played, 150.0)
     dear = replace(GOOD, cost=1.4)
-    assert "beyond the best rule that knows every need up to now: 99 % cost them" in (
+    assert "beyond the best fixed rule that knows every need up to now: 99 % cost" in (
         verdict(dear, None, [], beyond).because
     )
     assert verdict(dear, None, [], Reach(rule(played, 2, 0, 0.0), None)).because == ""

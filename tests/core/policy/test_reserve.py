@@ -135,11 +135,11 @@ class TestRemembered:
         assert self._after(memory_of(rose)).demand[D].spread > 0
         assert self._after(memory_of(fell)).demand[D].spread == 0
 
-    def test_a_jump_counts_as_the_largest_reserve_on_what_was_before(self) -> None:
-        """Twelve times the demand: as three tenths more of 100 tok/s, not as 1,100."""
+    def test_a_jump_counts_up_to_half_of_what_was_before(self) -> None:
+        """Twelve times the demand: as half of 100 tok/s, not as 1,100."""
         jumped = replace(past(100), at=NOW - 35)
         found = self._after(memory_of(jumped)).demand[D].spread
-        assert found == pytest.approx(30.0**2 * 30 / 900)  # a slot of what fades in 900 s
+        assert found == pytest.approx(50.0**2 * 30 / 900)  # a slot of what fades in 900 s
 
     def test_the_newest_slot_holds_peak_and_mean(self) -> None:
         old = replace(past(100), at=NOW - 35)

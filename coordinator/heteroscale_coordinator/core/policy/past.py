@@ -29,6 +29,8 @@ ABSURD = 1e15
 """Tokens/s that nobody serves: a garbled reading, whose square would be no number any more."""
 FADING_LEADS = 6.0
 """Start-up times that rises are remembered for, at least."""
+LARGEST_RISE = 0.5
+"""Share of what demand was before, up to which a rise counts: beyond it lie jumps, not a course."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,18 +94,18 @@ def _lead(scene: Scene) -> int:
 def _spread(scene: Scene, past: DemandPast, mean: float, lead: int) -> float:
     if len(past.means) < lead:
         return past.spread
-    rise, slot = _rise(scene, past.means[-lead], mean), slot_of(scene.policy)
+    rise, slot = _rise(past.means[-lead], mean), slot_of(scene.policy)
     fading = max(scene.policy.reserve.memory, FADING_LEADS * lead * slot)
     return past.spread + (rise * rise - past.spread) * slot / fading
 
 
-def _rise(scene: Scene, before: float, mean: float) -> float:
-    """Return by how much demand rose, at most by the largest reserve on what it was; a fall is none.
+def _rise(before: float, mean: float) -> float:
+    """Return by how much demand rose, up to half of what it was; a fall is none.
 
     Else one jump to many times the demand would keep the largest reserve on the height that it led
     to, where nothing so large has ever come on top.
     """
-    return min(max(0.0, mean - before), scene.policy.reserve.most * before)
+    return min(max(0.0, mean - before), LARGEST_RISE * before)
 
 
 def _expected(scene: Scene, mean: float, spread: float) -> Expected:
