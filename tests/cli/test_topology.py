@@ -248,6 +248,18 @@ def test_a_narrow_terminal_is_spared_columns_not_figures(
     assert titles[20] == ["DOMAIN", "NODES", "FREE/GPUS"]
 
 
+def test_work_in_progress_is_said_on_a_terminal_only(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with terminal.busy("Looking …"):
+        pass
+    assert capsys.readouterr().err == ""
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as rich takes a terminal for granted
+    with terminal.busy("Looking …"):
+        pass
+    assert "Looking …" in capsys.readouterr().err
+
+
 def test_many_unlike_siblings_are_folded_by_what_they_are() -> None:
     nodes = [node(f"n{i:02d}", gpus=i + 1, s1=f"x{i:02d}", s2="z") for i in range(30)]
     full = [node(f"f{i:02d}", held=8, s1=f"y{i:02d}", s2="z") for i in range(3)]

@@ -52,10 +52,12 @@ def show(connection: Connection, fleet: str, wish: Wish) -> None:
     """
     texts = [_of_live(connection, wish.service)] if wish.service else sources.read(wish.files)
     services = _with_counts(_read(texts), wish.counts)
-    known = inventory.read(fleet, connection, [one.name for one in services])
-    plan = planning.make(known, services)
-    if fleet == inventory.LIVE and not plan.feasible:
-        plan = _with_moves(connection, known, plan)
+    with terminal.busy("Reading the fleet …"):
+        known = inventory.read(fleet, connection, [one.name for one in services])
+    with terminal.busy("Looking for places …"):
+        plan = planning.make(known, services)
+        if fleet == inventory.LIVE and not plan.feasible:
+            plan = _with_moves(connection, known, plan)
     if wish.svg is not None:
         names = ", ".join(one.asked.name for one in plan.services)
         title = f"Plan of {names} on {plan.fleet}"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from rich.console import Console, RenderableType
 from rich.table import Table
@@ -37,6 +38,17 @@ def show(drawn: RenderableType) -> None:
     with board.capture() as caught:
         board.print(drawn)
     print_text("\n".join(line.rstrip() for line in caught.get().splitlines()))
+
+
+@contextmanager
+def busy(text: str) -> Iterator[None]:
+    """Say on a terminal's standard error that something takes a while; elsewhere nothing."""
+    board = Console(stderr=True)
+    if not board.is_terminal:
+        yield
+        return
+    with board.status(text):
+        yield
 
 
 def columns(

@@ -35,8 +35,9 @@ def show(connection: Connection, fleet: str, wish: Wish) -> None:
 
     """
     check_level(wish.level)
-    known = inventory.read(fleet, connection)
-    root = tree.grow(known)
+    with terminal.busy("Reading the fleet …"):
+        known = inventory.read(fleet, connection)
+        root = tree.grow(known)
     opened = [_opened(root, name) for name in wish.opened]
     deepest = wish.level or folding.deepest_of(root)
     notes = tree.unnamed(known)
