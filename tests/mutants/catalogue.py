@@ -148,9 +148,17 @@ MUTANTS = (
     _core(
         "what piles up during a start is asked for again",
         "policy/backlog.py",
-        "    tokens = sum(e.target * max(0.0, e.missed - offset) for e in engines)\n",
-        "    tokens = 0.0\n",
+        "    return sum(e.target * max(0.0, e.missed - offset) for e in engines)\n",
+        "    return 0.0\n",
         "machine/test_pending.py",
+        "policy/test_coming.py",
+    ),
+    _core(
+        "a queue grows by what is served below the targets",
+        "policy/coming.py",
+        "    capacity = max(demand.served or 0.0, sum(engine.target for engine in carrying))\n",
+        "    capacity = demand.served or 0.0\n",
+        "policy/test_coming.py",
     ),
     _core(
         "a fixed ratio asks decode alone before prefill goes",

@@ -75,7 +75,7 @@ def test_the_measured_start_up_says_how_long_it_grows(took: float, *, more: bool
         decoding(1000, waiting=70.0),  # stands, and does not grow
         decoding(1000, waiting=70.0, waiting_growth=-1.0),
         decoding(1000, waiting=0.4, waiting_growth=0.01),  # next to none
-        decoding(500, waiting=70.0, waiting_growth=1.0),  # below its target: it can do more
+        decoding(500, waiting=70.0, waiting_growth=2.0),  # below its target: it can do more
         IDLE,
     ],
     ids=["stands", "goes", "none", "more than is served, less than is promised", "idle"],
