@@ -19,7 +19,6 @@ from heteroscale_coordinator.core.placement import (
     choose_victims,
 )
 from heteroscale_coordinator.core.spec import RatioSpec
-from heteroscale_coordinator.core.topology import paths_of
 
 RATIO = RatioSpec(min=0.1, max=10.0)
 
@@ -31,10 +30,6 @@ class Ours:
 
     def __init__(self, nodes: Sequence[NodeView]) -> None:
         self._view = FleetView(nodes)
-        self._pod = {n.agent_id: str(paths_of(n.topology).s2) for n in nodes}
-        self._pods: dict[str, list[NodeView]] = {}
-        for node in nodes:
-            self._pods.setdefault(self._pod[node.agent_id], []).append(node)
 
     def place(self, ask: Ask, standing: Sequence[Held], now: float) -> tuple[Spot, ...] | None:
         """Take room for a whole step, or none."""
@@ -61,14 +56,9 @@ class Ours:
     def victims(self, delta: Counts, standing: Sequence[Held], now: float) -> Sequence[Held]:
         """Return the coordinator's choice; all are taken to be equally busy."""
         ones = [_standing(held, now) for held in standing]
-        chosen = choose_victims(delta, ones, self._around(ones), RATIO)
+        chosen = choose_victims(delta, ones, self._view, RATIO)
         by_id = {held.instance_id: held for held in standing}
         return [by_id[instance_id] for instance_id in chosen.instance_ids]
-
-    def _around(self, ones: Sequence[Standing]) -> list[NodeView]:
-        """Return the nodes that say all of the standing's domains and classes: those of their S2s."""
-        paths = {self._pod[agent_id] for one in ones for agent_id in one.agent_ids}
-        return [node for path in sorted(paths) for node in self._pods[path]]
 
     def give(self, spot: Spot) -> None:
         """Take back an instance's room."""

@@ -8,6 +8,7 @@ can be compared.
 
 from __future__ import annotations
 
+import gc
 import json
 import resource
 import sys
@@ -20,12 +21,15 @@ import numpy as np
 
 from benchmarks.placement.cases import TEMPLATE, fleet_of
 from heteroscale.words import Role
+from heteroscale_coordinator.__main__ import GC_THRESHOLDS
 from heteroscale_coordinator.core.placement import (
     Ask,
+    Cycle,
     FleetView,
     Infeasible,
     NodeView,
     Placed,
+    Request,
     Standing,
 )
 from heteroscale_coordinator.core.spec import PlacementSpec, RoleSpec
@@ -42,6 +46,7 @@ REPORTS_A_REQUEST = 4
 """Reports folded between two requests: of 10,000 agents come 2,000 a second."""
 USED = 0.4
 """Share of the nodes that others use in part."""
+PRIORITIES = 4
 IMPOSSIBLE = 0.05
 """Share of a cycle's requests that nothing can hold."""
 LEVELS: Sequence[Literal["s1", "s2", "cluster"]] = ("s1", "s2", "s2", "cluster")
@@ -73,6 +78,8 @@ class Figures:
     pieces_in_time: float = 0.0
     """Share of the cycle's pieces that took at most ``PIECE_MS``."""
     longest_ms: float = 0.0
+    collector_ms: float = 0.0
+    """The longest stop of Python's garbage collector in the cycle; a piece's time has it in it."""
     loop_ms: float = 0.0
     """The calibration loop."""
 
@@ -223,33 +230,62 @@ def _time_cycle(
     dice: np.random.Generator,
     found: Figures,
 ) -> None:
-    """Place request after request, what is placed held, and fold reports between them."""
+    """Run a cycle request by request, fold reports in between, and check all at its end."""
     reports = [node for node in view if node.free]
-    requests = round(REQUESTS_A_NODE * found.nodes)
-    hopeless = dice.random(requests) < IMPOSSIBLE
-    picked = dice.integers(0, len(reports), (requests, REPORTS_A_REQUEST))
-    pieces = []
+    number = round(REQUESTS_A_NODE * found.nodes)
+    hopeless = dice.random(number) < IMPOSSIBLE
+    picked = dice.integers(0, len(reports), (number, REPORTS_A_REQUEST))
+    priorities = dice.integers(0, PRIORITIES, number)
+    wanted = [asks[n % len(asks)] for n in range(number)]
+    requests = [
+        Request(
+            _impossible(ask) if hopeless[n] else ask,
+            standing.get(ask.service, ()),
+            priority=int(priorities[n]),
+        )
+        for n, ask in enumerate(wanted)
+    ]
+    stops = _Stops()
+    gc.callbacks.append(stops)
     began = time.process_time()
-    for number in range(requests):
+    cycle = Cycle(view, requests)
+    pieces = [1000 * (time.process_time() - began)]
+    for turn in range(number):
         started = time.process_time()
-        ask = asks[number % len(asks)]
-        if hopeless[number]:
-            ask = _impossible(ask)
-        answer = view.place(ask, standing.get(ask.service, ()))
-        if isinstance(answer, Placed):
-            _hold(view, answer)
-            found.placed += 1
-        else:
-            found.refused += 1
+        cycle.advance()
         pieces.append(1000 * (time.process_time() - started))
-        for index in picked[number]:
+        for index in picked[turn]:
             node = reports[int(index)]
             view.put(replace(node, free=node.free[1:]))
             view.put(node)
+    started = time.process_time()
+    outcomes = cycle.commit() or ()
+    pieces.append(1000 * (time.process_time() - started))
     found.cycle_s = time.process_time() - began
+    found.placed = sum(isinstance(one.placed, Placed) for one in outcomes)
+    found.refused = len(outcomes) - found.placed
     found.pieces = len(pieces)
     found.pieces_in_time = sum(piece <= PIECE_MS for piece in pieces) / len(pieces)
     found.longest_ms = max(pieces)
+    gc.callbacks.remove(stops)
+    found.collector_ms = stops.longest_ms
+    cycle.end()
+
+
+class _Stops:
+    """Times the garbage collector."""
+
+    def __init__(self) -> None:
+        self.longest_ms = 0.0
+        self._began = 0.0
+
+    def __call__(self, phase: str, info: object) -> None:
+        """Hear from the collector that it begins or ends."""
+        del info
+        now = time.process_time()
+        if phase == "stop":
+            self.longest_ms = max(self.longest_ms, 1000 * (now - self._began))
+        self._began = now
 
 
 def _memory_mib() -> float:
@@ -261,6 +297,7 @@ def _memory_mib() -> float:
 def main(argv: Sequence[str]) -> int:
     """Print the figures of one size as JSON."""
     nodes, services = map(int, argv)
+    gc.set_threshold(*GC_THRESHOLDS)  # as the coordinator does
     print(json.dumps(asdict(measure(nodes, services))))
     return 0
 
