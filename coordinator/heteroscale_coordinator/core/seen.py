@@ -25,6 +25,8 @@ class Seen:
     drafted: set[str] = field(default_factory=set)
     """Agents whose nodes the last turn's draft changed."""
     begun: bool = False
+    """Whether the nodes that were there before are among the stale ones."""
+    whole: bool = False
     """Whether all nodes have been read once."""
     changes: deque[tuple[float, ClassChange]] = field(
         default_factory=lambda: deque(maxlen=KEPT_CHANGES)

@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import replace
 
-from heteroscale_coordinator.core import duties, fleet, shortage, silence
+from heteroscale_coordinator.core import duties, fleet, shortage, silence, sites
 from heteroscale_coordinator.core.command import expire
 from heteroscale_coordinator.core.draft import Draft, Mint
 from heteroscale_coordinator.core.evaluate import evaluate
@@ -55,6 +55,7 @@ def step(state: State, events: Sequence[Event], now: float, mint: Mint) -> Chang
         short = shortage.lacks(draft)
         for name in due(state, now):
             _turn_of(draft, name, short)
+    sites.catch_up(draft)
     return draft.changes
 
 

@@ -44,9 +44,22 @@ def test_only_what_changed_is_read(world: World) -> None:
     answer_to(world, ScaleService("r", "chat", {Role.PREFILL: 2, Role.DECODE: 4}))
     before = taken(world)
     world.run(10)
-    assert 0 < len(world.state.seen.stale) <= len(world.agents)
+    assert world.state.seen.stale <= world.state.seen.drafted | world.agents.keys()
     assert true(world)
     assert taken(world) > before
+
+
+def test_a_turn_reads_few_of_very_many_and_the_view_is_true_all_the_same() -> None:
+    world = World()
+    many = sites.AT_ONCE + 50
+    for number in range(many):
+        world.join(f"n{number:03}", {"s1": f"m{number // 16}"}, [("H20", "L20")[number % 2]])
+    world.turn()
+    assert len(world.state.seen.view) == sites.AT_ONCE
+    world.turn()
+    assert len(world.state.seen.view) == many
+    assert not world.state.seen.changes, "a fleet that is met for the first time changes nothing"
+    assert true(world)
 
 
 def test_a_turn_that_is_not_committed_leaves_nothing_behind(world: World) -> None:
