@@ -296,6 +296,49 @@ MUTANTS = (
         "    if draft.on_cordon(instance):\n        pass",
         "test_shortage.py",
     ),
+    # ---- where ----
+    _core(
+        "a sick GPU takes something new",
+        "sites.py",
+        "    shut = closed_gpus(agent) | dict.fromkeys(",
+        "    shut = dict.fromkeys(",
+        "test_health.py",
+    ),
+    _core(
+        "a group is healed without waiting for quiet",
+        "mend.py",
+        "    return draft.now - newest >= service.spec.placement.repair.pause\n",
+        "    return draft.now >= newest\n",
+        "turn/test_mend.py",
+    ),
+    _core(
+        "one leaves for a better place that is no better",
+        "placement/repair.py",
+        "        if flaw.sick or after < before:\n",
+        "        if True:\n",
+        "placement/test_repair.py",
+    ),
+    _core(
+        "prefill feeds what cannot take its cache",
+        "placement/feeds.py",
+        "        return taker in named\n",
+        "        return True\n",
+        "placement/test_rules.py",
+    ),
+    _core(
+        "a failure domain that is full takes more",
+        "placement/spread.py",
+        "                if counts[role, domain] + n > self.most[role]:\n",
+        "                if counts[role, domain] > self.most[role]:\n",
+        "placement/test_rules.py",
+    ),
+    _core(
+        "a scale-in leaves a group with one role",
+        "placement/victims.py",
+        "        return peer is not None and last and group.of(peer) > self.left.get(peer, 0)\n",
+        "        return False\n",
+        "placement/test_victims.py",
+    ),
     # ---- the loop ----
     Mutant(
         "what is not committed takes effect",
