@@ -11,8 +11,10 @@ import pytest
 
 from heteroscale.v1 import operator_pb2 as pb
 from heteroscale.words import InstanceState, Role, ScrapeQuality
+from heteroscale_coordinator.core import sites
 from heteroscale_coordinator.core.cordon import Cordon
 from heteroscale_coordinator.core.devices import GpuSample, KnownDevices, NicSample
+from heteroscale_coordinator.core.draft import Draft
 from heteroscale_coordinator.core.events import Changes
 from heteroscale_coordinator.core.model import Action, EngineSample, Service
 from heteroscale_coordinator.core.spec import ServiceSpec
@@ -185,6 +187,24 @@ async def test_nodes_tell_their_room_only_when_asked(
     assert one.room.closed == ""
     assert (list(two.room.held_gpus), list(two.room.free_gpus)) == ([], [0, 1])
     assert two.room.closed == "not connected"
+
+
+async def test_asking_for_room_does_nothing_of_a_turns_work(
+    stub: OperatorServiceAsyncStub, loop: TwinLoop
+) -> None:
+    loop.populate()
+    for name, kind, vendor in (("agent-1", "H20", "nvidia"), ("agent-2", "MI300X", "amd")):
+        agent = loop.state.agents[name]
+        gpus = tuple(replace(gpu, type=kind, vendor=vendor) for gpu in agent.inventory.gpus)
+        agent.inventory = replace(agent.inventory, gpus=gpus)
+    seen = loop.state.seen
+    before = (set(seen.stale), seen.begun, seen.whole)
+    first = await stub.ListNodes(pb.ListNodesRequest(with_room=True))
+    assert (set(seen.stale), seen.begun, seen.whole) == before
+    assert not first.gpu_vendors
+    sites.catch_up(Draft(loop.state, NOW, str))
+    later = await stub.ListNodes(pb.ListNodesRequest(with_room=True))
+    assert dict(later.gpu_vendors) == {"H20": "nvidia", "MI300X": "amd"}
 
 
 async def test_room_for_a_service_leaves_out_where_its_launches_failed(

@@ -30,8 +30,11 @@ class Room:
         return self._draft.state.rules.prices
 
     def vendors(self) -> Mapping[str, str]:
-        """Return the vendor of each GPU type; empty where all are of one."""
-        return sites.vendors(self._draft)
+        """Return the vendor of each GPU type, as far as turns have read; empty where all are of one.
+
+        Not ``sites.vendors``: that reads whatever is stale, which is a turn's work and its memory.
+        """
+        return self._draft.state.seen.vendors()
 
     def of(self, agent: Agent) -> pb.NodeRoom:
         """Return what placement may use of a node."""
