@@ -269,3 +269,20 @@ def test_gpus_that_are_closed_are_told_with_the_first_reason() -> None:
     (said,) = reasons(answer)
     assert said.startswith("s1 m: 0 of 2 GPUs free of type H20 or L20, wanted 1 (decode);")
     assert said.endswith("; 2 GPUs closed (n GPU 0: Xid 48)")
+
+
+def test_ranks_that_want_more_nodes_than_there_are_need_no_search() -> None:
+    """Six ranks fit on the GPUs, but each instance wants three nodes and only two have any."""
+    roles = {P: role("p"), D: role("d", ranks=3)}
+    fleet = [node(name, *["H20"] * 4, s1="m") for name in "ab"]
+    said = reasons(place(ask(0, 2, roles, STRICT), fleet, []))
+    assert said == ("s1 m: room for each role or rank alone, not for 2 decode together",)
+
+
+def test_several_instances_of_several_ranks_stand_each_in_one_s1_while_they_can() -> None:
+    roles = {P: role("p"), D: role("d", "H20", gpus=2, ranks=2)}
+    fleet = [node(f"{s1}{n}", *["H20"] * 2, s1=s1, s2="b") for s1 in "xyz" for n in range(3)]
+    wanted = ask(0, 4, roles, PlacementSpec(affinity="s2"))
+    spots = placed(place(wanted, fleet, [])).spots
+    homes_of = [{rank.agent_id[0] for rank in spot.ranks} for spot in spots]
+    assert homes_of == [{"x"}, {"y"}, {"z"}, {"x", "y"}]

@@ -29,6 +29,8 @@ def hopeless(parts: Parts, hand: Hand) -> bool:
     pools = [(shape, agents) for (_, shape), agents in hand.pools.items()]
     if any(room(part.kind, pools) < part.instances * part.kind.ranks for part in parts):
         return True
+    if any(p.kind.ranks > 1 and _most_instances(p.kind, pools) < p.instances for p in parts):
+        return True
     if len(parts) == 1:
         return False
     if _together(parts, pools) < gpus_of(parts):
@@ -36,6 +38,24 @@ def hopeless(parts: Parts, hand: Hand) -> bool:
     if len(parts) > _TWO or any(part.kind.ranks > 1 for part in parts):
         return False
     return _clash(parts[0], parts[1], pools)
+
+
+def _most_instances(kind: Kind, pools: Sequence[tuple[Shape, Sized]]) -> int:
+    """Return how many instances of several ranks fit at most, each rank on a node of its own."""
+    caps: dict[str, list[tuple[int, int]]] = {}
+    for shape, agents in pools:
+        for one in shape.choices(kind):
+            ranks = 1 + one.left_over // kind.gpus
+            caps.setdefault(one.gpu_type, []).append((ranks, len(agents)))
+    return sum(_deal_out(kind.ranks, alike) for alike in caps.values())
+
+
+def _deal_out(ranks: int, caps: Sequence[tuple[int, int]]) -> int:
+    """Return how many hands of ``ranks`` different cards can be dealt; caps: copies, and of how many."""
+    most = sum(copies * cards for copies, cards in caps) // ranks
+    while (less := sum(min(copies, most) * cards for copies, cards in caps) // ranks) < most:
+        most = less
+    return most
 
 
 def _together(parts: Parts, pools: Iterable[tuple[Shape, Sized]]) -> int:

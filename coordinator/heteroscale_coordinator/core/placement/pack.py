@@ -8,7 +8,7 @@ What needs no step back, nearly everything, is seated without the search, with t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush, heapreplace
 from itertools import count
@@ -80,6 +80,8 @@ def _straight(parts: Parts, hand: Hand) -> list[Seat] | None:
     return seats
 
 
+_Fields = tuple[int, bool, SubgroupClass, int, str, str]
+"""Those of an option by which it is compared."""
 _Entry = tuple[int, SubgroupClass, int, str, str, int, Look]
 
 
@@ -136,19 +138,84 @@ def _valid_top(heap: list[_Entry], hand: Hand) -> _Entry | None:
 
 
 def _instances(part: Part, hand: Hand) -> list[Seat] | None:
-    """Seat instances of several ranks, rank by rank."""
+    """Seat instances of several ranks, rank by rank: the first the best, its mates beside it."""
     seats: list[Seat] = []
+    firsts = _Firsts(part.kind, hand)
     for _ in range(part.instances):
         mates: list[Seat] = []
         for rank in range(part.kind.ranks):
             item = _Item(part.role, part.kind, rank)
-            best = min(_options(item, mates, hand), default=None)
+            best = firsts.beside(item, mates) if mates else firsts.best()
             if best is None:
                 return None
             mates.append(_seat(item, best))
-            hand.take(best.look, best.agent_id, best.gpu_type, part.kind.gpus)
+            firsts.take(best)
         seats += mates
     return seats
+
+
+class _Firsts:
+    """The best nodes for first ranks, kept in a heap that is mended as it ages; and the S1 of each."""
+
+    def __init__(self, kind: Kind, hand: Hand) -> None:
+        self._kind, self._hand, self._serial = kind, hand, count()
+        self._fitting: dict[tuple[Path, str], int] = {}
+        self._near: dict[Path, dict[Look, None]] = {}
+        for look, agents in hand.pools.items():
+            self._add(look, len(agents))
+        self._heap = [entry for look in hand.pools for entry in self._entries(look)]
+        heapify(self._heap)
+
+    def best(self) -> _Option | None:
+        """Return the best node for a first rank."""
+        while self._heap:
+            fields, _, look = self._heap[0]
+            agents = self._hand.pools.get(look)
+            if not agents:
+                heappop(self._heap)
+                continue
+            preference, _, subgroup, left_over, _, gpu_type = fields
+            apart = self._apart(look, gpu_type)
+            true = (preference, apart, subgroup, left_over, agents[0], gpu_type)
+            if true == fields:
+                return _Option(*true, look)
+            heapreplace(self._heap, (true, next(self._serial), look))
+        return None
+
+    def beside(self, item: _Item, mates: Sequence[Seat]) -> _Option | None:
+        """Return the best node for a mate: in the same S1 if there is one, else anywhere."""
+        pools = self._hand.pools
+        looks = [look for look in self._near[mates[0].look[0]] if look in pools]
+        close = min(_options(item, mates, {look: pools[look] for look in looks}), default=None)
+        return close or min(_options(item, mates, pools), default=None)
+
+    def take(self, option: _Option) -> None:
+        """Seat a rank."""
+        look, gpus = option.look, self._kind.gpus
+        after = self._hand.take(look, option.agent_id, option.gpu_type, gpus)
+        self._add(look, -1)
+        self._add(after, +1)
+        if self._hand.pools[after][0] == option.agent_id:
+            for entry in self._entries(after):
+                heappush(self._heap, entry)
+
+    def _add(self, look: Look, nodes: int) -> None:
+        near, shape = look
+        self._near.setdefault(near, {})[look] = None
+        for one in shape.choices(self._kind):
+            key = near, one.gpu_type
+            self._fitting[key] = self._fitting.get(key, 0) + nodes
+
+    def _apart(self, look: Look, gpu_type: str) -> bool:
+        """Whether a first rank there would be torn from its mates."""
+        return self._fitting[look[0], gpu_type] < self._kind.ranks
+
+    def _entries(self, look: Look) -> Iterator[tuple[_Fields, int, Look]]:
+        first, shape = self._hand.pools[look][0], look[1]
+        for one in shape.choices(self._kind):
+            apart = self._apart(look, one.gpu_type)
+            fields = (one.preference, apart, shape.subgroup, one.left_over, first, one.gpu_type)
+            yield fields, next(self._serial), look
 
 
 def _seat(item: _Item, option: _Option) -> Seat:
@@ -158,11 +225,13 @@ def _seat(item: _Item, option: _Option) -> Seat:
     )
 
 
-def _options(item: _Item, mates: Sequence[Seat], hand: Hand) -> Iterator[_Option]:
+def _options(
+    item: _Item, mates: Sequence[Seat], pools: Mapping[Look, list[str]]
+) -> Iterator[_Option]:
     """Yield the nodes for a rank beside its mates, one of each look."""
     used = {mate.agent_id for mate in mates}
-    crowded = _crowded(item, hand) if item.rank == 0 and item.kind.ranks > 1 else None
-    for look, agents in hand.pools.items():
+    crowded = _crowded(item, pools) if item.rank == 0 and item.kind.ranks > 1 else None
+    for look, agents in pools.items():
         near, shape = look
         choices = shape.choices(item.kind)
         agent_id = first_but(agents, used) if choices else None
@@ -181,10 +250,10 @@ def _options(item: _Item, mates: Sequence[Seat], hand: Hand) -> Iterator[_Option
             )
 
 
-def _crowded(item: _Item, hand: Hand) -> set[tuple[Path, str]]:
+def _crowded(item: _Item, pools: Mapping[Look, list[str]]) -> set[tuple[Path, str]]:
     """Return the S1 domains and types where a first rank would be torn from its mates."""
     fitting: dict[tuple[Path, str], int] = {}
-    for (near, shape), agents in hand.pools.items():
+    for (near, shape), agents in pools.items():
         for one in shape.choices(item.kind):
             key = near, one.gpu_type
             fitting[key] = fitting.get(key, 0) + len(agents)
@@ -233,7 +302,7 @@ class _Search:
         if item.rank == 0 and self._dead and self._state() in self._dead:
             return iter(())
         mates = self._seats[index - item.rank : index]
-        return iter(sorted(_options(item, mates, self._hand)))
+        return iter(sorted(_options(item, mates, self._hand.pools)))
 
     def _take(self, option: _Option) -> None:
         item = self._items[len(self._seats)]
