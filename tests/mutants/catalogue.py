@@ -23,11 +23,20 @@ class Mutant:
     snippet: str
     becomes: str
     tests: tuple[str, ...]
+    claim: str = ""
+    """The claim of the state machine that must be what is broken (``tests.core.machine.claims``)."""
 
 
 def _core(name: str, module: str, snippet: str, becomes: str, *tests: str) -> Mutant:
     places = tuple(f"tests/core/{test}" for test in tests)
     return Mutant(name, f"{CORE}/{module}", snippet, becomes, places)
+
+
+def _claim(claim: str, module: str, snippet: str, becomes: str, story: str) -> Mutant:
+    """Return the mistake that breaks a claim in one of the machine's fixed stories."""
+    place = f"tests/core/machine/test_stories.py::test_{story}"
+    name = f"not so in {story.replace('_', ' ')}: {claim}"
+    return Mutant(name, f"{CORE}/{module}", snippet, becomes, (place,), claim)
 
 
 def _agent(name: str, module: str, snippet: str, becomes: str, *tests: str) -> Mutant:
@@ -259,6 +268,91 @@ MUTANTS = (
         "(2 if penalty else 1)",
         "1",
         "policy/test_soft.py",
+    ),
+    # ---- each safety claim of the state machine ----
+    _claim(
+        "a scale in leaves the minimum in service",
+        "policy/bounds.py",
+        "least = {role: min(rules.min, start[role]) for role, rules in spec.roles.items()}",
+        "least = dict.fromkeys(spec.roles, 0)",
+        "rises_and_falls",
+    ),
+    _claim(
+        "nothing is launched above a maximum",
+        "policy/bounds.py",
+        "    below = all(n <= spec.roles[role].max for role, n in after.items() if n > start[role])\n",
+        "    below = True\n",
+        "a_load_beyond_the_maximum",
+    ),
+    _claim(
+        "nothing is launched beyond the gpu budget",
+        "policy/bounds.py",
+        "    return below and paid and ratio.all_permitted",
+        "    return below and ratio.all_permitted",
+        "a_load_beyond_the_budget",
+    ),
+    _claim(
+        "nothing is withdrawn while readings are missing",
+        "policy/consent.py",
+        "bool(carrying) and steady >= HEARD_SHARE * carrying",
+        "True",
+        "a_third_is_not_heard_at_low_demand",
+    ),
+    _claim(
+        "one role alone stays in the band or comes closer",
+        "policy/ratio.py",
+        "    return outside == 0 or outside < distance(*before, band)\n",
+        "    return True\n",
+        "a_prefill_that_cannot_follow",
+    ),
+    _claim(
+        "nothing is withdrawn inside the cooldown",
+        "policy/stability.py",
+        "    return max(0.0, max(changes) + length - now) if changes else 0.0\n",
+        "    return 0.0\n",
+        "rises_and_falls",
+    ),
+    _claim(
+        "nothing is withdrawn inside the cooldown",
+        "carry.py",
+        "            last_in_at=max(changed, default=None),\n",
+        "",
+        "a_step_of_which_a_part_finds_a_place",
+    ),
+    _claim(
+        "a breach adds at most what it began with",
+        "policy/guard.py",
+        '    return int(scene.reckon("guard_size", formula, role.value, began=began, step=tier.step))\n',
+        "    return step_size(scene.present[role], tier.step)\n",
+        "a_breach_that_lasts",
+    ),
+    _claim(
+        "every withdrawn instance ends in service or terminated",
+        "policy/soft.py",
+        "    if scene.now >= soft.until and not (scene.view.partition or scene.view.launch_only):\n",
+        "    if False:\n",
+        "rises_and_falls",
+    ),
+    _claim(
+        "a partition replaces nothing",
+        "silence.py",
+        "    if len(silent) >= _LEAST:\n",
+        "    if len(silent) < 0:\n",
+        "half_the_agents_are_cut_off",
+    ),
+    _claim(
+        "a partition replaces and withdraws nothing",
+        "policy/joint.py",
+        "    if view.partition:\n",
+        "    if False:\n",
+        "half_the_agents_are_cut_off",
+    ),
+    _claim(
+        "a decision is a function of its inputs",
+        "policy/joint.py",
+        "    return named_verdict(found, view.spec)\n",
+        '    return replace(named_verdict(found, view.spec), reason=f"{found.reason} {id(view)}")\n',
+        "rises_and_falls",
     ),
     # ---- the turn ----
     _core(

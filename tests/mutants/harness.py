@@ -53,6 +53,8 @@ def text_of(mutant: Mutant, source: str) -> str:
 def try_mutant(mutant: Mutant, folder: Path) -> Verdict:
     """Run the mutant's tests against a copy in ``folder`` that has its mistake.
 
+    What fails for another reason than the claim that the mutant names has not caught it.
+
     Raises:
         NoVerdictError: it cannot be made, or pytest could not run the tests.
 
@@ -61,7 +63,10 @@ def try_mutant(mutant: Mutant, folder: Path) -> Verdict:
     source = text_of(mutant, (ROOT / mutant.module).read_text(encoding="utf-8"))
     shutil.copytree(ROOT / package, folder / package)
     (folder / mutant.module).write_text(source, encoding="utf-8")
-    return run(mutant.tests, {package: folder / package})
+    found = run(mutant.tests, {package: folder / package})
+    if mutant.claim and f"CLAIM BROKEN: {mutant.claim}:" not in found.output:
+        return Verdict((), found.output)
+    return found
 
 
 def run(tests: tuple[str, ...], stand_ins: dict[str, Path]) -> Verdict:

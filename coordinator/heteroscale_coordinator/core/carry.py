@@ -131,7 +131,8 @@ def _start_all(
 def _part(verdict: Verdict, less: Counts, unplaced: Unplaced) -> Verdict:
     """Return the verdict as far as it is carried out.
 
-    Wanted is what has a place. The rest is asked for again at once: it starts no cooldown.
+    Wanted is what has a place. The rest is asked for again at once, so no cooldown of scale-out begins;
+    that of scale-in does, for something was added.
     """
     done = verdict.done
     if verdict.action is Action.SCALE_OUT:
@@ -141,7 +142,13 @@ def _part(verdict: Verdict, less: Counts, unplaced: Unplaced) -> Verdict:
             role: min(n, max(placed.get(role, 0), known.get(role, 0)))
             for role, n in done.wanted.items()
         }
-        done = replace(done, wanted=wanted, last_out_at=verdict.memory.last_out_at)
+        changed = [at for at in (done.last_in_at, done.last_out_at) if at is not None]
+        done = replace(
+            done,
+            wanted=wanted,
+            last_out_at=verdict.memory.last_out_at,
+            last_in_at=max(changed, default=None),
+        )
     return replace(verdict, done=_with_unplaced(done, unplaced))
 
 

@@ -26,7 +26,7 @@ CLAIMS: tuple[Claim, ...] = (*BOUNDS, *UNKNOWN, *RATIO, *TIME, *ORDERS, *SEEN)
 def check(turn: Turn, ledger: Ledger) -> None:
     """Hold one turn to every claim; the first that is broken is named."""
     for claim in CLAIMS:
-        with _named(claim.__name__):
+        with named(claim.__name__):
             claim(turn, ledger)
     ledger.note(turn)
 
@@ -34,12 +34,13 @@ def check(turn: Turn, ledger: Ledger) -> None:
 def check_the_end(world: UnrulyWorld) -> None:
     """Hold a world that has been quiet for long to what must have come to an end."""
     for claim in AT_THE_END:
-        with _named(claim.__name__):
+        with named(claim.__name__):
             claim(world)
 
 
 @contextmanager
-def _named(name: str) -> Iterator[None]:
+def named(name: str) -> Iterator[None]:
+    """Name the claim that an assertion inside belongs to."""
     try:
         yield
     except AssertionError as broken:

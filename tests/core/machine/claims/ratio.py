@@ -12,8 +12,12 @@ from heteroscale_coordinator.core.spec import ServiceSpec
 from tests.core.machine.claims.facts import Ledger, acted, present_before
 from tests.core.machine.unruly import Turn
 
-OTHERS_ASKED = frozenset({"bounds", "wanted", "schedule"})
-"""Bounds always win, and so does what an operator wants; the band is restored afterwards."""
+OTHERS_ASKED = {
+    Action.SCALE_OUT: frozenset({"schedule"}),
+    Action.SCALE_IN: frozenset({"bounds", "wanted", "schedule"}),
+}
+"""Bounds always win, and so does what an operator wants; the band is restored afterwards. What is added
+is a law's step also where bounds cut it."""
 
 
 def pairs_of(spec: ServiceSpec) -> Iterator[tuple[Role, Role, float, float]]:
@@ -39,7 +43,7 @@ def moves(turn: Turn) -> Iterator[tuple[Service, Decision, Counter[Role], Counte
     """Yield what laws changed: the decision, and the counts before and after it."""
     for service, decision in acted(turn):
         sign = {Action.SCALE_OUT: 1, Action.SCALE_IN: -1}.get(decision.action)
-        if sign is None or decision.bound_by in OTHERS_ASKED:
+        if sign is None or decision.bound_by in OTHERS_ASKED[decision.action]:
             continue
         before = present_before(turn, service)
         after = Counter(

@@ -63,11 +63,11 @@ def a_breach_adds_at_most_what_it_began_with(turn: Turn, _: Ledger) -> None:
         role = raised if raised in service.spec.roles else Role.ATTENTION
         share = max(tier.step for tier in service.spec.policy.guard.tiers)
         size = max(1, math.floor(began * share + 1e-9))
-        after = present_before(turn, service)[role] + decision.delta[role]
+        after = present_before(turn, service)[role] + decision.delta.get(role, 0)
         most = max(2 * began, began + LEAST_STEPS * size)
         assert after <= most, f"{after} {role} after a step, {began} when the breach began"
-        assert decision.delta[role] <= size, (
-            f"{decision.delta[role]} {role} at once, a step is {size}"
+        assert decision.delta.get(role, 0) <= size, (
+            f"{decision.delta.get(role, 0)} {role} at once, a step is {size}"
         )
 
 
