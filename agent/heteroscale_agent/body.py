@@ -306,6 +306,7 @@ class AgentBody:
                 instance.record.endpoint + instance.record.facts.metrics_path,
                 instance.record.facts.engine,
                 instance.record.facts.model_name,
+                instance.record.launch.template,
             )
             for instance in self._registry.instances.values()
             if _scraped(instance)

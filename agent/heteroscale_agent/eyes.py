@@ -19,7 +19,7 @@ from typing import Any, Self
 
 import structlog
 
-from heteroscale.words import GpuHealth
+from heteroscale.words import GpuHealth, ScrapeQuality
 from heteroscale_agent.config import AgentSpec, Router
 from heteroscale_agent.model import (
     EngineReport,
@@ -40,6 +40,7 @@ from heteroscale_agent.probes.gpu import GpuProbe
 from heteroscale_agent.probes.gpu.watch import GpuView, GpuWatch
 from heteroscale_agent.probes.rdma import RdmaProbe, RdmaSight, rdma_rules
 from heteroscale_agent.probes.topology import Found, TopologyWatch
+from heteroscale_agent.probes.versions import Versions
 from heteroscale_agent.probes.watch import EngineWatch, RouterWatch
 from heteroscale_agent.probes.worker import Worker
 
@@ -87,6 +88,7 @@ class HostEyes:
         self._topology: TopologyWatch | None = None
         self._watches: dict[str, EngineWatch] = {}
         self._routers = [self._watch_router(router) for router in spec.routers]
+        self._versions = Versions(clock, spec.scrape_timeout)
         self._history: deque[Report] = deque()
 
     @classmethod
@@ -114,7 +116,7 @@ class HostEyes:
     async def close(self) -> None:
         """End what is under way; does not wait for a source that hangs."""
         watches = (*self._watches.values(), *self._routers)
-        await asyncio.gather(*(watch.close() for watch in watches))
+        await asyncio.gather(self._versions.close(), *(watch.close() for watch in watches))
         if self._topology is not None:
             await self._topology.close()
         if self._gpu_watch is not None:
@@ -155,6 +157,7 @@ class HostEyes:
     async def sample(self) -> Report:
         """Take one sample of everything within half an interval; what is late is left behind."""
         await self._look(self._spec.sample_interval * _PATIENCE)
+        self._take_versions()
         report = self._report(self._clock())
         self._remember(report)
         return report
@@ -234,6 +237,18 @@ class HostEyes:
             driver_version=view.driver_version,
         )
         self._nic_probe.gpu_addresses = tuple(gpu.pci_address for gpu in view.gpus)
+
+    def _take_versions(self) -> None:
+        """Ask engines that answer for their version; let the inventory say what they told."""
+        watches = self._watches.values()
+        self._versions.look(w.target for w in watches if w.quality is ScrapeQuality.OK)
+        told = self._versions.of_templates
+        before = self._inventory.templates
+        after = tuple(
+            replace(one, engine_version=told.get(one.name, one.engine_version)) for one in before
+        )
+        if after != before:
+            self._inventory = replace(self._inventory, templates=after)
 
     def _engine(self, report: EngineReport) -> EngineReport:
         use = (self._view.use or {}).get(report.instance_id)

@@ -35,6 +35,8 @@ class ScrapeTarget:
     engine: str
     model_name: str = ""
     """Read only this model's series; empty: all that the endpoint shows."""
+    template: str = ""
+    """What it was launched from; empty: by somebody else."""
 
 
 @dataclass(frozen=True, slots=True)

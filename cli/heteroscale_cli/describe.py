@@ -80,6 +80,7 @@ def node(item: pb.Node, instances: Iterable[pb.Instance], now: float) -> list[st
         ("Heard", f"{silent} ago"),
         ("Message", item.message or text.NONE),
         ("Agent version", item.agent_version or text.UNKNOWN),
+        ("Engine versions", _versions(item)),
         ("GPUs", f"{item.gpus_used} of {item.gpu_count} used, {item.gpu_type or text.UNKNOWN}"),
         ("GPU utilisation", f"{text.measured(item, 'gpu_utilization_percent')} %"),
         ("SM activity", f"{text.measured(item, 'gpu_sm_activity_percent')} %"),
@@ -94,6 +95,12 @@ def node(item: pb.Node, instances: Iterable[pb.Instance], now: float) -> list[st
         *_section("RDMA ports", devices.nics(item)),
         *_section("Instances", _table(Kind.INSTANCE, here, now)),
     ]
+
+
+def _versions(item: pb.Node) -> str:
+    """Return the version of each launch template of which one is told."""
+    told = [f"{name} {version}" for name, version in sorted(item.engine_versions.items())]
+    return ", ".join(told) or text.UNKNOWN
 
 
 def _ports(item: pb.Node) -> str:

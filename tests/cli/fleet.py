@@ -136,6 +136,7 @@ def nodes() -> list[pb.Node]:
             gpus_used=4,
             instance_ids=["aa11bb", "aa22cc"],
             agent_version="0.1.0",
+            engine_versions={"chat-prefill": "0.5.21", "chat-decode": "0.5.20"},
             nic_count=2,
             nics_active=1,
             nic_share_percent=62.5,

@@ -189,6 +189,7 @@ def test_describe_instance_and_node(typed: Typed) -> None:
     assert "Tokens/s:    ?" in text
     node = typed("describe", "node", "node-1").stdout
     assert "GPUs:             4 of 8 used, H20" in node
+    assert "Engine versions:  chat-decode 0.5.20, chat-prefill 0.5.21" in node
     assert re.search("s1 +minipod-0 +configuration", node)
     assert "aa11bb" in node
 

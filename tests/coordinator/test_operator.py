@@ -235,8 +235,9 @@ async def test_a_cordon_is_kept_and_shown_on_the_node_and_with_the_service(
     assert sum(role.cordoned for role in service.roles) >= 1
     told = await stub.ExplainService(pb.ExplainServiceRequest(name="chat"))
     assert any("on what is cordoned" in line for line in told.lines)
-    listed = await stub.ListNodes(pb.ListNodesRequest(agent_id=agent))
+    listed = await stub.ListNodes(pb.ListNodesRequest(agent_id=agent, with_devices=True))
     assert listed.nodes[0].cordon == node.cordon
+    assert dict(listed.nodes[0].engine_versions) == {"chat-decode": "0.33"}
     assert not (await stub.UncordonNode(pb.UncordonNodeRequest(agent_id=agent))).cordon
     code, why = await refused(stub.CordonNode(pb.CordonNodeRequest(agent_id="nobody")))
     assert code is S.NOT_FOUND

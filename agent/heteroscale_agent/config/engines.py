@@ -79,8 +79,8 @@ class Template(DocumentModel):
     engine: EngineKind = "vllm"
     """Whose metric names it shows."""
     version: str = ""
-    """The engine's version, e.g. 0.5.21: nothing is started by it. When it changes, targets that were
-    set for another one are called stale. Empty: untold."""
+    """The engine's version, e.g. 0.5.21, until one says its own (vLLM and SGLang are asked): nothing is
+    started by it. When it changes, targets set for another are called stale. Empty: untold."""
     gpus: PositiveInt = 1
     """GPUs of one instance; the chosen ones stand in CUDA_VISIBLE_DEVICES."""
     env: dict[str, str] = {}

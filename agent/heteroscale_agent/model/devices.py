@@ -65,7 +65,7 @@ class TemplateInfo:
     switches_role: bool = False
     """Its engines change between prefill and decode while they run."""
     engine_version: str = ""
-    """As the configuration says; empty: untold."""
+    """As an engine launched from it said last, else as the configuration says; empty: untold."""
 
 
 @dataclass(frozen=True, slots=True)

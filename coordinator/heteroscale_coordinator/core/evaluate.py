@@ -118,7 +118,7 @@ def view_of(draft: Draft, service: Service) -> ServiceView:
 
 
 def _makes(draft: Draft, service: Service, homes: set[str]) -> dict[Role, str]:
-    """Return what each role runs: template, engine with the version that agents declare, GPUs, model."""
+    """Return what each role runs: template, engine with the version that agents tell, GPUs, model."""
     told: dict[str, set[str]] = {}
     for home in homes:
         agent = draft.state.agents.get(home)

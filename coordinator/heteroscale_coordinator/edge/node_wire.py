@@ -79,6 +79,9 @@ def node_message(
     if with_devices:
         message.gpus.extend(_gpu(fact, seen, holders, inventory) for fact, seen in gpus)
         message.nics.extend(_nic(fact, seen) for fact, seen in nics)
+        message.engine_versions.update(
+            {one.name: one.engine_version for one in inventory.templates if one.engine_version}
+        )
     return message
 
 

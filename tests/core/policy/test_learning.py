@@ -219,6 +219,25 @@ def test_a_target_is_stale_when_another_engine_or_model_runs() -> None:
     assert anew.memory.learning.marks[D] == Mark("1100.0", new[D])
 
 
+@pytest.mark.parametrize(
+    ("engines", "stale"),
+    [
+        ("sglang 0.5.20", False),
+        ("sglang", False),
+        ("sglang, sglang 0.5.20", False),
+        ("sglang 0.5.20, sglang 0.5.21", True),
+        ("sglang, sglang 0.5.21", True),
+        ("vllm", True),
+    ],
+)
+def test_a_version_that_is_not_told_makes_nothing_stale(engines: str, stale: bool) -> None:
+    decode, make = many(3, D, decoding(900)), "chat-decode ({}), 1 × 1 GPUs"
+    first = look(*decode, spec=spec_of(), makes={D: make.format("sglang 0.5.20")})
+    makes = {D: make.format(engines)}
+    after = look(*decode, spec=spec_of(), makes=makes, memory=first.memory.learning)
+    assert (D in after.memory.learning.stale) is stale
+
+
 def test_a_gpu_type_without_a_target_is_told() -> None:
     decode = (*many(2, D, decoding(900)), member(D, decoding(500), gpu_type="L20"))
     found = look(*decode, spec=spec_of(target={"H20": 1000}))

@@ -211,17 +211,27 @@ def _tells_more(make: str, before: str) -> bool:
     return make != before and _unversioned(make) == before
 
 
+def _no_news(make: str, before: str) -> bool:
+    """Return whether ``make`` tells nothing that was not known: a version untold is no other version."""
+    told = {engine for engine in _engines(make) if " " in engine}
+    return told <= _engines(before) and _unversioned(make) == _unversioned(before)
+
+
+def _engines(make: str) -> set[str]:
+    return set(make[make.find("(") + 1 : make.find(")")].split(", "))
+
+
 def _unversioned(make: str) -> str:
     """Return ``make`` with the engines' names alone between its brackets."""
     begin, end = make.find("("), make.find(")")
-    names = sorted({engine.split(" ")[0] for engine in make[begin + 1 : end].split(", ")})
+    names = sorted({engine.split(" ")[0] for engine in _engines(make)})
     return f"{make[:begin]}({', '.join(names)}{make[end:]}"
 
 
 def _unfit(
     scene: Scene, role: Role, rules: RoleSpec, mark: Mark | None, make: str
 ) -> Iterator[str]:
-    if mark is not None and make and mark.make != make:
+    if mark is not None and make and not _no_news(make, mark.make):
         yield f"set for {mark.make}, and it is {make} now"
     if isinstance(rules.target, dict):
         there = {e.member.instance.gpu_type for e in scene.signals.engines(role) if e.carrying}
