@@ -55,6 +55,12 @@ class _Key(NamedTuple):
     name: str
 
 
+_Front = tuple[bool, bool, bool, bool, float, float, int, int]
+_Rest = tuple[float, int, float, float, int, float, str]
+_Kind = tuple[Role, str, bool, bool, int]
+"""Role, group, whether withdrawn, whether its nodes are good, and its class."""
+
+
 def choose_victims(
     delta: Counts,
     standing: Sequence[Standing],
@@ -93,12 +99,15 @@ class _Choice:
         self.said: list[str] = []
         self.left = dict(left)
         """What the step may still take."""
-        self._open = {one.instance_id: one for one in standing}
         self._ratio = ratio
         parts = {Role.ATTENTION, Role.FFN}
         split = any(one.role in parts for one in standing)
         self._roles = {*(parts if split else {Role.PREFILL}), Role.DECODE}
         self._view = view
+        self._alike: dict[_Kind, dict[str, Standing]] = {}
+        """Those not yet taken, by what the front of their keys hangs on: a fleet has few such kinds."""
+        for one in standing:
+            self._alike.setdefault(self._kind(one), {})[one.instance_id] = one
         self._groups = groups_of((one.group, one.role, not one.withdrawn) for one in standing)
         ours: Counter[str] = Counter()
         for one in standing:
@@ -111,10 +120,16 @@ class _Choice:
 
     def take(self) -> Standing:
         """Take the first to go among the roles still wanted, and note why it was the one."""
-        wanted = (one for one in self._open.values() if self.left.get(one.role, 0) > 0)
-        key, victim = min((self._key(one), one) for one in wanted)
+        fronts = [
+            (self._front(next(iter(alike.values()))), alike)
+            for (role, *_), alike in self._alike.items()
+            if alike and self.left.get(role, 0) > 0
+        ]
+        best = min(front for front, _ in fronts)
+        tied = (one for front, alike in fronts if front == best for one in alike.values())
+        key, victim = min((_Key(*best, *self._rest(one)), one) for one in tied)
         self.said.append(self._say(victim, key))
-        del self._open[victim.instance_id]
+        del self._alike[self._kind(victim)][victim.instance_id]
         self.left[victim.role] -= 1
         if not victim.withdrawn:
             self._groups[victim.group].counts[victim.role] -= 1
@@ -123,26 +138,34 @@ class _Choice:
             self._takeable[agent, victim.role] -= 1
         return victim
 
-    def _key(self, one: Standing) -> _Key:
+    def _front(self, one: Standing) -> _Front:
+        """Return what in its key all of its kind have in common."""
         group = self._groups[one.group]
-        left = sum(max(0, self._in_use[agent] - one.gpus) for agent in one.agent_ids)
-        return _Key(
-            serves=not one.withdrawn,
-            leaves_stump=self._leaves_stump(one),
-            node_is_good=self._node_is_good(one),
-            has_peer=not self._is_stump(one),
-            harm=0.0 if one.withdrawn else group.harm(one.role, self._ratio, self.left),
-            excess=-group.excess(one.role, self._ratio),
-            subgroup=-self._class_of(one),
-            group=group.size,
-            node=left if self._empties_nodes(one) else inf,
-            load_known=2 if one.idle is None else int(one.idle > 0),
-            warmth=inf if one.warmth is None else one.warmth,
-            load=inf if one.idle is None else one.idle,
-            node_left=left,
-            age=-one.age,
-            name=one.instance_id,
+        return (
+            not one.withdrawn,
+            self._leaves_stump(one),
+            self._node_is_good(one),
+            not self._is_stump(one),
+            0.0 if one.withdrawn else group.harm(one.role, self._ratio, self.left),
+            -group.excess(one.role, self._ratio),
+            -self._class_of(one),
+            group.size,
         )
+
+    def _rest(self, one: Standing) -> _Rest:
+        left = sum(max(0, self._in_use[agent] - one.gpus) for agent in one.agent_ids)
+        return (
+            left if self._empties_nodes(one) else inf,
+            2 if one.idle is None else int(one.idle > 0),
+            inf if one.warmth is None else one.warmth,
+            inf if one.idle is None else one.idle,
+            left,
+            -one.age,
+            one.instance_id,
+        )
+
+    def _kind(self, one: Standing) -> _Kind:
+        return one.role, one.group, one.withdrawn, self._node_is_good(one), self._class_of(one)
 
     def _used(self, agent_id: str) -> int:
         """Return the GPUs of a node that something holds, or that are closed or sick."""
