@@ -10,8 +10,9 @@ view as it is then: from the first that no longer holds, the cycle is done again
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from math import inf
 
 from heteroscale_coordinator.core.placement.values import (
     Ask,
@@ -24,7 +25,7 @@ from heteroscale_coordinator.core.placement.values import (
 )
 from heteroscale_coordinator.core.placement.victims import choose_victims
 from heteroscale_coordinator.core.placement.view import FleetView
-from heteroscale_coordinator.core.spec import RatioSpec
+from heteroscale_coordinator.core.spec import RatioSpec, RoleSpec
 from heteroscale_coordinator.core.topology import AFFINITY_LEVELS
 
 REACH = 12
@@ -165,9 +166,8 @@ class Cycle:
         return alike and isinstance(done.outcome.placed, Placed) and done.outcome.victims is None
 
     def _all_in(self, refused: int, equals: Sequence[int]) -> dict[int, _Done] | None:
-        """Return places for all, the refused first or else the hardest first; None: there are none."""
-        hardest = sorted((refused, *equals), key=lambda n: (_ease(self._requests[n].ask), n))
-        for order in ([refused, *equals], hardest):
+        """Return places for all, in the first of several orders that has them; None: none has."""
+        for order in self._orders(refused, equals):
             found: dict[int, _Done] = {}
             for number in order:
                 self.moves_left -= 1
@@ -182,6 +182,15 @@ class Cycle:
             if not found:
                 return None  # Alone in the room it has no place either.
         return None
+
+    def _orders(self, refused: int, equals: Sequence[int]) -> Iterator[Sequence[int]]:
+        """Yield orders to place them in: who has little choice should not come last."""
+        asks = {number: self._requests[number].ask for number in (refused, *equals)}
+        yield refused, *equals
+        yield sorted(asks, key=lambda n: (*_ease(asks[n]), n))
+        yield refused, *sorted(equals, key=lambda n: (*_ease(asks[n]), n))
+        yield sorted(asks, key=lambda n: (-_bulk(asks[n]), *_ease(asks[n]), n))
+        yield sorted(asks, key=lambda n: (_choice(asks[n]), *_ease(asks[n]), n))
 
     def _hold(self, done: _Done) -> None:
         for agent_id, indices in done.holds:
@@ -245,10 +254,19 @@ def _gpus(ask: Ask) -> int:
 
 def _ease(ask: Ask) -> tuple[int, int, int]:
     """Return how easily an ask finds a place, the hardest first: narrow walls, large instances, many."""
-    roles = [ask.roles[r] for r, count in ask.delta.items() if count > 0 and r in ask.roles]
     walls = len(AFFINITY_LEVELS) - AFFINITY_LEVELS.index(ask.placement.affinity)
-    return (
-        -walls if ask.placement.required else 0,
-        -max((role.gpus * role.ranks for role in roles), default=0),
-        -_gpus(ask),
-    )
+    return -walls if ask.placement.required else 0, -_bulk(ask), -_gpus(ask)
+
+
+def _bulk(ask: Ask) -> int:
+    """Return the GPUs of its largest instance."""
+    return max(role.gpus * role.ranks for role in _coming(ask))
+
+
+def _choice(ask: Ask) -> float:
+    """Return how many GPU types will do for the role that has the most of them."""
+    return max(len(role.gpu_types) or inf for role in _coming(ask))
+
+
+def _coming(ask: Ask) -> list[RoleSpec]:
+    return [ask.roles[role] for role, count in ask.delta.items() if count > 0]
