@@ -29,6 +29,7 @@ _BOUND = {
     "ratio": "the ratio between prefill and decode set the step",
     "ratio_hold": "what waited, Ready, for the other role goes into service",
     "prefill": "prefill's own demand decided",
+    "saturation": "a queue stood at decode: what it serves is all it can",
     "forecast": "what demand is expected to be, once a launch serves, decided",
     "step": "the largest step that is allowed at once set the limit",
     "bounds": "min, max or the GPU budget set the limit",

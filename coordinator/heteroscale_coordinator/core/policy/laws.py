@@ -13,6 +13,7 @@ from heteroscale_coordinator.core.policy.coming import coming_need
 from heteroscale_coordinator.core.policy.forecast import forecast_floor, forecast_need
 from heteroscale_coordinator.core.policy.linear import signal_floor, signal_need
 from heteroscale_coordinator.core.policy.reserve import peak_floor, reserve_need
+from heteroscale_coordinator.core.policy.saturation import saturated_need
 from heteroscale_coordinator.core.policy.scene import Scene
 from heteroscale_coordinator.core.policy.throughput import prefill_need, sizing_need
 from heteroscale_coordinator.core.policy.velocity import (
@@ -22,7 +23,7 @@ from heteroscale_coordinator.core.policy.velocity import (
 )
 
 THROUGHPUT: tuple[Callable[[Scene], Need | None], ...] = (
-    *(sizing_need, prefill_need, coming_need),
+    *(sizing_need, prefill_need, saturated_need, coming_need),
 )
 """Those that follow demand in tokens; silent where the service is driven by something else."""
 NEEDS: tuple[Callable[[Scene], Need | None], ...] = (
