@@ -25,7 +25,7 @@ REVISION = "99cf492"
 ROOT = Path(__file__).parents[2]
 START = "import sys; from heteroscale_simulator.command import run; sys.exit(run(sys.argv[1:]))"
 _ONE_AT_A_TIME = threading.Lock()
-_UNKNOWN = re.compile(r"^\S+: (?P<path>[\w.+-]+): unknown field$", re.MULTILINE)
+_UNKNOWN = re.compile(r"^\S+: (?P<path>[\w.+-]+): unknown field(?:;.*)?$", re.MULTILINE)
 
 
 class NoHistoryError(Exception):

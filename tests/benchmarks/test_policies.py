@@ -230,7 +230,7 @@ def test_the_reasons_are_the_runs_own(tables: Path) -> None:
 REFUSED = """\
 heteroscale …
 chat.yaml:5: spec.policy.schedule: unknown field
-chat.yaml:9: spec.roles.prefill.newer: unknown field
+chat.yaml:9: spec.roles.prefill.newer: unknown field; did you mean `new`?
 chat.yaml:9: spec.slo.ttft: must be positive
 """
 
