@@ -115,6 +115,7 @@ def _rate(nic: pb.NodeNic) -> str:
 _GPU_COLUMNS: tuple[tuple[str, Callable[[Any], Cell | str]], ...] = (
     ("GPU", lambda gpu: str(gpu.index)),
     ("TYPE", lambda gpu: gpu.type or text.UNKNOWN),
+    ("NUMA", _value("numa_node")),
     ("UTIL%", _value("utilization_percent")),
     ("SM%", _value("sm_activity_percent")),
     ("MEM-GIB", _memory),

@@ -45,6 +45,8 @@ SPREAD = 10
 """Ticks come so many times in ``rules.tick``, so that services are spread over it."""
 BATCH = 2_000
 """Letters of one turn at most: folding them stays under 20 ms."""
+CLASSES_SAID = 8
+"""Changes of RDMA class named in the log for one turn; of the rest only their number is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,7 @@ class Loop:
         state.begin(self.now())
         self._away = self.now() - snapshot.last_now if snapshot.last_now else 0.0
         self._partition = ""
+        self._classes_told = 0
 
     # ---- for others ------------------------------------------------------------------------------
 
@@ -254,6 +257,7 @@ class Loop:
         if any(isinstance(letter.event, Tick) for letter in letters):
             self._step_trouble = ""
         self._tell_partition()
+        self._tell_classes()
         learned = self._learned(letters)
         if not await self._writer.commit(changes, learned, now):
             self._hold(letters)
@@ -326,6 +330,25 @@ class Loop:
             log.warning("partition", why=self._partition)
         elif before and not self._partition:
             log.info("partition over")
+
+    def _tell_classes(self) -> None:
+        """Say which domains are of another RDMA subgroup class than before."""
+        seen = self.state.seen
+        total = seen.change_counts.total()
+        new, self._classes_told = total - self._classes_told, total
+        if not new:
+            return
+        last = list(seen.changes)[-new:]
+        for _, change in last[:CLASSES_SAID]:
+            log.info(
+                "rdma class changed",
+                domain=change.domain,
+                before=change.before.name.lower(),
+                after=change.after.name.lower(),
+                nodes=len(change.agent_ids),
+            )
+        if new > CLASSES_SAID:
+            log.info("rdma classes changed", more=new - CLASSES_SAID)
 
     def _renew(self) -> None:
         """Renew leases from the committed state, whatever became of the last turn."""

@@ -96,6 +96,7 @@ def gpus() -> list[pb.NodeGpu]:
             xid_count=2,
             last_xid=79,
             nic_distances={"mlx5_0": "pix", "mlx5_1": "sys"},
+            numa_node=0,
         ),
         pb.NodeGpu(index=1, type="H20", memory_bytes=96 << 30, health="lost"),
     ]

@@ -285,6 +285,19 @@ def test_live_plans_grow_the_group_that_stands(
     assert service["standing"] == {"prefill": 1, "decode": 1}
 
 
+def test_a_live_plan_keeps_an_instance_in_one_numa_node(
+    typed: Typed, twin: OperatorTwin, tmp_path: Path
+) -> None:
+    twin.instances.clear()
+    twin.nodes = [live_node("a1", "x", gpu="H100", numa_nodes=[0, 1] * 4), live_node("a2", "x")]
+    words = ("plan", "-f", service_file(tmp_path), "--prefill", "1", "--decode", "1", "--json")
+    (service,) = json.loads(typed(*words).stdout)["services"]
+    ranks = {one["role"]: one["ranks"][0] for one in service["instances"]}
+    assert ranks["prefill"]["gpus"] == [0, 2, 4, 6]
+    assert ranks["prefill"]["numa_nodes"] == [0]
+    assert "numa_nodes" not in ranks["decode"]
+
+
 @pytest.mark.usefixtures("fleet_there")
 def test_live_without_counts_is_what_min_still_lacks(typed: Typed, tmp_path: Path) -> None:
     least = CHAT.replace("min: 2", "min: 1").replace("min: 3", "min: 1")

@@ -206,6 +206,7 @@ def test_describe_node_shows_each_gpu_and_leaves_out_what_none_tells(typed: Type
     assert shown == {
         "GPU": "0",
         "TYPE": "H20",
+        "NUMA": "0",
         "UTIL%": "71",
         "SM%": "44",
         "MEM-GIB": "48/96",

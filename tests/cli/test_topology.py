@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -412,7 +412,15 @@ def test_a_picture_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 # ---- live --------------------------------------------------------------------------------------
 
 
-def live_node(name: str, s1: str, *, held: int = 0, closed: str = "", gpu: str = "H20") -> pb.Node:
+def live_node(
+    name: str,
+    s1: str,
+    *,
+    held: int = 0,
+    closed: str = "",
+    gpu: str = "H20",
+    numa_nodes: Sequence[int] = (),
+) -> pb.Node:
     room = pb.NodeRoom(
         gpu_types=[gpu],
         gpu_indices=range(8),
@@ -420,6 +428,7 @@ def live_node(name: str, s1: str, *, held: int = 0, closed: str = "", gpu: str =
         held_gpus=range(held),
         templates=["p", "d"],
         closed=closed,
+        numa_nodes=numa_nodes,
     )
     return pb.Node(agent_id=name, hostname=f"host-{name}", topology={"s1": s1}, room=room)
 
@@ -447,3 +456,18 @@ def test_a_coordinator_that_tells_no_room_is_too_old(typed: Typed, twin: Operato
     assert "too old to tell the room" in result.stderr
     twin.nodes = []
     assert "knows no nodes yet" in typed("topology").stderr
+
+
+def test_json_tells_what_is_free_by_numa_node(typed: Typed, twin: OperatorTwin) -> None:
+    twin.nodes = [
+        live_node("n1", "x", held=3, numa_nodes=[1, 1, 1, 1, 0, 0, 0, -1]),
+        live_node("n2", "x"),
+    ]
+    (domain,) = json.loads(typed("topology", "--level", "node", "--json").stdout)["domains"]
+    (s1,) = domain["domains"]
+    told, untold = s1["domains"]
+    assert told["numa_nodes"] == {
+        "0": {"gpus": [4, 5, 6], "free": [4, 5, 6]},
+        "1": {"gpus": [0, 1, 2, 3], "free": [3]},
+    }
+    assert "numa_nodes" not in untold

@@ -15,8 +15,10 @@ from heteroscale.words import GpuHealth, InstanceState, Role
 from heteroscale_coordinator.core.devices import GpuFact, GpuSample, KnownDevices, NicSample
 from heteroscale_coordinator.core.events import Changes
 from heteroscale_coordinator.core.model import Action, CommandState, Inventory, Service
+from heteroscale_coordinator.core.placement import ClassChange
 from heteroscale_coordinator.core.spec import ServiceSpec
 from heteroscale_coordinator.core.state import Agent
+from heteroscale_coordinator.core.topology import SubgroupClass
 from heteroscale_coordinator.edge.http import HttpFace, HttpLimits
 from heteroscale_coordinator.edge.metrics import Metrics
 from heteroscale_coordinator.edge.store.decisions import DecisionLog
@@ -150,6 +152,24 @@ async def test_metrics_tell_what_is_free_and_how_much_of_it_no_whole_node_could_
     for whole in ("node", "s1"):
         share = value("gpus_free_fragmented", type="H20", whole=whole)
         assert share == pytest.approx(1 / 3)
+
+
+async def test_metrics_count_changes_of_rdma_class_from_zero(
+    port: int, loop: TwinLoop, metrics: Metrics
+) -> None:
+    filled(loop, metrics)
+    seen = loop.state.seen
+    low, high = SubgroupClass.LOW, SubgroupClass.HIGH
+    changes = [ClassChange(name, low, high, ("a",)) for name in ("pod-1", "pod-2")]
+    seen.note(NOW, changes)
+    value = series((await get(port, "/metrics")).text)
+    assert value("rdma_class_changes_total", before="low", after="high") == 0, "all is new yet"
+    seen.whole = True
+    seen.note(NOW, changes)
+    value = series((await get(port, "/metrics")).text)
+    assert value("rdma_class_changes_total", before="low", after="high") == 2
+    assert value("rdma_class_changes_total", before="high", after="low") == 0
+    assert value("rdma_class_changes_total", before="low", after="low") is None
 
 
 async def test_a_split_prefill_has_both_its_ratios(

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 import pytest
+from structlog.testing import capture_logs
 
 from heteroscale.words import InstanceState, Role
 from heteroscale_coordinator.clock import SteadyClock, mint
@@ -22,14 +23,16 @@ from heteroscale_coordinator.core.events import (
     Tick,
 )
 from heteroscale_coordinator.core.model import RankFact
+from heteroscale_coordinator.core.placement import ClassChange
 from heteroscale_coordinator.core.rules import Rules
 from heteroscale_coordinator.core.state import State
 from heteroscale_coordinator.core.step import step
+from heteroscale_coordinator.core.topology import SubgroupClass
 from heteroscale_coordinator.edge.answers import LoopUnavailableError
 from heteroscale_coordinator.edge.feed import Feed, FeedLaggedError
 from heteroscale_coordinator.edge.store.memory import Backing, MemoryStore
 from heteroscale_coordinator.edge.store.port import StoreError
-from heteroscale_coordinator.loop import SPREAD, Loop, Pace
+from heteroscale_coordinator.loop import CLASSES_SAID, SPREAD, Loop, Pace
 from tests.coordinator import values
 from tests.coordinator.face import FAST, START, Clock, Script, no_renewals
 
@@ -297,4 +300,38 @@ async def test_silence_that_could_not_be_committed_is_found_again() -> None:
     store.heal()
     loop.mailbox.report(ReportReceived("a", 1, 2))
     assert await turns(START + 23.0) is InstanceState.IN_SERVICE
+    loop.close()
+
+
+async def test_changes_of_rdma_class_are_told_once_and_not_all_by_name() -> None:
+    def changing(state: State, _events: Sequence[Event], now: float) -> Changes:
+        state.seen.whole = True
+        names, left = pods[: many[0]], pods[many[0] :]
+        pods[:] = left
+        low, high = SubgroupClass.LOW, SubgroupClass.HIGH
+        state.seen.note(now, [ClassChange(name, low, high, ("a", "b")) for name in names])
+        return Changes()
+
+    pods, many = [f"pod-{number}" for number in range(CLASSES_SAID + 4)], [1]
+    loop, _, _ = make(Script(changing))
+    await loop.start()
+    with capture_logs() as first:
+        loop.mailbox.put_now(Tick())
+        await loop.turn()
+    (said,) = [line for line in first if line["event"] == "rdma class changed"]
+    assert (said["domain"], said["before"], said["after"], said["nodes"]) == (
+        *("pod-0", "low", "high"),
+        2,
+    )
+    many[0] = len(pods)
+    with capture_logs() as second:
+        loop.mailbox.put_now(Tick())
+        await loop.turn()
+    named = [line["domain"] for line in second if line["event"] == "rdma class changed"]
+    assert named == [f"pod-{number}" for number in range(1, CLASSES_SAID + 1)]
+    assert [line["more"] for line in second if line["event"] == "rdma classes changed"] == [3]
+    with capture_logs() as third:
+        loop.mailbox.put_now(Tick())
+        await loop.turn()
+    assert not [line for line in third if "rdma" in line["event"]]
     loop.close()

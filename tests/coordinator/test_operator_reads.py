@@ -187,6 +187,11 @@ async def test_nodes_tell_their_room_only_when_asked(
     assert one.room.closed == ""
     assert (list(two.room.held_gpus), list(two.room.free_gpus)) == ([], [0, 1])
     assert two.room.closed == "not connected"
+    assert list(two.room.numa_nodes) == []
+    gpus = (replace(agent.inventory.gpus[0], numa_node=1), *agent.inventory.gpus[1:])
+    agent.inventory = replace(agent.inventory, gpus=gpus)
+    two = (await stub.ListNodes(pb.ListNodesRequest(with_room=True))).nodes[1]
+    assert list(two.room.numa_nodes) == [1, -1]
 
 
 async def test_asking_for_room_does_nothing_of_a_turns_work(

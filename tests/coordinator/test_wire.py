@@ -98,6 +98,7 @@ inventories = st.builds(
             st.integers(0, 2**50),
             *(texts for _ in range(4)),
             st.lists(st.none() | st.sampled_from(NicDistance), max_size=8).map(tuple),
+            st.none() | st.integers(0, 7),
         ),
         max_size=8,
         unique_by=lambda gpu: gpu.index,

@@ -81,6 +81,7 @@ def inventory(value: Inventory) -> agent_pb2.Inventory:
                 partition=g.partition,
                 parent_uuid=g.parent_uuid,
                 nic_distances=[to_wire(far) for far in g.nic_distances],  # type: ignore[misc]
+                numa_node=-1 if g.numa_node is None else g.numa_node,
             )
             for g in value.gpus
         ],

@@ -147,5 +147,10 @@ def _node(message: pb.Node) -> Node:
         usable=not room.closed,
         closed=dict(room.closed_gpus),
         why_not=room.closed,
+        neighbourhoods={
+            index: home
+            for index, home in zip(room.gpu_indices, room.numa_nodes, strict=False)
+            if home >= 0
+        },
     )
     return Node(view, frozenset(room.held_gpus))

@@ -21,6 +21,7 @@ from heteroscale_cli.placing import inventory, picture, planning, terminal, topo
 from heteroscale_cli.placing.inventory import Inventory
 from heteroscale_cli.placing.planning import Asked, Plan, Planned
 from heteroscale_cli.sources import Source
+from heteroscale_coordinator.core.model import Rank
 from heteroscale_coordinator.core.placement import Infeasible, Placed, Remedy, Spot, Standing
 from heteroscale_coordinator.core.placement.emptying import Emptied
 from heteroscale_coordinator.core.placement.remedy import say
@@ -172,11 +173,18 @@ def _service(one: Planned) -> dict[str, Any]:
     views = [node.view for node in one.before]
     classes, by_id = Tree(views), {view.agent_id: view for view in views}
 
+    def numa_nodes(rank: Rank) -> dict[str, list[int]]:
+        near = by_id[rank.agent_id].neighbourhoods
+        return (
+            {"numa_nodes": sorted({near[i] for i in rank.gpu_indices if i in near})} if near else {}
+        )
+
     def instance(spot: Spot) -> dict[str, Any]:
         ranks = [
             {
                 "agent_id": rank.agent_id,
                 "gpus": list(rank.gpu_indices),
+                **numa_nodes(rank),
                 "topology": dict(by_id[rank.agent_id].topology),
                 "class": classes.class_of(rank.agent_id).name.lower(),
             }

@@ -13,6 +13,7 @@ from heteroscale_cli.connection import Connection
 from heteroscale_cli.errors import usage
 from heteroscale_cli.output import print_note, print_text
 from heteroscale_cli.placing import folding, inventory, svg, terminal, tree
+from heteroscale_cli.placing.inventory import Node
 from heteroscale_cli.placing.tree import LEVELS, NODE, Branch, Use
 
 
@@ -104,6 +105,8 @@ def plain(branch: Branch, deepest: str) -> dict[str, Any]:
         data["agent_id"] = view.agent_id
         data["free_gpus"] = list(branch.node.free)
         data["held_gpus"] = sorted(branch.node.held)
+        if view.neighbourhoods:
+            data["numa_nodes"] = _by_numa_node(branch.node)
         if not view.usable:
             data["closed_because"] = view.why_not
     limit = LEVELS.index(deepest)
@@ -111,6 +114,18 @@ def plain(branch: Branch, deepest: str) -> dict[str, Any]:
     if below:
         data["domains"] = below
     return data
+
+
+def _by_numa_node(node: Node) -> dict[str, dict[str, list[int]]]:
+    """Return each NUMA node's GPUs, and those of them that are free; GPUs without one are left out."""
+    near, free = node.view.neighbourhoods, set(node.free)
+    found: dict[str, dict[str, list[int]]] = {}
+    for index, home in sorted(near.items(), key=lambda one: (one[1], one[0])):
+        here = found.setdefault(str(home), {"gpus": [], "free": []})
+        here["gpus"].append(index)
+        if index in free:
+            here["free"].append(index)
+    return found
 
 
 def _figures(branch: Branch) -> dict[str, Any]:

@@ -35,6 +35,7 @@ class GpuFact:
     parent_uuid: str = ""
     nic_distances: tuple[NicDistance | None, ...] = ()
     """How far each port is, in the inventory's order; empty: unknown."""
+    numa_node: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from heteroscale_coordinator.core.placement import ClassChange, FleetView
+from heteroscale_coordinator.core.topology import SubgroupClass
 
 KEPT_CHANGES = 256
 
@@ -31,7 +32,9 @@ class Seen:
     changes: deque[tuple[float, ClassChange]] = field(
         default_factory=lambda: deque(maxlen=KEPT_CHANGES)
     )
-    """Changes of RDMA subgroup class since then, and when each was seen."""
+    """The last changes of RDMA subgroup class since then, and when each was seen."""
+    change_counts: Counter[tuple[SubgroupClass, SubgroupClass]] = field(default_factory=Counter)
+    """How many domains changed since then, by their class before and after."""
     _told: dict[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
     _vendors: Counter[tuple[str, str]] = field(default_factory=Counter)
 
@@ -48,6 +51,14 @@ class Seen:
         """Read anew what the last turn wrote: it may have been dropped."""
         self.stale |= self.drafted
         self.drafted.clear()
+
+    def note(self, now: float, changes: Iterable[ClassChange]) -> None:
+        """Keep changes of class; before the whole fleet has been read they say nothing."""
+        if not self.whole:
+            return
+        for change in changes:
+            self.changes.append((now, change))
+            self.change_counts[change.before, change.after] += 1
 
     # ---- vendors -----------------------------------------------------------------------------
 

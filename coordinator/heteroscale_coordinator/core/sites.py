@@ -22,6 +22,7 @@ from heteroscale_coordinator.core.placement import (
     FleetView,
     NodeView,
     Standing,
+    choose,
 )
 from heteroscale_coordinator.core.state import Agent
 from heteroscale_coordinator.core.track import Track
@@ -129,8 +130,7 @@ def _read(draft: Draft, agents: Iterable[str]) -> None:
         else:
             changes = seen.view.put(_node(draft, agent))
             seen.tell(agent_id, ((g.type, g.vendor) for g in agent.inventory.gpus if g.vendor))
-        if seen.whole:
-            seen.changes.extend((draft.now, change) for change in changes)
+        seen.note(draft.now, changes)
         seen.stale.discard(agent_id)
 
 
@@ -182,8 +182,11 @@ def _offered(node: NodeView, barred: Barred, trial: int) -> frozenset[int]:
     """Return the free GPUs, only one instance's where a trial is all that is allowed."""
     free = [index for index in node.free if node.gpu_types[index] not in barred.types]
     tried = [index for index in free if node.gpu_types[index] in barred.trial_types]
-    offered = [index for index in free if index not in tried] + tried[:trial]
-    return frozenset(offered[:trial] if node.agent_id in barred.trial_nodes else offered)
+    near = node.neighbourhoods
+    offered = {*free} - {*tried} | {*choose(tried, trial, near)}
+    return frozenset(
+        choose(offered, trial, near) if node.agent_id in barred.trial_nodes else offered
+    )
 
 
 def homes(draft: Draft, standing: Iterable[Standing]) -> list[NodeView]:
@@ -238,4 +241,7 @@ def seen(agent: Agent, closed: Closed, taken: Collection[int]) -> NodeView:
         usable=not why,
         why_not=why,
         closed={index: why for index, why in sorted(shut.items()) if index not in taken},
+        neighbourhoods={
+            gpu.index: gpu.numa_node for gpu in agent.inventory.gpus if gpu.numa_node is not None
+        },
     )

@@ -9,7 +9,7 @@ from bisect import bisect_left
 from collections import Counter as Tally
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from itertools import accumulate, chain, repeat
+from itertools import accumulate, chain, permutations, repeat
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import (
@@ -26,7 +26,8 @@ from heteroscale_coordinator.core.events import Changes
 from heteroscale_coordinator.core.model import Action, Instance, Service
 from heteroscale_coordinator.core.policy.flap import factor_in, factor_out
 from heteroscale_coordinator.core.policy.give import HOUR
-from heteroscale_coordinator.core.state import Agent
+from heteroscale_coordinator.core.state import Agent, State
+from heteroscale_coordinator.core.topology import SubgroupClass
 from heteroscale_coordinator.edge.ports import Decisions, Loop
 from heteroscale_coordinator.edge.room_metrics import room_metrics
 
@@ -184,6 +185,7 @@ class StateCollector(Collector):
         yield _agents(agents)
         yield from _devices(agents)
         yield from room_metrics(agents, instances, state.closed)
+        yield _class_changes(state)
         yield _instances(instances)
         yield from _services(services)
         yield from _stability(services, state.turned_at)
@@ -283,6 +285,20 @@ def _services(services: list[Service]) -> Iterator[Metric]:
         paused.add_metric((service.name,), bool(service.paused))
         quarantined.add_metric((service.name,), bool(service.quarantine))
     return iter((wanted, paused, quarantined))
+
+
+def _class_changes(state: State) -> Metric:
+    """Count the S1 domains whose RDMA class became another, from the first: a rise from 0 is seen."""
+    family = CounterMetricFamily(
+        "heteroscale_rdma_class_changes",
+        "S1 domains whose RDMA subgroup class changed while this coordinator looked.",
+        labels=("before", "after"),
+    )
+    counts = state.seen.change_counts
+    for before, after in permutations(SubgroupClass, 2):
+        names = (before.name.lower(), after.name.lower())
+        family.add_metric(names, counts[before, after])
+    return family
 
 
 def _targets(services: list[Service]) -> Metric:

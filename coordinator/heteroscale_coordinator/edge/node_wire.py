@@ -112,6 +112,7 @@ def _gpu(
         partition=fact.partition,
         parent_uuid=fact.parent_uuid,
         memory_bytes=fact.memory_bytes,
+        numa_node=fact.numa_node,
         instance_id=holders.get(fact.index, ""),
         health=seen.health.value if seen.health else "",
         nic_distances={

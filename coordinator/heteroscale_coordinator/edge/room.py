@@ -46,6 +46,7 @@ class Room:
             held_gpus=sorted(sites.held(self._draft, agent.agent_id)),
             templates=sorted(seen.templates),
             closed_gpus=seen.closed,
+            numa_nodes=_numa_nodes(seen),
             closed="" if seen.usable else seen.why_not or "not usable",
         )
 
@@ -53,3 +54,8 @@ class Room:
 def _types(seen: NodeView) -> list[str]:
     types = [seen.gpu_types[index] for index in sorted(seen.gpu_types)]
     return types[:1] if len(set(types)) == 1 else types
+
+
+def _numa_nodes(seen: NodeView) -> list[int]:
+    near = seen.neighbourhoods
+    return [near.get(index, -1) for index in sorted(seen.gpu_types)] if near else []

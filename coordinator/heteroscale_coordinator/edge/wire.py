@@ -271,6 +271,7 @@ def inventory(message: agent_pb2.Inventory) -> Inventory:
             _shared(gpu.partition),
             _shared(gpu.parent_uuid),
             distances(tuple(gpu.nic_distances[:MAX_NICS])),
+            gpu.numa_node if gpu.numa_node >= 0 else None,
         )
         for gpu in reversed(message.gpus[:MAX_GPUS])
         if gpu.index < MAX_GPUS

@@ -122,6 +122,7 @@ def test_changes_of_class_are_kept_with_their_time(world: World) -> None:
     changes = list(world.state.seen.changes)
     assert {at for at, _ in changes} == {world.now}
     assert SubgroupClass.HIGH in {change.after for _, change in changes}
+    assert world.state.seen.change_counts.total() == len(changes)
 
 
 def test_vendors_are_told_only_where_there_are_two(world: World) -> None:
@@ -167,3 +168,19 @@ def test_breakers_keep_back_what_they_close_and_only_for_a_while(
             assert free * node.usable == (offered(node) if node.usable else 0)
     assert sites.view(mine).root.total == before
     assert list(sites.view(mine)) == sites.nodes(mine)
+
+
+def test_a_trial_is_given_gpus_that_lie_together(world: World) -> None:
+    agent = world.join("n9", {"s1": "pod"}, ["L20"] * 4)
+    homes = zip(agent.inventory.gpus, (0, 1, 1, 2), strict=True)
+    gpus = tuple(replace(gpu, numa_node=home) for gpu, home in homes)
+    world.send(InventoryLearned("n9", replace(agent.inventory, gpus=gpus)))
+    world.run(1)
+    one, kind = frozenset({"n9"}), frozenset({"L20"})
+    for barred in (
+        Barred({}, {}, one),
+        Barred({}, {}, trial_types=kind),
+        Barred({}, {}, one, kind),
+    ):
+        with sites.offered(draft(world), barred, trial=2) as view:
+            assert view.free("n9", "L20") == (1, 2)

@@ -9,6 +9,7 @@ from heteroscale_coordinator.core.placement.cell import Cell, Tally
 from heteroscale_coordinator.core.placement.cycle import Cycle, Outcome, Request
 from heteroscale_coordinator.core.placement.feeds import may_become
 from heteroscale_coordinator.core.placement.fragments import Fragments, fragments
+from heteroscale_coordinator.core.placement.indices import choose
 from heteroscale_coordinator.core.placement.remedy import Remedy, remedies
 from heteroscale_coordinator.core.placement.repair import Move, flaws, repair
 from heteroscale_coordinator.core.placement.values import (
@@ -42,6 +43,7 @@ __all__ = [
     "Standing",
     "Tally",
     "Victims",
+    "choose",
     "choose_victims",
     "flaws",
     "fragments",

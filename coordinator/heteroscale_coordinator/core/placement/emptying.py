@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from heteroscale_coordinator.core.placement.indices import Near, choose
 from heteroscale_coordinator.core.placement.values import NodeView
 from heteroscale_coordinator.core.topology import Path, paths_of
 
@@ -74,6 +75,7 @@ def _empty(group: Sequence[NodeView], here: Mapping[str, Sequence[Tenant]]) -> l
     by_use = sorted(used, key=lambda n: (_held(here[n.agent_id]), n.agent_id))
     free = {node.agent_id: sorted(set(node.free)) for node in used}
     templates = {node.agent_id: node.templates for node in used}
+    near = {node.agent_id: node.neighbourhoods for node in used}
     gone: set[str] = set()
     filled: set[str] = set()
     found = []
@@ -87,7 +89,8 @@ def _empty(group: Sequence[NodeView], here: Mapping[str, Sequence[Tenant]]) -> l
             for name in free
             if name != node.agent_id and name not in gone and templates[name] >= node.templates
         ]
-        if (shifts := _seat(tenants, {name: list(free[name]) for name in open_})) is not None:
+        room = {name: list(free[name]) for name in open_}
+        if (shifts := _seat(tenants, room, near)) is not None:
             for shift in shifts:
                 free[shift.agent_id] = [i for i in free[shift.agent_id] if i not in shift.gpus]
                 filled.add(shift.agent_id)
@@ -100,7 +103,9 @@ def _held(tenants: Sequence[Tenant]) -> int:
     return sum(len(one.gpus) for one in tenants)
 
 
-def _seat(tenants: Sequence[Tenant], free: dict[str, list[int]]) -> list[Shift] | None:
+def _seat(
+    tenants: Sequence[Tenant], free: dict[str, list[int]], near: Mapping[str, Near]
+) -> list[Shift] | None:
     """Return a seat for each, the largest first, on the fullest node that has room; None: no room."""
     shifts = []
     for one in sorted(tenants, key=lambda t: (-len(t.gpus), t.instance_id)):
@@ -108,6 +113,7 @@ def _seat(tenants: Sequence[Tenant], free: dict[str, list[int]]) -> list[Shift] 
         if not fits:
             return None
         _, name = min(fits)
-        taken, free[name] = free[name][: len(one.gpus)], free[name][len(one.gpus) :]
-        shifts.append(Shift(one.instance_id, name, tuple(taken)))
+        taken = choose(free[name], len(one.gpus), near[name])
+        free[name] = [index for index in free[name] if index not in taken]
+        shifts.append(Shift(one.instance_id, name, taken))
     return shifts

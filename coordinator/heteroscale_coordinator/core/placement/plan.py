@@ -12,12 +12,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from heteroscale_coordinator.core.model import Counts, Rank
+from heteroscale_coordinator.core.model import Counts
 from heteroscale_coordinator.core.placement.cell import Cell
 from heteroscale_coordinator.core.placement.feasible import room, shortfall
 from heteroscale_coordinator.core.placement.ground import Ground, survey
 from heteroscale_coordinator.core.placement.kind import Part, Parts
 from heteroscale_coordinator.core.placement.rank import Candidate, Order, Want, why_behind
+from heteroscale_coordinator.core.placement.spots import seated
 from heteroscale_coordinator.core.placement.values import (
     Ask,
     Infeasible,
@@ -113,8 +114,12 @@ def _spread(ground: Ground, level: str, units: Sequence[Counts], said: int) -> _
 
 
 def _placed(ground: Ground, level: str, found: _Found, reasons: Sequence[str]) -> Placed:
-    spots = tuple(spot for part in found.parts for spot in _spots(ground, part))
+    here = [seated(ground, part.fit.seats, _group(ground, part.domain)) for part in found.parts]
+    spots = tuple(spot for part in here for spot in part.spots)
     text = "; ".join(_say_part(ground, part, spots) for part in found.parts)
+    if torn := [said for part in here for said in part.torn]:
+        more = [f"{len(torn) - SAID} more instances likewise"] if len(torn) > SAID else []
+        text = "; ".join((text, *torn[:SAID], *more))
     wished = ground.ask.placement.affinity
     if level != wished:
         text += f"; wider than the wished {wished}, which has no room"
@@ -123,22 +128,6 @@ def _placed(ground: Ground, level: str, found: _Found, reasons: Sequence[str]) -
 
 def _group(ground: Ground, domain: Cell) -> str:
     return f"{ground.ask.service}@{domain.level}={ground.view.name_of(domain)}"
-
-
-def _spots(ground: Ground, part: Candidate) -> Iterator[Spot]:
-    """Turn seats into spots: on each node the lowest free indices of the type."""
-    taken: dict[tuple[str, str], int] = {}
-    ranks: list[Rank] = []
-    group = _group(ground, part.domain)
-    for seat in part.fit.seats:
-        key = seat.agent_id, seat.gpu_type
-        start = taken.get(key, 0)
-        taken[key] = start + seat.gpus
-        indices = ground.view.free(*key)[start : start + seat.gpus]
-        ranks.append(Rank(seat.agent_id, indices))
-        if len(ranks) == ground.ask.roles[seat.role].ranks:
-            yield Spot(seat.role, tuple(ranks), group, seat.gpu_type)
-            ranks = []
 
 
 def _say_part(ground: Ground, part: Candidate, spots: Sequence[Spot]) -> str:

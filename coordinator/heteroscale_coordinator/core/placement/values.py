@@ -30,6 +30,8 @@ class NodeView:
     closed: Mapping[int, str] = field(default_factory=dict)
     """GPUs that nothing of ours holds and that take nothing new, by index, and why: sick, cordoned,
     held by others. They are not among ``free``."""
+    neighbourhoods: Mapping[int, int] = field(default_factory=dict)
+    """NUMA node by GPU index, free or not; a GPU whose NUMA node nobody told is missing."""
 
 
 @dataclass(frozen=True, slots=True)

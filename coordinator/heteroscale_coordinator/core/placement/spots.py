@@ -1,0 +1,107 @@
+"""Turn seats into spots: on each node the GPUs that lie together, and on which of equal nodes they do.
+
+Packing counts GPUs and knows no neighbourhoods: nodes of one S1 and one shape are as good as each
+other to it. So where an instance would be torn on its node, one of those is taken in its stead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import NamedTuple
+
+from heteroscale_coordinator.core.model import Rank
+from heteroscale_coordinator.core.placement.ground import Ground
+from heteroscale_coordinator.core.placement.hand import Seat
+from heteroscale_coordinator.core.placement.indices import deal, torn
+from heteroscale_coordinator.core.placement.values import NodeView, Spot
+
+LOOKED_AT = 16
+"""Nodes looked at in the stead of one: what is torn may stay so, a turn may not take long."""
+
+
+class Seated(NamedTuple):
+    """The spots of one domain's part of a step, in the order of its seats."""
+
+    spots: tuple[Spot, ...]
+    torn: tuple[str, ...]
+    """Which instances lie in several neighbourhoods though one could hold them, in words."""
+
+
+class _Dealt(NamedTuple):
+    agent_id: str
+    indices: Sequence[tuple[int, ...]]
+    torn: Sequence[str]
+
+
+def seated(ground: Ground, seats: Sequence[Seat], group: str) -> Seated:
+    """Return where the instances of these seats go, GPU by GPU."""
+    loads: dict[str, list[int]] = {}
+    for number, seat in enumerate(seats):
+        loads.setdefault(seat.agent_id, []).append(number)
+    used, ranks, said = set(loads), dict[int, Rank](), list[str]()
+    for agent_id, numbers in loads.items():
+        dealt = _best(ground, agent_id, [seats[number] for number in numbers], used)
+        used.add(dealt.agent_id)
+        said += dealt.torn
+        for number, indices in zip(numbers, dealt.indices, strict=True):
+            ranks[number] = Rank(dealt.agent_id, indices)
+    return Seated(tuple(_joined(ground, seats, ranks, group)), tuple(said))
+
+
+def _joined(
+    ground: Ground, seats: Sequence[Seat], ranks: Mapping[int, Rank], group: str
+) -> Iterator[Spot]:
+    mates: list[Rank] = []
+    for number, seat in enumerate(seats):
+        mates.append(ranks[number])
+        if len(mates) == ground.ask.roles[seat.role].ranks:
+            yield Spot(seat.role, tuple(mates), group, seat.gpu_type)
+            mates = []
+
+
+def _best(ground: Ground, agent_id: str, seats: Sequence[Seat], used: set[str]) -> _Dealt:
+    """Return the node itself, or the first of its equals on which less is torn."""
+    best = _dealt(ground, agent_id, seats)
+    if best.torn:
+        equals = (other for other in _equals(ground, agent_id) if other not in used)
+        for other in islice(equals, LOOKED_AT):
+            found = _dealt(ground, other, seats)
+            if len(found.torn) < len(best.torn):
+                best = found
+            if not best.torn:
+                break
+    return best
+
+
+def _equals(ground: Ground, agent_id: str) -> Sequence[str]:
+    """Return the nodes of the same S1 and shape, in order of their ids."""
+    site = ground.view.site(agent_id)
+    return site.near.shapes.get(site.shape, ()) if site and site.shape else ()
+
+
+def _dealt(ground: Ground, agent_id: str, seats: Sequence[Seat]) -> _Dealt:
+    node = ground.view.node(agent_id)
+    near = node.neighbourhoods if node is not None else {}
+    numbers: dict[str, list[int]] = {}
+    for number, seat in enumerate(seats):
+        numbers.setdefault(seat.gpu_type, []).append(number)
+    found: dict[int, tuple[int, ...]] = {}
+    for gpu_type, mine in numbers.items():
+        free = ground.view.free(agent_id, gpu_type)
+        found |= zip(mine, deal(free, [seats[n].gpus for n in mine], near), strict=True)
+    indices = [found[number] for number in range(len(seats))]
+    return _Dealt(agent_id, indices, _torn(node, indices) if node is not None and near else ())
+
+
+def _torn(node: NodeView, every: Sequence[tuple[int, ...]]) -> list[str]:
+    """Say of each instance that is torn on the node that it is."""
+    said = []
+    for indices in every:
+        gpu_type = node.gpu_types[indices[0]] if indices else ""
+        alike = [index for index, kind in node.gpu_types.items() if kind == gpu_type]
+        if homes := torn(indices, node.neighbourhoods, alike):
+            which = ",".join(map(str, indices))
+            none = f"none has {len(indices)} free"
+            said.append(f"GPUs {which} of {node.agent_id} lie in {homes} NUMA nodes: {none}")
+    return said
