@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from heteroscale_coordinator.core.model import Rank
 from heteroscale_coordinator.core.placement import Ask, FleetView, NodeView, Placed, choose, place
 from heteroscale_coordinator.core.placement.indices import deal, torn
 from heteroscale_coordinator.core.placement.spots import LOOKED_AT
@@ -173,6 +174,20 @@ def test_among_equal_nodes_one_is_taken_on_which_nothing_is_torn() -> None:
     many = [host(f"h{number:02}", 1, 2, 6, 7) for number in range(LOOKED_AT + 1)]
     late = decodes(1, 4, *many, host("z", 4, 5, 6, 7))
     assert late.spots[0].ranks[0].agent_id == "h00"
+
+
+def test_else_the_tightest_node_in_use_but_never_a_whole_one() -> None:
+    split, whole = host("h1", 1, 2, 6, 7), host("h4", *range(8))
+    five, six = host("h3", 0, 4, 5, 6, 7), host("h2", 0, 1, 2, 3, 6, 7)
+    assert decodes(1, 4, split, six, five, whole).spots[0].ranks == (Rank("h3", (4, 5, 6, 7)),)
+    assert decodes(1, 4, split, six, whole).spots[0].ranks == (Rank("h2", (0, 1, 2, 3)),)
+    kept = decodes(1, 4, split, whole)
+    assert kept.spots[0].ranks == (Rank("h1", (1, 2, 6, 7)),)
+    assert "NUMA" in kept.reason
+    prefill_only = replace(five, templates=frozenset({"p"}))
+    assert decodes(1, 4, split, prefill_only).spots[0].ranks[0].agent_id == "h1"
+    other_type = replace(five, gpu_types=dict.fromkeys(range(8), "L20"))
+    assert decodes(1, 4, split, other_type).spots[0].ranks[0].agent_id == "h1"
 
 
 def test_the_least_torn_node_is_taken_where_none_is_whole() -> None:

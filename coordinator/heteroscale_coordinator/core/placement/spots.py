@@ -1,11 +1,12 @@
-"""Turn seats into spots: on each node the GPUs that lie together, and on which of equal nodes they do.
+"""Turn seats into spots: on each node the GPUs that lie together, and where they do not, another node.
 
-Packing counts GPUs and knows no neighbourhoods: nodes of one S1 and one shape are as good as each
-other to it. So where an instance would be torn on its node, one of those is taken in its stead.
+Packing counts GPUs and knows no neighbourhoods. So where an instance would be torn on its node, another
+of the same S1 is taken in its stead, one that is in use already: class, type and group stay the same.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple
@@ -61,11 +62,11 @@ def _joined(
 
 
 def _best(ground: Ground, agent_id: str, seats: Sequence[Seat], used: set[str]) -> _Dealt:
-    """Return the node itself, or the first of its equals on which less is torn."""
+    """Return the node itself, or the first of those in its stead on which less is torn."""
     best = _dealt(ground, agent_id, seats)
     if best.torn:
-        equals = (other for other in _equals(ground, agent_id) if other not in used)
-        for other in islice(equals, LOOKED_AT):
+        others = (other for other in _in_stead(ground, agent_id, seats) if other not in used)
+        for other in islice(others, LOOKED_AT):
             found = _dealt(ground, other, seats)
             if len(found.torn) < len(best.torn):
                 best = found
@@ -74,10 +75,27 @@ def _best(ground: Ground, agent_id: str, seats: Sequence[Seat], used: set[str]) 
     return best
 
 
-def _equals(ground: Ground, agent_id: str) -> Sequence[str]:
-    """Return the nodes of the same S1 and shape, in order of their ids."""
+def _in_stead(ground: Ground, agent_id: str, seats: Sequence[Seat]) -> Iterator[str]:
+    """Yield nodes of the same S1 that have room for all seats of one: its equals, then the tightest.
+
+    A node of which everything is free is none of them: whole nodes are kept for the large.
+    """
     site = ground.view.site(agent_id)
-    return site.near.shapes.get(site.shape, ()) if site and site.shape else ()
+    if site is None or site.shape is None:
+        return
+    templates = {ground.ask.roles[seat.role].template for seat in seats}
+    wanted = Counter[str]()
+    for seat in seats:
+        wanted[seat.gpu_type] += seat.gpus
+    yield from site.near.shapes.get(site.shape, ())
+    others = (one for one in site.near.shapes if one is not site.shape)
+    for shape in sorted(others, key=lambda one: (one.gpus, sorted(one.templates), one.free)):
+        free = Counter(dict(shape.free))
+        if shape.templates >= templates and free >= wanted:
+            for other in site.near.shapes[shape][:LOOKED_AT]:
+                node = ground.view.node(other)
+                if node is not None and len(node.gpu_types) > shape.gpus:
+                    yield other
 
 
 def _dealt(ground: Ground, agent_id: str, seats: Sequence[Seat]) -> _Dealt:
