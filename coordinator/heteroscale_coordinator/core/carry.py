@@ -132,9 +132,9 @@ def _part(verdict: Verdict, less: Counts, unplaced: Unplaced) -> Verdict:
     """Return the verdict as far as it is carried out.
 
     Wanted is what has a place. The rest is asked for again at once, so no cooldown of scale-out begins;
-    that of scale-in does, for something was added.
+    that of scale-in does, for something was added. A breach was given no more than was placed.
     """
-    done = verdict.done
+    done = _placed_for_breach(verdict, less)
     if verdict.action is Action.SCALE_OUT:
         placed = {role: n + less.get(role, 0) for role, n in verdict.before.items()}
         known = verdict.memory.wanted
@@ -142,7 +142,8 @@ def _part(verdict: Verdict, less: Counts, unplaced: Unplaced) -> Verdict:
             role: min(n, max(placed.get(role, 0), known.get(role, 0)))
             for role, n in done.wanted.items()
         }
-        changed = [at for at in (done.last_in_at, done.last_out_at) if at is not None]
+        kinds = (done.last_in_at, done.last_out_at, done.last_guard_at)
+        changed = [at for at in kinds if at is not None]
         done = replace(
             done,
             wanted=wanted,
@@ -150,6 +151,26 @@ def _part(verdict: Verdict, less: Counts, unplaced: Unplaced) -> Verdict:
             last_in_at=max(changed, default=None),
         )
     return replace(verdict, done=_with_unplaced(done, unplaced))
+
+
+def _placed_for_breach(verdict: Verdict, less: Counts) -> PolicyMemory:
+    """Return what is done with a step of the guard noted as far as it was placed.
+
+    Where nothing that the breach asked for was placed, its step is still to come.
+    """
+    done, before = verdict.done, verdict.memory
+    if done.breach is None or before.breach is None or done.breach == before.breach:
+        return done
+    asked, placed = split.plain(verdict.delta), split.plain(less)
+    given = {
+        role: n - asked.get(role, 0) + placed.get(role, 0)
+        for role, n in done.breach.given.items()
+    }
+    breach = replace(done.breach, given=given)
+    if any(placed.get(role, 0) for role in given):
+        return replace(done, breach=breach)
+    breach = replace(breach, last_step_at=before.breach.last_step_at)
+    return replace(done, breach=breach, last_guard_at=before.last_guard_at)
 
 
 def _with_unplaced(memory: PolicyMemory, unplaced: Unplaced | None) -> PolicyMemory:

@@ -63,11 +63,18 @@ def guard(scene: Scene) -> Verdict | Held | None:
             f"In breach: {worst.text}. Maximum, GPU budget or ratio leave no room for {role.value}."
         )
         return Held("bounds", why)
-    breach = replace(breach, last_step_at=scene.now, given={role: given + more})
+    breach = replace(breach, last_step_at=scene.now)
     done = replace(scene.memory, breach=breach, last_guard_at=scene.now)
     which = f", above {tier.breach:g} ×" if len(scene.policy.guard.tiers) > 1 else ""
     why = f"in breach: {worst.text}{which}"
-    return launch(scene, wish, why=why, bound_by="guard", done=done)
+    found = launch(scene, wish, why=why, bound_by="guard", done=done)
+    return _noted(found, breach, role, given) if isinstance(found, Verdict) else found
+
+
+def _noted(found: Verdict, breach: Breach, role: Role, given: int) -> Verdict:
+    """Return the verdict with what it adds noted, be it less than a step: bounds come before it."""
+    breach = replace(breach, given={role: given + found.delta.get(role, 0)})
+    return replace(found, done=replace(found.done, breach=breach))
 
 
 def _helped(scene: Scene, role: Role, wish: Counts) -> bool:
