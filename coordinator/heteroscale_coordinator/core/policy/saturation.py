@@ -8,8 +8,6 @@ what is asked for is to what is served. Prefill has the same of its own (``choke
 
 from __future__ import annotations
 
-import math
-
 from heteroscale.words import Role
 from heteroscale_coordinator.core.policy import signals
 from heteroscale_coordinator.core.policy.claims import Need
@@ -33,11 +31,20 @@ def saturated_need(scene: Scene) -> Need | None:
     short = demand.value / demand.served
     if short <= 1 + scene.policy.tolerance_out:
         return None
-    settled = [e for e in scene.signals.engines(role) if e.carrying and not e.young]
-    count = math.ceil(len(settled) * min(short, MOST) - 1e-9)
+    count = int(
+        scene.reckon(
+            "needed_saturated",
+            "ceil(settled * min(asked / served, most) - 1e-9)",
+            role.value,
+            "to serve what is asked, as measured",
+            settled=sum(e.carrying and not e.young for e in scene.signals.engines(role)),
+            asked=demand.value,
+            served=demand.served,
+            most=MOST,
+        )
+    )
     if count <= present[role]:
         return None
-    scene.inputs["needed_saturated"] = f"{count} decode to serve what is asked, as measured"
     why = (
         f"{waiting:.0f} requests wait at decode, which serves {demand.served:.0f} of "
         f"{demand.value:.0f} tok/s"
@@ -46,11 +53,18 @@ def saturated_need(scene: Scene) -> Need | None:
 
 
 def _standing(scene: Scene, role: Role) -> float | None:
-    """Return the requests that waited all through the short window; None where they are few."""
+    """Return the requests that waited all through the short window; None where they are few.
+
+    Or where they wait at less than half of the engines: the others do not serve all they can.
+    """
     engines = scene.signals.engines(role)
-    waiting = signals.total(engines, signals.gauge_lowest("waiting", scene.policy.window_out))
-    carrying = sum(engine.carrying for engine in engines)
-    allowed = scene.policy.consent.queue_per_instance * carrying
+    lowest = signals.gauge_lowest("waiting", scene.policy.window_out)
+    waiting = signals.total(engines, lowest)
+    each = scene.policy.consent.queue_per_instance
+    told = [n for e in engines if e.carrying and not e.young and (n := lowest(e)) is not None]
+    if sum(n > each for n in told) < len(told) / 2:
+        return None
+    allowed = each * sum(engine.carrying for engine in engines)
     usages = [usage for e in engines if (usage := e.newest("kv_usage")) is not None and e.carrying]
     if usages and sum(usages) < FULL * len(usages):
         return None
