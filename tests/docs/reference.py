@@ -28,6 +28,8 @@ PAGES: dict[str, type[BaseModel]] = {
 }
 BEGIN, END = "<!-- fields: begin -->", "<!-- fields: end -->"
 DURATION = ["string", "number"]
+WHOLE = "^[1-9][0-9]*$"
+"""What a schema says of keys that are whole numbers."""
 GENERIC = "A duration such as 300s, 1m30s or 250ms; a plain number is seconds."
 """What the schema says of a duration that has no words of its own."""
 
@@ -104,7 +106,8 @@ def _kind(field: dict[str, Any], titles: dict[str, str]) -> str:  # noqa: PLR091
     if field.get("type") == "array":
         return f"list of {_kind(field['items'], titles)}"
     if field.get("type") == "object":
-        return f"map of name to {_kind(_values(field), titles)}"
+        key = "whole number" if WHOLE in field.get("patternProperties", {}) else "name"
+        return f"map of {key} to {_kind(_values(field), titles)}"
     words = {"integer": "whole number", "boolean": "true or false", "string": "text"}
     word = str(field.get("format") or field["type"])
     return words.get(word, word) + _limits(field)

@@ -43,6 +43,8 @@ LAWS: dict[str, dict[str, Any]] = {
     "no hold": {"hold": "0s", "reserve": {"deviations": 2}},
 }
 """Settings of a policy, by what they try."""
+BY_PROMPT: tuple[dict[int, float], ...] = ({}, {}, {200: 1.5, 2000: 0.5}, {500: 0.8})
+"""Factors on a target by the mean prompt of the requests; most roles have none."""
 USUAL = ("demand",) * 4
 ALONE = frozenset({"demand", "tiers", "latency", "no hold"})
 """Those that say nothing of prefill or decode, and so suit a service of one role."""
@@ -70,6 +72,8 @@ def specs(draw: st.DrawFn, kind: Kind = "pair") -> ServiceSpec:
         "maxGpus": draw(st.sampled_from([None, None, 6, 12])),
         "advisory": draw(st.integers(0, 15)) == 15,
     }
+    for rules in roles.values():
+        rules["targetByPrompt"] = draw(st.sampled_from(BY_PROMPT))
     if kind != "one":
         spec["ratio"] = draw(_bands([0.25, 0.5, 1.0]))
     if kind == "split":

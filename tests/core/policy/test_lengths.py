@@ -185,7 +185,25 @@ def test_between_points_seconds_a_token_follow_a_straight_line() -> None:
     assert RoleSpec(template="d").factor_at(5.0) == 1.0
 
 
-@pytest.mark.parametrize("wrong", [{0: 1.0}, {800: 0.0}, {"long": 1.0}])
-def test_a_factor_of_nothing_is_refused(wrong: dict[Any, float]) -> None:
-    with pytest.raises(ValidationError, match="target"):
-        RoleSpec(template="d", target_by_prompt=wrong)
+@pytest.mark.parametrize(
+    ("wrong", "fix"),
+    [
+        ({0: 1.0}, "0 is no number of prompt tokens: write a whole one above 0, e.g. 800"),
+        ({"long": 1.0}, "'long' is no number of prompt tokens"),
+        ({800: 0.0}, "0 at 800 is no factor from 0.01 to 100"),
+        ({800: 13_000}, "13000 at 800 is no factor .* write what is carried there ÷ `target`"),
+        ({800: math.nan}, "nan at 800 is no factor"),
+        ({800: "much"}, "valid number"),
+        ([800], "write prompt tokens and a factor for each"),
+    ],
+)
+def test_what_is_no_factor_is_refused_in_words_that_name_the_fix(wrong: Any, fix: str) -> None:
+    with pytest.raises(ValidationError, match=fix) as refused:
+        RoleSpec.model_validate({"template": "d", "targetByPrompt": wrong})
+    assert "targetByPrompt" in str(refused.value)
+
+
+def test_numbers_as_text_are_numbers() -> None:
+    """JSON knows no other keys."""
+    data = {"template": "d", "targetByPrompt": {"800": 1.4}}
+    assert RoleSpec.model_validate(data).target_by_prompt == {800: 1.4}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from heteroscale.documents.fields import DocumentModel, Duration
 from heteroscale_coordinator.core.spec.names import Name
@@ -13,6 +13,11 @@ from heteroscale_coordinator.core.spec.names import Name
 UNLEARNED = 1000.0
 """Tokens/s by which a role that learns its target is counted before anything was seen: a guess, by
 which nothing is done."""
+
+
+LEAST_FACTOR, LARGEST_FACTOR = 0.01, 100.0
+"""What no prompt's length makes of a target: beyond them tokens/s were written, or percent."""
+PromptTokens = Annotated[int, Field(gt=0, json_schema_extra={"pattern": "^[1-9][0-9]*$"})]
 
 
 class RoleSpec(DocumentModel):
@@ -41,7 +46,7 @@ class RoleSpec(DocumentModel):
     decode and aggregated, cache-missed prompt tokens for prefill. One number, or one for each GPU
     type. Too high queues requests before a scale-out comes; too low wastes GPUs. From a pressure test;
     or `learn`: the service only advises, and `explain` tells what was learned, until it is a number."""
-    target_by_prompt: dict[PositiveInt, PositiveFloat] = {}
+    target_by_prompt: dict[PromptTokens, PositiveFloat] = {}
     """Factor on `target` by the mean prompt tokens of the requests, e.g. {800: 1.4, 2200: 0.7}: long
     prompts make tokens slower. Between two points seconds per token follow a straight line; beyond
     them the nearest holds. Empty: `target` holds at every length. From a pressure test."""
@@ -49,6 +54,25 @@ class RoleSpec(DocumentModel):
     """Not ready after this long: the launch has failed, and is tried elsewhere with backoff."""
     parameters: dict[str, str] = {}
     """Values for `{name}` in the launch template."""
+
+    @field_validator("target_by_prompt", mode="before")
+    @classmethod
+    def _by_prompt(cls, given: Any) -> Any:
+        """Refuse what is no map of prompt tokens to factors, in words that say what to write."""
+        if not isinstance(given, dict):
+            raise ValueError("write prompt tokens and a factor for each, e.g. {800: 1.4, 2200: 0.7}")
+        for tokens, factor in given.items():
+            if not str(tokens).isdecimal() or not int(tokens):
+                raise ValueError(
+                    f"{tokens!r} is no number of prompt tokens: write a whole one above 0, e.g. 800"
+                )
+            number = isinstance(factor, int | float)
+            if number and not LEAST_FACTOR <= factor <= LARGEST_FACTOR:
+                raise ValueError(
+                    f"{factor:g} at {tokens} is no factor from {LEAST_FACTOR:g} to "
+                    f"{LARGEST_FACTOR:g}: write what is carried there ÷ `target`, e.g. 0.7"
+                )
+        return given
 
     @model_validator(mode="after")
     def _bounds(self) -> Self:
