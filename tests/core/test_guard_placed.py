@@ -8,7 +8,8 @@ from heteroscale.words import Role
 from heteroscale_coordinator.core.events import ApplyService
 from heteroscale_coordinator.core.memory import Breach
 from heteroscale_coordinator.core.model import Action, Decision
-from tests.core.test_review_policy import PLAIN, spec_of
+from tests.core.policy.build import PLAIN
+from tests.core.test_review_policy import spec_of
 from tests.core.world import World
 
 GUARD = {"startup": "60s", "tiers": [{"breach": 1.1, "step": 1.0}]}

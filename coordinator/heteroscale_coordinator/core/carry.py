@@ -163,8 +163,7 @@ def _placed_for_breach(verdict: Verdict, less: Counts) -> PolicyMemory:
         return done
     asked, placed = split.plain(verdict.delta), split.plain(less)
     given = {
-        role: n - asked.get(role, 0) + placed.get(role, 0)
-        for role, n in done.breach.given.items()
+        role: n - asked.get(role, 0) + placed.get(role, 0) for role, n in done.breach.given.items()
     }
     breach = replace(done.breach, given=given)
     if any(placed.get(role, 0) for role in given):

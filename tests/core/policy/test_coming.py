@@ -9,11 +9,12 @@ import pytest
 
 from heteroscale_coordinator.core.memory import PolicyMemory
 from heteroscale_coordinator.core.model import Action
-from heteroscale_coordinator.core.policy import Member
+from heteroscale_coordinator.core.policy import Member, decide
 from heteroscale_coordinator.core.policy.claims import Need
 from heteroscale_coordinator.core.policy.coming import coming_need
 from heteroscale_coordinator.core.policy.scene import look
 from heteroscale_coordinator.core.spec import ServiceSpec
+from heteroscale_coordinator.core.sums import same
 from tests.core.policy.build import (
     IDLE,
     NOW,
@@ -55,6 +56,9 @@ def test_what_piles_up_until_a_launch_serves_is_asked_for_at_once() -> None:
     tokens = rate * 200 + waiting * 200 / HORIZON
     assert found.counts[A] == 4 + -(-(tokens - 4000) // 1000)
     assert found.why == f"{waiting:.0f} requests will wait at aggregated in 120 s"
+    spec = aggregated_spec(backlog_horizon=HORIZON)
+    line = decide(view_of(spec, *many(4, A, SPILLING))).sums["needed_coming_aggregated"]
+    assert (line.value, same(line)) == (found.counts[A], True)
 
 
 @pytest.mark.parametrize(("took", "more"), [(30.0, False), (300.0, True)])

@@ -10,6 +10,7 @@ from heteroscale.words import InstanceState, Role
 from heteroscale_coordinator.core.memory import PolicyMemory
 from heteroscale_coordinator.core.model import Action, Verdict
 from heteroscale_coordinator.core.policy import Member, ServiceView, decide
+from heteroscale_coordinator.core.sums import same
 from tests.core.policy.build import (
     IDLE,
     NOW,
@@ -137,6 +138,8 @@ def test_the_worst_gpu_type_asks_for_itself() -> None:
     )
     found = verdict(*mixed, spec=spec)
     assert (found.action, found.bound_by) == (Action.SCALE_OUT, "gpu_type")
+    line = found.sums["needed"]
+    assert (line.value, line.terms["present"], same(line)) == (6, 4, True)
     assert found.inputs["R_worst_type"] == "1.300 on L20"
     assert found.delta[D] == 2
     pending = (starting(D, gpu_type="L20"), starting(D, gpu_type="L20"), starting(P))
@@ -189,6 +192,8 @@ def test_a_choked_prefill_scales_out_with_decode_where_the_band_demands_it(
     found = decide(view_of(spec, *many(2, P, CHOKED), *many(4, D, decoding(500))))
     assert (found.action, found.delta) == (Action.SCALE_OUT, delta)
     assert "wait at prefill, while decode serves 2000 of" in found.reason
+    line = found.sums["needed_choked"]
+    assert (line.value, line.terms["settled"], same(line)) == (3, 2, True)
 
 
 def test_a_prefill_choked_by_little_is_seen_by_its_own_queue() -> None:

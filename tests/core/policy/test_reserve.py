@@ -118,6 +118,8 @@ class TestReserve:
         members = (*many(2, P, prefilling(2000)), *many(4, D, decoding(975)))
         found = decide(view_of(spec, *members, memory=memory_of(remembered)))
         assert (found.bound_by == "reserve") == (found.action is Action.SCALE_OUT)
+        if found.action is Action.SCALE_OUT:
+            assert found.sums["needed_reserve_decode"].value == 4 + found.delta[D]
         return found.delta.get(D, 0)
 
 

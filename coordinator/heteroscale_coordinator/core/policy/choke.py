@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ from heteroscale.words import Role
 from heteroscale_coordinator.core.policy import signals
 from heteroscale_coordinator.core.policy.demand import Demand, Engines
 from heteroscale_coordinator.core.spec import ServiceSpec
+from heteroscale_coordinator.core.sums import Sum, reckon
 
 MOST_SHORT = 4.0
 """A choked prefill asks for at most this multiple of what serves; more would trust a guess."""
@@ -21,6 +21,8 @@ class Choke:
 
     why: str
     prefill: int
+    sum: Sum
+    """``prefill`` as it was reckoned."""
 
 
 def choked_prefill(
@@ -45,7 +47,8 @@ def choked_prefill(
     else:
         return None
     why = f"{waiting:.0f} requests wait at prefill, {short}"
-    return Choke(why, _prefill_needed(engines, demands, asked / max(demand.served, 1e-9)))
+    found = _prefill_needed(engines, demands, asked / max(demand.served, 1e-9))
+    return Choke(why, int(found.value), found)
 
 
 def _standing_queue(engines: Engines, spec: ServiceSpec) -> float | None:
@@ -66,7 +69,7 @@ def _served_before(engines: Engines, spec: ServiceSpec) -> float:
     return signals.total(engines[Role.DECODE], rate) or 0.0
 
 
-def _prefill_needed(engines: Engines, demands: Mapping[Role, Demand], starved: float) -> int:
+def _prefill_needed(engines: Engines, demands: Mapping[Role, Demand], starved: float) -> Sum:
     """Return how many would serve what is asked, backlog within its horizon included.
 
     What a saturated prefill serves is its measured capacity, whatever its target says, so it must
@@ -76,7 +79,15 @@ def _prefill_needed(engines: Engines, demands: Mapping[Role, Demand], starved: f
     carrying = _carrying(engines, Role.PREFILL)
     count = sum(e.carrying and not e.young for e in engines[Role.PREFILL]) or carrying
     short = _short(demands[Role.PREFILL]) or starved
-    return max(carrying, count + 1, math.ceil(count * min(short, MOST_SHORT) - 1e-9))
+    return reckon(
+        "max(carrying, settled + 1, ceil(settled * min(short, most) - 1e-9))",
+        "prefill",
+        "to be starved no more; short is what is asked for, as a multiple of what is served",
+        carrying=carrying,
+        settled=count,
+        short=short,
+        most=MOST_SHORT,
+    )
 
 
 def _short(demand: Demand) -> float:

@@ -94,4 +94,4 @@ def _needed(scene: Scene, role: Role, found: dict[Role, _Coming]) -> int:
     )
     if asked <= (1 + scene.policy.tolerance_out) * supply.total:
         return 0
-    return needed_out(asked, supply)
+    return int(scene.keep(f"needed_coming_{role.value}", needed_out(asked, supply)))

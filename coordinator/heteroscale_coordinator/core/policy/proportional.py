@@ -5,17 +5,24 @@ Every function never falls as demand grows.
 
 from __future__ import annotations
 
-import math
-
 from heteroscale_coordinator.core.policy.supply import Supply
+from heteroscale_coordinator.core.sums import Sum, reckon
 
 _SLACK = 1e-9
+_OUT = "present + ceil(max(0, asked - supply) / each - 1e-9)"
 
 
-def needed_out(demand: float, supply: Supply) -> int:
+def needed_out(demand: float, supply: Supply, note: str = "") -> Sum:
     """Return the instances that carry ``demand`` at their targets, never fewer than there are."""
-    short = max(0.0, demand - supply.total)
-    return supply.count + math.ceil(short / supply.next_target - _SLACK)
+    return reckon(
+        _OUT,
+        "instances",
+        note,
+        present=supply.count,
+        asked=demand,
+        supply=supply.total,
+        each=supply.next_target,
+    )
 
 
 def needed_in(demand: float, supply: Supply, tolerance: float) -> int:

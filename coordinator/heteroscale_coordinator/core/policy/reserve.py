@@ -36,7 +36,8 @@ def reserve_need(scene: Scene) -> Need | None:
         if starting and starting + supply.next_target > expected.reserve:
             continue  # as much as it may rise by is on its way already, to an instance
         if total > (1 + scene.policy.tolerance_out) * supply.total:
-            counts[role] = needed_out(total, supply)
+            found = needed_out(total, supply)
+            counts[role] = int(scene.keep(f"needed_reserve_{role.value}", found))
             why.append(f"{role.value} may be asked for {total:.0f} tok/s when a start is over")
     return Need({**scene.present, **counts}, ", ".join(why), "reserve") if counts else None
 

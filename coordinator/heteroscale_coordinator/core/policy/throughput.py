@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from heteroscale.words import Role
 from heteroscale_coordinator.core.policy import ratio
 from heteroscale_coordinator.core.policy.claims import Need
@@ -28,7 +26,15 @@ def sizing_need(scene: Scene) -> Need | None:
     if scene.worst is None or scene.worst[1] <= 1 + scene.policy.tolerance_out:
         return None
     gpu, load_of_type = scene.worst
-    count = math.ceil(present[role] * load_of_type - 1e-9)
+    count = int(
+        scene.reckon(
+            "needed",
+            "ceil(present * load - 1e-9)",
+            role.value,
+            present=present[role],
+            load=load_of_type,
+        )
+    )
     why = f"{role.value} on {gpu or 'an unnamed GPU type'} carries {100 * load_of_type:.0f} %"
     scene.inputs["needed"] = (
         f"{count} {role.value} = {present[role]} × {load_of_type:.3f}, rounded up"
@@ -46,11 +52,14 @@ def _needed(scene: Scene, role: Role, load: Load) -> int:
     length = scene.policy.window_out / 3
     newest = demand_on(role, engines, scene.spec, length=length).value or 0.0
     asked = max(load.demand.value or 0.0, newest)
-    count = needed_out(asked, load.supply)
     name = "needed" if role is scene.spec.sizing_role else f"needed_{role.value}"
+    larger = f"the larger of {scene.policy.window_out:g} s and the newest {length:g} s"
+    count = int(
+        scene.keep(name, needed_out(asked, load.supply, f"{role.value}; asked is {larger}"))
+    )
     scene.inputs[name] = (
-        f"{count} {role.value} for {asked:.1f} tok/s, the larger of {scene.policy.window_out:g} s and "
-        f"the newest {length:g} s, at {load.supply.next_target:g} each (present {load.supply.count})"
+        f"{count} {role.value} for {asked:.1f} tok/s, {larger}, "
+        f"at {load.supply.next_target:g} each (present {load.supply.count})"
     )
     return count
 
@@ -67,6 +76,7 @@ def prefill_need(scene: Scene) -> Need | None:
     decode = present[Role.DECODE]
     if scene.choked and scene.choked.prefill > present[Role.PREFILL]:
         count, why = max(count, scene.choked.prefill), scene.choked.why
+        scene.keep("needed_choked", scene.choked.sum)
         scene.inputs["needed_prefill"] = f"{count} prefill to be starved no more"
         decode = max(decode, ratio.decode_for(count, scene.spec.ratio))
     if not why or ratio.prefill_for(decode, count, scene.spec.ratio) <= present[Role.PREFILL]:

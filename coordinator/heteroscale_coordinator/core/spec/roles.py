@@ -60,7 +60,9 @@ class RoleSpec(DocumentModel):
     def _by_prompt(cls, given: Any) -> Any:
         """Refuse what is no map of prompt tokens to factors, in words that say what to write."""
         if not isinstance(given, dict):
-            raise ValueError("write prompt tokens and a factor for each, e.g. {800: 1.4, 2200: 0.7}")
+            raise ValueError(  # noqa: TRY004 - no other error is a violation to pydantic
+                "write prompt tokens and a factor for each, e.g. {800: 1.4, 2200: 0.7}"
+            )
         for tokens, factor in given.items():
             if not str(tokens).isdecimal() or not int(tokens):
                 raise ValueError(

@@ -84,7 +84,8 @@ def pending_instances_are_counted(turn: Turn, _: Ledger) -> None:
         if asked is None or role not in decision.delta or not _is_led_by_demand(service):
             continue
         after = len([i for i in instances(turn, service.name) if supplies(i) and i.role is role])
-        target = service.spec.roles[role].target_of("")
+        factor = decision.sums.get(f"at_prompt_{role.value}")
+        target = service.spec.roles[role].target_of("") * (factor.value if factor else 1.0)
         needed = math.ceil(asked / target) + 1
         text = f"{after} {role} ({len(pending)} starting) for {asked:.0f} tok/s, {needed} would do"
         assert after <= max(needed, _least_for_prefill(turn, service)), text
