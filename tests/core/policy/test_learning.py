@@ -59,6 +59,20 @@ def look(
     return decide(replace(shown, memory=known, learning=spec.learning, **view))
 
 
+def test_what_is_learned_is_what_the_factor_of_the_day_s_lengths_multiplies() -> None:
+    """Else a target that is accepted would have the lengths of its windows in it twice."""
+    data = LEARNS.model_dump(mode="json", by_alias=True)
+    data["roles"]["decode"]["targetByPrompt"] = {800: 0.5}
+    plain = look(*many(2, D, decoding(900))).memory.learning.learned
+    found = look(*many(2, D, decoding(900)), spec=ServiceSpec.model_validate(data))
+    factor = found.sums["at_prompt_decode"].value
+    assert 0.5 <= factor < 1.0
+    rates = [one.held[0].rate for one in found.memory.learning.learned.values() if one.role is D]
+    assert rates
+    before = [one.held[0].rate for one in plain.values() if one.role is D]
+    assert rates == pytest.approx([rate / factor for rate in before])
+
+
 def test_several_windows_make_a_target_and_one_alone_does_not() -> None:
     few = noted((1500, 0.5), *[(1200, 0.5)] * 3)
     assert estimate(few, RULES) is None

@@ -109,6 +109,8 @@ def learn(scene: Scene, *, heard: bool) -> LearningMemory:
         for gpu, engines in _by_type(scene, role).items():
             if (found := _observation(scene, role, engines)) is not None:
                 rate, share, context = found
+                # A target is what is multiplied by the factor of the day's lengths, so divide by it.
+                rate /= scene.signals.lengths[role].factor
                 key = f"{role.value}/{gpu}/{context}"
                 make = scene.view.makes.get(role, "")
                 before = learned.get(key)
