@@ -73,6 +73,14 @@ def test_the_measured_start_up_says_how_long_it_grows(took: float, *, more: bool
     assert measured.counts[A] != assumed.counts[A]
 
 
+def test_what_grew_for_some_seconds_is_not_foreseen_for_the_whole_of_a_long_start() -> None:
+    """Starts of ten minutes and more launch for two horizons of growth: a burst may be over by then."""
+    near, far = (need(*many(4, A, SPILLING), memory=remembering(took)) for took in (200.0, 1200.0))
+    assert near is not None
+    assert near == far
+    assert near.why.endswith("in 200 s")
+
+
 @pytest.mark.parametrize(
     "flow",
     [

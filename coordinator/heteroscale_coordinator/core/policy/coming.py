@@ -7,7 +7,8 @@ demand is read as ``lasting + coming × tokens a request ÷ horizon``, where the
     waited + (arriving − capacity) × start-up ÷ tokens a request − what the starting ones answer
 
 Capacity is what a role serves behind its queue, or its targets where they promise more: what is
-guessed at is never the growth.
+guessed at is never the growth. Nor does what grew for some seconds tell of ten minutes: where starts
+take longer than two backlog horizons, the growth of those is all that is foreseen.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ from heteroscale_coordinator.core.policy.scene import Scene
 from heteroscale_coordinator.core.policy.stability import startup_p90
 
 _COMING = "max(0, waited + ((rate - chance) * each - capacity) * lead / each - answered / each)"
+
+
+FARTHEST = 2.0
+"""Backlog horizons through which a queue is thought to go on growing, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +61,7 @@ def _coming(scene: Scene, role: Role) -> _Coming | None:
     rate, each = terms["rate"] - terms["chance"], terms["each"]
     if not rate * each > capacity:
         return None
-    lead = startup_p90(scene.memory, policy)
+    lead = min(startup_p90(scene.memory, policy), FARTHEST * policy.backlog_horizon)
     requests = scene.reckon(
         f"coming_{role.value}",
         _COMING,
