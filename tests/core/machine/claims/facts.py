@@ -27,7 +27,9 @@ class Ledger:
     """When a law last changed a service's counts, by service and kind of change."""
 
     def note(self, turn: Turn) -> None:
-        """Add one turn."""
+        """Add one turn; what a service did that is deleted is no matter of the next of its name."""
+        known = turn.state.services
+        self.changed_at = {key: at for key, at in self.changed_at.items() if key[0] in known}
         for service, decision in acted(turn):
             if kind := self.kind(decision):
                 self.changed_at[service.name, kind] = turn.now
