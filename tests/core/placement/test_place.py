@@ -256,6 +256,22 @@ def test_an_empty_fleet_and_a_strange_role_are_answered() -> None:
     assert placed(place(ask(0, 0), [], [])).spots == ()
 
 
+def test_a_step_far_beyond_the_fleet_is_refused_without_placing_its_parts() -> None:
+    # A list of its units alone would fill the memory.
+    many = 10**12
+    for prefill, decode in ((many, many), (0, many), (many, 1)):
+        asked = Ask("chat", ask(1, 1).roles, {P: prefill, D: decode})
+        assert "wanted 1000000000000" in " ".join(reasons(place(asked, two_minipods(), [])))
+
+
+def test_a_step_that_fits_only_in_part_is_refused_by_what_two_roles_leave_each_other() -> None:
+    nodes = [node(f"n{i}", *["H20"] * 8, s1=f"pod-{i}") for i in range(20)]
+    roles = {P: role("p", gpus=3), D: role("d", gpus=3)}
+    asked = ask(20, 20, roles)
+    assert placed(place(asked, nodes, []))
+    assert reasons(place(ask(20, 21, roles), nodes, []))
+
+
 def test_many_domains_are_summed_up() -> None:
     fleet = [node(f"n{i}", "H20", s1=f"m{i}") for i in range(6)]
     said = reasons(place(ask(1, 1, placement=STRICT), fleet, []))

@@ -52,6 +52,13 @@ def test_where_no_s1_holds_both_parts_only_a_cluster_wide_step_has_them_apart() 
     assert loose.affinity_met == "cluster"
 
 
+def test_across_a_cluster_attention_and_ffn_still_share_an_s1_where_one_holds_both() -> None:
+    answer = place(step({A: 1, F: 1, D: 1}, "cluster"), pods(1, 2), [])
+    assert isinstance(answer, Placed)
+    assert homes(answer, A, F) == {"pod-1"}
+    assert homes(answer, D) == {"pod-0"}
+
+
 def test_a_lone_ffn_goes_beside_its_attention() -> None:
     standing = [stand("a", A, "n10"), stand("d", D, "n00")]
     answer = place(step({F: 1}), pods(3, 2), standing)

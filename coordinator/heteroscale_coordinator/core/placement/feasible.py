@@ -13,11 +13,33 @@ from heteroscale_coordinator.core.placement.values import NodeView
 NodeOf = Callable[[str], NodeView | None]
 
 _TWO = 2
+_TINY = 1e-6
+_EXACT = 300_000
+"""So much work at most, some tens of milliseconds, goes into an exact answer on two roles together."""
 
 
 def room(kind: Kind, pools: Iterable[tuple[Shape, Sized]]) -> int:
     """Return how many ranks of one kind alone fit on the nodes, whole instances or not."""
     return sum(len(agents) * shape.room(kind) for shape, agents in pools)
+
+
+Pools = Sequence[tuple[Shape, Sized]]
+
+
+def short(parts: Parts, pools: Pools) -> bool:
+    """Return whether nodes, wherever they are, lack the GPUs for the parts; True is certain.
+
+    What is soon known of a whole fleet: each alone, all together, and two at once within one or so.
+    """
+    if _lacking(parts, pools):
+        return True
+    return _two(parts) and _clash(parts[0], parts[1], pools, exact=0)
+
+
+def _lacking(parts: Parts, pools: Pools) -> bool:
+    if any(room(part.kind, pools) < part.instances * part.kind.ranks for part in parts):
+        return True
+    return len(parts) > 1 and _together(parts, pools) < gpus_of(parts)
 
 
 def hopeless(parts: Parts, hand: Hand) -> bool:
@@ -27,20 +49,18 @@ def hopeless(parts: Parts, hand: Hand) -> bool:
     must say.
     """
     pools = [(shape, agents) for (_, shape), agents in hand.pools.items()]
-    if any(room(part.kind, pools) < part.instances * part.kind.ranks for part in parts):
+    if _lacking(parts, pools):
         return True
     if any(p.kind.ranks > 1 and _most_instances(p.kind, pools) < p.instances for p in parts):
         return True
-    if len(parts) == 1:
-        return False
-    if _together(parts, pools) < gpus_of(parts):
-        return True
-    if len(parts) > _TWO or any(part.kind.ranks > 1 for part in parts):
-        return False
-    return _clash(parts[0], parts[1], pools)
+    return _two(parts) and _clash(parts[0], parts[1], pools, exact=_EXACT)
 
 
-def _most_instances(kind: Kind, pools: Sequence[tuple[Shape, Sized]]) -> int:
+def _two(parts: Parts) -> bool:
+    return len(parts) == _TWO and all(part.kind.ranks == 1 for part in parts)
+
+
+def _most_instances(kind: Kind, pools: Pools) -> int:
     """Return how many instances of several ranks fit at most, each rank on a node of its own."""
     caps: dict[str, list[tuple[int, int]]] = {}
     for shape, agents in pools:
@@ -63,10 +83,11 @@ def _together(parts: Parts, pools: Iterable[tuple[Shape, Sized]]) -> int:
     return sum(len(agents) * shape.joint(kinds) for shape, agents in pools)
 
 
-def _clash(first: Part, second: Part, pools: Sequence[tuple[Shape, Sized]]) -> bool:
+def _clash(first: Part, second: Part, pools: Pools, *, exact: int) -> bool:
     """Return whether two parts of one rank each leave no room for each other, however they are laid.
 
-    Exact: for every count of the first it is known how many of the second there is room for at most.
+    For every count of the first it is known how many of the second there is room for at most: exactly,
+    where that takes no more work than ``exact``, else never too few.
     """
     sizes = first.kind.gpus, second.kind.gpus
     missing, room_for_second = first.instances, 0
@@ -81,10 +102,14 @@ def _clash(first: Part, second: Part, pools: Sequence[tuple[Shape, Sized]]) -> b
                 missing -= len(agents) * (free // sizes[0])
             elif gpu_type in theirs:
                 room_for_second += len(agents) * (free // sizes[1])
-    return missing > 0 and second.instances > room_for_second + _most_beside(missing, sizes, shared)
+    if missing <= 0:
+        return False
+    work = missing * sum(min(nodes, missing) * (1 + free // sizes[0]) for free, nodes in shared)
+    most = most_beside if work <= exact else at_most_beside
+    return second.instances > room_for_second + most(missing, sizes, shared)
 
 
-def _most_beside(count: int, sizes: tuple[int, int], shared: Iterable[tuple[int, int]]) -> float:
+def most_beside(count: int, sizes: tuple[int, int], shared: Iterable[tuple[int, int]]) -> float:
     """Return how many of the second size fit at most beside ``count`` of the first, -inf for none.
 
     ``shared`` are free GPUs and how many nodes have them, all of a type that both may use.
@@ -103,6 +128,31 @@ def _most_beside(count: int, sizes: tuple[int, int], shared: Iterable[tuple[int,
             ]
         best = [most + max(0, nodes - count) * (free // theirs) for most in best]
     return best[count]
+
+
+def at_most_beside(count: int, sizes: tuple[int, int], shared: Iterable[tuple[int, int]]) -> float:
+    """Return the same for many, never too few: as if nodes could take a fraction of one.
+
+    Each next one of the first size goes where the fewest of the second are lost by it.
+    """
+    mine, theirs = sizes
+    most, left, losses = 0, count, list[tuple[float, int]]()
+    for free, nodes in shared:
+        most += nodes * (free // theirs)
+        at, last = 0, free // mine
+        while at < last:
+            here = (free - at * mine) // theirs
+            loss, to = min(
+                ((here - (free - more * mine) // theirs) / (more - at), more)
+                for more in range(at + 1, last + 1)
+            )
+            losses.append((loss, nodes * (to - at)))
+            at = to
+    lost = 0.0
+    for loss, ones in sorted(losses):
+        lost += loss * min(ones, left)
+        left -= min(ones, left)
+    return float("-inf") if left else most - lost + _TINY
 
 
 def shortfall(parts: Parts, cell: Cell, node_of: NodeOf) -> str | None:

@@ -17,6 +17,7 @@ from heteroscale.words import Role
 from heteroscale_coordinator.core.model import Counts
 from heteroscale_coordinator.core.placement.cell import Cell
 from heteroscale_coordinator.core.placement.family import Family
+from heteroscale_coordinator.core.placement.feasible import short
 from heteroscale_coordinator.core.placement.hand import Hand, Seat, deal
 from heteroscale_coordinator.core.placement.kind import Parts, gpus_of
 from heteroscale_coordinator.core.placement.pack import Patience, pack
@@ -75,6 +76,12 @@ class Ground:
         """Return the parts of a step, as packing wants them."""
         return self.view.kinds.parts(self.ask.roles, counts)
 
+    @property
+    def enough(self) -> bool:
+        """Whether the whole fleet has the GPUs for the step, wherever they are; False is certain."""
+        parts, cells = self.parts(self.ask.delta), self.view.indexes["cluster"].cells.values()
+        return not short(parts, [pool for cell in cells for pool in cell.shapes.items()])
+
     # ---- fit ---------------------------------------------------------------------------------
 
     def fit(self, cell: Cell, parts: Parts) -> Fit | None:
@@ -96,9 +103,12 @@ class Ground:
         return fit
 
     def _seated(self, cell: Cell, parts: Parts) -> tuple[Seat, ...] | None:
-        """Return seats for the parts; in an S2, attention and ffn in one S1 of it (paper §4)."""
-        if cell.level != "s2" or not {part.role for part in parts} >= _INNER:
-            return pack(parts, partial(deal, cell, parts), self.patience)
+        """Return seats for the parts; in an S2, attention and ffn in one S1 of it (paper §4).
+
+        In a cluster too if that can be; it is the last resort of nodes that name no S1.
+        """
+        if cell.level == "s1" or not {part.role for part in parts} >= _INNER:
+            return self._loose(cell, parts)
         inner = tuple(part for part in parts if part.role in _INNER)
         others = tuple(part for part in parts if part.role not in _INNER)
         for path in sorted(cell.nears):
@@ -109,7 +119,10 @@ class Ground:
             rest = pack(others, partial(_left, cell, others, first), self.patience)
             if rest is not None:
                 return (*first, *rest)
-        return None
+        return self._loose(cell, parts) if cell.level == "cluster" else None
+
+    def _loose(self, cell: Cell, parts: Parts) -> tuple[Seat, ...] | None:
+        return pack(parts, partial(deal, cell, parts), self.patience)
 
     # ---- kin ---------------------------------------------------------------------------------
 

@@ -53,7 +53,7 @@ def place_in(
     ground = survey(view, Ask(ask.service, ask.roles, counts, ask.placement), standing)
     reasons: list[str] = []
     for level in _levels(ask.placement):
-        for units in _cuts(counts):
+        for units in _cuts(ground):
             if found := _spread(ground, level, units, said):
                 return _placed(ground, level, found, reasons)
         reasons.extend(_why_not(ground, level))
@@ -75,18 +75,21 @@ def _levels(placement: PlacementSpec) -> tuple[str, ...]:
     return AFFINITY_LEVELS[first : first + 1] if placement.required else AFFINITY_LEVELS[first:]
 
 
-def _cuts(counts: Counts) -> Iterator[list[Counts]]:
+def _cuts(ground: Ground) -> Iterator[list[Counts]]:
     """Yield the ways to cut a step: whole, then into as many balanced units as keep both roles.
 
-    A lone role is cut into single instances at once, for it may have several groups to mend.
+    A lone role is cut into single instances at once, for it may have several groups to mend. What the
+    whole fleet has no GPUs for is not cut: units would be placed by the thousand for nothing.
     """
+    counts = ground.ask.delta
     if len(counts) == 1:
         ((role, count),) = counts.items()
-        yield [{role: 1}] * count
+        if ground.enough:
+            yield [{role: 1}] * count
         return
     yield [counts]
     pieces = min(counts.values())
-    if pieces > 1:
+    if pieces > 1 and ground.enough:
         shares = {role: divmod(count, pieces) for role, count in counts.items()}
         yield [
             {role: each + (number < extra) for role, (each, extra) in shares.items()}
