@@ -450,8 +450,8 @@ MUTANTS = (
     _core(
         "a failure domain that is full takes more",
         "placement/spread.py",
-        "                if counts[role, domain] + n > self.most[role]:\n",
-        "                if counts[role, domain] > self.most[role]:\n",
+        "                if has + n > most:\n",
+        "                if has > most:\n",
         "placement/test_rules.py",
     ),
     _core(

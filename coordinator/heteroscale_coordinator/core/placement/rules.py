@@ -30,7 +30,7 @@ def under_rules(
     """Return what ``search`` finds in the view for the ask under the rules of its service."""
     counts = {role: count for role, count in ask.delta.items() if count > 0}
     if not counts or counts.keys() - ask.roles.keys():
-        return search(ask, standing, {}, {})
+        return search(ask, standing)
     kinds = _kinds(ask, view)
     ordered, why = in_order(replace(ask, delta=counts), kinds)
     allowed, none = choices(ordered, standing, kinds)

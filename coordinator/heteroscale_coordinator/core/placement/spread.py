@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from itertools import groupby
 from math import ceil
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from heteroscale.words import Role
 from heteroscale_coordinator.core.model import Counts
@@ -26,32 +28,28 @@ from heteroscale_coordinator.core.placement.values import (
 from heteroscale_coordinator.core.spec import SpreadSpec
 from heteroscale_coordinator.core.topology import AFFINITY_LEVELS, paths_of
 
+if TYPE_CHECKING:
+    from heteroscale_coordinator.core.placement.view import FleetView
+
 _TINY = 1e-9
 
 
 class Search(Protocol):
-    """Places an ask, with some nodes shut (and why), and some GPUs of nodes taken already."""
+    """Places an ask in the view as it is now."""
 
-    def __call__(
-        self,
-        ask: Ask,
-        standing: Sequence[Standing],
-        /,
-        shut: Mapping[str, str],
-        taken: Mapping[str, frozenset[int]],
-    ) -> Placed | Infeasible:
+    def __call__(self, ask: Ask, standing: Sequence[Standing], /) -> Placed | Infeasible:
         """Return the place, or why there is none."""
 
 
 def spread(
-    ask: Ask, nodes: Iterable[NodeView], standing: Sequence[Standing], search: Search
+    ask: Ask, view: FleetView, standing: Sequence[Standing], search: Search
 ) -> Placed | Infeasible:
     """Return a place for the ask inside its spread limits, or beyond them where they are only wished."""
-    plain = search(ask, standing, {}, {})
+    plain = search(ask, standing)
     rule = ask.placement.spread
     if rule is None or isinstance(plain, Infeasible):
         return plain
-    limits = _Limits.of(ask, rule, nodes, standing)
+    limits = _Limits.of(ask, rule, view, standing)
     if not limits.broken_by(plain.spots):
         return replace(plain, reason=f"{plain.reason}; {limits.text}") if plain.spots else plain
     failed: Infeasible | None = None
@@ -92,23 +90,39 @@ def _one_by_one(
     search: Search,
 ) -> Placed | Infeasible:
     """Place unit after unit; what one took is taken for the next, and its instances stand."""
+    stand, counts, view = list(standing), Counter(limits.held), limits.view
     spots: list[Spot] = []
     parts: list[Placed] = []
-    for unit in units:
-        taken: dict[str, frozenset[int]] = {}
-        for spot in spots:
-            for rank in spot.ranks:
-                held = taken.get(rank.agent_id, frozenset())
-                taken[rank.agent_id] = held | frozenset(rank.gpu_indices)
-        stand = [*standing, *(_standing(number, spot) for number, spot in enumerate(spots))]
-        found = search(replace(ask, delta=unit), stand, limits.full(unit, spots), taken)
-        if isinstance(found, Infeasible):
-            return found
-        parts.append(found)
-        spots += found.spots
+    with ExitStack() as taken:
+        for unit, alike in groupby(units):
+            # Domains only fill up, so for units alike what is shut stays shut.
+            looked_at: Iterable[str] = limits.agents()
+            with ExitStack() as shut:
+                for _ in alike:
+                    shut.enter_context(view.less(limits.full(unit, counts, looked_at), {}))
+                    found = search(replace(ask, delta=unit), stand)
+                    if isinstance(found, Infeasible):
+                        return found
+                    taken.enter_context(view.less({}, _gpus(found.spots)))
+                    stand += (_standing(n, spot) for n, spot in enumerate(found.spots, len(spots)))
+                    touched = limits.touched(found.spots)
+                    looked_at = {domain for _, domain in touched}
+                    counts.update(touched)
+                    parts.append(found)
+                    spots += found.spots
     widest = max((AFFINITY_LEVELS.index(part.affinity_met) for part in parts), default=0)
     reason = "; ".join(dict.fromkeys(part.reason for part in parts))
     return Placed(tuple(spots), reason, AFFINITY_LEVELS[widest], parts[0].rejected)
+
+
+def _gpus(spots: Iterable[Spot]) -> dict[str, frozenset[int]]:
+    """Return the GPUs that spots take, by agent."""
+    found: dict[str, frozenset[int]] = {}
+    for spot in spots:
+        for rank in spot.ranks:
+            had = found.get(rank.agent_id, frozenset())
+            found[rank.agent_id] = had | frozenset(rank.gpu_indices)
+    return found
 
 
 def _standing(number: int, spot: Spot) -> Standing:
@@ -124,24 +138,43 @@ class _Limits:
     rule: SpreadSpec
     most: Counts
     totals: Counts
-    domains: Mapping[str, str]
-    """Failure domain by agent id."""
-    held: Mapping[tuple[Role, str], int]
+    view: FleetView
+    held: Mapping[tuple[Role, str], int] = field(default_factory=dict)
+    _domains: dict[str, str] = field(default_factory=dict)
+    _agents: dict[str, list[str]] = field(default_factory=dict)
 
     @classmethod
     def of(
-        cls, ask: Ask, rule: SpreadSpec, nodes: Iterable[NodeView], standing: Iterable[Standing]
+        cls, ask: Ask, rule: SpreadSpec, view: FleetView, standing: Iterable[Standing]
     ) -> _Limits:
-        domains = {node.agent_id: domain_of(node, rule.level) for node in nodes}
-        held: Counter[tuple[Role, str]] = Counter()
         totals = Counter({role: n for role, n in ask.delta.items() if n > 0})
-        for one in standing:
-            if not one.withdrawn:
-                totals[one.role] += 1
-                held.update((one.role, d) for d in _touched(one.agent_ids, domains))
-        asked = [role for role, n in ask.delta.items() if n > 0]
-        most = {role: limit(rule, totals[role]) for role in asked}
-        return cls(rule, most, totals, domains, held)
+        asked = tuple(totals)
+        stays = [one for one in standing if not one.withdrawn]
+        totals.update(one.role for one in stays)
+        limits = cls(rule, {role: limit(rule, totals[role]) for role in asked}, totals, view)
+        held = Counter(
+            (one.role, domain) for one in stays for domain in limits.domains(one.agent_ids)
+        )
+        return replace(limits, held=held)
+
+    def domains(self, agents: Iterable[str]) -> set[str]:
+        """Return the failure domains of agents; those that the view does not know have none."""
+        found = set()
+        for agent in agents:
+            domain = self._domains.get(agent)
+            if domain is None and (node := self.view.node(agent)) is not None:
+                domain = self._domains[agent] = domain_of(node, self.rule.level)
+            if domain is not None:
+                found.add(domain)
+        return found
+
+    def agents(self) -> Mapping[str, Sequence[str]]:
+        """Return the agents of each failure domain; the whole fleet is read for it, once."""
+        if not self._agents:
+            for node in self.view:
+                domain = domain_of(node, self.rule.level)
+                self._agents.setdefault(domain, []).append(node.agent_id)
+        return self._agents
 
     @property
     def text(self) -> str:
@@ -150,30 +183,34 @@ class _Limits:
 
     def broken_by(self, spots: Sequence[Spot]) -> str:
         """Return which limit these spots break, in words; empty: none."""
-        counts = self._with(spots)
+        counts = Counter(self.held)
+        counts.update(self.touched(spots))
         for role, most in self.most.items():
             for domain in sorted({d for r, d in counts if r is role}):
                 if counts[role, domain] > max(most, self.held.get((role, domain), 0)):
                     return f"{counts[role, domain]} of {self.totals[role]} {role} in {domain}"
         return ""
 
-    def full(self, unit: Counts, spots: Sequence[Spot]) -> dict[str, str]:
-        """Return the agents of the domains that could not hold all of ``unit``, and why."""
-        counts = self._with(spots)
+    def full(
+        self, unit: Counts, counts: Mapping[tuple[Role, str], int], domains: Iterable[str]
+    ) -> dict[str, str]:
+        """Return the agents of those domains that could not hold all of ``unit``, and why."""
         shut = {}
-        for agent, domain in self.domains.items():
+        for domain in domains:
             for role, n in unit.items():
-                if counts[role, domain] + n > self.most[role]:
-                    has = f"{domain} has {counts[role, domain]} of at most {self.most[role]} {role}"
-                    shut[agent] = has
+                has, most = counts.get((role, domain), 0), self.most[role]
+                if has + n > most:
+                    why = f"{domain} has {has} of at most {most} {role}"
+                    shut.update(dict.fromkeys(self.agents()[domain], why))
         return shut
 
-    def _with(self, spots: Iterable[Spot]) -> Counter[tuple[Role, str]]:
-        counts = Counter(self.held)
-        for spot in spots:
-            agents = [rank.agent_id for rank in spot.ranks]
-            counts.update((spot.role, d) for d in _touched(agents, self.domains))
-        return counts
+    def touched(self, spots: Iterable[Spot]) -> list[tuple[Role, str]]:
+        """Return role and domain of each spot; several where its ranks are in several."""
+        return [
+            (spot.role, domain)
+            for spot in spots
+            for domain in self.domains(rank.agent_id for rank in spot.ranks)
+        ]
 
 
 def limit(rule: SpreadSpec, total: int) -> int:
@@ -193,7 +230,3 @@ def domain_of(node: NodeView, level: str) -> str:
     paths = paths_of(node.topology)
     path = getattr(paths, level) or (paths.s2 if level == "s1" else None) or paths.cluster
     return "/".join(filter(None, path)) or "fleet"
-
-
-def _touched(agents: Iterable[str], domains: Mapping[str, str]) -> set[str]:
-    return {domains[agent] for agent in agents if agent in domains}

@@ -171,14 +171,8 @@ class FleetView:
         ``said``: how many rejected candidates are told; nothing else depends on it.
         """
 
-        def search(
-            asked: Ask,
-            stand: Sequence[Standing],
-            shut: Mapping[str, str],
-            taken: Mapping[str, frozenset[int]],
-        ) -> Placed | Infeasible:
-            with self.less(shut, taken):
-                return place_in(self, asked, stand, said)
+        def search(asked: Ask, stand: Sequence[Standing]) -> Placed | Infeasible:
+            return place_in(self, asked, stand, said)
 
         return under_rules(ask, self, standing, search)
 
