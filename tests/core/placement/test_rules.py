@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from math import inf, nan
 
 import pytest
 from hypothesis import given
@@ -103,6 +105,20 @@ def test_no_more_than_one_on_a_host_and_agents_of_one_host_fail_together() -> No
     twins = [NodeView("a", "host", {"s1": "pod"}, {0: "H20"}, (0,), same[0].templates)]
     twins.append(NodeView("b", "host", {"s1": "pod"}, {0: "H20"}, (0,), same[0].templates))
     assert isinstance(place(apart(0, 2, 1, "node"), twins, []), Infeasible)
+
+
+def test_the_view_is_as_before_once_a_limit_was_kept_or_could_not_be() -> None:
+    view = FleetView(PODS)
+    before = [
+        (node, view.class_of(node.agent_id), view.free(node.agent_id, "H20")) for node in view
+    ]
+    for asked in (apart(3, 5, 2, affinity="cluster"), apart(8, 9, 2, affinity="cluster")):
+        first, again = view.place(asked, []), view.place(asked, [])
+        assert first == again
+        assert before == [
+            (node, view.class_of(node.agent_id), view.free(node.agent_id, "H20")) for node in view
+        ]
+        assert not any(view.held(node.agent_id) for node in view)
 
 
 def test_a_limit_without_room_is_infeasible_in_words_or_passed_over() -> None:
@@ -221,6 +237,12 @@ def test_unknown_vendors_keep_nobody_apart() -> None:
     assert isinstance(place(half, MIXED, []), Placed)
 
 
+def test_a_fleet_without_gpus_is_told_as_such_whatever_feeds_what() -> None:
+    named = PlacementSpec(feeds={"L20": ("H20",)})
+    asked = ask(1, 1, {P: role("p"), D: role("d")}, named)
+    assert "cluster: no nodes" in reasons(place(asked, [], []))
+
+
 def test_what_is_named_is_all_that_a_type_feeds() -> None:
     wish = mixed(1, 2, {P: ("L20",), D: ("H20", "L20")}, {"L20": ["L20"]})
     assert on_types(placed(place(wish, MIXED, []))) == {(P, "L20"), (D, "L20")}
@@ -325,6 +347,15 @@ def test_the_cheapest_type_for_the_work_is_first_where_that_is_open(
     assert [spot.gpu_type for spot in answer.spots] == [taken]
     told = "cheapest per million tokens first: decode" in answer.reason
     assert told is (choice == "cheapest" or not types)
+
+
+def test_a_price_that_is_no_number_is_none() -> None:
+    asked = priced(("H20", "L20"), "cheapest", {"H20": 1.0, "L20": 9.0})
+    for strange in (nan, inf):
+        unknown = replace(asked, prices={"H20": strange, "L20": strange})
+        assert "cheapest" not in placed(place(unknown, MIXED, [])).reason
+        half = placed(place(replace(asked, prices={"H20": strange, "L20": 1.0}), MIXED, []))
+        assert [spot.gpu_type for spot in half.spots] == ["L20"]
 
 
 def test_without_prices_or_a_choice_nothing_is_reordered() -> None:

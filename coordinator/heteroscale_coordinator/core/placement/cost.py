@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from math import isfinite, nan
 
 from heteroscale.words import Role
 from heteroscale_coordinator.core.placement.values import Ask
@@ -28,8 +29,8 @@ def cost_of(spec: RoleSpec, gpu_type: str, price: float) -> float:
 def in_order(ask: Ask, kinds: Iterable[str]) -> tuple[Ask, str]:
     """Return the ask with GPU types by cost where its roles leave that open, and why in words.
 
-    ``kinds``: the GPU types of the fleet; a role that names none takes any of them. Without a price for
-    any of its types nothing is known, and a role stays as it is.
+    ``kinds``: the GPU types of the fleet; a role that names none takes any of them. A price
+    that is no number is none; without any, nothing is known, and a role stays as it is.
     """
     known = sorted(set(kinds))
     roles: dict[Role, RoleSpec] = dict(ask.roles)
@@ -49,4 +50,4 @@ def in_order(ask: Ask, kinds: Iterable[str]) -> tuple[Ask, str]:
 
 
 def _costs(spec: RoleSpec, types: Iterable[str], prices: Mapping[str, float]) -> dict[str, float]:
-    return {t: cost_of(spec, t, prices[t]) for t in types if t in prices}
+    return {t: cost_of(spec, t, prices[t]) for t in types if isfinite(prices.get(t, nan))}

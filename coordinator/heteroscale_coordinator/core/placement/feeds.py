@@ -41,6 +41,8 @@ def choices(
     giver = next((role for role in GIVERS if role in ask.roles), None)
     if giver is None or Role.DECODE not in ask.roles:
         return [ask], None
+    if not known and not all(ask.roles[role].gpu_types for role in ask.delta):
+        return [ask], None  # There is no GPU at all: the search says so in better words.
     asked = {
         role: ask.roles[role].gpu_types or known
         for role in (giver, Role.DECODE)
