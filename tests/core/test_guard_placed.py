@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from heteroscale.words import Role
+from heteroscale_coordinator.core.carry import _placed_for_breach
 from heteroscale_coordinator.core.events import ApplyService
-from heteroscale_coordinator.core.memory import Breach
-from heteroscale_coordinator.core.model import Action, Decision
-from tests.core.policy.build import PLAIN
+from heteroscale_coordinator.core.memory import Breach, PolicyMemory
+from heteroscale_coordinator.core.model import Action, Decision, Verdict
+from tests.core.policy.build import NOW, PLAIN
 from tests.core.test_review_policy import spec_of
 from tests.core.world import World
 
@@ -63,3 +65,34 @@ def test_a_step_that_bounds_cut_short_is_noted_as_it_is() -> None:
     world = in_breach(gpus=8, roles=roles)
     assert [one.delta for one in steps(world)] == [{Role.DECODE: 1}]
     assert breach_of(world).given == {Role.DECODE: 1}
+
+
+def verdict_of(begun: Breach | None, done: Breach | None, **delta: int) -> Verdict:
+    asked = {Role(role): n for role, n in delta.items()}
+    before, after = PolicyMemory(breach=begun), PolicyMemory(breach=done, last_guard_at=NOW)
+    return Verdict(Action.SCALE_OUT, "", "guard", before, after, asked)
+
+
+def test_a_step_of_which_only_the_companions_had_a_place_is_still_to_come() -> None:
+    begun = Breach(NOW - 60, {Role.PREFILL: 2, Role.DECODE: 4}, NOW - 50, {Role.PREFILL: 1})
+    done = replace(begun, last_step_at=NOW, given={Role.PREFILL: 3})
+    step = verdict_of(begun, done, prefill=2, decode=4)
+    left = _placed_for_breach(step, {Role.DECODE: 2})
+    assert (left.breach, left.last_guard_at) == (begun, None)
+    part = _placed_for_breach(step, {Role.PREFILL: 1, Role.DECODE: 2})
+    assert part.breach == replace(done, given={Role.PREFILL: 2})
+    assert part.last_guard_at == NOW
+
+
+def test_what_is_noted_of_an_attention_is_under_prefill() -> None:
+    begun = Breach(NOW, {Role.PREFILL: 2})
+    step = verdict_of(begun, replace(begun, given={Role.PREFILL: 2}), attention=2, ffn=1)
+    found = _placed_for_breach(step, {Role.ATTENTION: 1, Role.FFN: 1}).breach
+    assert found is not None
+    assert found.given == {Role.PREFILL: 1}
+
+
+def test_a_step_that_is_none_of_the_guard_s_leaves_the_breach_as_it_is() -> None:
+    begun = Breach(NOW, {Role.PREFILL: 2}, given={Role.PREFILL: 1})
+    for one in (begun, None):
+        assert _placed_for_breach(verdict_of(one, one, prefill=2), {}).breach == one
