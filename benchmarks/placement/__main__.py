@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> int:
             print(table.speed(swept) + "\n", flush=True)
         if "quality" in wanted:
             cases = options.cases or (4 if options.quick else 100)
-            made = contests(cases, options.seconds, kept, say)
+            made = contests(cases, options.seconds, kept, say, options.seed)
             found["quality"] = [asdict(one) for one in made]
             print(table.quality(made) + "\n", flush=True)
         if "churn" in wanted:
@@ -85,7 +85,13 @@ def parser() -> argparse.ArgumentParser:
         help="speed: nodes and services of each size, e.g. 1000:100,10000:1000",
     )
     add("--hours", type=int, default=0, metavar="N", help="churn: how long (168, a week)")
-    add("--seed", type=int, default=0, metavar="N", help="churn: another population (0)")
+    add(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="churn: another population; quality: its first case (0)",
+    )
     add("--cases", type=int, default=0, metavar="N", help="quality: cases of each load (100)")
     add(
         "--seconds", type=float, default=10.0, help="quality: the solver's, for each goal of a case"

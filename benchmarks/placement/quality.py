@@ -62,12 +62,17 @@ class Contest:
     """Whether the solver's values of the three goals are surely the best."""
 
 
-def contests(cases: int, seconds: float, kept: Kept, say: Callable[[str], None]) -> list[Contest]:
-    """Play ``cases`` cases of each load; the solver has ``seconds`` for each goal of each."""
+def contests(
+    cases: int, seconds: float, kept: Kept, say: Callable[[str], None], first: int = 0
+) -> list[Contest]:
+    """Play ``cases`` cases of each load; the solver has ``seconds`` for each goal of each.
+
+    ``first``: the number of the first case; others than those from 0 on are cases nothing was chosen by.
+    """
     found: list[Contest] = []
     with Solver(seconds) as solver:
         for load in LOADS:
-            for seed in range(cases):
+            for seed in range(first, first + cases):
                 one = kept.get(
                     f"quality-{load}-{seed}",
                     f"{seconds:g}",
