@@ -12,6 +12,7 @@ from heteroscale.words import InstanceState, Role, WithdrawReason
 from heteroscale_coordinator.core.memory import Breach, PolicyMemory
 from heteroscale_coordinator.core.model import Action
 from heteroscale_coordinator.core.policy import ServiceView, decide
+from heteroscale_coordinator.core.sums import replay
 from tests.core.policy.build import (
     IDLE,
     NOW,
@@ -53,6 +54,15 @@ def test_low_demand_withdraws_softly_dampened_by_half() -> None:
     assert (soft.at, soft.until) == (NOW, NOW + 300)
     assert soft.demand == pytest.approx(1200)
     assert found.done.low_since is None
+
+
+def test_the_counts_of_a_scale_in_are_reckoned_and_can_be_replayed() -> None:
+    sums = decide(quiet()).sums
+    needed, least, after = (sums[f"{name}_in_decode"] for name in ("needed", "least", "after"))
+    assert (needed.terms["asked"], needed.terms["each"]) == (pytest.approx(1200), 1000)
+    assert (needed.value, least.value, after.value) == (2, 2, 3)
+    assert after.terms == {"present": 4, "needed": 2, "dampening": 0.5}
+    assert all(replay(line) == line.value for line in (needed, least, after))
 
 
 def test_idle_scales_in() -> None:

@@ -58,7 +58,8 @@ def peak_floor(scene: Scene) -> Floor | None:
             counts[role] = supply.count
             why.append(f"{role.value}: less than {scene.policy.hold:g} s of demand is remembered")
             continue
-        counts[role] = needed_in(peak, supply, scene.policy.tolerance_in)
+        found = needed_in(peak, supply, scene.policy.tolerance_in, "for the highest held")
+        counts[role] = int(scene.keep(f"needed_hold_{role.value}", found))
         why.append(
             f"{counts[role]} {role.value} for {peak:.1f} tok/s, the highest in {scene.policy.hold:g} s"
         )
@@ -73,5 +74,6 @@ def _reserve_floor(scene: Scene) -> Floor | None:
     for role in scene.leading_roles:
         if (expected := expected_of(scene, role)) is not None:
             supply = scene.loads[role].supply
-            counts[role] = needed_in(expected.total, supply, scene.policy.tolerance_in)
+            found = needed_in(expected.total, supply, scene.policy.tolerance_in)
+            counts[role] = int(scene.keep(f"stays_reserve_{role.value}", found))
     return Floor("reserve", counts, "as many as the reserve asks for") if counts else None

@@ -221,7 +221,7 @@ def _wish(scene: Scene) -> Counts | None:
     floors = floors_of(scene)
     needed = min(present[role], max(own[role], floors.get(role, 0)))
     if Role.PREFILL not in scene.loads:
-        return {role: step_in(present[role], needed, scene.policy.dampening_in)}
+        return {role: _step(scene, role, needed)}
     prefill = max(own[Role.PREFILL], floors.get(Role.PREFILL, 0))
     needed = max(needed, min(present[role], ratio.decode_for(prefill, scene.spec.ratio)))
     return _beside(scene, needed, prefill)
@@ -249,10 +249,10 @@ def _own_needs(scene: Scene) -> dict[Role, int] | None:
 
 
 def _beside(scene: Scene, decode_needed: int, prefill_needed: int) -> Counts:
-    present, share = scene.present, scene.policy.dampening_in
-    decode = step_in(present[Role.DECODE], decode_needed, share)
+    present = scene.present
+    decode = _step(scene, Role.DECODE, decode_needed)
     aim = ratio.prefill_for(decode, prefill_needed, scene.spec.ratio)
-    prefill = step_in(present[Role.PREFILL], aim, share)
+    prefill = _step(scene, Role.PREFILL, aim)
     return {
         Role.PREFILL: min(
             ratio.prefill_for(decode, prefill, scene.spec.ratio), present[Role.PREFILL]
@@ -266,12 +266,38 @@ def _needed(scene: Scene, role: Role, peak: Demand, below: float) -> int | None:
     if peak.value is None:
         return None
     supply = scene.loads[role].supply
-    count = needed_in(peak.value, supply, below)
-    spared = max(0, supply.carrying - count)
+    count = int(scene.keep(f"needed_in_{role.value}", needed_in(peak.value, supply, below)))
     scene.inputs[f"needed_in_{role.value}"] = (
         f"{count} of {supply.count} for {peak.value:.1f} tok/s at {1 - below:g} of their targets"
     )
-    return max(count, supply.count - spared)
+    return int(
+        scene.reckon(
+            f"least_in_{role.value}",
+            "max(needed, present - max(0, carrying - needed))",
+            "instances",
+            "what still starts carries nothing, so only what carries may be spared",
+            needed=count,
+            present=supply.count,
+            carrying=supply.carrying,
+        )
+    )
+
+
+def _step(scene: Scene, role: Role, needed: int) -> int:
+    """Return the count after one dampened step toward ``needed`` (``steps.step_in``), reckoned."""
+    present = scene.present[role]
+    if needed >= present:
+        return present
+    return int(
+        scene.reckon(
+            f"after_in_{role.value}",
+            "present - max(1, floor((present - needed) * dampening + 1e-9))",
+            role.value,
+            present=present,
+            needed=needed,
+            dampening=scene.policy.dampening_in,
+        )
+    )
 
 
 def _peak(scene: Scene, role: Role) -> Demand:

@@ -90,7 +90,8 @@ def _needed_itself(scene: Scene, giving: Role) -> str:
     peak = peak_demand(engines, scene.view, giving)
     if peak.value is None:
         return f"the highest demand on {giving.value} is unknown"
-    needed = needed_in(peak.value, load.supply, scene.policy.tolerance_in)
+    found = needed_in(peak.value, load.supply, scene.policy.tolerance_in, "to keep its role")
+    needed = int(scene.keep(f"needed_switch_{giving.value}", found))
     needed = max(needed, floors_of(scene).get(giving, 0))
     if present - 1 < needed:
         return f"{giving.value} needs {needed} of {present}"
