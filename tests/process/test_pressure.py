@@ -38,6 +38,7 @@ async def test_splits_are_made_loads_are_tried_and_the_file_is_written(tmp_path:
         # The service has its own document again.
         await made.counts(1, 1)
     found = json.loads(out.read_text())
+    assert found["ceiling"] == 1
     one, two = (split["limit"] for split in found["splits"])
     assert one["rate"] > 0
     assert two["counts"] == [1, 2]
@@ -46,6 +47,7 @@ async def test_splits_are_made_loads_are_tried_and_the_file_is_written(tmp_path:
     assert written.roles[Role.DECODE].target_of("") == pytest.approx(
         found["targets"]["decode"][""], rel=0.01
     )
-    # Every trial is in the journal: the same command has nothing left to try.
+    # Every trial is in the journal, behind what it is of and the light load that the ceiling was
+    # read at: the same command has nothing left to try.
     journal = (tmp_path / "chat.profile.jsonl").read_text()
-    assert len(journal.splitlines()) == 1 + sum(split["trials"] for split in found["splits"])
+    assert len(journal.splitlines()) == 2 + sum(split["trials"] for split in found["splits"])
