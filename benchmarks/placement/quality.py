@@ -76,7 +76,7 @@ def contests(
                 one = kept.get(
                     f"quality-{load}-{seed}",
                     f"{seconds:g}",
-                    lambda load=load, seed=seed: _play(load, seed, solver),  # type: ignore[misc]
+                    lambda load=load, seed=seed: _play(load, seed, solver),  # type: ignore[misc] # defaults are its own
                 )
                 found.extend(_contest(rule, one) for rule in RULES)
             say(f"quality: {cases} cases, {load}")

@@ -29,42 +29,45 @@ _Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")
 
 
 _New = Annotated[int | None, typer.Option(min=0, metavar="N", help="New instances of this role.")]
+_Service = Annotated[
+    str,
+    typer.Argument(
+        metavar="[SERVICE]",
+        help="One that the coordinator has, instead of -f.",
+        autocompletion=completion.services,
+    ),
+]
+_Files = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--filename",
+        "-f",
+        metavar="FILE|-|DIR",
+        help="Services: a YAML file, - for standard input, or a folder; repeatable.",
+    ),
+]
+_Defragment = Annotated[
+    bool,
+    typer.Option(
+        "--defragment",
+        help="Instead: which instances to move inside their S1 so that whole nodes become empty.",
+    ),
+]
 
 
 @connected
 def plan(
     connection: Connection,
     *,
-    service: Annotated[
-        str,
-        typer.Argument(
-            metavar="[SERVICE]",
-            help="One that the coordinator has, instead of -f.",
-            autocompletion=completion.services,
-        ),
-    ] = "",
-    file: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--filename",
-            "-f",
-            metavar="FILE|-|DIR",
-            help="Services: a YAML file, - for standard input, or a folder; repeatable.",
-        ),
-    ] = None,
+    service: _Service = "",
+    file: _Files = None,
     fleet: _Fleet = "live",
     prefill: _New = None,
     decode: _New = None,
     aggregated: _New = None,
     attention: _New = None,
     ffn: _New = None,
-    defragment: Annotated[
-        bool,
-        typer.Option(
-            "--defragment",
-            help="Instead: which instances to move inside their S1 so that whole nodes become empty.",
-        ),
-    ] = False,
+    defragment: _Defragment = False,
     svg: _Svg = None,
     as_json: _Json = False,
 ) -> None:

@@ -120,7 +120,7 @@ def unnamed(inventory: Inventory) -> list[str]:
         if level not in levels:
             said.append(f"no node names its {level}: nothing can be kept together there")
         else:
-            first = ", ".join(sorted(lacking)[:3]) + (", …" if len(lacking) > 3 else "")  # noqa: PLR2004
+            first = ", ".join(sorted(lacking)[:3]) + (", …" if lacking[3:] else "")
             said.append(
                 f"{len(lacking)} of {len(nodes)} nodes name no {level} ({first}): "
                 "each hangs under the next level up"

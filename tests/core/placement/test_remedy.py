@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from heteroscale.words import Role
 from heteroscale_coordinator.core.placement import (
     Ask,
     FleetView,
@@ -17,7 +18,7 @@ from heteroscale_coordinator.core.placement import (
     remedies,
 )
 from heteroscale_coordinator.core.placement.remedy import LARGE, say
-from heteroscale_coordinator.core.spec import PlacementSpec
+from heteroscale_coordinator.core.spec import PlacementSpec, RoleSpec
 from tests.core.placement.fleets import D, P, ask, node, role, stand, two_minipods
 
 STRICT = PlacementSpec(affinity="s1", required=True)
@@ -136,7 +137,7 @@ def test_a_new_s1_is_told_where_none_stands() -> None:
         {P: role("p", "L20", gpus=4), D: role("d", "H20")},
     ],
 )
-def test_no_new_nodes_of_what_the_fleet_does_not_know(roles: dict) -> None:  # type: ignore[type-arg]
+def test_no_new_nodes_of_what_the_fleet_does_not_know(roles: dict[Role, RoleSpec]) -> None:
     assert "nodes" not in told(ask(1, 1, roles), two_minipods())
 
 

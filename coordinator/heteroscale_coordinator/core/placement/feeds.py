@@ -35,7 +35,7 @@ def choices(
 
     The most preferred first. Without any: why. Where nothing keeps types apart, the ask as it is.
     """
-    if not ask.placement.feeds and len(set(ask.vendors.values()) - {""}) < 2:  # noqa: PLR2004
+    if not ask.placement.feeds and len(set(ask.vendors.values()) - {""}) < 2:  # noqa: PLR2004 - one vendor feeds itself
         return [ask], None
     known = tuple(sorted(set(kinds)))
     giver = next((role for role in GIVERS if role in ask.roles), None)
