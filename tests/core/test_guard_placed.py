@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from heteroscale.words import Role
-from heteroscale_coordinator.core.carry import _placed_for_breach
 from heteroscale_coordinator.core.events import ApplyService
+from heteroscale_coordinator.core.launching import _placed_for_breach
 from heteroscale_coordinator.core.memory import Breach, PolicyMemory
 from heteroscale_coordinator.core.model import Action, Decision, Verdict
 from tests.core.policy.build import NOW, PLAIN

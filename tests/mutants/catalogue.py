@@ -342,7 +342,7 @@ MUTANTS = (
     ),
     _claim(
         "nothing is withdrawn inside the cooldown",
-        "carry.py",
+        "launching.py",
         "            last_in_at=max(changed, default=None),\n",
         "",
         "a_step_of_which_a_part_finds_a_place",

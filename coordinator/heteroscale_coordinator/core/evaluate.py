@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from heteroscale.words import InstanceState, Role
-from heteroscale_coordinator.core import breaker, carry, mend, shortage
+from heteroscale_coordinator.core import breaker, carry, launching, mend, shortage
 from heteroscale_coordinator.core import instance as life
 from heteroscale_coordinator.core.command import switching_to
 from heteroscale_coordinator.core.draft import Draft
@@ -48,8 +48,8 @@ def evaluate(draft: Draft, service: Service, lacks: Sequence[Lack] = ()) -> None
         draft.record(_advice(service, decision))
         return
     carry_out = {
-        Action.SCALE_OUT: carry.launch,
-        Action.REPAIR: carry.launch,
+        Action.SCALE_OUT: launching.launch,
+        Action.REPAIR: launching.launch,
         Action.SCALE_IN: carry.withdraw,
         Action.REINSTATE: carry.reinstate,
         Action.FINISH_SCALE_IN: carry.finish,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from heteroscale.words import InstanceState
-from heteroscale_coordinator.core import breaker, carry, sites
+from heteroscale_coordinator.core import breaker, launching, sites
 from heteroscale_coordinator.core.draft import Draft
 from heteroscale_coordinator.core.memory import PolicyMemory
 from heteroscale_coordinator.core.memory.mend import MendMemory
@@ -136,7 +136,7 @@ def _find(draft: Draft, service: Service) -> Move | str:
         if one.instance_id not in movable:
             return Infeasible(("it was not launched by us",))
         delta = {one.role: 1}
-        return carry.place_as(draft, service, delta, barred, placement, without=one.instance_id)
+        return launching.place_as(draft, service, delta, barred, placement, without=one.instance_id)
 
     return repair(standing, sites.view(draft), spec.ratio, spec.placement, placer)
 
@@ -158,7 +158,7 @@ def _begin(
 ) -> None:
     role, old = move.leaves.role, move.leaves.instance_id
     order = replace(verdict, action=Action.REPAIR, delta={role: 1}, hold={})
-    (new,) = carry.start_spots(draft, service, order, move.comes, decision.decision_id)
+    (new,) = launching.start_spots(draft, service, order, move.comes, decision.decision_id)
     why = f"{role} {old} {move.why}"
     memory = replace(verdict.memory, mend=MendMemory(draft.now, old, new, why))
     draft.put_service(replace(service, memory=memory))
