@@ -60,7 +60,7 @@ test: $(READY) ## Run every test
 test-fast: $(READY) ## Pure, contract and loopback tests; those of the core count its branches
 ifeq ($(ARGS),)
 	@$(MAKE) --no-print-directory coverage
-	$(FAST) --ignore=tests/core
+	$(FAST) $(AGAIN) --ignore=tests/core
 else
 	$(FAST) $(ARGS)
 endif

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from threading import Thread
 from uuid import uuid4
 
 import pytest
@@ -304,6 +305,25 @@ def test_a_job_by_its_environment_and_its_gpus(tmp_path: Path) -> None:
     assert (one.owner, one.gpus) == ("job:12", (4,))
     assert look.owners["job:12"].gpus == (4, 5)
     assert look.owners["job:12"].pids == {70, 77}
+
+
+def test_who_execs_meanwhile_is_no_engine_with_what_it_was_before(tmp_path: Path) -> None:
+    """What execs between the reading of one file and of the next; it is read again at the next look."""
+    tree(tmp_path, 77, argv="", cgroup="0::/", environ="SLURM_JOB_GPUS=4")
+    line, environ = (tmp_path / "77" / name for name in ("cmdline", "environ"))
+    line.unlink()
+    os.mkfifo(line)
+
+    def execs() -> None:
+        with line.open("wb") as file:  # opens once the look reads it
+            environ.write_text("CUDA_VISIBLE_DEVICES=0")
+            file.write(b"vllm\0serve\0m\0")
+
+    program = Thread(target=execs)
+    program.start()
+    look = ProcessScan(tmp_path).look({})
+    program.join()
+    assert [one.gpus for one in look.engines] == [(0,)]
 
 
 def test_a_process_without_files_is_nobody(tmp_path: Path) -> None:

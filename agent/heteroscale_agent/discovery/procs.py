@@ -126,8 +126,10 @@ class ProcessScan:
 
     def _read(self, pid: int, parent: int, ticks: int) -> Proc:
         folder = self._proc / str(pid)
-        environ = _environ(folder)
+        # In this order: what execs in between is then no engine yet, and never one with the
+        # environment of what it was before.
         argv = _text(folder / "cmdline", _MAX_ARGV).rstrip("\0").split("\0")
+        environ = _environ(folder)
         # A kernel thread has no command line, and belongs to nobody.
         owner = _owner_of(folder, environ) if argv != [""] else ""
         return Proc(pid, parent, ticks, owner, environ, recognise(argv, environ))
