@@ -23,7 +23,7 @@ SOLVER_READY := $(SOLVER)/.ready
 # Percent of the branches of the core, lines not counted, that its tests take at least.
 COVERAGE ?= 95
 FAST := $(BIN)/python -m pytest -q -m "not process and not e2e" -n 2 --dist loadfile
-# Real programs share two cores with each other: one of their tests that fails is run once more, and both runs
+# Real programs share two cores with each other: a test outside the core that fails is run once more, and both runs
 # are in the summary. One that needs that is a defect to be mended. All at once: make test AGAIN=
 AGAIN ?= --reruns 1 -rR
 SOURCES := agent coordinator scheduler_adapters simulator workbench cli proto tests benchmarks
