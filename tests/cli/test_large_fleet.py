@@ -13,8 +13,8 @@ from typer.testing import CliRunner, Result
 from heteroscale_cli.app import app
 from heteroscale_cli.placing.folding import PAGE
 from heteroscale_simulator.inventory.command import run as generate
+from tests.cli.drawn import figures, parsed
 from tests.cli.fleets import service_file
-from tests.cli.test_topology import figures, parsed
 
 NODES = 10_000
 

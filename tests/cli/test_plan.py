@@ -11,21 +11,13 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from heteroscale.documents import read_documents
-from heteroscale.v1 import operator_pb2 as pb
-from heteroscale.v1 import types_pb2 as types
 from heteroscale.words import Role
 from heteroscale_cli.app import app
 from heteroscale_cli.placing import inventory, planning
 from heteroscale_cli.placing.planning import Asked
-from heteroscale_coordinator.core.placement import Ask, Infeasible, Standing, place
-from heteroscale_coordinator.core.placement.emptying import Tenant
-from heteroscale_coordinator.core.spec import ServiceDocument, ServiceSpec
-from tests.cli.conftest import Typed
-from tests.cli.fleets import CHAT, FLEET, fleet_file, service_file
-from tests.cli.test_topology import SVG, figures, live_node, parsed
-from tests.cli.test_topology import node as held_node
-from tests.cli.twin import OperatorTwin
+from heteroscale_coordinator.core.placement import Ask, place
+from tests.cli.drawn import SVG, figures, parsed
+from tests.cli.fleets import CHAT, FLEET, fleet_file, service_file, spec_of
 
 
 def plan(*words: str, stdin: str | None = None) -> Result:
@@ -83,15 +75,11 @@ def test_json_names_every_gpu_with_its_place(files: tuple[str, ...]) -> None:
 
 def test_it_is_what_the_coordinators_own_placement_says(tmp_path: Path) -> None:
     known = inventory.of_file(Path(fleet_file(tmp_path)))
-    spec = planning_spec(CHAT)
+    spec = spec_of(CHAT)
     made = planning.make(known, [Asked("chat", spec, {Role.PREFILL: 1, Role.DECODE: 2})])
     views = [replace(node.view, templates=frozenset({"p", "d"})) for node in known.nodes]
     ask = Ask("chat", spec.roles, {Role.PREFILL: 1, Role.DECODE: 2}, spec.placement)
     assert made.services[0].found == place(ask, views, ())
-
-
-def planning_spec(text: str) -> ServiceSpec:
-    return read_documents(text, "x.yaml")[0].parse(ServiceDocument).spec
 
 
 def test_ranks_are_drawn_on_their_nodes(tmp_path: Path) -> None:
@@ -230,195 +218,6 @@ def test_a_wrong_document_is_told(tmp_path: Path, text: str, said: str) -> None:
     assert said in result.stderr
 
 
-# ---- live --------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def fleet_there(twin: OperatorTwin) -> None:
-    """Two S1s: one in which chat stands already, one free, and a node that is cordoned."""
-    twin.nodes = [
-        live_node("a1", "x", held=4, gpu="H100"),
-        live_node("a2", "x", held=8),
-        live_node("a3", "x"),
-        live_node("b1", "y", gpu="H100"),
-        live_node("b2", "y", closed="cordoned: fans"),
-    ]
-    twin.instances.clear()
-    for name, role, agent in (
-        ("p1", types.ROLE_PREFILL, "a1"),
-        ("d1", types.ROLE_DECODE, "a2"),
-    ):
-        twin.instances[name] = pb.Instance(
-            instance_id=name,
-            service="chat",
-            role=role,
-            state=types.INSTANCE_STATE_IN_SERVICE,
-            agent_ids=[agent],
-            group="chat@s1=x",
-            running=1.0,
-            waiting=0.0,
-        )
-    twin.instances["gone"] = pb.Instance(
-        instance_id="gone",
-        service="chat",
-        role=types.ROLE_DECODE,
-        state=types.INSTANCE_STATE_FAILED,
-    )
-
-
-@pytest.mark.usefixtures("fleet_there")
-def test_live_plans_grow_the_group_that_stands(
-    typed: Typed, twin: OperatorTwin, tmp_path: Path
-) -> None:
-    words = ("plan", "-f", service_file(tmp_path), "--prefill", "1", "--decode", "1")
-    result = typed(*words)
-    assert result.exit_code == 0, result.stderr
-    assert "1 prefill and 1 decode beside 1 prefill and 1 decode fit on live" in result.stdout
-    assert "grows chat@s1=x (high class) by 1 decode on H20 and 1 prefill on H100" in result.stdout
-    assert "████PPPP" in result.stdout
-    assert [type(one).__name__ for one in twin.requests] == [
-        "ListInstancesRequest",
-        "ListNodesRequest",
-    ]
-    assert twin.requests[1].room_for == "chat"
-    (service,) = json.loads(typed(*words, "--json").stdout)["services"]
-    assert service["standing"] == {"prefill": 1, "decode": 1}
-
-
-def test_a_live_plan_keeps_an_instance_in_one_numa_node(
-    typed: Typed, twin: OperatorTwin, tmp_path: Path
-) -> None:
-    twin.instances.clear()
-    twin.nodes = [live_node("a1", "x", gpu="H100", numa_nodes=[0, 1] * 4), live_node("a2", "x")]
-    words = ("plan", "-f", service_file(tmp_path), "--prefill", "1", "--decode", "1", "--json")
-    (service,) = json.loads(typed(*words).stdout)["services"]
-    ranks = {one["role"]: one["ranks"][0] for one in service["instances"]}
-    assert ranks["prefill"]["gpus"] == [0, 2, 4, 6]
-    assert ranks["prefill"]["numa_nodes"] == [0]
-    assert "numa_nodes" not in ranks["decode"]
-
-
-@pytest.mark.usefixtures("fleet_there")
-def test_live_without_counts_is_what_min_still_lacks(typed: Typed, tmp_path: Path) -> None:
-    least = CHAT.replace("min: 2", "min: 1").replace("min: 3", "min: 1")
-    result = typed("plan", "-f", service_file(tmp_path, least))
-    assert result.exit_code == 0
-    assert "chat: nothing to place beside 1 prefill and 1 decode: it has its min" in result.stdout
-    lacking = typed("plan", "-f", service_file(tmp_path))
-    assert lacking.exit_code == 1
-    assert "no place on live for 1 prefill and 2 decode" in lacking.stdout
-    assert "nodes opened again: b2 (cordoned: fans)" in lacking.stdout
-
-
-@pytest.mark.usefixtures("fleet_there")
-def test_a_service_that_is_there_needs_no_file(typed: Typed, twin: OperatorTwin) -> None:
-    twin.services["chat"].document = CHAT
-    result = typed("plan", "chat", "--prefill", "1", "--decode", "1")
-    assert result.exit_code == 0, result.stderr
-    assert "grows chat@s1=x" in result.stdout
-    assert "not found" in typed("plan", "nobody").stderr
-
-
-@pytest.mark.usefixtures("fleet_there")
-def test_a_service_that_is_not_there_yet_is_planned_all_the_same(
-    typed: Typed, twin: OperatorTwin, tmp_path: Path
-) -> None:
-    twin.missing.add("fresh")
-    text = CHAT.replace("name: chat", "name: fresh").replace("min: 3", "min: 1")
-    result = typed("plan", "-f", service_file(tmp_path, text))
-    assert "fresh: 2 prefill and 1 decode fit on live" in result.stdout
-    assert twin.requests[-1].room_for == ""
-
-
-# ---- defragmentation ---------------------------------------------------------------------------
-
-
-def tenant(name: str, agent: str, gpus: range, **more: Any) -> pb.Instance:
-    return pb.Instance(
-        **{
-            "instance_id": name,
-            "service": "other",
-            "role": types.ROLE_DECODE,
-            "state": types.INSTANCE_STATE_IN_SERVICE,
-            "agent_ids": [agent],
-            "gpu_indices": gpus,
-            **more,
-        }
-    )
-
-
-@pytest.fixture
-def scattered(twin: OperatorTwin) -> None:
-    """Every node of an S1 holds two or three GPUs, so that none is whole."""
-    twin.nodes = [
-        live_node("a1", "x", held=2, gpu="H100"),
-        live_node("a2", "x", held=2, gpu="H100"),
-        live_node("b1", "x", held=2),
-        live_node("b2", "x", held=3),
-        live_node("b3", "x", held=3),
-        live_node("c1", "y", held=1),
-    ]
-    rows = [
-        tenant("i1", "b1", range(2)),
-        tenant("i2", "b2", range(3)),
-        tenant("i3", "b3", range(3), origin="pod/x"),
-        tenant("i4", "", range(4), agent_ids=["a1", "a2"]),
-        tenant("gone", "b1", range(8), state=types.INSTANCE_STATE_TERMINATED),
-    ]
-    twin.instances = {row.instance_id: row for row in rows}
-
-
-@pytest.mark.usefixtures("scattered")
-def test_moves_that_empty_nodes_are_proposed_with_their_commands(typed: Typed) -> None:
-    result = typed("plan", "--defragment")
-    assert result.exit_code == 0, result.stderr
-    lines = [line.split() for line in result.stdout.splitlines()]
-    assert lines[1] == ["i1", "other", "decode", "2", "b1", "b2", "x"]
-    assert "Now:   0 of 6 nodes empty, 35 free GPUs on others." in result.stdout
-    assert "Then:  1 of 6 nodes empty, 27 free GPUs on others." in result.stdout
-    commands = [
-        "heteroscale cordon b1 --reason defragment",
-        "heteroscale drain i1 --wait",
-        "heteroscale uncordon b1",
-    ]
-    assert [line.strip() for line in result.stdout.splitlines()[-3:]] == commands
-    made = json.loads(typed("plan", "--defragment", "--json").stdout)
-    assert made["empty_nodes"] == {"now": 0, "then": 1}
-    assert made["nodes"][0]["moves"][0]["gpus"] == [3, 4]
-    assert made["commands"] == commands
-
-
-@pytest.mark.usefixtures("scattered")
-def test_nothing_to_move_is_said(typed: Typed, twin: OperatorTwin) -> None:
-    twin.instances.clear()
-    result = typed("plan", "--defragment")
-    assert result.stdout == (
-        "Nothing to move: no node can be emptied inside its S1. "
-        "0 of 6 nodes empty, 35 free GPUs on others.\n"
-    )
-
-
-@pytest.mark.usefixtures("scattered")
-def test_moves_are_a_remedy_where_they_would_do(typed: Typed, tmp_path: Path) -> None:
-    text = CHAT.replace("min: 3", "min: 1").replace("[H20, L20]", "[H20]")
-    words = ("plan", "-f", service_file(tmp_path, text))
-    result = typed(*words)
-    assert result.exit_code == 1
-    said = "instances moved: 1 of them, to empty b1; see `plan --defragment`"
-    assert said in result.stdout
-    more = typed(*words, "--prefill", "1", "--decode", "9")
-    assert "instances moved" not in more.stdout
-
-
-@pytest.mark.usefixtures("scattered")
-def test_only_what_has_no_place_is_helped_by_moves(typed: Typed, tmp_path: Path) -> None:
-    fits = CHAT.replace("gpus: 8", "gpus: 4").replace("min: 3", "min: 1").replace("chat", "small")
-    lacks = CHAT.replace("min: 3", "min: 1")
-    both = service_file(tmp_path, f"{fits}---\n{lacks}")
-    made = json.loads(typed("plan", "-f", both, "--json").stdout)
-    assert [one["feasible"] for one in made["services"]] == [True, False]
-
-
 def test_defragmentation_is_of_the_live_fleet(files: tuple[str, ...]) -> None:
     for words in (("--defragment", *files), ("--defragment", *files[2:])):
         result = plan(*words)
@@ -428,32 +227,3 @@ def test_defragmentation_is_of_the_live_fleet(files: tuple[str, ...]) -> None:
     assert result.exit_code == 2
     assert "give a service by its name, or with -f FILE" in result.stderr
     assert plan("chat", *files).exit_code == 2
-
-
-def test_the_fewest_moves_that_help_are_proposed() -> None:
-    nodes = [
-        held_node(name, held=held, s1=s1)
-        for name, held, s1 in (
-            ("a", 1, "x"),
-            ("b", 1, "x"),
-            ("c", 1, "x"),
-            ("d", 4, "x"),
-        )
-    ]
-    known = inventory.Inventory("f", tuple(nodes), any_template=True)
-    holders = [
-        inventory.Holder(Tenant(f"i-{name}", name, tuple(range(held))), "other", "decode")
-        for name, held in (("a", 1), ("b", 1), ("c", 1), ("d", 4))
-    ]
-    found = planning.emptied(known, holders)
-    assert [one.agent_id for one in found] == ["a", "b", "c"]
-    spec = planning_spec(CHAT.replace("[H100]", "[H20]").replace("[H20, L20]", "[H20]"))
-    asked = Asked("chat", spec, {Role.PREFILL: 1, Role.DECODE: 1})
-    (one,) = planning.make(known, [asked]).services
-    assert isinstance(one.found, Infeasible)
-    assert [e.agent_id for e in planning.helped_by_moves(known, one, found)] == ["a"]
-    standing = {
-        "other": (Standing("i-a", Role.DECODE, ("a",)), Standing("i-d", Role.DECODE, ("d",)))
-    }
-    after = planning.moved(replace(known, standing=standing), found)
-    assert [s.agent_ids for s in after.standing["other"]] == [("d",), ("d",)]

@@ -5,62 +5,25 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree as ET
 
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from heteroscale.v1 import operator_pb2 as pb
 from heteroscale_cli.app import app
-from heteroscale_cli.placing import boxes, folding, inventory, svg, terminal, tree
-from heteroscale_cli.placing.inventory import Inventory, Node
-from heteroscale_coordinator.core.placement import NodeView
+from heteroscale_cli.placing import folding, inventory, terminal, tree
+from heteroscale_cli.placing.inventory import Inventory
 from tests.cli.conftest import Typed
-from tests.cli.fleets import FLEET, fleet_file
+from tests.cli.fleets import FLEET, busy, fleet_file, live_node, node
 from tests.cli.twin import OperatorTwin
-
-SVG = "{http://www.w3.org/2000/svg}"
 
 
 def topology(*words: str) -> Result:
     return CliRunner().invoke(app, ["topology", *words])
-
-
-def parsed(text: str) -> ET.Element:
-    return ET.fromstring(text)  # noqa: S314 - drawn by ourselves
-
-
-def node(
-    name: str, gpu_type: str = "H20", held: int = 0, gpus: int = 8, why_not: str = "", **levels: str
-) -> Node:
-    view = NodeView(
-        agent_id=name,
-        hostname=name,
-        topology=levels,
-        gpu_types=dict.fromkeys(range(gpus), gpu_type),
-        free=tuple(range(held, gpus)),
-        templates=frozenset(),
-        usable=not why_not,
-        why_not=why_not,
-    )
-    return Node(view, frozenset(range(held)))
-
-
-def busy() -> Inventory:
-    """Two S1s of two types with every kind of use in them, and a node that names no S1."""
-    nodes = [
-        node("a1", held=8, s1="x", s2="z"),
-        node("a2", "L20", held=3, s1="x", s2="z"),
-        node("b1", s1="y", s2="z"),
-        node("b2", held=2, s1="y", s2="z", why_not="cordoned: fans"),
-        node("c1", s2="z"),
-    ]
-    return Inventory("busy", tuple(nodes))
 
 
 def rows(text: str) -> dict[str, list[str]]:
@@ -313,124 +276,7 @@ def test_json_has_the_tree_to_the_level_asked_for(tmp_path: Path) -> None:
     assert [one["level"] for one in every(part["domains"][0])] == ["s1"] + 6 * ["node"]
 
 
-# ---- the picture -------------------------------------------------------------------------------
-
-
-def figures(root: ET.Element, level: str) -> Counter[str]:
-    """Return the sums of what the cells of one level bear."""
-    found = Counter[str]()
-    for group in root.iter(f"{SVG}g"):
-        if group.get("class") == f"of-{level}":
-            found["boxes"] += 1
-            found.update(
-                {key: int(group.get(f"data-{key}", "")) for key in ("gpus", "free", "held")}
-            )
-    return found
-
-
-def test_the_picture_is_valid_and_its_figures_agree_with_json(tmp_path: Path) -> None:
-    fleet, file = fleet_file(tmp_path), tmp_path / "east.svg"
-    result = topology("--fleet", fleet, "--svg", str(file))
-    assert result.exit_code == 0
-    assert result.stdout.startswith(f"{file}: east: 42 nodes")
-    drawn = parsed(file.read_text())
-    data = json.loads(topology("--fleet", fleet, "--json", "--level", "node").stdout)
-    gpus = data["gpus"]
-    for level in ("node", "s1", "s2", "logical_cluster", "all"):
-        seen = figures(drawn, level)
-        assert (seen["gpus"], seen["free"], seen["held"]) == (
-            gpus["total"],
-            gpus["free"],
-            gpus["held"],
-        )
-    assert figures(drawn, "node")["boxes"] == data["nodes"]
-    words = " ".join(text.text or "" for text in drawn.iter(f"{SVG}text"))
-    for kind, use in data["by_type"].items():
-        assert f"{kind} {use['free']:,} of {use['total']:,} free" in words
-
-
-def test_the_picture_shows_use_class_and_what_is_closed() -> None:
-    drawn = parsed(svg.draw(tree.grow(busy())))
-    cells = {g.get("data-name"): g for g in drawn.iter(f"{SVG}g") if g.get("class") == "of-node"}
-    heights = {
-        name: [float(rect.get("height", "")) for rect in cell.iter(f"{SVG}rect")]
-        for name, cell in cells.items()
-    }
-    size = heights["z/y/b1"][0]
-    assert heights["z/y/b1"] == [size]
-    assert heights["z/x/a1"] == [size, size]
-    assert heights["z/x/a2"] == [size, pytest.approx(size * 3 / 8)]
-    assert heights["z/y/b2"] == [size, size * 2 / 8, size * 6 / 8]
-    tips = {name: cell.findtext(f"{SVG}title") or "" for name, cell in cells.items()}
-    assert "6 closed cordoned: fans" in tips["z/y/b2"]
-    boxes_ = {
-        g.get("data-name"): g[0].get("class")
-        for g in drawn.iter(f"{SVG}g")
-        if g.get("class") == "of-s1"
-    }
-    assert boxes_ == {"z/x": "domain s1 high", "z/y": "domain s1 medium"}
-
-
-def test_a_picture_of_strange_names_and_nodes_without_gpus_is_valid() -> None:
-    mixed = node("m<&>\x1b", s1="x\x00", s2='"q"')
-    mixed = replace(
-        mixed, view=replace(mixed.view, gpu_types={0: "H20", 1: "", 2: "L20"}, free=(0,))
-    )
-    bare = Inventory('<f> & "g"', (mixed, node("none", gpus=0, s1="y")))
-    drawn = parsed(svg.draw(tree.grow(bare)))
-    assert figures(drawn, "node")["boxes"] == 2
-    assert figures(drawn, "node")["gpus"] == 3
-
-
-def test_no_two_boxes_overlap_and_all_are_in_their_parent() -> None:
-    sizes = (1, 3, 7, 2, 30, 5, 5, 11)
-    nodes = [
-        node(f"n{s}-{i}", s1=f"x{s}", s2=f"z{s % 3}") for s, n in enumerate(sizes) for i in range(n)
-    ]
-    box = boxes.lay_out(tree.grow(Inventory("f", tuple(nodes))), boxes.sizes_for(len(nodes)))
-    for parent, _, _ in box.walk():
-        for one in parent.children:
-            assert one.x >= 0
-            assert one.x + one.width <= parent.width + 1e-6
-            assert one.y + one.height <= parent.height + 1e-6
-            for other in parent.children:
-                apart = (
-                    one.x + one.width <= other.x + 1e-6
-                    or other.x + other.width <= one.x + 1e-6
-                    or one.y + one.height <= other.y + 1e-6
-                    or other.y + other.height <= one.y + 1e-6
-                )
-                assert one is other or apart
-
-
-def test_a_picture_that_cannot_be_written_is_told(tmp_path: Path) -> None:
-    result = topology("--fleet", fleet_file(tmp_path), "--svg", str(tmp_path / "no" / "x.svg"))
-    assert result.exit_code == 2
-    assert "No such file or directory" in result.stderr
-
-
 # ---- live --------------------------------------------------------------------------------------
-
-
-def live_node(
-    name: str,
-    s1: str,
-    *,
-    held: int = 0,
-    closed: str = "",
-    gpu: str = "H20",
-    numa_nodes: Sequence[int] = (),
-) -> pb.Node:
-    room = pb.NodeRoom(
-        gpu_types=[gpu],
-        gpu_indices=range(8),
-        free_gpus=range(held, 8),
-        held_gpus=range(held),
-        templates=["p", "d"],
-        closed=closed,
-        numa_nodes=numa_nodes,
-    )
-    return pb.Node(agent_id=name, hostname=f"host-{name}", topology={"s1": s1}, room=room)
 
 
 def test_the_live_fleet_is_read_in_pages(typed: Typed, twin: OperatorTwin) -> None:

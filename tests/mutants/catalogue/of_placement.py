@@ -1,0 +1,50 @@
+"""Mistakes in placement: where."""
+
+from __future__ import annotations
+
+from tests.mutants.catalogue.mutant import core
+
+MUTANTS = (
+    core(
+        "a sick GPU takes something new",
+        "sites.py",
+        "    shut = closed_gpus(agent) | dict.fromkeys(",
+        "    shut = dict.fromkeys(",
+        "test_health.py",
+    ),
+    core(
+        "a group is healed without waiting for quiet",
+        "mend.py",
+        "    return draft.now - newest >= service.spec.placement.repair.pause\n",
+        "    return draft.now >= newest\n",
+        "turn/test_mend.py",
+    ),
+    core(
+        "one leaves for a better place that is no better",
+        "placement/repair.py",
+        "        if flaw.sick or after < before:\n",
+        "        if True:\n",
+        "placement/test_repair.py",
+    ),
+    core(
+        "prefill feeds what cannot take its cache",
+        "placement/feeds.py",
+        "        return taker in named\n",
+        "        return True\n",
+        "placement/test_rules.py",
+    ),
+    core(
+        "a failure domain that is full takes more",
+        "placement/spread.py",
+        "                if has + n > most:\n",
+        "                if has > most:\n",
+        "placement/test_rules.py",
+    ),
+    core(
+        "a scale-in leaves a group with one role",
+        "placement/victims.py",
+        "        return peer is not None and last and group.of(peer) > self.left.get(peer, 0)\n",
+        "        return False\n",
+        "placement/test_victims.py",
+    ),
+)
