@@ -1,9 +1,7 @@
-"""What a metrics page says of one reading: a small language for the files of engines and routers.
+"""What a metrics page says of one reading: where on it stands what `heteroscale.engines.base` names.
 
-A mapping says for each reading which series make it up, newest names first. Every name is also
-tried with `_total`. Samples that differ only in a *replica* label (tensor and pipeline ranks say
-the same thing several times) count once; all others, data-parallel ranks above all, are summed.
-What is missing, NaN, infinite, negative or absurd is unknown (None), never zero.
+A mapping says for each reading which series make it up, newest names first. What is missing, NaN,
+infinite, negative or absurd is unknown (None), never zero.
 
 Which lines make up a reading follows from names and labels alone. A `Layout` works it out, once for
 as long as a page shows the same series; see `reading` for what is then done with the values.
@@ -12,9 +10,9 @@ as long as a page shows the same series; see `reading` for what is then done wit
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 
+from heteroscale.engines.base import UNTOLD, Quantity, Series, series
 from heteroscale_agent.probes.engines.text import Head
 from heteroscale_agent.probes.reading import (
     NEVER,
@@ -27,55 +25,21 @@ from heteroscale_agent.probes.reading import (
     Share,
 )
 
+__all__ = [
+    "MAX_QUEUE",
+    "MAX_REQUESTS",
+    "MAX_TOKENS",
+    "UNTOLD",
+    "Layout",
+    "Quantity",
+    "Series",
+    "series",
+]
+
 MAX_TOKENS = 1e15
 MAX_REQUESTS = 1e12
 MAX_QUEUE = 1e7
 MAX_SECONDS = 1e13
-
-
-@dataclass(frozen=True, slots=True)
-class Series:
-    """One family under all its names, restricted to some label values (absent label: `""`)."""
-
-    names: tuple[str, ...]
-    where: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    unless: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    beside: tuple[str, ...] = ()
-    """Families that come into being before this one. A family, or a set of labels, that appears with
-    its first event stands at zero once one of them is shown."""
-
-    def wants(self, labels: Mapping[str, str]) -> bool:
-        """Tell whether labels are among those asked for."""
-        return all(labels.get(k, "") in v for k, v in self.where.items()) and not any(
-            labels.get(k, "") in v for k, v in self.unless.items()
-        )
-
-
-def series(
-    *names: str,
-    where: Mapping[str, tuple[str, ...]] | None = None,
-    unless: Mapping[str, tuple[str, ...]] | None = None,
-    beside: tuple[str, ...] = (),
-) -> Series:
-    """Shorthand of mapping files."""
-    return Series(names, where or {}, unless or {}, beside)
-
-
-@dataclass(frozen=True, slots=True)
-class Quantity:
-    """Sum of `plus`, less `minus`, and of those of `optional` that are shown at all."""
-
-    plus: tuple[Series, ...] = ()
-    minus: tuple[Series, ...] = ()
-    optional: tuple[Series, ...] = ()
-
-    def all_series(self) -> Iterator[Series]:
-        """Every series that can play a part."""
-        yield from (*self.plus, *self.minus, *self.optional)
-
-
-UNTOLD = Series(())
-"""What is never told."""
 
 
 class Layout:

@@ -7,7 +7,7 @@ there are gauges and, with the newest backends, histograms of lengths, but no la
 
 from __future__ import annotations
 
-from heteroscale_agent.probes.engines.base import EngineMapping, Quantity, Series, series
+from heteroscale.engines.base import EngineMapping, Quantity, Series, series
 
 _PROMPT = series("trtllm_prompt_tokens")
 

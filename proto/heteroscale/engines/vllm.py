@@ -7,7 +7,7 @@ by stage.
 
 from __future__ import annotations
 
-from heteroscale_agent.probes.engines.base import EngineMapping, Quantity, series
+from heteroscale.engines.base import EngineMapping, Quantity, series
 
 _PROMPT = series("vllm:prompt_tokens")
 _CUT_OFF = {"finished_reason": ("abort", "error")}

@@ -8,7 +8,7 @@ nobody knows how long prompts were.
 
 from __future__ import annotations
 
-from heteroscale_agent.probes.engines.base import EngineMapping, Quantity, series
+from heteroscale.engines.base import EngineMapping, Quantity, series
 
 _COMPUTED = series("llamacpp:prompt_tokens")
 

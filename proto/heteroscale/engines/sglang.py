@@ -7,7 +7,7 @@ Scheduler gauges come once per tensor, pipeline and expert rank and say the same
 
 from __future__ import annotations
 
-from heteroscale_agent.probes.engines.base import EngineMapping, Quantity, Series, series
+from heteroscale.engines.base import EngineMapping, Quantity, Series, series
 
 
 def _gauge(*names: str) -> Series:

@@ -7,7 +7,7 @@ of requests, not of tokens. Counters appear with the first request.
 
 from __future__ import annotations
 
-from heteroscale_agent.probes.engines.base import EngineMapping, Quantity, series
+from heteroscale.engines.base import EngineMapping, Quantity, series
 
 _CUT_OFF = ("dropped", "generation", "incomplete")
 
