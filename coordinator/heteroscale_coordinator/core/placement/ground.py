@@ -44,7 +44,8 @@ _KEPT = 512
 """Answers kept of one domain, or bounds of one family; beyond, all are forgotten at once."""
 
 Kin = Mapping[Path, dict[Role, int]]
-Ranked = list[tuple[Order, Candidate]]
+_Pair = tuple[Order, Candidate]
+Ranked = list[_Pair]
 
 
 class _Kept(NamedTuple):
@@ -70,7 +71,11 @@ class Ground:
     peer: Role | None
     """The peer beside which a lone-role ask must stand, because it stands somewhere."""
     patience: Patience = field(default_factory=Patience)
+    units: int = 1
+    """Into so many units the step is cut at most."""
     _kin: dict[str, Kin] = field(default_factory=dict)
+    _tried: dict[Path, tuple[Want, Candidate | None, _Pair | None]] = field(default_factory=dict)
+    """What came of the last unit that was tried in a domain, on what was there before."""
 
     def parts(self, counts: Counts) -> Parts:
         """Return the parts of a step, as packing wants them."""
@@ -156,21 +161,26 @@ class Ground:
         special = {path for path in (*kin, *before) if path in index.cells}
         if peer is not None:
             special = {path for path in special if kin.get(path, {}).get(peer)}
-        found: Ranked = []
-        for path in sorted(special):
-            counts = _add(before[path].counts, want.counts) if path in before else want.counts
-            self._try(want, index.cells[path], counts, before.get(path), found)
+        there = [self._try(want, index.cells[path], before.get(path)) for path in sorted(special)]
+        fits = [pair for pair in there if pair is not None]
+        found = sorted(fits, key=_order) if said else [min(fits, key=_order)] if fits else []
         if peer is not None:
             return found[: said + 1], max(0, len(found) - said - 1)
         return found, self._others(level, want, special, found, said)
 
-    def _try(
-        self, want: Want, cell: Cell, counts: Counts, had: Candidate | None, found: Ranked
-    ) -> None:
+    def _try(self, want: Want, cell: Cell, had: Candidate | None) -> _Pair | None:
+        """Return a domain with a unit on what it had; the same is not searched twice in a row."""
+        known = self._tried.get(cell.path)
+        if known is not None and known[0] is want and known[1] is had:
+            return known[2]
+        counts = want.counts if had is None else _add(had.counts, want.counts)
         fit = self.fit(cell, self.parts(counts))
+        found = None
         if fit is not None:
             candidate = Candidate(cell, counts, fit, self.kin(cell.level).get(cell.path, {}))
-            insort(found, (order_of(want, candidate, had), candidate), key=lambda pair: pair[0])
+            found = order_of(want, candidate, had), candidate
+        self._tried[cell.path] = want, had, found
+        return found
 
     def _others(self, level: str, want: Want, special: set[Path], found: Ranked, said: int) -> int:
         """Add the best domains without kin: those that could be best are tried, best bound first.
@@ -196,7 +206,8 @@ class Ground:
             possible -= 1
             if bound.path not in special:
                 spare -= settled
-                self._try(want, cells[bound.path], want.counts, None, found)
+                if pair := self._try(want, cells[bound.path], None):
+                    insort(found, pair, key=_order)
         possible += max(0, len(found) - said - 1)
         del found[said + 1 :]
         return possible
@@ -270,6 +281,10 @@ def _left(cell: Cell, parts: Parts, seats: Sequence[Seat]) -> Hand:
     hand = deal(cell, parts)
     hand.without(seats)
     return hand
+
+
+def _order(pair: _Pair) -> Order:
+    return pair[0]
 
 
 def _add(left: Counts, right: Counts) -> dict[Role, int]:

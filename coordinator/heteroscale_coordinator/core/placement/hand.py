@@ -28,7 +28,7 @@ class Seat(NamedTuple):
     """Place of the type in the role's order."""
     subgroup: SubgroupClass
     look: Look
-    """The node's before the rank was seated."""
+    """The node's before the rank was seated, or its first mate there."""
 
 
 class Hand:

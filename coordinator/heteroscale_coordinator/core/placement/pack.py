@@ -103,14 +103,18 @@ def _singles(part: Part, hand: Hand) -> list[Seat] | None:
         for one in look[1].choices(kind)
     ]
     heapify(heap)
-    seats = []
-    for _ in range(number):
+    seats: list[Seat] = []
+    while number:
         top = _valid_top(heap, hand)
         if top is None:
             return None
-        preference, subgroup, _, agent_id, gpu_type, _, look = top
-        seats.append(Seat(role, 0, agent_id, gpu_type, kind.gpus, preference, subgroup, look))
-        after = hand.take(look, agent_id, gpu_type, kind.gpus)
+        preference, subgroup, left_over, agent_id, gpu_type, _, look = top
+        # With one on it the node fits better still: it takes all it can before another is the best.
+        more = min(number, 1 + left_over // kind.gpus)
+        number -= more
+        seat = Seat(role, 0, agent_id, gpu_type, kind.gpus, preference, subgroup, look)
+        seats += [seat] * more
+        after = hand.take(look, agent_id, gpu_type, more * kind.gpus)
         if hand.pools[after][0] == agent_id:
             for one in after[1].choices(kind):
                 heappush(

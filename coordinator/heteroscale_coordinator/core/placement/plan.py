@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from heteroscale_coordinator.core.model import Counts
 from heteroscale_coordinator.core.placement.cell import Cell
 from heteroscale_coordinator.core.placement.feasible import room, shortfall
+from heteroscale_coordinator.core.placement.fill import fill
 from heteroscale_coordinator.core.placement.ground import Ground, survey
 from heteroscale_coordinator.core.placement.kind import Part, Parts
 from heteroscale_coordinator.core.placement.rank import Candidate, Order, Want, why_behind
@@ -62,6 +64,21 @@ def place_in(
     return Infeasible(tuple(reasons))
 
 
+def might_fit(view: FleetView, ask: Ask) -> bool:
+    """Return whether the fleet has the GPUs for a step, wherever they are; False is certain, and soon."""
+    return survey(view, ask, ()).enough
+
+
+def most_units(view: FleetView, ask: Ask, standing: Sequence[Standing]) -> tuple[int, int]:
+    """Return how many of a step's balanced units find a place, one after the other, and of how many.
+
+    On the affinity level on which most do, whatever the service's rules. All counts are above zero.
+    """
+    ground = survey(view, ask, standing)
+    units = _units(ask.delta)
+    return max(_as_many(ground, level, units, 0)[0] for level in _levels(ask.placement)), len(units)
+
+
 @dataclass(frozen=True, slots=True)
 class _Found:
     """A step in its place: the part of each domain, and what else was possible."""
@@ -82,35 +99,47 @@ def _cuts(ground: Ground) -> Iterator[list[Counts]]:
     whole fleet has no GPUs for is not cut: units would be placed by the thousand for nothing.
     """
     counts = ground.ask.delta
-    if len(counts) == 1:
-        ((role, count),) = counts.items()
-        if ground.enough:
-            yield [{role: 1}] * count
-        return
-    yield [counts]
+    if len(counts) > 1:
+        yield [counts]
+    if (len(counts) == 1 or min(counts.values()) > 1) and ground.enough:
+        yield _units(counts)
+
+
+def _units(counts: Counts) -> list[Counts]:
+    """Return the smallest balanced units with every role in each."""
     pieces = min(counts.values())
-    if pieces > 1 and ground.enough:
-        shares = {role: divmod(count, pieces) for role, count in counts.items()}
-        yield [
-            {role: each + (number < extra) for role, (each, extra) in shares.items()}
-            for number in range(pieces)
-        ]
+    shares = {role: divmod(count, pieces) for role, count in counts.items()}
+    return [
+        {role: each + (number < extra) for role, (each, extra) in shares.items()}
+        for number in range(pieces)
+    ]
 
 
 def _spread(ground: Ground, level: str, units: Sequence[Counts], said: int) -> _Found | None:
     """Give each unit to the best domain of the level; None as soon as one unit has none."""
+    placed, found = _as_many(ground, level, units, said)
+    return found if placed == len(units) else None
+
+
+def _as_many(ground: Ground, level: str, units: Sequence[Counts], said: int) -> tuple[int, _Found]:
+    """Give unit after unit to the best domain of the level, until one has none; and how many had."""
     parts: dict[Path, Candidate] = {}
     behind: tuple[str, ...] = ()
-    for number, unit in enumerate(units):
+    ground = replace(ground, units=len(units))
+    placed = 0
+    for unit, alike in groupby(units):
         want = Want(unit, ground.ask.roles, ground.totals, split=len(units) > 1)
-        ranked, more = ground.ranked(level, want, parts, 0 if number else said)
-        if not ranked:
-            return None
-        best = ranked[0][1]
-        parts[best.domain.path] = best
-        if number == 0 and said:
-            behind = _say_behind(ground, level, ranked, more)
-    return _Found(tuple(parts.values()), behind)
+        left = len(list(alike))
+        while left:
+            ranked, more = ground.ranked(level, want, parts, 0 if placed else said)
+            if not ranked:
+                return placed, _Found(tuple(parts.values()), behind)
+            if not placed and said:
+                behind = _say_behind(ground, level, ranked, more)
+            path = ranked[0][1].domain.path
+            taken, parts[path] = fill(ground, want, ranked[0], parts.get(path), left)
+            placed, left = placed + taken, left - taken
+    return placed, _Found(tuple(parts.values()), behind)
 
 
 # ---- the answer ------------------------------------------------------------------------------
@@ -126,7 +155,8 @@ def _placed(ground: Ground, level: str, found: _Found, reasons: Sequence[str]) -
     wished = ground.ask.placement.affinity
     if level != wished:
         text += f"; wider than the wished {wished}, which has no room"
-    return Placed(spots, text, level, (*reasons, *found.behind))
+    off_type = sum(part.fit.off_type for part in found.parts)
+    return Placed(spots, text, level, (*reasons, *found.behind), off_type)
 
 
 def _group(ground: Ground, domain: Cell) -> str:

@@ -15,6 +15,7 @@ from math import ceil
 
 from heteroscale.words import Role
 from heteroscale_coordinator.core.model import Counts
+from heteroscale_coordinator.core.placement.plan import might_fit, most_units
 from heteroscale_coordinator.core.placement.values import Ask, NodeView, Placed, Standing
 from heteroscale_coordinator.core.placement.view import FleetView
 from heteroscale_coordinator.core.spec import RoleSpec
@@ -47,7 +48,7 @@ def remedies(ask: Ask, fleet: FleetView, standing: Sequence[Standing]) -> tuple[
     Costs some tens of placements, so it is for people who ask, not for a turn.
     """
     counts = {role: count for role, count in ask.delta.items() if count > 0}
-    if not counts.keys() <= ask.roles.keys():
+    if not counts or not counts.keys() <= ask.roles.keys():
         return ()
     trial = _Trial(replace(ask, delta=counts), fleet, list(fleet), standing)
     return (
@@ -71,39 +72,19 @@ class _Trial:
 
     def _fits(self, ask: Ask, changed: Sequence[NodeView] = ()) -> bool:
         """Whether the ask has a place with some nodes changed, or with new ones."""
-        by_id = {node.agent_id: node for node in changed}
-        known = [by_id.get(node.agent_id, node) for node in self.nodes]
-        before = {node.agent_id: node for node in self.nodes if node.agent_id in by_id}
-        new = [node for node in changed if node.agent_id not in before]
-        if self._hopeless(ask, [*known, *new]):
-            return False
+        ids = {node.agent_id for node in changed}
+        before = [node for node in self.nodes if node.agent_id in ids]
+        new = ids - {node.agent_id for node in before}
         try:
             for node in changed:
                 self.fleet.put(node)
-            return isinstance(self.fleet.place(ask, self.standing), Placed)
+            hopeful = might_fit(self.fleet, ask)
+            return hopeful and isinstance(self.fleet.place(ask, self.standing), Placed)
         finally:
-            for node in before.values():
+            for node in before:
                 self.fleet.put(node)
-            for node in new:
-                self.fleet.remove(node.agent_id)
-
-    def _hopeless(self, ask: Ask, nodes: Sequence[NodeView]) -> bool:
-        """Whether the whole fleet as one domain has not the GPUs: quickly seen, and often enough."""
-        roles = {role: ask.roles[role] for role, count in ask.delta.items() if count > 0}
-        ranks, together = Counter[Role](), 0
-        for node in nodes:
-            held = self.fleet.held(node.agent_id)
-            open_ = (i for i in node.free if node.usable and i not in held)
-            free = Counter(node.gpu_types.get(index, "") for index in open_)
-            allowed = [role for role, spec in roles.items() if spec.template in node.templates]
-            for kind, count in free.items():
-                takers = [role for role in allowed if _takes(roles[role], kind)]
-                together += count if takers else 0
-                for role in takers:
-                    ranks[role] += count // roles[role].gpus
-        wanted = {role: ask.delta[role] * spec.ranks for role, spec in roles.items()}
-        gpus = sum(roles[role].gpus * n for role, n in wanted.items())
-        return together < gpus or any(ranks[role] < n for role, n in wanted.items())
+            for agent_id in new:
+                self.fleet.remove(agent_id)
 
     @property
     def _large(self) -> bool:
@@ -112,22 +93,23 @@ class _Trial:
     def smaller(self) -> Iterator[Remedy]:
         """Yield the largest part of the step that fits, with its roles in proportion.
 
-        Of a large step the first of some parts, each smaller than the one before.
+        Of a large step as many balanced units as find a place one after the other, where that holds.
         """
         counts = self.ask.delta
         most = max(counts.values(), default=0)
 
         def hopeful(part: int) -> bool:
-            return not self._hopeless(replace(self.ask, delta=_part(counts, part)), self.nodes)
+            return might_fit(self.fleet, replace(self.ask, delta=_part(counts, part)))
 
         def fits(part: int) -> bool:
             return self._fits(replace(self.ask, delta=_part(counts, part)))
 
         bound = _largest(most - 1, hopeful)
-        if self._large:
-            found = next(
-                (n for n in (bound * k // 8 for k in (8, 7, 6, 4, 2, 1)) if n and fits(n)), 0
-            )
+        if self._large and bound:
+            ask = replace(self.ask, delta=_part(counts, bound))
+            units, of = most_units(self.fleet, ask, self.standing)
+            parts = (bound * units * k // (of * 8) for k in (8, 7, 6, 4, 2, 1))
+            found = next((n for n in parts if n and fits(n)), 0)
         else:
             found = _largest(bound, fits)
         if found:
