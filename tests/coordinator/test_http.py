@@ -12,7 +12,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from heteroscale.words import GpuHealth, InstanceState, Role
+from heteroscale_coordinator.core import sites
 from heteroscale_coordinator.core.devices import GpuFact, GpuSample, KnownDevices, NicSample
+from heteroscale_coordinator.core.draft import Draft
 from heteroscale_coordinator.core.events import Changes
 from heteroscale_coordinator.core.model import Action, CommandState, Inventory, Service
 from heteroscale_coordinator.core.placement import ClassChange
@@ -140,13 +142,18 @@ async def test_metrics_tell_what_is_free_and_how_much_of_it_no_whole_node_could_
     port: int, loop: TwinLoop, metrics: Metrics
 ) -> None:
     filled(loop, metrics)
-    loop.state.instances.clear()
+    loop.state.apply(Changes(instances=dict.fromkeys(loop.state.instances)))
     for name, seen in (("agent-1", GpuSample()), ("agent-3", GpuSample(ecc_uncorrected=1))):
         agent = loop.state.agents.setdefault(name, Agent(name))
         agent.connected, agent.silent = True, False
         gpus = (GpuFact(0, "H20"), GpuFact(1, "H20"))
         agent.inventory = Inventory(gpus=gpus, topology={"s1": name})
         agent.devices = KnownDevices([seen, GpuSample()])
+    unread = series((await get(port, "/metrics")).text)
+    assert unread("gpus_free", type="H20") is None, "unknown is not zero"
+    draft = Draft(loop.state, 0.0, str)
+    sites.view(draft)
+    sites.settle(draft)
     value = series((await get(port, "/metrics")).text)
     assert value("gpus_free", type="H20") == 3
     for whole in ("node", "s1"):

@@ -1,16 +1,18 @@
 """The view of the fleet that the turn keeps, and which nodes of it must be read anew before it is used.
 
-Whoever changes what placement sees of a node says so here. A node that a draft writes is read anew in
-the next turn too: whether that draft was committed or dropped, the view is then what the state says.
+Whoever changes what placement sees of a node says so here. What a draft writes is seen by its own turn
+alone: at its end the nodes it wrote are shown as the state has them, and they are read anew in the next
+turn too. Between turns, whether the draft was committed or dropped, readers see what was committed when
+the turn began.
 """
 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from heteroscale_coordinator.core.placement import ClassChange, FleetView
+from heteroscale_coordinator.core.placement import ClassChange, FleetView, Fragments
 from heteroscale_coordinator.core.topology import SubgroupClass
 
 KEPT_CHANGES = 256
@@ -25,6 +27,8 @@ class Seen:
     """Agents whose nodes are to be read anew."""
     drafted: set[str] = field(default_factory=set)
     """Agents whose nodes the last turn's draft changed."""
+    ahead: set[str] = field(default_factory=set)
+    """Agents whose nodes are seen as a draft has them."""
     begun: bool = False
     """Whether the nodes that were there before are among the stale ones."""
     whole: bool = False
@@ -35,6 +39,8 @@ class Seen:
     """The last changes of RDMA subgroup class since then, and when each was seen."""
     change_counts: Counter[tuple[SubgroupClass, SubgroupClass]] = field(default_factory=Counter)
     """How many domains changed since then, by their class before and after."""
+    fragments: Mapping[str, Fragments] = field(default_factory=dict)
+    """How the free GPUs of each type lay after the last turn; nothing before the whole was read."""
     _told: dict[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
     _vendors: Counter[tuple[str, str]] = field(default_factory=Counter)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -120,8 +120,19 @@ def _stale(draft: Draft) -> set[str]:
     return seen.stale
 
 
-def _read(draft: Draft, agents: Iterable[str]) -> None:
+def settle(draft: Draft) -> None:
+    """End the turn: who reads the view before the next one must not see what may be dropped."""
     seen = draft.state.seen
+    _read(Draft(draft.state, draft.now, draft.mint), sorted(seen.ahead))
+    # They are read anew in the next turn, for by then the draft may have been committed.
+    seen.ahead.clear()
+    if seen.whole:
+        seen.fragments = seen.view.fragments()
+
+
+def _read(draft: Draft, agents: Sequence[str]) -> None:
+    seen = draft.state.seen
+    seen.ahead.update(seen.drafted.intersection(agents))
     for agent_id in agents:
         agent = draft.state.agents.get(agent_id)
         if agent is None:

@@ -44,6 +44,14 @@ def step(state: State, events: Sequence[Event], now: float, mint: Mint) -> Chang
     silence.excuse_own_absence(state, now)
     state.seen.begin_turn()
     draft = Draft(state, now, mint)
+    try:
+        _take(draft, events)
+    finally:
+        sites.settle(draft)
+    return draft.changes
+
+
+def _take(draft: Draft, events: Sequence[Event]) -> None:
     ticked = False
     for event in events:
         if isinstance(event, Tick):
@@ -53,10 +61,9 @@ def step(state: State, events: Sequence[Event], now: float, mint: Mint) -> Chang
     if ticked:
         _tell_time(draft)
         short = shortage.lacks(draft)
-        for name in due(state, now):
+        for name in due(draft.state, draft.now):
             _turn_of(draft, name, short)
     sites.catch_up(draft)
-    return draft.changes
 
 
 def _fold(draft: Draft, event: Event) -> None:

@@ -184,7 +184,7 @@ class StateCollector(Collector):
         yield _single("partition", "1: many agents are silent at once.", bool(state.partition))
         yield _agents(agents)
         yield from _devices(agents)
-        yield from room_metrics(agents, instances, state.closed)
+        yield from room_metrics(state.seen.fragments)
         yield _class_changes(state)
         yield _instances(instances)
         yield from _services(services)

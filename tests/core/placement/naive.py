@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 
 from heteroscale.words import Role
-from heteroscale_coordinator.core.placement import Ask, NodeView
+from heteroscale_coordinator.core.placement import Ask, Fragments, NodeView
 
 Free = dict[tuple[str, str], int]
 """Free GPUs by agent and type."""
@@ -82,3 +82,21 @@ def _ways(
         for chosen in combinations(able, spec.ranks):
             if within is None or len({domain_of(node, within) for node in chosen}) == 1:
                 yield [node.agent_id for node in chosen], gpu_type
+
+
+def fragments(nodes: Sequence[NodeView]) -> dict[str, Fragments]:
+    """Return how the free GPUs of each type lie, counted over all nodes."""
+    broken = {domain_of(one, "s1") for one in nodes if not _whole(one)}
+    found: dict[str, list[int]] = {}
+    for one in nodes:
+        home = domain_of(one, "s1")
+        for index, kind in one.gpu_types.items() if one.usable else ():
+            counts, free = found.setdefault(kind, [0, 0, 0]), index in one.free
+            counts[0] += free
+            counts[1] += free and _whole(one)
+            counts[2] += free and home is not None and home not in broken
+    return {kind: Fragments(*found[kind]) for kind in sorted(found)}
+
+
+def _whole(node: NodeView) -> bool:
+    return node.usable and bool(node.gpu_types) and set(node.free) >= node.gpu_types.keys()

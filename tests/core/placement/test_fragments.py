@@ -7,8 +7,14 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 
-from heteroscale_coordinator.core.placement import Fragments, NodeView, fragments
+from heteroscale_coordinator.core.placement import FleetView, Fragments, NodeView
+from tests.core.placement import naive
 from tests.core.placement.fleets import CALM, node, nodes
+from tests.core.placement.test_view import Step, histories, play
+
+
+def fragments(fleet: list[NodeView]) -> dict[str, Fragments]:
+    return FleetView(fleet).fragments()
 
 
 def four(name: str, used: int, s1: str = "m0") -> NodeView:
@@ -50,3 +56,23 @@ def test_whole_minipods_are_made_of_whole_nodes_and_those_of_what_is_free(
         assert found.free == free.count(kind)
         assert 0 <= found.in_whole_s1 <= found.in_whole_nodes <= found.free
         assert (found.of_nodes is None) is (found.free == 0)
+
+
+@CALM
+@given(histories())
+def test_what_is_counted_node_by_node_is_what_counting_all_nodes_gives(steps: list[Step]) -> None:
+    """What is held is not free."""
+    view, _ = play(steps)
+    left = [
+        replace(one, free=tuple(i for i in one.free if i not in view.held(one.agent_id)))
+        for one in view
+    ]
+    assert view.fragments() == naive.fragments(left)
+
+
+def test_what_is_held_is_not_free() -> None:
+    view = FleetView([four("a", 0)])
+    view.hold("a", [0])
+    assert view.fragments() == {"H20": Fragments(3, 0, 0)}
+    view.release("a", [0])
+    assert view.fragments() == {"H20": Fragments(4, 4, 4)}

@@ -68,9 +68,40 @@ def test_a_turn_that_is_not_committed_leaves_nothing_behind(world: World) -> Non
     ids = count()
     changes = step(world.state, [Tick()], world.now + 5, lambda kind: f"{kind}-lost-{next(ids)}")
     assert any(one and one.state is S.PENDING for one in changes.instances.values())
+    seen = world.state.seen
+    assert list(seen.view) == sites.nodes(draft(world)), "readers see nothing of it either"
+    assert seen.view.root.total.used == before
     step(world.state, [], world.now + 6, str)
     assert taken(world) == before
     assert true(world)
+
+
+def test_a_turn_that_breaks_off_leaves_nothing_behind(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer_to(world, ScaleService("r", "chat", {Role.PREFILL: 2, Role.DECODE: 4}))
+    assert true(world)
+
+    def fail(mine: Draft) -> None:
+        assert list(sites.view(mine)) != sites.nodes(draft(world)), "its own turn sees it"
+        raise RuntimeError
+
+    monkeypatch.setattr(sites, "catch_up", fail)
+    ids = count()
+    with pytest.raises(RuntimeError):
+        step(world.state, [Tick()], world.now + 5, lambda kind: f"{kind}-x-{next(ids)}")
+    assert list(world.state.seen.view) == sites.nodes(draft(world))
+
+
+def test_fragments_are_told_after_each_turn(world: World) -> None:
+    def free() -> int:
+        return sum(len(one.free) for one in sites.nodes(draft(world)))
+
+    world.run(1)
+    assert world.state.seen.fragments["H20"].free == free()
+    answer_to(world, ScaleService("r", "chat", {Role.PREFILL: 2, Role.DECODE: 4}))
+    world.run(10)
+    assert world.state.seen.fragments["H20"].free == free()
 
 
 def test_what_a_quarantined_service_wrote_is_not_seen(world: World) -> None:

@@ -47,4 +47,18 @@ MUTANTS = (
         "        return False\n",
         "placement/test_victims.py",
     ),
+    core(
+        "readers see what a turn dropped",
+        "sites.py",
+        "    _read(Draft(draft.state, draft.now, draft.mint), sorted(seen.ahead))\n",
+        "",
+        "turn/test_seen.py",
+    ),
+    core(
+        "a minipod with a broken node counts as whole",
+        "placement/fragments.py",
+        "        one.broken += sign * (not site.whole)\n",
+        "",
+        "placement/test_fragments.py",
+    ),
 )

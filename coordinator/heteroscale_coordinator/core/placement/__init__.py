@@ -6,9 +6,11 @@ place: ``remedy``. Pure, deterministic, and ignorant of why anything is asked.
 """
 
 from heteroscale_coordinator.core.placement.cell import Cell, Tally
+from heteroscale_coordinator.core.placement.classes import ClassChange
 from heteroscale_coordinator.core.placement.cycle import Cycle, Outcome, Request
+from heteroscale_coordinator.core.placement.domains import VIEW_LEVELS
 from heteroscale_coordinator.core.placement.feeds import may_become
-from heteroscale_coordinator.core.placement.fragments import Fragments, fragments
+from heteroscale_coordinator.core.placement.fragments import Fragments
 from heteroscale_coordinator.core.placement.indices import choose
 from heteroscale_coordinator.core.placement.remedy import Remedy, remedies
 from heteroscale_coordinator.core.placement.repair import Move, flaws, repair
@@ -22,7 +24,7 @@ from heteroscale_coordinator.core.placement.values import (
     Victims,
 )
 from heteroscale_coordinator.core.placement.victims import choose_victims
-from heteroscale_coordinator.core.placement.view import VIEW_LEVELS, ClassChange, FleetView, place
+from heteroscale_coordinator.core.placement.view import FleetView, place
 
 __all__ = [
     "VIEW_LEVELS",
@@ -46,7 +48,6 @@ __all__ = [
     "choose",
     "choose_victims",
     "flaws",
-    "fragments",
     "may_become",
     "place",
     "remedies",

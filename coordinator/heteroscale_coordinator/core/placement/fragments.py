@@ -6,12 +6,14 @@ minipod with used ones to one that wants a whole minipod. What would mend it: ``
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from heteroscale_coordinator.core.placement.repair import homes_of
-from heteroscale_coordinator.core.placement.values import NodeView
+from heteroscale_coordinator.core.topology import Path
+
+if TYPE_CHECKING:
+    from heteroscale_coordinator.core.placement.domains import Site
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,25 +37,58 @@ class Fragments:
         return 1 - self.in_whole_s1 / self.free if self.free else None
 
 
-def fragments(nodes: Iterable[NodeView]) -> dict[str, Fragments]:
-    """Return how the free GPUs of each type lie; types of which no usable node has any are left out."""
-    known = list(nodes)
-    s1 = homes_of(known, "s1")
-    broken = {s1[node.agent_id] for node in known if not _whole(node)}
-    found: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
-    for node in known:
-        if not node.usable:
-            continue
-        whole = _whole(node)
-        alone = not node.topology.get("s1")
-        free = set(node.free)
-        for index, kind in node.gpu_types.items():
-            is_free = index in free
-            found[kind][0] += is_free
-            found[kind][1] += is_free and whole
-            found[kind][2] += is_free and not alone and s1[node.agent_id] not in broken
-    return {kind: Fragments(*found[kind]) for kind in sorted(found)}
+@dataclass(slots=True)
+class _S1:
+    """The nodes of a minipod that are counted."""
+
+    broken: int = 0
+    """Those that are not whole."""
+    gpus: Counter[str] = field(default_factory=Counter)
+    """All their GPUs by type."""
 
 
-def _whole(node: NodeView) -> bool:
-    return node.usable and bool(node.gpu_types) and set(node.free) >= node.gpu_types.keys()
+class Wholes:
+    """Counts node by node what is whole: nodes of which every GPU is free, S1 domains of such alone."""
+
+    def __init__(self) -> None:
+        self._usable: Counter[str] = Counter()
+        """GPUs of usable nodes by type, free or not."""
+        self._free: Counter[str] = Counter()
+        self._in_nodes: Counter[str] = Counter()
+        self._in_s1: Counter[str] = Counter()
+        self._s1: dict[Path, _S1] = {}
+
+    def add(self, site: Site, sign: int) -> None:
+        """Count a node as it is now, or with -1 count it no more; between the two it must not change."""
+        self._add_to_s1(site, sign)
+        if not site.node.usable:
+            return
+        for kind, gpus in site.gpus.items():
+            self._usable[kind] += sign * gpus
+        for kind, indices in site.free.items():
+            self._free[kind] += sign * len(indices)
+            if site.whole:
+                self._in_nodes[kind] += sign * len(indices)
+
+    def _add_to_s1(self, site: Site, sign: int) -> None:
+        if not site.near.named:
+            return
+        path = site.near.path
+        one = self._s1.setdefault(path, _S1())
+        if not one.broken:
+            self._in_s1.subtract(one.gpus)
+        one.broken += sign * (not site.whole)
+        for kind, gpus in site.gpus.items():
+            one.gpus[kind] += sign * gpus
+        if not one.broken:
+            self._in_s1.update(one.gpus)
+            if not any(one.gpus.values()):
+                del self._s1[path]
+
+    def fragments(self) -> dict[str, Fragments]:
+        """Return how the free GPUs of each type lie; types that no usable node has are left out."""
+        return {
+            kind: Fragments(self._free[kind], self._in_nodes[kind], self._in_s1[kind])
+            for kind in sorted(self._usable)
+            if self._usable[kind]
+        }
