@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from heteroscale.words import InstanceState, WithdrawReason
+from heteroscale.words import InstanceState, Role, WithdrawReason
 from heteroscale_coordinator.core import sites
 from heteroscale_coordinator.core.command import busy, issue, switching_to
 from heteroscale_coordinator.core.draft import Draft
 from heteroscale_coordinator.core.model import (
     Action,
+    Counts,
     Decision,
     Instance,
     Service,
@@ -18,22 +20,20 @@ from heteroscale_coordinator.core.model import (
 )
 from heteroscale_coordinator.core.placement import (
     Ask,
+    Crowds,
     Standing,
+    Victims,
     choose_victims,
+    keep_apart,
     may_become,
 )
 
 
 def withdraw(draft: Draft, service: Service, verdict: Verdict, decision: Decision) -> None:
     """Choose who leaves and withdraw them, leased and observed."""
-    spec = service.spec
-    candidates = [
-        standing
-        for standing in sites.standings(draft, service)
-        if _withdrawable(draft, standing.instance_id)
-    ]
-    candidates = _preferred(verdict, candidates)
-    victims = choose_victims(verdict.delta, candidates, sites.view(draft), spec.ratio)
+    spec, every = service.spec, sites.standings(draft, service)
+    candidates = [one for one in every if _withdrawable(draft, one.instance_id)]
+    victims = _choose(draft, service, verdict.delta, _preferred(verdict, candidates), every)
     if not victims.instance_ids:
         draft.put_service(replace(service, memory=verdict.memory))
         reason = f"hold: {verdict.reason}, but no instance can be withdrawn now"
@@ -59,6 +59,20 @@ def withdraw(draft: Draft, service: Service, verdict: Verdict, decision: Decisio
     draft.put_service(replace(service, memory=done))
     inputs = {**decision.inputs, "victims": victims.reason}
     draft.record(replace(decision, instance_ids=tuple(victims.instance_ids), inputs=inputs))
+
+
+def _choose(
+    draft: Draft,
+    service: Service,
+    delta: Counts,
+    candidates: Sequence[Standing],
+    every: Sequence[Standing],
+) -> Victims:
+    """Choose among the candidates, by how full failure domains are with all that stands."""
+    spec, may = service.spec, {one.instance_id for one in candidates}
+    stays = [one for one in every if one.instance_id not in may]
+    view, rule = sites.view(draft), spec.placement.spread
+    return choose_victims(delta, candidates, view, spec.ratio, spread=rule, stays=stays)
 
 
 def _preferred(verdict: Verdict, candidates: list[Standing]) -> list[Standing]:
@@ -159,6 +173,33 @@ def switchable(draft: Draft, instance: Instance) -> bool:
     return any(t.name == instance.template and t.switches_role for t in templates)
 
 
+def switchers(draft: Draft, service: Service, instances: Iterable[Instance]) -> set[str]:
+    """Return which instances the policy may count on for a switch to the other role.
+
+    By their engines, and by a spread limit that is required: where it forbids each, one is launched.
+    """
+    able = {one.instance_id for one in instances if switchable(draft, one)}
+    rule = service.spec.placement.spread
+    if not able or rule is None or not rule.required:
+        return able
+    every = sites.standings(draft, service)
+    full = crowds(draft, service, every)
+    other = {Role.PREFILL: Role.DECODE, Role.DECODE: Role.PREFILL}
+    return {
+        one.instance_id
+        for role, gaining in other.items()
+        for one in keep_apart(
+            [one for one in every if one.role is role and one.instance_id in able], gaining, full
+        )[0]
+    }
+
+
+def crowds(draft: Draft, service: Service, every: Sequence[Standing]) -> Crowds | None:
+    """Return how full the failure domains of a service are; None: it has no spread limit."""
+    rule = service.spec.placement.spread
+    return Crowds.of(rule, sites.view(draft), every) if rule is not None else None
+
+
 def switch_role(draft: Draft, service: Service, verdict: Verdict, decision: Decision) -> None:
     """Choose who changes its role, as if it were to leave its own, and order it."""
     gaining = next(role for role, n in verdict.delta.items() if n > 0)
@@ -172,12 +213,14 @@ def switch_role(draft: Draft, service: Service, verdict: Verdict, decision: Deci
         and switchable(draft, one)
         and may_become(ask, gaining, standing, every)
     ]
-    chosen = choose_victims(leaving, candidates, sites.view(draft), service.spec.ratio)
+    apart, why_not = keep_apart(candidates, gaining, crowds(draft, service, every))
+    chosen = _choose(draft, service, leaving, apart, every)
     found = next(iter(chosen.instance_ids), "")
     instance = draft.instance(found) if found else None
     if instance is None:
         draft.put_service(replace(service, memory=verdict.memory))
-        reason = f"hold: {verdict.reason}, but no instance can switch now"
+        why = f": {why_not}" if why_not else ""
+        reason = f"hold: {verdict.reason}, but no instance can switch now{why}"
         held = replace(decision, action=Action.HOLD, delta={}, reason=reason, bound_by="placement")
         draft.record(held)
         return

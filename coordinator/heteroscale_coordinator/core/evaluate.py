@@ -91,6 +91,7 @@ def view_of(draft: Draft, service: Service) -> ServiceView:
     homes = {rank.agent_id for i in present for rank in i.ranks if rank.agent_id}
     unheard = [agent_id for agent_id in homes if not _heard(state.agents.get(agent_id))]
     waited = draft.now - state.started_at >= state.rules.cover_for
+    switching = carry.switchers(draft, service, instances)
     return ServiceView(
         name=name,
         spec=in_force(service.spec, service.memory.learning),
@@ -101,7 +102,7 @@ def view_of(draft: Draft, service: Service) -> ServiceView:
                 _to_be(draft, i),
                 state.tracks.get(i.instance_id),
                 carry.recallable(draft, i),
-                carry.switchable(draft, i),
+                i.instance_id in switching,
             )
             for i in instances
         ),

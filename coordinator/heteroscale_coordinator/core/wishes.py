@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from heteroscale.words import InstanceState, Role
-from heteroscale_coordinator.core import breaker, of_nodes
+from heteroscale_coordinator.core import breaker, of_nodes, sites
 from heteroscale_coordinator.core import instance as life
 from heteroscale_coordinator.core.command import busy, issue
 from heteroscale_coordinator.core.draft import Draft
@@ -25,6 +25,7 @@ from heteroscale_coordinator.core.events import (
     Wish,
 )
 from heteroscale_coordinator.core.model import Instance, Service, Verb
+from heteroscale_coordinator.core.placement import Crowds
 from heteroscale_coordinator.core.policy.split import followed
 from heteroscale_coordinator.core.refused import RefusedError
 
@@ -206,11 +207,24 @@ def _switch(draft: Draft, wish: SwitchInstanceRole) -> None:
         raise RefusedError(f"{instance.role} would be below its min {fewest}")
     if _serving(draft, service, wish.role) >= most:
         raise RefusedError(f"{wish.role} would be above its max {most}")
+    _keeps_apart(draft, service, instance, wish.role)
     wanted[instance.role] = max(fewest, wanted[instance.role] - 1)
     wanted[wish.role] = min(most, wanted[wish.role] + 1)
     memory = replace(service.memory, wanted=wanted, last_out_at=draft.now, last_in_at=draft.now)
     draft.put_service(replace(service, memory=memory))
     issue(draft, Verb.SWITCH_ROLE, instance, "operator", role=wish.role)
+
+
+def _keeps_apart(draft: Draft, service: Service, instance: Instance, role: Role) -> None:
+    """Refuse a switch that breaks a spread limit which is required."""
+    rule = service.spec.placement.spread
+    if rule is None or not rule.required:
+        return
+    every = sites.standings(draft, service)
+    crowds = Crowds.of(rule, sites.view(draft), every)
+    (one,) = (one for one in every if one.instance_id == instance.instance_id)
+    if broken := crowds.broken_by(one, role):
+        raise RefusedError(f"placement.spread is required, and there would be {broken}")
 
 
 def _serving(draft: Draft, service: Service, role: Role) -> int:

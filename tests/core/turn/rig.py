@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 import pytest
 
 from heteroscale.words import InstanceState as S
 from heteroscale.words import Role
 from heteroscale_coordinator.core import step as turn
+from heteroscale_coordinator.core.draft import Draft
 from heteroscale_coordinator.core.events import (
     Answer,
     ApplyService,
@@ -53,6 +56,12 @@ def answer_to(world: World, wish: Event) -> Answer:
         if command is not None and command.state is CommandState.OPEN:
             world._obey(command)
     return next(effect for effect in changes.effects if isinstance(effect, Answer))
+
+
+def draft(world: World) -> Draft:
+    """Return a draft of what a turn would write now."""
+    ids = count()
+    return Draft(world.state, world.now, lambda kind: f"{kind}-{next(ids)}")
 
 
 def removals(world: World) -> list[RemoveFromRouters]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import count
-
 import pytest
 
 from heteroscale.words import InstanceState as S
@@ -11,7 +9,6 @@ from heteroscale.words import Role
 from heteroscale_coordinator.core import carry, sites
 from heteroscale_coordinator.core import step as turn
 from heteroscale_coordinator.core.cordon import Closed, Cordon, closed
-from heteroscale_coordinator.core.draft import Draft
 from heteroscale_coordinator.core.events import (
     CordonNode,
     Event,
@@ -22,7 +19,7 @@ from heteroscale_coordinator.core.events import (
 )
 from heteroscale_coordinator.core.model import Verb
 from heteroscale_coordinator.core.state import State
-from tests.core.turn.rig import answer_to, until_withdrawn, up
+from tests.core.turn.rig import answer_to, draft, until_withdrawn, up
 from tests.core.world import World
 
 
@@ -30,11 +27,6 @@ from tests.core.world import World
 def switching() -> World:
     """The same, of engines that can change their role."""
     return up(4, pods=2, switches=True)
-
-
-def draft(world: World) -> Draft:
-    ids = count()
-    return Draft(world.state, world.now, lambda kind: f"{kind}-{next(ids)}")
 
 
 @pytest.mark.parametrize(

@@ -14,18 +14,12 @@ from heteroscale_coordinator.core import sites
 from heteroscale_coordinator.core.breaker import Barred
 from heteroscale_coordinator.core.cordon import Cordon
 from heteroscale_coordinator.core.devices import GpuFact
-from heteroscale_coordinator.core.draft import Draft
 from heteroscale_coordinator.core.events import ForgetAgent, InventoryLearned, ScaleService, Tick
 from heteroscale_coordinator.core.placement import NodeView
 from heteroscale_coordinator.core.step import step
 from heteroscale_coordinator.core.topology import SubgroupClass
-from tests.core.turn.rig import answer_to
+from tests.core.turn.rig import answer_to, draft
 from tests.core.world import World
-
-
-def draft(world: World) -> Draft:
-    ids = count()
-    return Draft(world.state, world.now, lambda kind: f"{kind}-{next(ids)}")
 
 
 def true(world: World) -> bool:

@@ -61,4 +61,18 @@ MUTANTS = (
         "",
         "placement/test_fragments.py",
     ),
+    core(
+        "a scale-in leaves the fullest failure domain as it is",
+        "placement/victims.py",
+        "            -self._over(one),\n",
+        "            0,\n",
+        "placement/test_crowds.py",
+    ),
+    core(
+        "a switch breaks a spread limit that is required",
+        "placement/crowds.py",
+        "    if not crowds.rule.required:\n",
+        "    if crowds.rule.required:\n",
+        "placement/test_crowds.py",
+    ),
 )

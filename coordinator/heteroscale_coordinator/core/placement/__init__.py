@@ -7,6 +7,7 @@ place: ``remedy``. Pure, deterministic, and ignorant of why anything is asked.
 
 from heteroscale_coordinator.core.placement.cell import Cell, Tally
 from heteroscale_coordinator.core.placement.classes import ClassChange
+from heteroscale_coordinator.core.placement.crowds import Crowds, keep_apart
 from heteroscale_coordinator.core.placement.cycle import Cycle, Outcome, Request
 from heteroscale_coordinator.core.placement.domains import VIEW_LEVELS
 from heteroscale_coordinator.core.placement.feeds import may_become
@@ -31,6 +32,7 @@ __all__ = [
     "Ask",
     "Cell",
     "ClassChange",
+    "Crowds",
     "Cycle",
     "FleetView",
     "Fragments",
@@ -48,6 +50,7 @@ __all__ = [
     "choose",
     "choose_victims",
     "flaws",
+    "keep_apart",
     "may_become",
     "place",
     "remedies",

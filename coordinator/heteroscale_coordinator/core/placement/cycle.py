@@ -127,7 +127,10 @@ class Cycle:
         placed = self._view.place(request.ask, request.standing, said=0) if coming else None
         victims, holds = None, []
         if leaving:
-            victims = choose_victims(leaving, request.standing, self._view, request.ratio)
+            rule = request.ask.placement.spread
+            victims = choose_victims(
+                leaving, request.standing, self._view, request.ratio, spread=rule
+            )
             holds += self._frozen(request, victims)
         stood: dict[str, NodeView] = {}
         if isinstance(placed, Placed):

@@ -9,13 +9,16 @@ One after another, each time the first by this order:
 4. without a peer in its group: it is a stump already;
 5. whose loss throws its group least out of the ratio's band, once the whole step is taken;
 6. the role that its group has too many of, against the ratio;
-7. on the highest subgroup class: high-class resources are freed first (heteroscale.md §4);
-8. in the smallest group: whole groups become empty;
-9. on nodes that this step can empty, those with least left on them: whole nodes become empty;
-10. idle, then busy, then those of which that is unknown;
-11. cold in cache, as far as that is known; unknown is not cold;
-12. the fewest requests running and waiting;
-13. on the nodes with least left on them, then the oldest: the youngest stay. Then by id.
+7. where its service has a spread limit: in a failure domain that would be above it after the step,
+   the one furthest above first;
+8. on the highest subgroup class: high-class resources are freed first (heteroscale.md §4);
+9. with a spread limit: in the fullest failure domain of its role;
+10. in the smallest group: whole groups become empty;
+11. on nodes that this step can empty, those with least left on them: whole nodes become empty;
+12. idle, then busy, then those of which that is unknown;
+13. cold in cache, as far as that is known; unknown is not cold;
+14. the fewest requests running and waiting;
+15. on the nodes with least left on them, then the oldest: the youngest stay. Then by id.
 """
 
 from __future__ import annotations
@@ -28,10 +31,11 @@ from typing import NamedTuple
 from heteroscale.words import Role
 from heteroscale_coordinator.core.model import Counts
 from heteroscale_coordinator.core.placement.balance import groups_of
+from heteroscale_coordinator.core.placement.crowds import Crowds
 from heteroscale_coordinator.core.placement.rank import peer_of
 from heteroscale_coordinator.core.placement.values import NodeView, Standing, Victims
 from heteroscale_coordinator.core.placement.view import FleetView
-from heteroscale_coordinator.core.spec import RatioSpec
+from heteroscale_coordinator.core.spec import RatioSpec, SpreadSpec
 from heteroscale_coordinator.core.topology import SubgroupClass
 
 
@@ -44,7 +48,9 @@ class _Key(NamedTuple):
     has_peer: bool
     harm: float
     excess: float
+    over: int
     subgroup: int
+    crowd: int
     group: int
     node: float
     load_known: int
@@ -55,10 +61,10 @@ class _Key(NamedTuple):
     name: str
 
 
-_Front = tuple[bool, bool, bool, bool, float, float, int, int]
+_Front = tuple[bool, bool, bool, bool, float, float, int, int, int, int]
 _Rest = tuple[float, int, float, float, int, float, str]
-_Kind = tuple[Role, str, bool, bool, int]
-"""Role, group, whether withdrawn, whether its nodes are good, and its class."""
+_Kind = tuple[Role, str, bool, bool, int, frozenset[str]]
+"""Role, group, whether withdrawn, whether its nodes are good, its class, and its failure domains."""
 
 
 def choose_victims(
@@ -66,11 +72,15 @@ def choose_victims(
     standing: Sequence[Standing],
     nodes: FleetView | Iterable[NodeView],
     ratio: RatioSpec,
+    *,
+    spread: SpreadSpec | None = None,
+    stays: Sequence[Standing] = (),
 ) -> Victims:
     """Return exactly ``delta`` (positive counts to take) of ``standing``, or none and why.
 
     P and D of a step are one transaction: when one role has too few that may be taken, nothing is.
-    ``standing`` should hold only instances that may be withdrawn now.
+    ``standing`` should hold only instances that may be withdrawn now. ``spread``: the service's limit
+    for failure domains, and ``stays``: what else of it stands there.
     """
     left = {role: count for role, count in delta.items() if count > 0}
     for role, count in left.items():
@@ -78,7 +88,8 @@ def choose_victims(
         if have < count:
             return Victims((), f"wanted {count} {role}, only {have} may be taken")
     view = nodes if isinstance(nodes, FleetView) else FleetView(nodes)
-    choice = _Choice(standing, view, ratio, left)
+    crowds = Crowds.of(spread, view, [*standing, *stays]) if spread is not None else None
+    choice = _Choice(standing, view, ratio, left, crowds)
     taken: list[Standing] = []
     while any(choice.left.values()):
         taken.append(choice.take())
@@ -95,11 +106,16 @@ class _Choice:
         view: FleetView,
         ratio: RatioSpec,
         left: Mapping[Role, int],
+        crowds: Crowds | None,
     ) -> None:
         self.said: list[str] = []
         self.left = dict(left)
         """What the step may still take."""
         self._ratio = ratio
+        self._crowds = crowds
+        out = Counter(one.role for one in standing if one.withdrawn)
+        self._leaving = {role: max(0, count - out[role]) for role, count in left.items()}
+        """Of those that serve; the withdrawn go first."""
         parts = {Role.ATTENTION, Role.FFN}
         split = any(one.role in parts for one in standing)
         self._roles = {*(parts if split else {Role.PREFILL}), Role.DECODE}
@@ -133,6 +149,9 @@ class _Choice:
         self.left[victim.role] -= 1
         if not victim.withdrawn:
             self._groups[victim.group].counts[victim.role] -= 1
+            if self._crowds is not None:
+                self._crowds.add(victim, victim.role, -1)
+                self._leaving[victim.role] -= 1
         for agent in victim.agent_ids:
             self._in_use[agent] -= victim.gpus
             self._takeable[agent, victim.role] -= 1
@@ -148,7 +167,9 @@ class _Choice:
             not self._is_stump(one),
             0.0 if one.withdrawn else group.harm(one.role, self._ratio, self.left),
             -group.excess(one.role, self._ratio),
+            -self._over(one),
             -self._class_of(one),
+            -self._crowds.fullest(one) if self._crowds is not None else 0,
             group.size,
         )
 
@@ -165,7 +186,12 @@ class _Choice:
         )
 
     def _kind(self, one: Standing) -> _Kind:
-        return one.role, one.group, one.withdrawn, self._node_is_good(one), self._class_of(one)
+        good, subgroup = self._node_is_good(one), self._class_of(one)
+        domains = self._crowds.domains(one) if self._crowds is not None else frozenset[str]()
+        return one.role, one.group, one.withdrawn, good, subgroup, domains
+
+    def _over(self, one: Standing) -> int:
+        return self._crowds.over(one, self._leaving) if self._crowds is not None else 0
 
     def _used(self, agent_id: str) -> int:
         """Return the GPUs of a node that something holds, or that are closed or sick."""
@@ -211,6 +237,7 @@ class _Choice:
             "on an unusable node" if unusable else "",
             "without a peer in its group" if not key.has_peer else "",
             "most of its role there" if key.excess < 0 else "",
+            "its failure domain is above the spread limit" if key.over < 0 else "",
             "frees high class"
             if not one.withdrawn and self._class_of(one) == SubgroupClass.HIGH
             else "",
