@@ -13,7 +13,7 @@ import typer
 from heteroscale.convert import to_wire
 from heteroscale.v1 import operator_pb2 as pb
 from heteroscale.words import Role
-from heteroscale_cli import text
+from heteroscale_cli import pages, text
 from heteroscale_cli.client import Client, InvalidError, NotFoundError, run
 from heteroscale_cli.connection import Connection
 from heteroscale_cli.errors import EXIT_REFUSED, CliError, usage
@@ -252,7 +252,7 @@ async def _by_id(
     except NotFoundError:
         if not name:
             raise
-    known = await client.call(client.stub.ListInstances, pb.ListInstancesRequest())
+    known = await pages.all_instances(client)
     return await send(pick_instance(known.instances, name).instance_id)
 
 

@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from heteroscale.convert import timestamp
 from heteroscale.v1 import operator_pb2 as pb
 from heteroscale_cli import describe as described
-from heteroscale_cli import tables
+from heteroscale_cli import pages, tables
 from heteroscale_cli.client import Client, run
 from heteroscale_cli.connection import Connection
 from heteroscale_cli.errors import EXIT_UNREACHABLE, CliError, usage
@@ -52,6 +52,9 @@ def get(connection: Connection, query: Query, output: Output) -> None:
         raise usage(
             "--since, --until, --action, --bound-by, --acted, --advice, --instance: decisions"
         )
+    if query.kind is Kind.INSTANCE and not query.name and output in (Output.TABLE, Output.WIDE):
+        run(connection, lambda client: _instances(client, query, output))
+        return
     message, items = run(
         connection,
         lambda client: listing(
@@ -64,6 +67,17 @@ def get(connection: Connection, query: Query, output: Output) -> None:
         print_note(f"No {query.kind.value} found.")
     else:
         _print_rows(_table(query, output), items, query, output)
+
+
+async def _instances(client: Client, query: Query, output: Output) -> None:
+    """Print instances page by page, as they come."""
+    table, found = _table(query, output), False
+    async for page in pages.instances(client, query.service):
+        if page:
+            _print_rows(table, page, query, output)
+        found = found or bool(page)
+    if not found:
+        print_note(f"No {query.kind.value} found.")
 
 
 def get_watching(connection: Connection, query: Query, output: Output) -> None:
@@ -153,20 +167,20 @@ def describe(connection: Connection, kind: Kind, name: str) -> None:
 async def _service(client: Client, name: str) -> list[str]:
     stub = client.stub
     service = await client.call(stub.GetService, pb.GetServiceRequest(name=name))
-    instances = await client.call(stub.ListInstances, pb.ListInstancesRequest(service=name))
+    instances = await pages.all_instances(client, name)
     request = pb.ListDecisionsRequest(service=name, page_size=_SHOWN_DECISIONS)
     decisions = await client.call(stub.ListDecisions, request)
     return described.service(service, instances.instances, decisions.decisions, time.time())
 
 
 async def _instance(client: Client, name: str) -> list[str]:
-    answer = await client.call(client.stub.ListInstances, pb.ListInstancesRequest())
+    answer = await pages.all_instances(client)
     return described.instance(pick_instance(answer.instances, name), time.time())
 
 
 async def _node(client: Client, name: str) -> list[str]:
     node = await whole_node(client, name)
-    answer = await client.call(client.stub.ListInstances, pb.ListInstancesRequest())
+    answer = await pages.all_instances(client)
     return described.node(node, answer.instances, time.time())
 
 

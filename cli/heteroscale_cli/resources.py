@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 
 from heteroscale.convert import timestamp
 from heteroscale.v1 import operator_pb2 as pb
+from heteroscale_cli import pages
 from heteroscale_cli.client import Client, NotFoundError
 from heteroscale_cli.errors import CliError
 from heteroscale_cli.vocabulary import Kind
@@ -63,15 +64,13 @@ async def listing(
         case Kind.SERVICE:
             return await _services(client, name)
         case Kind.INSTANCE:
-            instances = await client.call(
-                client.stub.ListInstances, pb.ListInstancesRequest(service=service)
-            )
+            instances = await pages.all_instances(client, service)
             return _picked(instances, pick_instance(instances.instances, name) if name else None)
         case Kind.NODE:
             if name:
                 node = await whole_node(client, name)
                 return node, [node]
-            nodes = await client.call(client.stub.ListNodes, pb.ListNodesRequest())
+            nodes = await pages.all_nodes(client)
             return nodes, nodes.nodes
         case Kind.GROUP:
             groups = await client.call(
@@ -154,7 +153,7 @@ async def whole_node(client: Client, text: str) -> pb.Node:
         CliError: none, or several.
 
     """
-    nodes = await client.call(client.stub.ListNodes, pb.ListNodesRequest())
+    nodes = await pages.all_nodes(client)
     agent_id = pick_node(nodes.nodes, text).agent_id
     request = pb.ListNodesRequest(agent_id=agent_id, with_devices=True)
     return pick_node((await client.call(client.stub.ListNodes, request)).nodes, agent_id)

@@ -102,7 +102,7 @@ def test_json_round_trips_into_the_message(typed: Typed, twin: OperatorTwin) -> 
 
 def test_service_and_limit_narrow_the_request(typed: Typed, twin: OperatorTwin) -> None:
     typed("get", "inst", "-s", "chat")
-    assert twin.requests[-1] == pb.ListInstancesRequest(service="chat")
+    assert twin.requests[-1] == pb.ListInstancesRequest(service="chat", page_size=1000)
     typed("get", "dec", "chat", "-n", "1")
     assert twin.requests[-1] == pb.ListDecisionsRequest(service="chat", page_size=1)
 

@@ -40,6 +40,8 @@ class OperatorTwin(OperatorServiceServicer):
         self.groups: list[pb.Group] = []
         self.decisions: list[pb.Decision] = []
         self.largest_page = 1000
+        self.goes_round = False
+        """Instances come as the same page again and again."""
         self.missing: set[str] = set()
         """Services whose instances are asked for in vain: they are not known."""
         self.explanations: dict[str, pb.ExplainServiceResponse] = {}
@@ -147,7 +149,10 @@ class OperatorTwin(OperatorServiceServicer):
         if request.service in self.missing:
             await _missing(context, f"service {request.service!r} not found")
         mine = [i for i in every if request.service in ("", i.service)]
-        return pb.ListInstancesResponse(instances=mine)
+        begin = 0 if self.goes_round else int(request.page_token or 0)
+        end = begin + min(request.page_size or len(mine), self.largest_page)
+        token = str(end) if end < len(mine) else ""
+        return pb.ListInstancesResponse(instances=mine[begin:end], next_page_token=token)
 
     async def ListGroups(self, request: pb.ListGroupsRequest, context: Context) -> Any:
         await self._enter(request, context)

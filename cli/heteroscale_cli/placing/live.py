@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from heteroscale.convert import from_wire, unix_seconds
 from heteroscale.v1 import operator_pb2 as pb
 from heteroscale.words import InstanceState, Role
+from heteroscale_cli import pages
 from heteroscale_cli.client import Client, NotFoundError, run
 from heteroscale_cli.connection import Connection
 from heteroscale_cli.errors import CliError
@@ -15,8 +16,6 @@ from heteroscale_cli.placing.inventory import LIVE, Holder, Inventory, Node
 from heteroscale_coordinator.core.model import LIVE_STATES
 from heteroscale_coordinator.core.placement import NodeView, Standing
 from heteroscale_coordinator.core.placement.emptying import Tenant
-
-PAGE = 1000
 
 
 def read(connection: Connection, services: Sequence[str] = ()) -> Inventory:
@@ -42,7 +41,7 @@ def holders(connection: Connection) -> list[Holder]:
     """Return who holds GPUs, rank by rank; CliError as ``read``."""
 
     async def work(client: Client) -> list[Holder]:
-        answer = await client.call(client.stub.ListInstances, pb.ListInstancesRequest())
+        answer = await pages.all_instances(client)
         return [one for message in answer.instances for one in _holders(message)]
 
     return run(connection, work)
@@ -75,7 +74,7 @@ async def _read(client: Client, services: Sequence[str]) -> Inventory:
     standing = {name: await _standing(client, name) for name in services}
     known = [name for name, found in standing.items() if found is not None]
     room_for = known[0] if len(services) == 1 and known else ""
-    whole = await _nodes(client, room_for)
+    whole = await pages.all_nodes(client, room_for, with_room=True)
     nodes = tuple(_node(message) for message in whole.nodes)
     if not nodes:
         raise CliError(f"{client.connection.coordinator} knows no nodes yet: are agents connected?")
@@ -88,23 +87,10 @@ async def _read(client: Client, services: Sequence[str]) -> Inventory:
     )
 
 
-async def _nodes(client: Client, room_for: str) -> pb.ListNodesResponse:
-    whole = pb.ListNodesResponse()
-    request = pb.ListNodesRequest(with_room=True, room_for=room_for, page_size=PAGE)
-    while True:
-        page = await client.call(client.stub.ListNodes, request)
-        request.page_token = page.next_page_token
-        whole.MergeFrom(page)
-        if not page.next_page_token:
-            return whole
-
-
 async def _standing(client: Client, service: str) -> tuple[Standing, ...] | None:
     """Return the instances of a service that hold GPUs; None: it is not known there."""
     try:
-        answer = await client.call(
-            client.stub.ListInstances, pb.ListInstancesRequest(service=service)
-        )
+        answer = await pages.all_instances(client, service)
     except NotFoundError:
         return None
     now = time.time()

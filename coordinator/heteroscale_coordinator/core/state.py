@@ -124,6 +124,10 @@ class State:
         """Return the committed instances of a service."""
         return (self.instances[key] for key in self._of_service.get(name, ()))
 
+    def with_instances(self) -> list[str]:
+        """Return the names of services that have instances, known or not, in order."""
+        return sorted(name for name, ids in self._of_service.items() if ids)
+
     def of_agent(self, agent_id: str) -> Iterator[Instance]:
         """Return the committed instances with a rank on an agent."""
         return (self.instances[key] for key in self._of_agent.get(agent_id, ()))

@@ -14,6 +14,7 @@ from heteroscale_coordinator.core import sites
 from heteroscale_coordinator.core.breaker import Barred
 from heteroscale_coordinator.core.cordon import Cordon
 from heteroscale_coordinator.core.devices import GpuFact
+from heteroscale_coordinator.core.draft import Draft
 from heteroscale_coordinator.core.events import ForgetAgent, InventoryLearned, ScaleService, Tick
 from heteroscale_coordinator.core.placement import NodeView
 from heteroscale_coordinator.core.step import step

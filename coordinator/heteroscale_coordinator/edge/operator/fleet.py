@@ -13,14 +13,14 @@ from heteroscale.words import Role
 from heteroscale_coordinator.clock import mint
 from heteroscale_coordinator.core import events
 from heteroscale_coordinator.core.state import Agent
-from heteroscale_coordinator.edge import node_wire
+from heteroscale_coordinator.edge import node_wire, pages
 from heteroscale_coordinator.edge import operator_wire as wire
 from heteroscale_coordinator.edge.guard import Context, guarded, words
 from heteroscale_coordinator.edge.operator.desk import Desk
 from heteroscale_coordinator.edge.room import Room
 
 _AT_ONCE = 64
-"""Nodes written between two breaths of the loop."""
+"""Nodes, or instances, written between two breaths of the loop."""
 
 
 class Fleet(Desk):
@@ -99,9 +99,22 @@ class Fleet(Desk):
     async def ListInstances(
         self, request: pb.ListInstancesRequest, context: Context
     ) -> pb.ListInstancesResponse:
-        """Return the instances of a service, or of all."""
-        found = await self.instances(request.service, context)
-        return pb.ListInstancesResponse(instances=map(self.instance_message, found))
+        """Return the instances of a service, or of all, or a page of them."""
+        try:
+            after = pages.place_in(request.page_token, request.service)
+        except ValueError as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, words(str(error)))
+        state, size = self.loop.state, min(request.page_size, pages.MOST)
+        if request.service and not any(True for _ in state.of_service(request.service)):
+            await self.service(request.service, context)
+        # Without a size it is as it was before there were pages: all that follow.
+        found, token = pages.page(state, request.service, size or len(state.instances), after)
+        answer = pb.ListInstancesResponse(next_page_token=token)
+        for place, instance in enumerate(found):
+            answer.instances.append(self.instance_message(instance))
+            if place % _AT_ONCE == _AT_ONCE - 1:
+                await asyncio.sleep(0)
+        return answer
 
     @guarded
     async def ListGroups(
