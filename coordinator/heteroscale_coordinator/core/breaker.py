@@ -1,4 +1,4 @@
-"""The circuit breaker on launches: of one service, for each node and each GPU type.
+"""The circuit breaker on launches: of one service, for each node, GPU type and sub-cluster.
 
     closed ── failures in a row ──▶ open ── its time is up ──▶ half-open ── one trial ──▶ closed
                                      ▲                                          │
@@ -7,14 +7,15 @@
 Beside it, a node where just one launch failed is passed over for a while where another has room. A
 policy knows nothing of this: it is told what placement may not use (``Barred``), in words.
 
-A GPU type opens by failures at different nodes, so that one bad node does not condemn its type. What
+A GPU type, or a sub-cluster, opens by failures at different nodes, so that one bad node does not condemn
+its like. Sub-clusters have breakers where there are several: else nothing could stand in. What
 closes a breaker is proof, not a start: an engine that becomes ready and dies at once is a failure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from heteroscale.words import InstanceState
 from heteroscale_coordinator.core.memory import PolicyMemory
@@ -29,6 +30,14 @@ over for as long."""
 MAX_DOUBLINGS = 16
 
 
+Home = Callable[[str], str]
+"""The sub-cluster of an agent."""
+
+
+def _unnamed(_agent_id: str) -> str:
+    return ""
+
+
 @dataclass(frozen=True, slots=True)
 class Barred:
     """What a service may not launch on now, why in words, and where only one instance may be tried."""
@@ -38,12 +47,15 @@ class Barred:
     trial_nodes: frozenset[str] = frozenset()
     trial_types: frozenset[str] = frozenset()
     """One instance on each node that has the type."""
+    sub_clusters: Mapping[str, str] = field(default_factory=dict)
+    trial_sub_clusters: frozenset[str] = frozenset()
 
     @property
     def text(self) -> str:
         """What is closed, in words; empty: nothing is."""
         closed = [f"node {name}: {why}" for name, why in sorted(self.nodes.items())]
         closed += [f"GPU type {name}: {why}" for name, why in sorted(self.types.items())]
+        closed += [f"sub-cluster {name}: {why}" for name, why in sorted(self.sub_clusters.items())]
         return "; ".join(closed)
 
 
@@ -51,32 +63,47 @@ NOTHING_BARRED = Barred({}, {})
 
 
 def barred(
-    memory: PolicyMemory, spec: BreakerSpec, instances: Iterable[Instance], now: float
+    memory: PolicyMemory,
+    spec: BreakerSpec,
+    instances: Iterable[Instance],
+    now: float,
+    home: Home = _unnamed,
 ) -> Barred:
     """Return what the breakers close, and where a trial may go.
 
     A trial is under way, and no second one goes beside it, until it is proven or has failed.
     """
     kept = memory.stability
-    if not kept.nodes and not kept.types:
+    if not kept.nodes and not kept.types and not kept.sub_clusters:
         return NOTHING_BARRED
     trying = [one for one in instances if one.state in LIVE_STATES]
-    nodes, trial_nodes = {}, set()
-    for name, breaker in kept.nodes.items():
-        there = (one for one in trying if any(rank.agent_id == name for rank in one.ranks))
-        why = _closed(breaker, spec, there, now)
-        if why:
-            nodes[name] = why
-        elif breaker.until is not None:
-            trial_nodes.add(name)
-    types, trial_types = {}, set()
-    for name, breaker in kept.types.items():
-        why = _closed(breaker, spec, (one for one in trying if one.gpu_type == name), now)
-        if why:
-            types[name] = why
-        elif breaker.until is not None:
-            trial_types.add(name)
-    return Barred(nodes, types, frozenset(trial_nodes), frozenset(trial_types))
+
+    def look(
+        breakers: Mapping[str, Breaker], stands: Callable[[Instance, str], bool]
+    ) -> tuple[dict[str, str], frozenset[str]]:
+        closed, trials = {}, set()
+        for name, breaker in breakers.items():
+            there = (one for one in trying if stands(one, name))
+            if why := _closed(breaker, spec, there, now):
+                closed[name] = why
+            elif breaker.until is not None:
+                trials.add(name)
+        return closed, frozenset(trials)
+
+    nodes, trial_nodes = look(kept.nodes, _on)
+    types, trial_types = look(kept.types, lambda one, name: one.gpu_type == name)
+    places, trial_places = look(kept.sub_clusters, lambda one, name: name in homes(one, home))
+    refusing = {name: f"refusing: {why}" for name, why in places.items()}
+    return Barred(nodes, types, trial_nodes, trial_types, refusing, trial_places)
+
+
+def _on(instance: Instance, agent_id: str) -> bool:
+    return any(rank.agent_id == agent_id for rank in instance.ranks)
+
+
+def homes(instance: Instance, home: Home) -> set[str]:
+    """Return the sub-clusters that an instance stands in: one, but for what others started."""
+    return {home(rank.agent_id) for rank in instance.ranks if rank.agent_id}
 
 
 def _closed(breaker: Breaker, spec: BreakerSpec, trying: Iterable[Instance], now: float) -> str:
@@ -99,21 +126,21 @@ def proves(instance: Instance, failed_at: float, spec: BreakerSpec, now: float) 
 
 
 def proven(
-    memory: PolicyMemory, spec: BreakerSpec, instances: Iterable[Instance], now: float
+    memory: PolicyMemory,
+    spec: BreakerSpec,
+    instances: Iterable[Instance],
+    now: float,
+    home: Home = _unnamed,
 ) -> PolicyMemory:
     """Return the memory with what has been proven since its last failure closed and forgotten."""
     kept = memory.stability
-    if not (kept.nodes or kept.types or memory.launch_failures):
+    if not (kept.nodes or kept.types or kept.sub_clusters or memory.launch_failures):
         return memory
     serving = [one for one in instances if one.state is InstanceState.IN_SERVICE]
     nodes = {
         name: breaker
         for name, breaker in kept.nodes.items()
-        if not any(
-            proves(one, breaker.failed_at, spec, now)
-            for one in serving
-            if any(rank.agent_id == name for rank in one.ranks)
-        )
+        if not any(proves(one, breaker.failed_at, spec, now) for one in serving if _on(one, name))
     }
     types = {
         name: breaker
@@ -122,21 +149,37 @@ def proven(
             proves(one, breaker.failed_at, spec, now) for one in serving if one.gpu_type == name
         )
     }
+    places = {
+        name: breaker
+        for name, breaker in kept.sub_clusters.items()
+        if not any(
+            proves(one, breaker.failed_at, spec, now) for one in serving if name in homes(one, home)
+        )
+    }
     well = any(proves(one, memory.launch_failed_at, spec, now) for one in serving)
     return replace(
         memory,
         launch_failures=0 if well else memory.launch_failures,
-        stability=replace(kept, nodes=nodes, types=types),
+        stability=replace(kept, nodes=nodes, types=types, sub_clusters=places),
     )
 
 
 def after_failure(
-    memory: PolicyMemory, spec: BreakerSpec, rules: Rules, failed: Instance, now: float
+    memory: PolicyMemory,
+    spec: BreakerSpec,
+    rules: Rules,
+    failed: Instance,
+    now: float,
+    *,
+    home: Home | None = None,
 ) -> PolicyMemory:
-    """Return the memory after a launch came to nothing: backoff, the node passed over, breakers."""
+    """Return the memory after a launch came to nothing: backoff, the node passed over, breakers.
+
+    ``home``: as for ``counted``.
+    """
     agents = [rank.agent_id for rank in failed.ranks if rank.agent_id]
     memory = replace(
-        counted(memory, spec, failed, now), avoid=passed_over(memory, rules, agents, now)
+        counted(memory, spec, failed, now, home), avoid=passed_over(memory, rules, agents, now)
     )
     if memory.launch_failures and failed.created_at < memory.launch_failed_at:
         return (
@@ -149,10 +192,20 @@ def after_failure(
     return replace(memory, launch_failures=failures, launch_failed_at=now, launch_after=after)
 
 
-def counted(memory: PolicyMemory, spec: BreakerSpec, failed: Instance, now: float) -> PolicyMemory:
-    """Return the memory with one more failure at the instance's nodes and on its GPU type."""
+def counted(
+    memory: PolicyMemory,
+    spec: BreakerSpec,
+    failed: Instance,
+    now: float,
+    home: Home | None = None,
+) -> PolicyMemory:
+    """Return the memory with one more failure at the instance's nodes, GPU type and sub-cluster.
+
+    ``home`` is given where several sub-clusters have that type. Then one sub-cluster is to blame
+    itself, and its type only when another fails as well; else it is the type.
+    """
     kept = memory.stability
-    nodes, types = dict(kept.nodes), dict(kept.types)
+    nodes = dict(kept.nodes)
     agents = [rank.agent_id for rank in failed.ranks if rank.agent_id]
     for agent_id in agents:
         before = nodes.get(agent_id, Breaker())
@@ -160,12 +213,25 @@ def counted(memory: PolicyMemory, spec: BreakerSpec, failed: Instance, now: floa
             continue  # launched beside the one that failed before it
         after = replace(before, failures=before.failures + 1, failed_at=now)
         nodes[agent_id] = _tripped(after, spec, failed, now)
+    types, places = dict(kept.types), dict(kept.sub_clusters)
     if failed.gpu_type:
-        before = types.get(failed.gpu_type, Breaker())
-        where = tuple(dict.fromkeys((*before.where, *agents)))[: spec.failures + 1]
-        after = replace(before, failures=len(where), failed_at=now, where=where)
-        types[failed.gpu_type] = _tripped(after, spec, failed, now)
-    return replace(memory, stability=replace(kept, nodes=nodes, types=types))
+        after = _elsewhere_too(types.get(failed.gpu_type, Breaker()), spec, agents, now)
+        everywhere = home is None or len({home(agent_id) for agent_id in after.where}) > 1
+        types[failed.gpu_type] = _tripped(after, spec, failed, now) if everywhere else after
+    for name in sorted(homes(failed, home)) if home is not None else ():
+        after = _elsewhere_too(places.get(name, Breaker()), spec, agents, now)
+        places[name] = _tripped(after, spec, failed, now)
+    closed = replace(kept, nodes=nodes, types=types, sub_clusters=places)
+    return replace(memory, stability=closed)
+
+
+def _elsewhere_too(
+    before: Breaker, spec: BreakerSpec, agents: Iterable[str], now: float
+) -> Breaker:
+    """Count the nodes at which it failed, no more than are needed; the newest is among them."""
+    where = tuple(dict.fromkeys((*before.where, *agents)))
+    where = (*where[: spec.failures], *where[spec.failures :][-1:])
+    return replace(before, failures=len(where), failed_at=now, where=where)
 
 
 def passed_over(
@@ -189,5 +255,5 @@ def _tripped(breaker: Breaker, spec: BreakerSpec, failed: Instance, now: float) 
 
 def forgiven(memory: PolicyMemory) -> PolicyMemory:
     """Return the memory with every breaker closed and no backoff: a person says that it is mended."""
-    kept = replace(memory.stability, nodes={}, types={})
+    kept = replace(memory.stability, nodes={}, types={}, sub_clusters={})
     return replace(memory, launch_failures=0, launch_after=0.0, avoid={}, stability=kept)

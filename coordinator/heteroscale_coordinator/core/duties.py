@@ -10,6 +10,7 @@ from collections import defaultdict
 
 from heteroscale.words import InstanceState, WithdrawReason
 from heteroscale_coordinator.core import instance as life
+from heteroscale_coordinator.core import subclusters
 from heteroscale_coordinator.core.command import busy, draining, end, issue
 from heteroscale_coordinator.core.draft import Draft
 from heteroscale_coordinator.core.events import RemoveFromRouters, RenewLeases
@@ -31,6 +32,7 @@ def attend(draft: Draft, service: Service) -> None:
     if service.spec.watched:
         return
     instances = draft.instances_of(service.name)
+    subclusters.settle(draft, instances)
     for instance in instances:
         if is_stray(service, instance) and not busy(draft, instance):
             issue(draft, Verb.REINSTATE, instance, "not under observation")

@@ -80,7 +80,13 @@ def _advice(service: Service, decision: Decision) -> Decision:
 def _with_proof(draft: Draft, service: Service) -> PolicyMemory:
     """Return the memory with breakers closed where a later launch has proven itself."""
     spec = service.spec.policy.stability.breaker
-    return breaker.proven(service.memory, spec, draft.instances_of(service.name), draft.now)
+    return breaker.proven(
+        service.memory,
+        spec,
+        draft.instances_of(service.name),
+        draft.now,
+        draft.state.sub_cluster,
+    )
 
 
 def view_of(draft: Draft, service: Service) -> ServiceView:

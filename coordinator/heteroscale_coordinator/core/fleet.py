@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from heteroscale.words import InstanceState, Outcome
-from heteroscale_coordinator.core import breaker, routers, silence
+from heteroscale_coordinator.core import breaker, routers, silence, subclusters
 from heteroscale_coordinator.core import instance as life
 from heteroscale_coordinator.core.command import answer, end
 from heteroscale_coordinator.core.devices import NO_DEVICES
@@ -204,10 +204,13 @@ def _count_failure(draft: Draft, service: Service, before: Instance, after: Inst
         young = draft.now - (before.created_at + before.startup_time) < spec.proof
     else:
         return  # it was on its way out, or its agent had been silent: nothing was tried
+    state = draft.state
+    rivals = state.seen.view.ledger.having(after.gpu_type)
+    home = state.sub_cluster if len(rivals) > 1 else None
     if young:
-        memory = breaker.after_failure(memory, spec, draft.state.rules, after, draft.now)
+        memory = breaker.after_failure(memory, spec, state.rules, after, draft.now, home=home)
     else:
-        memory = breaker.counted(memory, spec, after, draft.now)
+        memory = breaker.counted(memory, spec, after, draft.now, home)
     draft.put_service(replace(service, memory=memory))
 
 
@@ -223,6 +226,8 @@ def _missing(draft: Draft, instance: Instance, agent_id: str) -> None:
         return  # its launch is still to be sent again
     # What others started and nobody configures any more has come to no harm.
     leaving = instance.state is InstanceState.DRAINING or not instance.ours
+    # Nor has what was placed elsewhere before it was started.
+    leaving |= subclusters.never_started(draft, instance)
     state = InstanceState.TERMINATED if leaving else InstanceState.FAILED
     gone = instance
     for number, rank in enumerate(instance.ranks):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from heteroscale.words import InstanceState, Role, WithdrawReason
-from heteroscale_coordinator.core import breaker, sites
+from heteroscale_coordinator.core import breaker, sites, subclusters
 from heteroscale_coordinator.core.breaker import Barred
 from heteroscale_coordinator.core.command import issue
 from heteroscale_coordinator.core.draft import Draft
@@ -35,7 +35,13 @@ from heteroscale_coordinator.core.spec import PlacementSpec, ServiceSpec
 def launch(draft: Draft, service: Service, verdict: Verdict, decision: Decision) -> None:
     """Place the step, or what of it finds a place, and launch it; without room, hold and say why."""
     spec, instances = service.spec, draft.instances_of(service.name)
-    barred = breaker.barred(service.memory, spec.policy.stability.breaker, instances, draft.now)
+    barred = breaker.barred(
+        service.memory,
+        spec.policy.stability.breaker,
+        instances,
+        draft.now,
+        draft.state.sub_cluster,
+    )
     whole = _place(draft, service, verdict.delta, barred, verdict.together)
     if isinstance(whole, Placed):
         done = _with_unplaced(verdict.done, None)
@@ -103,8 +109,9 @@ def place_as(
 ) -> Placed | Infeasible:
     """Return a place under ``placement``, as if the instance ``without`` did not stand."""
     spec = service.spec
-    prices = draft.state.rules.prices
-    ask = Ask(service.name, spec.roles, delta, placement, sites.vendors(draft), prices)
+    prices, vendors = draft.state.rules.prices, sites.vendors(draft)
+    told = subclusters.told(draft, service, barred)
+    ask = Ask(service.name, spec.roles, delta, placement, vendors, prices, told)
     standing = [s for s in sites.standings(draft, service) if s.instance_id != without]
     # A trial is one instance of each role: one role alone may not be allowed by the ratio.
     trial = sum(spec.roles[role].gpus for role, n in delta.items() if n)

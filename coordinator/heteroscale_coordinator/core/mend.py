@@ -124,7 +124,13 @@ def _calm(draft: Draft, service: Service, memory: PolicyMemory) -> bool:
 
 def _find(draft: Draft, service: Service) -> Move | str:
     spec, instances = service.spec, draft.instances_of(service.name)
-    barred = breaker.barred(service.memory, spec.policy.stability.breaker, instances, draft.now)
+    barred = breaker.barred(
+        service.memory,
+        spec.policy.stability.breaker,
+        instances,
+        draft.now,
+        draft.state.sub_cluster,
+    )
     movable = {one.instance_id for one in instances if one.ours}
     standing = sites.standings(draft, service)
     level = spec.placement.affinity

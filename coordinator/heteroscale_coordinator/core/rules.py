@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from typing import Annotated, Self
 
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, model_validator
 
 from heteroscale.documents.fields import DocumentModel, Duration
+from heteroscale_coordinator.core.spec.names import Label
 
 Positive = Annotated[Duration, Field(gt=0)]
+
+
+class SubClusterRules(DocumentModel):
+    """What holds in one sub-cluster. Quotas are hard, and count all that holds GPUs there."""
+
+    prices: dict[str, PositiveFloat] = {}
+    """Price of a GPU-hour there by GPU type; types that are not named cost what `rules.prices` says."""
+    quotas: dict[str, NonNegativeInt] = {}
+    """Most GPUs there by GPU type, of all services together, e.g. {H20: 64}."""
+    service_quotas: dict[str, NonNegativeInt] = {}
+    """Most GPUs there by service, of any type, e.g. {chat: 32}."""
 
 
 class Rules(DocumentModel):
@@ -35,6 +47,9 @@ class Rules(DocumentModel):
     prices: dict[str, PositiveFloat] = {}
     """Price of a GPU-hour by GPU type, in any one currency, e.g. {H20: 2.6, L20: 1.1}: for roles that
     take the cheapest type for their work."""
+
+    sub_clusters: dict[Label, SubClusterRules] = {}
+    """Prices and quotas of sub-clusters, by the `physical_cluster` that their nodes name."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

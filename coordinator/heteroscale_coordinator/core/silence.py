@@ -97,7 +97,7 @@ def _domains(agents: Iterable[Agent]) -> dict[str, list[Agent]]:
     groups: dict[str, list[Agent]] = defaultdict(list)
     for agent in agents:
         groups[""].append(agent)
-        for level in ("s1", "s2"):
+        for level in ("s1", "s2", "physical_cluster"):
             if (name := agent.inventory.topology.get(level)) is not None:
                 groups[f" of {level}={name}"].append(agent)
     return groups

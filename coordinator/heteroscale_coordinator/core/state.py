@@ -20,6 +20,7 @@ from heteroscale_coordinator.core.model import Command, Instance, Inventory, Ser
 from heteroscale_coordinator.core.routers import RouterTracks
 from heteroscale_coordinator.core.rules import Rules
 from heteroscale_coordinator.core.seen import Seen
+from heteroscale_coordinator.core.topology import sub_cluster_of
 from heteroscale_coordinator.core.track import Track
 from heteroscale_coordinator.core.zones import Zone
 
@@ -78,6 +79,8 @@ class State:
     """When it was last looked whether a service's groups need healing, and what was found."""
     cut_off: dict[str, str] = field(default_factory=dict)
     """Agents that fell silent together with too many others, and the sentence that says so."""
+    silent_sub_clusters: dict[str, str] = field(default_factory=dict)
+    """Sub-clusters of which most agents are silent, and the words that say so; told anew each tick."""
     hushed: set[str] = field(default_factory=set)
     """Ids of instances that are UNKNOWN or LOST."""
     unwatched: set[str] = field(default_factory=set)
@@ -114,6 +117,11 @@ class State:
             found = self.agents[agent_id] = Agent(agent_id, heard_at=now)
             self.seen.touch(agent_id)
         return found
+
+    def sub_cluster(self, agent_id: str) -> str:
+        """Return the sub-cluster of an agent: the physical cluster that it names; empty: none."""
+        agent = self.agents.get(agent_id)
+        return sub_cluster_of(agent.inventory.topology) if agent is not None else ""
 
     def forget_agent(self, agent_id: str) -> None:
         """Forget a node and all that was heard of it."""

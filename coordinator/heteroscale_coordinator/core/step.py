@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import replace
 
-from heteroscale_coordinator.core import duties, fleet, shortage, silence, sites
+from heteroscale_coordinator.core import duties, fleet, shortage, silence, sites, subclusters
 from heteroscale_coordinator.core.command import expire
 from heteroscale_coordinator.core.draft import Draft, Mint
 from heteroscale_coordinator.core.evaluate import evaluate
@@ -88,6 +88,8 @@ def _fold(draft: Draft, event: Event) -> None:
 
 def _tell_time(draft: Draft) -> None:
     silence.age(draft)
+    draft.state.silent_sub_clusters = subclusters.silent(draft.state)
+    subclusters.take_back(draft)
     for command in expire(draft):
         fleet.expired(draft, command)
     duties.clean_up(draft)

@@ -26,6 +26,7 @@ _INWARD = tuple(reversed(TOPOLOGY_LEVELS))
 _CLUSTER_DEPTH = _INWARD.index("logical_cluster") + 1
 _S2_DEPTH = _INWARD.index("s2") + 1
 _S1_DEPTH = _INWARD.index("s1") + 1
+_PHYSICAL = _INWARD.index("physical_cluster")
 
 
 class SubgroupClass(IntEnum):
@@ -111,6 +112,16 @@ def paths_of(topology: Mapping[str, str]) -> Paths:
     s1 = names[:_S1_DEPTH] if names[_S1_DEPTH - 1] else None
     s2 = names[:_S2_DEPTH] if names[_S2_DEPTH - 1] else s1
     return Paths(s1, s2, names[:_CLUSTER_DEPTH])
+
+
+def sub_cluster_of(topology: Mapping[str, str]) -> str:
+    """Return the sub-cluster of a node with these labels; those that name none are one, without name."""
+    return topology.get("physical_cluster", "")
+
+
+def sub_cluster_in(path: Path) -> str:
+    """Return the sub-cluster of a domain at an affinity level."""
+    return path[_PHYSICAL]
 
 
 def _domains(level: str, paths: Mapping[str, Path | None]) -> tuple[Domain, ...]:

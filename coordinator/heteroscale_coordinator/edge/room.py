@@ -22,7 +22,9 @@ class Room:
         self._barred, self._avoid = NOTHING_BARRED, dict[str, float]()
         if (found := state.services.get(service)) is not None:
             spec = found.spec.policy.stability.breaker
-            self._barred = breaker.barred(found.memory, spec, state.of_service(service), now)
+            self._barred = breaker.barred(
+                found.memory, spec, state.of_service(service), now, state.sub_cluster
+            )
             self._avoid = dict(found.memory.avoid)
 
     def prices(self) -> Mapping[str, float]:

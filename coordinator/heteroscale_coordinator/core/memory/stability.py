@@ -11,7 +11,7 @@ from heteroscale.words import Role
 
 @dataclass(frozen=True, slots=True)
 class Breaker:
-    """Launches failed in a row at one node, or on one GPU type."""
+    """Launches failed in a row at one node, on one GPU type, or in one sub-cluster."""
 
     failures: int = 0
     failed_at: float = 0.0
@@ -21,7 +21,7 @@ class Breaker:
     until: float | None = None
     """Open until then, half-open afterwards. None: closed."""
     where: tuple[str, ...] = ()
-    """Of a GPU type: the nodes at which it failed."""
+    """Of a GPU type or a sub-cluster: the nodes at which it failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,8 @@ class StabilityMemory:
     """By agent id; what is not named is closed."""
     types: Mapping[str, Breaker] = field(default_factory=dict)
     """By GPU type."""
+    sub_clusters: Mapping[str, Breaker] = field(default_factory=dict)
+    """By name."""
     unplaced: Unplaced | None = None
     given: tuple[tuple[float, int], ...] = ()
     """GPUs given to services of higher priority within the last hour: when, and how many."""

@@ -22,6 +22,7 @@ from heteroscale_coordinator.core.placement.values import (
     Placed,
     Spot,
     Standing,
+    SubCluster,
     Victims,
 )
 from heteroscale_coordinator.core.placement.victims import choose_victims
@@ -45,6 +46,7 @@ __all__ = [
     "Request",
     "Spot",
     "Standing",
+    "SubCluster",
     "Tally",
     "Victims",
     "choose",

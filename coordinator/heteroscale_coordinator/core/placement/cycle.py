@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import inf
 
+from heteroscale_coordinator.core.placement.ledger import taken
 from heteroscale_coordinator.core.placement.values import (
     Ask,
     Infeasible,
@@ -26,7 +27,7 @@ from heteroscale_coordinator.core.placement.values import (
 from heteroscale_coordinator.core.placement.victims import choose_victims
 from heteroscale_coordinator.core.placement.view import FleetView
 from heteroscale_coordinator.core.spec import RatioSpec, RoleSpec
-from heteroscale_coordinator.core.topology import AFFINITY_LEVELS
+from heteroscale_coordinator.core.topology import AFFINITY_LEVELS, sub_cluster_of
 
 REACH = 12
 """So many of its equals are placed anew, at most, for one request without a place."""
@@ -198,10 +199,18 @@ class Cycle:
     def _hold(self, done: _Done) -> None:
         for agent_id, indices in done.holds:
             self._view.hold(agent_id, indices)
+        self._promise(done, +1)
 
     def _release(self, done: _Done) -> None:
         for agent_id, indices in done.holds:
             self._view.release(agent_id, indices)
+        self._promise(done, -1)
+
+    def _promise(self, done: _Done, sign: int) -> None:
+        """Count what a place takes in the quotas of sub-clusters, or no more."""
+        if isinstance(done.outcome.placed, Placed):
+            homes = {agent: sub_cluster_of(node.topology) for agent, node in done.stood.items()}
+            self._view.ledger.promise(taken(done.outcome.placed.spots, homes), sign)
 
     def _frozen(self, request: Request, victims: Victims) -> list[tuple[str, frozenset[int]]]:
         """Return what is in use on the victims' nodes: it may become free, but not for this cycle."""
@@ -239,6 +248,7 @@ class Cycle:
     def _take_back(self, number: int) -> None:
         held: dict[str, set[int]] = {}
         for done in self._done[number:]:
+            self._promise(done, -1)
             for agent_id, indices in done.holds:
                 held.setdefault(agent_id, set()).update(indices)
         for agent_id, every in held.items():

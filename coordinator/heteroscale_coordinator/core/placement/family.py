@@ -12,16 +12,18 @@ from typing import Any
 
 from heteroscale_coordinator.core.placement.cell import Cell
 from heteroscale_coordinator.core.placement.shape import Strain
-from heteroscale_coordinator.core.topology import Path
+from heteroscale_coordinator.core.topology import Path, sub_cluster_in
+
+_Kin = tuple[str, frozenset[Strain]]
 
 
 class Family:
-    """Domains whose nodes are of the same strains."""
+    """Domains of one sub-cluster whose nodes are of the same strains."""
 
-    __slots__ = ("bounds", "members", "strains")
+    __slots__ = ("bounds", "members", "strains", "sub_cluster")
 
-    def __init__(self, strains: frozenset[Strain]) -> None:
-        self.strains = strains
+    def __init__(self, sub_cluster: str, strains: frozenset[Strain]) -> None:
+        self.sub_cluster, self.strains = sub_cluster, strains
         self.members: list[tuple[int, Path]] = []
         """Free GPUs and path, in that order."""
         self.bounds: dict[Any, Any] = {}
@@ -36,7 +38,7 @@ class Index:
     """The domains of one level."""
 
     def __init__(self) -> None:
-        self._families: dict[frozenset[Strain], Family] = {}
+        self._families: dict[_Kin, Family] = {}
         self.cells: dict[Path, Cell] = {}
         self._where: dict[Path, tuple[Family, int]] = {}
         self._paths: list[Path] | None = None
@@ -65,9 +67,9 @@ class Index:
         else:
             self._leave(*where, cell.path)
         if family is None:
-            strains = frozenset(cell.strains)
-            family = cell.family = self._families.get(strains) or Family(strains)
-        self._families[family.strains] = family
+            kin = sub_cluster_in(cell.path), frozenset(cell.strains)
+            family = cell.family = self._families.get(kin) or Family(*kin)
+        self._families[family.sub_cluster, family.strains] = family
         insort(family.members, (cell.room, cell.path))
         self._where[cell.path] = family, cell.room
 
@@ -81,4 +83,4 @@ class Index:
     def _leave(self, family: Family, room: int, path: Path) -> None:
         del family.members[bisect_left(family.members, (room, path))]
         if not family.members:
-            del self._families[family.strains]
+            del self._families[family.sub_cluster, family.strains]

@@ -34,7 +34,7 @@ from heteroscale_coordinator.core.placement.rank import (
     peer_of,
 )
 from heteroscale_coordinator.core.placement.values import Ask, Standing
-from heteroscale_coordinator.core.topology import Path
+from heteroscale_coordinator.core.topology import Path, sub_cluster_in
 
 if TYPE_CHECKING:
     from heteroscale_coordinator.core.placement.view import FleetView
@@ -84,8 +84,13 @@ class Ground:
     @property
     def enough(self) -> bool:
         """Whether the whole fleet has the GPUs for the step, wherever they are; False is certain."""
-        parts, cells = self.parts(self.ask.delta), self.view.indexes["cluster"].cells.values()
-        return not short(parts, [pool for cell in cells for pool in cell.shapes.items()])
+        parts, cells = self.parts(self.ask.delta), self.view.indexes["cluster"].cells
+        here = (cell for path, cell in cells.items() if self.offers(path))
+        return not short(parts, [pool for cell in here for pool in cell.shapes.items()])
+
+    def offers(self, path: Path) -> bool:
+        """Return whether a domain is in a sub-cluster that may be used."""
+        return self.ask.within is None or sub_cluster_in(path) in self.ask.within
 
     # ---- fit ---------------------------------------------------------------------------------
 
@@ -158,7 +163,7 @@ class Ground:
         """
         kin, peer = self.kin(level), self.peer
         index = self.view.indexes[level]
-        special = {path for path in (*kin, *before) if path in index.cells}
+        special = {path for path in (*kin, *before) if path in index.cells and self.offers(path)}
         if peer is not None:
             special = {path for path in special if kin.get(path, {}).get(peer)}
         there = [self._try(want, index.cells[path], before.get(path)) for path in sorted(special)]
@@ -213,7 +218,10 @@ class Ground:
         return possible
 
     def _lines(self, level: str, want: Want, parts: Parts) -> Iterator[_Line]:
+        within = self.ask.within
         for family in self.view.indexes[level]:
+            if within is not None and family.sub_cluster not in within:
+                continue
             if parts not in family.bounds:
                 if len(family.bounds) >= _KEPT:
                     family.bounds.clear()

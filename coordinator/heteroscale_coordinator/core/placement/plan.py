@@ -52,7 +52,7 @@ def place_in(
         return Infeasible((f"{ask.service} has no role {strange[0]}",))
     if not counts:
         return Placed((), "nothing asked", ask.placement.affinity)
-    ground = survey(view, Ask(ask.service, ask.roles, counts, ask.placement), standing)
+    ground = survey(view, replace(ask, delta=counts), standing)
     reasons: list[str] = []
     for level in _levels(ask.placement):
         for units in _cuts(ground):
@@ -199,7 +199,7 @@ def _why_not(ground: Ground, level: str) -> tuple[str, ...]:
         )
     parts = _in_order(ground)
     likely = {path for family in index for _, path in family.members[-SAID:]}
-    cells = [index.cells[path] for path in likely]
+    cells = [index.cells[path] for path in likely if ground.offers(path)]
     name_of = ground.view.name_of
     cells.sort(
         key=lambda one: (-sum(room(part.kind, one.shapes.items()) for part in parts), name_of(one))
@@ -208,7 +208,7 @@ def _why_not(ground: Ground, level: str) -> tuple[str, ...]:
         f"{level} {ground.view.name_of(cell)}: {_lacks(ground, parts, cell)}"
         for cell in cells[:SAID]
     ]
-    more = len(index) - len(said)
+    more = sum(ground.offers(path) for path in index.cells) - len(said)
     return (*said, f"{level}: {more} more without room") if more else tuple(said)
 
 

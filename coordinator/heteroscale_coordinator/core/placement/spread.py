@@ -26,7 +26,7 @@ from heteroscale_coordinator.core.placement.values import (
     Standing,
 )
 from heteroscale_coordinator.core.spec import SpreadSpec
-from heteroscale_coordinator.core.topology import AFFINITY_LEVELS, paths_of
+from heteroscale_coordinator.core.topology import AFFINITY_LEVELS, paths_of, sub_cluster_of
 
 if TYPE_CHECKING:
     from heteroscale_coordinator.core.placement.view import FleetView
@@ -228,6 +228,8 @@ def domain_of(node: NodeView, level: str) -> str:
     """
     if level == "node":
         return node.hostname or node.agent_id
+    if level == "subCluster":
+        return sub_cluster_of(node.topology) or "fleet"
     paths = paths_of(node.topology)
     path = getattr(paths, level) or (paths.s2 if level == "s1" else None) or paths.cluster
     return "/".join(filter(None, path)) or "fleet"

@@ -61,6 +61,24 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
+class SubCluster:
+    """What one service is told of a sub-cluster beyond its nodes."""
+
+    left_out: str = ""
+    """Why nothing new may go there; empty: it may."""
+    trial: str = ""
+    """Why only one unit of a step may be tried there; empty: any step may go there."""
+    prices: Mapping[str, float] = field(default_factory=dict)
+    """Price of a GPU-hour there by GPU type; others cost what they cost elsewhere."""
+    quotas: Mapping[str, int] = field(default_factory=dict)
+    """Most GPUs of a type there, of all services together."""
+    quota: int | None = None
+    """Most GPUs of this service there, of any type; None: no limit."""
+    used: int = 0
+    """GPUs there that instances of this service hold, or may hold."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ask:
     """A step to be placed: so many new instances of each role of one service."""
 
@@ -72,6 +90,10 @@ class Ask:
     """Vendor by GPU type, as far as agents tell; unknown vendors keep nobody apart."""
     prices: Mapping[str, float] = field(default_factory=dict)
     """Price of a GPU-hour by GPU type."""
+    sub_clusters: Mapping[str, SubCluster] = field(default_factory=dict)
+    """What is told of sub-clusters, by name; of one that is not named, nothing is."""
+    within: frozenset[str] | None = None
+    """Sub-clusters in which the search may look; None: in all."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,10 @@ from dataclasses import replace
 from heteroscale_coordinator.core.placement.cell import Cell
 from heteroscale_coordinator.core.placement.classes import ClassChange, together
 from heteroscale_coordinator.core.placement.domains import Domains, Site, agents_under
+from heteroscale_coordinator.core.placement.federate import federate
 from heteroscale_coordinator.core.placement.fragments import Fragments
 from heteroscale_coordinator.core.placement.kind import Kinds
+from heteroscale_coordinator.core.placement.ledger import Ledger
 from heteroscale_coordinator.core.placement.plan import SAID, place_in
 from heteroscale_coordinator.core.placement.rules import under_rules
 from heteroscale_coordinator.core.placement.tallies import NO_INDICES, Tallies
@@ -39,6 +41,7 @@ class FleetView:
         self._tree = Domains()
         self.root, self.indexes = self._tree.root, self._tree.indexes
         self._tallies = Tallies(self._tree)
+        self.ledger = Ledger()
         self._sites: dict[str, Site] = {}
         for node in nodes:
             self.put(node)
@@ -118,7 +121,10 @@ class FleetView:
         def search(asked: Ask, stand: Sequence[Standing]) -> Placed | Infeasible:
             return place_in(self, asked, stand, said)
 
-        return under_rules(ask, self, standing, search)
+        def ruled(asked: Ask) -> Placed | Infeasible:
+            return under_rules(asked, self, standing, search)
+
+        return federate(ask, self, standing, ruled)
 
     @contextmanager
     def less(
@@ -155,10 +161,12 @@ class FleetView:
         """Take in a node, new or changed, and return whose class changed by it."""
         site = self._sites.get(node.agent_id)
         if site is None:
+            self.ledger.write(None, node)
             return self._bring(node)
         before = site.node
         if before == node:
             return ()
+        self.ledger.write(before, node)
         if before.topology != node.topology or before.gpu_types != node.gpu_types:
             gone = self._send(site)
             return together(gone, self._bring(node))
@@ -168,7 +176,10 @@ class FleetView:
     def remove(self, agent_id: str) -> tuple[ClassChange, ...]:
         """Forget a node, if it is known, and return whose class changed by it."""
         site = self._sites.get(agent_id)
-        return self._send(site) if site else ()
+        if site is None:
+            return ()
+        self.ledger.write(site.node, None)
+        return self._send(site)
 
     def hold(self, agent_id: str, indices: Collection[int]) -> None:
         """Keep GPUs of a node for somebody: free or not, they are not offered until released."""

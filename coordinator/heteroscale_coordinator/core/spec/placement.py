@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from heteroscale.documents.fields import DocumentModel, Duration
+from heteroscale_coordinator.core.spec.names import Label
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 
@@ -14,7 +15,7 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 class SpreadSpec(DocumentModel):
     """How much of one role may stand in one failure domain, so that one failure leaves the rest."""
 
-    level: Literal["node", "s1", "s2", "cluster"] = "s1"
+    level: Literal["node", "s1", "s2", "cluster", "subCluster"] = "s1"
     """The domain that may fail as a whole. Nodes that do not name theirs share the next level up."""
     most: PositiveInt | Share = 0.5
     """Instances of each role in one domain: a share of all of the role, below 1, rounded up (0.5), or
@@ -22,6 +23,28 @@ class SpreadSpec(DocumentModel):
     required: bool = False
     """False: where the limit leaves no room it is passed over, and the decision says so. True:
     infeasible instead."""
+
+
+class SubClusterSpec(DocumentModel):
+    """Which sub-clusters, by name. To stand in several, see `spread` with `level: subCluster`."""
+
+    require: tuple[Label, ...] = ()
+    """Only in these. Empty: in any."""
+    prefer: tuple[Label, ...] = ()
+    """In this order, before class and price; the others come last."""
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        for field, names in (("require", self.require), ("prefer", self.prefer)):
+            if twice := sorted({name for name in names if names.count(name) > 1}):
+                raise ValueError(f"{field} names {', '.join(twice)} twice: leave one out")
+        strange = [name for name in self.prefer if name not in self.require]
+        if self.require and strange:
+            raise ValueError(
+                f"prefer names {', '.join(strange)}, which require leaves out: add it to require, or "
+                "leave it out of prefer"
+            )
+        return self
 
 
 class RepairSpec(DocumentModel):
@@ -43,6 +66,9 @@ class PlacementSpec(DocumentModel):
     """False: the next wider domain when the wished one has no room. True: infeasible instead."""
     spread: SpreadSpec | None = None
     """Limits for failure domains. Default: none; packing keeps whole nodes and domains free."""
+    sub_cluster: SubClusterSpec = SubClusterSpec()
+    """In which sub-clusters: the physical clusters that nodes name. Prefill and decode of one group never
+    stand in two of them."""
     repair: RepairSpec = RepairSpec()
     """How groups are healed, slowly."""
     feeds: dict[str, tuple[str, ...]] = {}

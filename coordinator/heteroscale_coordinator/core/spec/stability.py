@@ -29,10 +29,11 @@ class FlapSpec(DocumentModel):
 
 
 class BreakerSpec(DocumentModel):
-    """The circuit breaker on launches, of one service, for each node and each GPU type."""
+    """The circuit breaker on launches, of one service, for each node, GPU type and sub-cluster."""
 
     failures: PositiveInt = 3
-    """Launches failed in a row that open it: at a node; for a GPU type, on so many different nodes."""
+    """Launches failed in a row that open it: at a node; for a GPU type or a sub-cluster, on so many
+    different nodes."""
     open: Positive = 60.0
     """Closed to launches so long, doubled each time a trial fails. Then one trial is let through."""
     most_open: Positive = 900.0

@@ -1,0 +1,131 @@
+"""Sub-clusters: which are silent, what of theirs is taken back, and what placement is told of them.
+
+A sub-cluster is the physical cluster that nodes name (ADR 14). Nothing new goes to one that is silent,
+or that a service's breaker closed. What was ordered there and had not started is placed elsewhere; it
+may have started all the same, so it is LOST, not ended: when it is heard again it counts, and leaves
+by an ordinary soft scale-in.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from heteroscale.words import InstanceState
+from heteroscale_coordinator.core import instance as life
+from heteroscale_coordinator.core.breaker import Barred
+from heteroscale_coordinator.core.command import end
+from heteroscale_coordinator.core.draft import Draft
+from heteroscale_coordinator.core.model import CommandState, Instance, Service, Verb
+from heteroscale_coordinator.core.placement import SubCluster
+from heteroscale_coordinator.core.rules import SubClusterRules
+from heteroscale_coordinator.core.state import State
+
+SILENT_SHARE = 0.5
+"""A sub-cluster is silent when more than this share of its agents is."""
+_NO_RULES = SubClusterRules()
+_ELSEWHERE = "placed elsewhere: its sub-cluster is silent"
+
+
+def several(state: State) -> bool:
+    """Return whether the fleet has several sub-clusters, so that one can stand in for another."""
+    return len(state.seen.view.ledger.names()) > 1
+
+
+def silent(state: State) -> dict[str, str]:
+    """Return the sub-clusters that are silent, and why; where there is but one, none is.
+
+    Nothing else could take its work, and each of its nodes is judged alone.
+    """
+    total, quiet = Counter[str](), Counter[str]()
+    for agent_id, agent in state.agents.items():
+        if not agent.inventory.gpus:
+            continue
+        name = state.sub_cluster(agent_id)
+        total[name] += 1
+        quiet[name] += agent.silent
+    found = {
+        name: f"silent: {quiet[name]} of {of} agents are not heard"
+        for name, of in total.items()
+        if quiet[name] > SILENT_SHARE * of
+    }
+    return found if len(total) > 1 else {}
+
+
+def take_back(draft: Draft) -> None:
+    """Give up, for another to be placed elsewhere, what silent sub-clusters had not begun to start."""
+    closed = draft.state.silent_sub_clusters
+    if not draft.state.seen.view.ledger.names() - closed.keys():
+        return  # there is no elsewhere
+    for instance_id in tuple(draft.state.hushed):
+        instance = draft.instance(instance_id)
+        if instance is None or instance.silent_from is not InstanceState.PENDING:
+            continue
+        if instance.state is InstanceState.UNKNOWN and _homes(draft, instance) & closed.keys():
+            draft.put_instance(life.give_up(instance, draft.now, _ELSEWHERE))
+            for command in draft.commands_of(instance_id):
+                # Sent again on its return, it would be started twice.
+                if command.verb is Verb.LAUNCH:
+                    end(draft, command, CommandState.EXPIRED, _ELSEWHERE)
+
+
+def never_started(draft: Draft, instance: Instance) -> bool:
+    """Return whether it was placed elsewhere, and no order to start it is left."""
+    pending = InstanceState.PENDING in (instance.state, instance.silent_from)
+    gone = instance.replaced or instance.state is InstanceState.LOST
+    return (
+        pending
+        and gone
+        and not any(c.verb is Verb.LAUNCH for c in draft.commands_of(instance.instance_id))
+    )
+
+
+def settle(draft: Draft, instances: Iterable[Instance]) -> None:
+    """End what was placed elsewhere and, by all that is heard now, was never started."""
+    for instance in instances:
+        patient = draft.now - instance.changed_at <= draft.state.rules.command_deadline
+        waits = instance.state is InstanceState.PENDING
+        if waits and not patient and never_started(draft, instance):
+            ended = instance
+            for number in range(len(instance.ranks)):
+                ended = life.end_rank(
+                    ended, number, InstanceState.TERMINATED, draft.now, _ELSEWHERE
+                )
+            draft.put_instance(ended)
+
+
+def told(draft: Draft, service: Service, barred: Barred) -> dict[str, SubCluster]:
+    """Return what placement is told of the sub-clusters for one service; of most, nothing is."""
+    rules, quiet = draft.state.rules.sub_clusters, draft.state.silent_sub_clusters
+    known = {*rules, *quiet, *barred.sub_clusters, *barred.trial_sub_clusters}
+    if not known:
+        return {}
+    elsewhere = several(draft.state)
+    used = _used(draft, service)
+    found = {}
+    for name in sorted(known):
+        own = rules.get(name, _NO_RULES)
+        why = quiet.get(name, "") or barred.sub_clusters.get(name, "")
+        trial = name in barred.trial_sub_clusters and elsewhere
+        found[name] = SubCluster(
+            left_out=why if elsewhere else "",
+            trial="it refused launches, and only the smallest step is tried there" if trial else "",
+            prices=own.prices,
+            quotas=own.quotas,
+            quota=own.service_quotas.get(service.name),
+            used=used[name],
+        )
+    return found
+
+
+def _used(draft: Draft, service: Service) -> Counter[str]:
+    used = Counter[str]()
+    for instance in draft.instances_of(service.name):
+        for rank in instance.ranks:
+            if rank.state not in life.ENDED and rank.agent_id:
+                used[draft.state.sub_cluster(rank.agent_id)] += len(rank.gpu_indices)
+    return used
+
+
+def _homes(draft: Draft, instance: Instance) -> set[str]:
+    return {draft.state.sub_cluster(rank.agent_id) for rank in instance.ranks if rank.agent_id}
