@@ -10,14 +10,17 @@ from pathlib import Path
 from heteroscale.documents import DocumentError
 from heteroscale_cli.connection import Connection
 from heteroscale_cli.errors import EXIT_USAGE, CliError, usage
-from heteroscale_coordinator.core.placement import NodeView, Standing
+from heteroscale_coordinator.core.placement import NodeView, Standing, SubCluster
 from heteroscale_coordinator.core.placement.emptying import Tenant
+from heteroscale_coordinator.core.rules import SubClusterRules
 
 LIVE = "live"
 GROUP = "heteroscale.fleets"
-"""Entry points: ``Fleet`` gives a function from a path to a fleet's name, nodes and prices."""
+"""Entry points: ``Fleet`` gives a function from a path to name, nodes, prices and sub-clusters."""
 
-Reader = Callable[[Path], tuple[str, Sequence[NodeView], Mapping[str, float]]]
+Reader = Callable[
+    [Path], tuple[str, Sequence[NodeView], Mapping[str, float], Mapping[str, SubClusterRules]]
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,10 @@ class Inventory:
     """Of a GPU-hour, by GPU type, as far as they are known."""
     vendors: Mapping[str, str] = field(default_factory=dict)
     """By GPU type; empty where all are of one, or nobody tells."""
+    sub_clusters: Mapping[str, SubCluster] = field(default_factory=dict)
+    """What is told of sub-clusters whatever the service, by name."""
+    service_quotas: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Most GPUs in a sub-cluster by service, by the sub-cluster's name."""
     any_template: bool = False
     """A fleet's file names no launch templates: every node takes every one."""
 
@@ -79,14 +86,23 @@ def read(fleet: str, connection: Connection, services: Sequence[str] = ()) -> In
 def of_file(path: Path) -> Inventory:
     """Return the nodes that a document of kind Fleet means; errors as ``read``."""
     try:
-        name, nodes, prices = _reader()(path)
+        name, nodes, prices, rules = _reader()(path)
     except DocumentError as error:
         raise CliError(str(error), EXIT_USAGE, verbatim=True) from error
     except OSError as error:
         hint = "; for the coordinator's own fleet say --fleet live" if not path.suffix else ""
         raise usage(f"--fleet {path}: {error.strerror or error}{hint}") from error
     every = tuple(Node(node) for node in nodes)
-    return Inventory(name, every, prices=prices, any_template=True)
+    return Inventory(
+        name,
+        every,
+        prices=prices,
+        sub_clusters={
+            name: SubCluster(prices=one.prices, quotas=one.quotas) for name, one in rules.items()
+        },
+        service_quotas={name: one.service_quotas for name, one in rules.items()},
+        any_template=True,
+    )
 
 
 def _reader() -> Reader:

@@ -14,7 +14,7 @@ from heteroscale_cli.connection import Connection
 from heteroscale_cli.errors import CliError
 from heteroscale_cli.placing.inventory import LIVE, Holder, Inventory, Node
 from heteroscale_coordinator.core.model import LIVE_STATES
-from heteroscale_coordinator.core.placement import NodeView, Standing
+from heteroscale_coordinator.core.placement import NodeView, Standing, SubCluster
 from heteroscale_coordinator.core.placement.emptying import Tenant
 
 
@@ -84,6 +84,17 @@ async def _read(client: Client, services: Sequence[str]) -> Inventory:
         {name: found or () for name, found in standing.items()},
         prices=dict(whole.gpu_prices),
         vendors=dict(whole.gpu_vendors),
+        sub_clusters={one.name: _sub_cluster(one) for one in whole.sub_clusters},
+        service_quotas={one.name: dict(one.service_quotas) for one in whole.sub_clusters},
+    )
+
+
+def _sub_cluster(message: pb.SubCluster) -> SubCluster:
+    return SubCluster(
+        left_out=message.left_out,
+        trial=message.trial,
+        prices=dict(message.gpu_prices),
+        quotas=dict(message.gpu_quotas),
     )
 
 
@@ -112,6 +123,7 @@ def _instance(message: pb.Instance, now: float) -> Standing | None:
         withdrawn=state is InstanceState.WITHDRAWN,
         idle=message.running + message.waiting if told else None,
         gpu_type=message.gpu_type,
+        gpus=len(message.gpu_indices) // max(1, len(message.agent_ids)),
         age=max(0.0, now - unix_seconds(message.create_time)),
     )
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from heteroscale.words import Role
 from heteroscale_cli.placing.inventory import Holder, Inventory, Node
+from heteroscale_cli.placing.subclusters import told
 from heteroscale_coordinator.core.placement import (
     Ask,
     FleetView,
@@ -114,7 +115,15 @@ def _plan(asked: Asked, inventory: Inventory, view: FleetView, *, helpful: bool)
     counts = asked.counts
     if counts is None:
         counts = {role: max(0, rules.min - here[role]) for role, rules in spec.roles.items()}
-    ask = Ask(asked.name, spec.roles, counts, spec.placement, inventory.vendors, inventory.prices)
+    ask = Ask(
+        asked.name,
+        spec.roles,
+        counts,
+        spec.placement,
+        inventory.vendors,
+        inventory.prices,
+        told(inventory, asked.name, standing),
+    )
     found = view.place(ask, standing)
     wanting = helpful and isinstance(found, Infeasible)
     would_help = remedies(ask, view, standing) if wanting else ()

@@ -12,7 +12,7 @@ from typing import Any
 from heteroscale_cli.connection import Connection
 from heteroscale_cli.errors import usage
 from heteroscale_cli.output import print_note, print_text
-from heteroscale_cli.placing import folding, inventory, svg, terminal, tree
+from heteroscale_cli.placing import folding, inventory, subclusters, svg, terminal, tree
 from heteroscale_cli.placing.inventory import Node
 from heteroscale_cli.placing.tree import LEVELS, NODE, Branch, Use
 
@@ -41,7 +41,7 @@ def show(connection: Connection, fleet: str, wish: Wish) -> None:
         root = tree.grow(known)
     opened = [_opened(root, name) for name in wish.opened]
     deepest = wish.level or folding.deepest_of(root)
-    notes = tree.unnamed(known)
+    notes = (*tree.unnamed(known), *subclusters.notes(known))
     if wish.svg is not None:
         write(wish.svg, root, f"Topology of {root.name}")
     if wish.as_json:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 
 from heteroscale.words import InstanceState
 from heteroscale_coordinator.core import instance as life
@@ -24,6 +25,7 @@ from heteroscale_coordinator.core.state import State
 SILENT_SHARE = 0.5
 """A sub-cluster is silent when more than this share of its agents is."""
 _NO_RULES = SubClusterRules()
+_TRIAL = "it refused launches, and only the smallest step is tried there"
 _ELSEWHERE = "placed elsewhere: its sub-cluster is silent"
 
 
@@ -94,28 +96,35 @@ def settle(draft: Draft, instances: Iterable[Instance]) -> None:
             draft.put_instance(ended)
 
 
-def told(draft: Draft, service: Service, barred: Barred) -> dict[str, SubCluster]:
-    """Return what placement is told of the sub-clusters for one service; of most, nothing is."""
-    rules, quiet = draft.state.rules.sub_clusters, draft.state.silent_sub_clusters
-    known = {*rules, *quiet, *barred.sub_clusters, *barred.trial_sub_clusters}
-    if not known:
-        return {}
-    elsewhere = several(draft.state)
-    used = _used(draft, service)
+def outlook(state: State, barred: Barred) -> dict[str, SubCluster]:
+    """Return what is to be told of sub-clusters, whatever the service; of most, nothing is."""
+    rules, quiet, elsewhere = state.rules.sub_clusters, state.silent_sub_clusters, several(state)
     found = {}
-    for name in sorted(known):
+    for name in sorted({*rules, *quiet, *barred.sub_clusters, *barred.trial_sub_clusters}):
         own = rules.get(name, _NO_RULES)
         why = quiet.get(name, "") or barred.sub_clusters.get(name, "")
-        trial = name in barred.trial_sub_clusters and elsewhere
         found[name] = SubCluster(
             left_out=why if elsewhere else "",
-            trial="it refused launches, and only the smallest step is tried there" if trial else "",
+            trial=_TRIAL if elsewhere and name in barred.trial_sub_clusters else "",
             prices=own.prices,
             quotas=own.quotas,
-            quota=own.service_quotas.get(service.name),
-            used=used[name],
         )
     return found
+
+
+def told(draft: Draft, service: Service, barred: Barred) -> dict[str, SubCluster]:
+    """Return what placement is told of the sub-clusters for one service."""
+    found = outlook(draft.state, barred)
+    used = _used(draft, service) if found else Counter[str]()
+    rules = draft.state.rules.sub_clusters
+    return {
+        name: replace(
+            one,
+            quota=rules.get(name, _NO_RULES).service_quotas.get(service.name),
+            used=used[name],
+        )
+        for name, one in found.items()
+    }
 
 
 def _used(draft: Draft, service: Service) -> Counter[str]:

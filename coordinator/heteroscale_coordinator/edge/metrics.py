@@ -30,6 +30,7 @@ from heteroscale_coordinator.core.state import Agent, State
 from heteroscale_coordinator.core.topology import SubgroupClass
 from heteroscale_coordinator.edge.ports import Decisions, Loop
 from heteroscale_coordinator.edge.room_metrics import room_metrics
+from heteroscale_coordinator.edge.sub_cluster_metrics import sub_cluster_metrics
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _OWN_FAMILIES = ("demand", "supply")
@@ -185,6 +186,7 @@ class StateCollector(Collector):
         yield _agents(agents)
         yield from _devices(agents)
         yield from room_metrics(state.seen.fragments)
+        yield from sub_cluster_metrics(agents, services, state.silent_sub_clusters, state.turned_at)
         yield _class_changes(state)
         yield _instances(instances)
         yield from _services(services)

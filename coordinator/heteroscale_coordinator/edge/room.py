@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from heteroscale.v1 import operator_pb2 as pb
 from heteroscale_coordinator.clock import mint
-from heteroscale_coordinator.core import breaker, sites
+from heteroscale_coordinator.core import breaker, sites, subclusters
 from heteroscale_coordinator.core.breaker import NOTHING_BARRED
 from heteroscale_coordinator.core.draft import Draft
 from heteroscale_coordinator.core.placement import NodeView
@@ -30,6 +30,20 @@ class Room:
     def prices(self) -> Mapping[str, float]:
         """Return the price of a GPU-hour by GPU type."""
         return self._draft.state.rules.prices
+
+    def sub_clusters(self) -> Iterator[pb.SubCluster]:
+        """Yield what is to be told of sub-clusters, in order of their names."""
+        state = self._draft.state
+        for name, told in subclusters.outlook(state, self._barred).items():
+            rules = state.rules.sub_clusters.get(name)
+            yield pb.SubCluster(
+                name=name,
+                left_out=told.left_out,
+                trial=told.trial,
+                gpu_prices=told.prices,
+                gpu_quotas=told.quotas,
+                service_quotas=rules.service_quotas if rules is not None else {},
+            )
 
     def vendors(self) -> Mapping[str, str]:
         """Return the vendor of each GPU type, as far as turns have read; empty where all are of one.

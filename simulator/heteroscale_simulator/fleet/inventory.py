@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from heteroscale_coordinator.core.placement import NodeView
+from heteroscale_coordinator.core.rules import SubClusterRules
 from heteroscale_simulator.fleet import hosts, load_fleet, views
 
 
-def read_nodes(path: Path) -> tuple[str, Sequence[NodeView], Mapping[str, float]]:
-    """Return a fleet's name, its nodes, and prices of a GPU-hour where the file itself has them.
+def read_nodes(
+    path: Path,
+) -> tuple[str, Sequence[NodeView], Mapping[str, float], Mapping[str, SubClusterRules]]:
+    """Return a fleet's name, its nodes, prices of a GPU-hour where the file has them, and sub-clusters.
 
     Every GPU that works is free. The catalogue's prices are left out: the coordinator has none either.
 
@@ -21,4 +24,6 @@ def read_nodes(path: Path) -> tuple[str, Sequence[NodeView], Mapping[str, float]
     """
     fleet = load_fleet(path)
     told = {p.gpu_type: p.price_per_gpu_hour for p in fleet.spec.pools if p.price_per_gpu_hour}
-    return fleet.name, views(hosts(fleet.spec), ()), told
+    rules = fleet.spec.rules
+    prices = {**told, **rules.prices}
+    return fleet.name, views(hosts(fleet.spec), ()), prices, rules.sub_clusters

@@ -50,6 +50,7 @@ class Fleet(Desk):
         if room is not None and not request.page_token:
             answer.gpu_prices.update(room.prices())
             answer.gpu_vendors.update(room.vendors())
+            answer.sub_clusters.extend(room.sub_clusters())
         for place, agent_id in enumerate(wanted):
             if (agent := self.loop.state.agents.get(agent_id)) is None:
                 continue
