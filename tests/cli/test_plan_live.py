@@ -109,3 +109,68 @@ def test_a_service_that_is_not_there_yet_is_planned_all_the_same(
     result = typed("plan", "-f", service_file(tmp_path, text))
     assert "fresh: 2 prefill and 1 decode fit on live" in result.stdout
     assert twin.requests[-1].room_for == ""
+
+
+@pytest.mark.usefixtures("fleet_there")
+def test_a_live_plan_names_the_sub_cluster_and_says_who_is_left_out(
+    typed: Typed, twin: OperatorTwin, tmp_path: Path
+) -> None:
+    for number, one in enumerate(twin.nodes):
+        one.topology["physical_cluster"] = "south" if number < 3 else "north"
+    twin.nodes[4].room.closed = ""
+    twin.sub_clusters = [
+        pb.SubCluster(name="south", gpu_prices={"H20": 1.0}, service_quotas={"fresh": 64}),
+        pb.SubCluster(name="north", gpu_prices={"H20": 0.5}),
+    ]
+    fresh = service_file(tmp_path, CHAT.replace("name: chat", "name: fresh"))
+    words = ("plan", "-f", fresh, "--prefill", "1", "--decode", "1", "--json")
+
+    (cheap,) = json.loads(typed(*words).stdout)["services"]
+    twin.sub_clusters[1].left_out = "silent: 2 of 2 agents are not heard"
+    (left,) = json.loads(typed(*words).stdout)["services"]
+    twin.sub_clusters[0].service_quotas["fresh"] = 11
+    (none,) = json.loads(typed(*words).stdout)["services"]
+
+    assert {i["ranks"][0]["agent_id"] for i in cheap["instances"]} == {"b1", "b2"}
+    assert {i["ranks"][0]["agent_id"] for i in left["instances"]} == {"a1", "a3"}
+    assert "sub-cluster north: silent: 2 of 2 agents are not heard" in left["rejected"]
+    assert not none["feasible"]
+    assert any("its quota for fresh is 11 GPUs, 0 are in use" in why for why in none["reasons"])
+
+
+@pytest.mark.usefixtures("fleet_there")
+def test_what_a_service_holds_counts_in_its_quota(
+    typed: Typed, twin: OperatorTwin, tmp_path: Path
+) -> None:
+    for one in twin.nodes:
+        one.topology["physical_cluster"] = "south"
+    twin.instances["p1"].gpu_indices.extend(range(4))
+    twin.instances["d1"].gpu_indices.extend(range(8))
+    twin.sub_clusters = [pb.SubCluster(name="south", service_quotas={"chat": 12})]
+    words = ("plan", "-f", service_file(tmp_path), "--prefill", "1", "--decode", "1")
+
+    assert "its quota for chat is 12 GPUs, 12 are in use" in typed(*words).stdout
+
+
+@pytest.mark.usefixtures("fleet_there")
+def test_topology_notes_what_is_told_of_sub_clusters(typed: Typed, twin: OperatorTwin) -> None:
+    for one in twin.nodes:
+        one.topology["physical_cluster"] = "south"
+    twin.sub_clusters = [
+        pb.SubCluster(
+            name="south",
+            left_out="silent: 3 of 5 agents are not heard",
+            trial="only the smallest step is tried there",
+            gpu_quotas={"H20": 64},
+            service_quotas={"chat": 32},
+            gpu_prices={"H20": 1.5},
+        ),
+        pb.SubCluster(name="west"),
+    ]
+    result = typed("topology")
+    said = " ".join((result.stdout + result.stderr).split())
+    assert (
+        "sub-cluster south: left out, silent: 3 of 5 agents are not heard; only the smallest step is "
+        "tried there; 8 of its quota of 64 H20 are held; chat may hold 32 GPUs; H20 costs 1.5 an hour"
+    ) in said
+    assert "sub-cluster west" not in said

@@ -37,6 +37,7 @@ class OperatorTwin(OperatorServiceServicer):
         self.services: dict[str, pb.Service] = {}
         self.instances: dict[str, pb.Instance] = {}
         self.nodes: list[pb.Node] = []
+        self.sub_clusters: list[pb.SubCluster] = []
         self.groups: list[pb.Group] = []
         self.decisions: list[pb.Decision] = []
         self.largest_page = 1000
@@ -134,7 +135,7 @@ class OperatorTwin(OperatorServiceServicer):
         mine = [n for n in self.nodes if request.agent_id in ("", n.agent_id)]
         mine = [n for n in mine if n.agent_id > request.page_token]
         page = min(request.page_size or len(mine), self.largest_page)
-        answer = pb.ListNodesResponse(nodes=mine[:page])
+        answer = pb.ListNodesResponse(nodes=mine[:page], sub_clusters=self.sub_clusters)
         answer.next_page_token = mine[page - 1].agent_id if page < len(mine) else ""
         for node in answer.nodes:
             if not request.with_devices:

@@ -16,6 +16,7 @@ from heteroscale_coordinator.core import sites
 from heteroscale_coordinator.core.devices import GpuFact, GpuSample, KnownDevices, NicSample
 from heteroscale_coordinator.core.draft import Draft
 from heteroscale_coordinator.core.events import Changes
+from heteroscale_coordinator.core.memory.stability import Breaker
 from heteroscale_coordinator.core.model import Action, CommandState, Inventory, Service
 from heteroscale_coordinator.core.placement import ClassChange
 from heteroscale_coordinator.core.spec import ServiceSpec
@@ -159,6 +160,36 @@ async def test_metrics_tell_what_is_free_and_how_much_of_it_no_whole_node_could_
     for whole in ("node", "s1"):
         share = value("gpus_free_fragmented", type="H20", whole=whole)
         assert share == pytest.approx(1 / 3)
+
+
+async def test_metrics_tell_for_how_many_services_a_sub_cluster_is_left_out(
+    port: int, loop: TwinLoop, metrics: Metrics
+) -> None:
+    filled(loop, metrics)
+    value = series((await get(port, "/metrics")).text)
+    assert value("sub_cluster_left_out", sub_cluster="", reason="silent") is None, "there is one"
+    for name, site in (("agent-1", "east"), ("agent-2", "west")):
+        agent = loop.state.agents[name]
+        levels = {**agent.inventory.topology, "physical_cluster": site}
+        agent.inventory = replace(agent.inventory, topology=levels)
+    chat = loop.state.services["chat"]
+    breakers = {"west": Breaker(3, NOW, 1, loop.state.turned_at + 60.0)}
+    kept = replace(chat.memory.stability, sub_clusters=breakers)
+    loop.state.services["chat"] = replace(chat, memory=replace(chat.memory, stability=kept))
+    loop.state.silent_sub_clusters = {"east": "silent: 1 of 1 agents are not heard"}
+    value = series((await get(port, "/metrics")).text)
+    found = {
+        (site, why): value("sub_cluster_left_out", sub_cluster=site, reason=why)
+        for site in ("east", "west")
+        for why in ("silent", "refusing")
+    }
+    many = len(loop.state.services)
+    assert found == {
+        ("east", "silent"): many,
+        ("east", "refusing"): 0,
+        ("west", "silent"): 0,
+        ("west", "refusing"): 1,
+    }
 
 
 async def test_metrics_count_changes_of_rdma_class_from_zero(

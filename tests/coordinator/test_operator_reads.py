@@ -17,6 +17,7 @@ from heteroscale_coordinator.core.devices import GpuSample, KnownDevices, NicSam
 from heteroscale_coordinator.core.draft import Draft
 from heteroscale_coordinator.core.events import Changes
 from heteroscale_coordinator.core.model import Action, EngineSample, Service
+from heteroscale_coordinator.core.rules import Rules
 from heteroscale_coordinator.core.spec import ServiceSpec
 from heteroscale_coordinator.core.track import Track
 from heteroscale_coordinator.edge.store.decisions import DecisionLog
@@ -192,6 +193,30 @@ async def test_nodes_tell_their_room_only_when_asked(
     agent.inventory = replace(agent.inventory, gpus=gpus)
     two = (await stub.ListNodes(pb.ListNodesRequest(with_room=True))).nodes[1]
     assert list(two.room.numa_nodes) == [1, -1]
+
+
+async def test_what_is_told_of_sub_clusters_comes_with_the_room(
+    stub: OperatorServiceAsyncStub, loop: TwinLoop
+) -> None:
+    loop.populate()
+    for name, site in (("agent-1", "east"), ("agent-2", "west")):
+        agent = loop.state.agents[name]
+        levels = {**agent.inventory.topology, "physical_cluster": site}
+        agent.inventory = replace(agent.inventory, topology=levels)
+    sites.catch_up(Draft(loop.state, NOW, str))
+    told = {
+        "west": {"prices": {"H20": 2.0}, "quotas": {"H20": 8}, "serviceQuotas": {"chat": 4}},
+    }
+    loop.state.rules = Rules.model_validate({"subClusters": told})
+    loop.state.silent_sub_clusters = {"east": "silent: 1 of 1 agents are not heard"}
+
+    answer = await stub.ListNodes(pb.ListNodesRequest(with_room=True))
+
+    east, west = answer.sub_clusters
+    assert (east.name, east.left_out) == ("east", "silent: 1 of 1 agents are not heard")
+    assert (west.name, west.left_out, west.trial) == ("west", "", "")
+    assert dict(west.gpu_prices) == {"H20": 2.0}
+    assert (dict(west.gpu_quotas), dict(west.service_quotas)) == ({"H20": 8}, {"chat": 4})
 
 
 async def test_asking_for_room_does_nothing_of_a_turns_work(

@@ -123,7 +123,7 @@ def _instance(message: pb.Instance, now: float) -> Standing | None:
         withdrawn=state is InstanceState.WITHDRAWN,
         idle=message.running + message.waiting if told else None,
         gpu_type=message.gpu_type,
-        gpus=len(message.gpu_indices) // max(1, len(message.agent_ids)),
+        gpus=max(1, len(message.gpu_indices) // max(1, len(message.agent_ids))),
         age=max(0.0, now - unix_seconds(message.create_time)),
     )
 

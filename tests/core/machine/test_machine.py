@@ -30,6 +30,7 @@ from heteroscale_coordinator.core.events import (
     UncordonNode,
     Wish,
 )
+from heteroscale_coordinator.core.rules import Rules
 from heteroscale_coordinator.core.spec import ServiceSpec
 from tests.core.machine.claims import check, check_the_end
 from tests.core.machine.claims.facts import Ledger
@@ -42,6 +43,7 @@ WHICH, LASTS = st.integers(0, 6), st.sampled_from([False, False, True])
 ARRIVALS = (0.0, 0.5, 3.0, 8.0, 12.0, 20.0, 30.0, 60.0)
 QUIET = 200.0
 KINDS = ("H20", "L20")
+SITES = ("east", "west")
 SHORT = settings(
     max_examples=15,
     stateful_step_count=25,
@@ -75,10 +77,14 @@ class Machine(RuleBasedStateMachine):
         """Let a fleet say hello, and a service begin on it."""
         for index in range(agents):
             half = "a" if index < agents / 2 else "b"
-            self.world.join(f"n{index}", {"s1": half, "s2": "big"}, [KINDS[index % 2]] * gpus)
+            self.world.join(f"n{index}", self.levels(index, half), [KINDS[index % 2]] * gpus)
         self.apply(spec)
         self.world.traffic.arrivals = 3.0
         self.world.run(20)
+
+    def levels(self, _index: int, half: str) -> dict[str, str]:
+        """Return where an agent stands."""
+        return {"s1": half, "s2": "big"}
 
     # ---- time and traffic ------------------------------------------------------------------------
 
@@ -324,13 +330,65 @@ class SplitPrefill(Machine):
         self.begin_anew(drain, spec)
 
 
+class Federated(Machine):
+    """The same on two sub-clusters with quotas; at times most of one falls silent, or refuses."""
+
+    @initialize(
+        agents=st.integers(5, 7), gpus=st.integers(2, 4), spec=specs(), quota=st.integers(2, 9)
+    )
+    def a_fleet_and_a_service(
+        self, agents: int, gpus: int, spec: ServiceSpec, quota: int = 9
+    ) -> None:
+        self.limit(quota)
+        self.begin(agents, gpus, spec)
+
+    def levels(self, index: int, half: str) -> dict[str, str]:
+        """Return where an agent stands: east and west by turns."""
+        site = SITES[index // 2 % 2]
+        return {"s1": f"{site}-{half}", "s2": site, "physical_cluster": site}
+
+    def limit(self, quota: int) -> None:
+        """Let the operator set quotas and prices."""
+        told = {
+            "east": {"quotas": dict.fromkeys(KINDS, quota), "serviceQuotas": {"chat": quota + 2}},
+            "west": {"prices": {"H20": 1.0}},
+        }
+        rules = Rules.model_validate({"subClusters": told})
+        state = self.world.state
+        state.rules = state.rules.model_copy(update={"sub_clusters": rules.sub_clusters})
+
+    @rule(site=st.sampled_from(SITES), seconds=st.sampled_from([3, 10, 35]), lasts=LASTS)
+    def a_sub_cluster_falls_silent(self, site: str, seconds: int, lasts: bool) -> None:
+        members = self.members(site)
+        for agent in members:
+            agent.silent = True
+        self.world.run(seconds)
+        for agent in members if not lasts else ():
+            self.world.come_back(agent)
+        self.world.run(5)
+
+    @rule(site=st.sampled_from(SITES), seconds=st.sampled_from([5, 40]))
+    def a_sub_cluster_refuses(self, site: str, seconds: int) -> None:
+        for agent in self.members(site):
+            agent.refuses = "no quota"
+        self.world.run(seconds)
+        for agent in self.members(site):
+            agent.refuses = ""
+
+    def members(self, site: str) -> list[TwinAgent]:
+        known = self.world.agents.values()
+        return [a for a in known if a.inventory.topology["physical_cluster"] == site]
+
+
+TestFederated = Federated.TestCase
 TestMachine, TestOneRole = Machine.TestCase, OneRole.TestCase
 TestSplitPrefill = SplitPrefill.TestCase
 TestMachine.settings = profile()
 FEWER = settings(profile(), max_examples=max(5, profile().max_examples // 3))
-TestOneRole.settings = TestSplitPrefill.settings = FEWER
+TestOneRole.settings = TestSplitPrefill.settings = TestFederated.settings = FEWER
 # Hundreds of lives: minutes where others work on the machine too, and no end at all for a deep search.
 PATIENCE_S = 0 if DEEP else 1200
 TestMachine = pytest.mark.timeout(PATIENCE_S)(TestMachine)
 TestOneRole = pytest.mark.timeout(PATIENCE_S)(TestOneRole)
 TestSplitPrefill = pytest.mark.timeout(PATIENCE_S)(TestSplitPrefill)
+TestFederated = pytest.mark.timeout(PATIENCE_S)(TestFederated)

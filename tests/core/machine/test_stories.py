@@ -12,7 +12,7 @@ from heteroscale.words import Role
 from heteroscale_coordinator.core.spec import ServiceSpec
 from tests.core.machine.claims import named
 from tests.core.machine.services import BY_SLO, POLICY, TIERS
-from tests.core.machine.test_machine import Machine
+from tests.core.machine.test_machine import Federated, Machine
 
 P, D = Role.PREFILL, Role.DECODE
 
@@ -24,6 +24,7 @@ def begun(
     agents: int = 6,
     gpus: int = 4,
     more: dict[str, Any] | None = None,
+    kind: type[Machine] = Machine,
     **policy: Any,
 ) -> Machine:
     """Return a service in its twentieth second; (min, max) of its roles."""
@@ -33,7 +34,7 @@ def begun(
     }
     hasty = POLICY | {"hold": "0s", "reserve": {"deviations": 0}}
     spec = {"roles": roles, "policy": hasty | policy, "drain": {"lease": "10s"}} | (more or {})
-    machine = Machine()
+    machine = kind()
     machine.begin(agents, gpus, ServiceSpec.model_validate(spec))
     return machine
 
@@ -115,3 +116,58 @@ def test_half_the_agents_are_cut_off() -> None:
         assert not machine.world.instances(P, S.LOST)
     waves(machine, 20)
     machine.teardown()
+
+
+def test_a_load_beyond_the_quotas_of_a_sub_cluster() -> None:
+    machine = begun(kind=Limited)
+    waves(machine, 60, 0)
+    machine.teardown()
+    assert any("quota" in one.reason for one in machine.world.decisions)
+
+
+def test_most_of_a_sub_cluster_is_silent() -> None:
+    """The service stands in the other, which becomes too small for it."""
+    machine = begun(kind=Federated, agents=7, gpus=2, more={"placement": WEST_FIRST})
+    for agent in [a for a in machine.world.agents.values() if a.agent_id not in WEST][1:]:
+        agent.silent = True
+    machine.world.run(12)
+    waves(machine, 60, seconds=60)
+    assert any("east: silent: 3 of 4" in one.reason for one in machine.world.decisions)
+    machine.teardown()
+
+
+def test_prefill_and_decode_have_room_only_in_two_sub_clusters() -> None:
+    machine = begun(kind=Apart, gpus=4)
+    machine.world.run(60)
+    assert not machine.world.commands
+    machine.teardown()
+
+
+WEST_FIRST = {"subCluster": {"prefer": ["west"]}}
+WEST = {"n2", "n3", "n6"}
+
+
+class Limited(Federated):
+    """East has a quota from the beginning."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.limit(2)
+
+
+class Apart(Federated):
+    """East has no GPUs that decode may use, and west none that prefill may."""
+
+    def begin(self, agents: int, gpus: int, spec: ServiceSpec) -> None:
+        """Let prefill want L20 alone, and decode H20."""
+        kinds = {P: ("L20",), D: ("H20",)}
+        roles = {
+            role: one.model_copy(update={"gpu_types": kinds[role]})
+            for role, one in spec.roles.items()
+        }
+        for index in range(agents):
+            site = "east" if index % 2 else "west"
+            levels = {"s1": f"{site}-a", "s2": site, "physical_cluster": site}
+            self.world.join(f"n{index}", levels, ["L20" if index % 2 else "H20"] * gpus)
+        self.apply(spec.model_copy(update={"roles": roles}))
+        self.world.run(20)

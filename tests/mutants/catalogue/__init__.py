@@ -11,6 +11,7 @@ from tests.mutants.catalogue import (
     of_knowledge,
     of_placement,
     of_policy,
+    of_subclusters,
     of_turn,
 )
 from tests.mutants.catalogue.mutant import Mutant
@@ -22,6 +23,7 @@ MUTANTS = (
     *of_claims.MUTANTS,
     *of_turn.MUTANTS,
     *of_placement.MUTANTS,
+    *of_subclusters.MUTANTS,
 )
 
 __all__ = ["MUTANTS", "Mutant"]

@@ -89,4 +89,25 @@ MUTANTS = (
         '    return replace(named_verdict(found, view.spec), reason=f"{found.reason} {id(view)}")\n',
         "rises_and_falls",
     ),
+    claim(
+        "nothing is launched beyond the quota of a sub cluster",
+        "placement/federate.py",
+        "            if most is not None and used + gpus > most:\n",
+        "            if most is not None and used > most:\n",
+        "a_load_beyond_the_quotas_of_a_sub_cluster",
+    ),
+    claim(
+        "a silent sub cluster gets no new work",
+        "subclusters.py",
+        '        why = quiet.get(name, "") or barred',
+        "        why = barred",
+        "most_of_a_sub_cluster_is_silent",
+    ),
+    claim(
+        "no group straddles two sub clusters",
+        "placement/domains.py",
+        '        cluster = self._cell("cluster", names[:_CLUSTER], ',
+        '        cluster = self._cell("cluster", ("", "", names[_CLUSTER - 1]), ',
+        "prefill_and_decode_have_room_only_in_two_sub_clusters",
+    ),
 )

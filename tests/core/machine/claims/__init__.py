@@ -15,12 +15,13 @@ from tests.core.machine.claims.facts import Ledger
 from tests.core.machine.claims.orders import ORDERS
 from tests.core.machine.claims.ratio import RATIO
 from tests.core.machine.claims.seen import SEEN
+from tests.core.machine.claims.subclusters import SUB_CLUSTERS
 from tests.core.machine.claims.time import TIME
 from tests.core.machine.claims.unknown import UNKNOWN
 from tests.core.machine.unruly import Turn, UnrulyWorld
 
 Claim = Callable[[Turn, Ledger], None]
-CLAIMS: tuple[Claim, ...] = (*BOUNDS, *UNKNOWN, *RATIO, *TIME, *ORDERS, *SEEN)
+CLAIMS: tuple[Claim, ...] = (*BOUNDS, *UNKNOWN, *RATIO, *TIME, *ORDERS, *SEEN, *SUB_CLUSTERS)
 
 
 def check(turn: Turn, ledger: Ledger) -> None:
