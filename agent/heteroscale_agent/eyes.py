@@ -311,6 +311,7 @@ class HostEyes:
                 for name, template in sorted(self._spec.templates.items())
             ),
             labels=dict(self._spec.labels),
+            taints=self._spec.taints,
             kernel=host.kernel(),
             driver_version=self._view.driver_version,
         )

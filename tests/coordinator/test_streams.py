@@ -8,7 +8,9 @@ from typing import Any
 import grpc
 import pytest
 
+from heteroscale.taints import parse_taint
 from heteroscale.v1 import agent_pb2, types_pb2
+from heteroscale_coordinator.core.devices import GpuFact
 from heteroscale_coordinator.core.events import (
     AgentConnected,
     AgentDisconnected,
@@ -16,9 +18,11 @@ from heteroscale_coordinator.core.events import (
     RankChanged,
     ReportReceived,
 )
+from heteroscale_coordinator.core.model import Inventory
 from heteroscale_coordinator.edge.admission import Admission
 from heteroscale_coordinator.edge.service import MAX_REPORT_BYTES
 from heteroscale_coordinator.edge.session import Limits
+from heteroscale_coordinator.edge.store.memory import MemoryStore
 from tests.coordinator.face import Clock, face, hello
 from tests.coordinator.http2 import data_frame, raw_call
 
@@ -57,6 +61,29 @@ async def test_a_known_inventory_is_not_asked_for_again_and_is_told_before_the_a
             await it.script.see(AgentConnected)
     async with face(store=it.store) as again, again.agent(hello()) as agent:
         assert not agent.welcome.inventory_wanted, "a restarted coordinator reads it from its store"
+
+
+async def test_an_inventory_of_which_an_older_coordinator_read_less_is_asked_for_anew() -> None:
+    """Its hash is right, but what stands in the store lacks what the older one did not know of."""
+    whole = agent_pb2.Inventory(
+        inventory_hash="h1",
+        gpus=[agent_pb2.Gpu(index=0, type="H20", numa_node=1, nvlink_group=3)],
+        taints=["dedicated=train:NoSchedule", "of a newer version"],
+    )
+    store = MemoryStore()
+    store.save_inventory("a1", Inventory("h1", (GpuFact(0, "H20"),)))
+    async with face(store=store) as it, it.agent(hello()) as agent:
+        assert agent.welcome.inventory_wanted
+        await agent.send(inventory=whole)
+        learned = await it.script.see(InventoryLearned)
+        (gpu,) = learned.inventory.gpus
+        assert (gpu.numa_node, gpu.nvlink_group) == (1, 3)
+        assert learned.inventory.taints == (parse_taint("dedicated=train:NoSchedule"),)
+        await agent.read_kind("ack")
+    async with face(store=it.store) as again, again.agent(hello()) as agent:
+        assert not agent.welcome.inventory_wanted
+        kept = await again.script.see(InventoryLearned)
+        assert kept.inventory == learned.inventory, "all of it outlives a restart"
 
 
 async def test_first_message_must_be_a_hello() -> None:

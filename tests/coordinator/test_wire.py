@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError, Message
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from heteroscale.taints import Taint, TaintEffect
 from heteroscale.v1 import agent_pb2, types_pb2
 from heteroscale.words import (
     TOPOLOGY_LEVELS,
@@ -99,6 +100,7 @@ inventories = st.builds(
             *(texts for _ in range(4)),
             st.lists(st.none() | st.sampled_from(NicDistance), max_size=8).map(tuple),
             st.none() | st.integers(0, 7),
+            st.none() | st.integers(0, 7),
         ),
         max_size=8,
         unique_by=lambda gpu: gpu.index,
@@ -124,6 +126,15 @@ inventories = st.builds(
     ).map(tuple),
     labels=st.dictionaries(texts, texts, max_size=5),
     topology_sources=st.dictionaries(st.sampled_from(TOPOLOGY_LEVELS), texts),
+    taints=st.sets(
+        st.builds(
+            Taint,
+            st.sampled_from(["dedicated", "example.com/gpu"]),
+            st.sampled_from(["", "train", "a.b-C_1"]),
+            st.sampled_from(TaintEffect),
+        )
+    ).map(lambda found: tuple(sorted(found))),
+    read_as=st.just(wire.READ_AS),
 )
 
 

@@ -82,6 +82,7 @@ def inventory(value: Inventory) -> agent_pb2.Inventory:
                 parent_uuid=g.parent_uuid,
                 nic_distances=[to_wire(far) for far in g.nic_distances],  # type: ignore[misc]
                 numa_node=-1 if g.numa_node is None else g.numa_node,
+                nvlink_group=g.nvlink_group,
             )
             for g in value.gpus
         ],
@@ -111,4 +112,5 @@ def inventory(value: Inventory) -> agent_pb2.Inventory:
         ],
         labels=value.labels,
         topology_sources=value.topology_sources,
+        taints=map(str, value.taints),
     )

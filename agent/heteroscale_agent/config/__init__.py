@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, NonNegativeInt
 
 from heteroscale.documents import DocumentModel, Duration, read_one
+from heteroscale.taints import TaintText
 from heteroscale_agent.config.devices import GpuSettings, RdmaSettings
 from heteroscale_agent.config.discovery import Discovery
 from heteroscale_agent.config.engines import (
@@ -77,6 +78,10 @@ class AgentSpec(DocumentModel):
     kubernetes: KubernetesAccess = KubernetesAccess()
     labels: dict[str, str] = {}
     """Words of your own about this host; they travel with its inventory."""
+    taints: tuple[TaintText, ...] = ()
+    """What keeps services away that do not tolerate it, as Kubernetes has it:
+    `dedicated=train:NoSchedule`, `PreferNoSchedule` or `NoExecute`; see `placement.tolerations` of a
+    service."""
     reconnect_within: Duration = 30.0
     """A lost coordinator is tried again later and later, at most so long apart; a fleet spreads over
     it. Shorter finds a restarted coordinator sooner, before the leases of what is withdrawn end; ten

@@ -33,6 +33,8 @@ class Gpu:
     """How an engine is told of it in CUDA_VISIBLE_DEVICES; empty: by its index."""
     present: bool = True
     """False: it keeps its place, but does not answer, so nothing is launched on it."""
+    nvlink_group: int | None = None
+    """GPUs of one number reach each other by NVLink; one that is alone has no such link."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,8 @@ class Inventory:
     driver_version: str = ""
     topology_sources: Mapping[str, str] = field(default_factory=dict)
     """Level to where its name came from, in words."""
+    taints: tuple[str, ...] = ()
+    """``key=value:effect``, as Kubernetes has them."""
 
 
 THROTTLE_POWER, THROTTLE_HEAT, THROTTLE_HARDWARE, THROTTLE_OTHER = 1, 2, 4, 8

@@ -73,6 +73,7 @@ def inventory_message(inventory: Inventory) -> agent_pb2.Inventory:
         kernel=inventory.kernel,
         driver_version=inventory.driver_version,
         topology_sources=inventory.topology_sources,
+        taints=inventory.taints,
     )
     for gpu in inventory.gpus:
         message.gpus.add(
@@ -86,6 +87,7 @@ def inventory_message(inventory: Inventory) -> agent_pb2.Inventory:
             vendor=gpu.vendor,
             partition=gpu.partition,
             parent_uuid=gpu.parent_uuid,
+            nvlink_group=gpu.nvlink_group,
             nic_distances=[
                 agent_pb2.NicDistance.ValueType(to_wire(one)) for one in gpu.nic_distances
             ],

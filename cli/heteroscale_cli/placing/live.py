@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 
 from heteroscale.convert import from_wire, unix_seconds
+from heteroscale.taints import parse_taint
 from heteroscale.v1 import operator_pb2 as pb
 from heteroscale.words import InstanceState, Role
 from heteroscale_cli import pages
@@ -128,6 +129,10 @@ def _instance(message: pb.Instance, now: float) -> Standing | None:
     )
 
 
+def _told(indices: Sequence[int], homes: Sequence[int]) -> dict[int, int]:
+    return {index: home for index, home in zip(indices, homes, strict=False) if home >= 0}
+
+
 def _node(message: pb.Node) -> Node:
     if not message.HasField("room"):
         raise CliError("this coordinator is too old to tell the room on its nodes: upgrade it")
@@ -145,10 +150,8 @@ def _node(message: pb.Node) -> Node:
         usable=not room.closed,
         closed=dict(room.closed_gpus),
         why_not=room.closed,
-        neighbourhoods={
-            index: home
-            for index, home in zip(room.gpu_indices, room.numa_nodes, strict=False)
-            if home >= 0
-        },
+        neighbourhoods=_told(room.gpu_indices, room.numa_nodes),
+        links=_told(room.gpu_indices, room.nvlink_groups),
+        taints=tuple(sorted(map(parse_taint, room.taints))),
     )
     return Node(view, frozenset(room.held_gpus))

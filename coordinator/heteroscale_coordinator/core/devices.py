@@ -36,6 +36,8 @@ class GpuFact:
     nic_distances: tuple[NicDistance | None, ...] = ()
     """How far each port is, in the inventory's order; empty: unknown."""
     numa_node: int | None = None
+    nvlink_group: int | None = None
+    """GPUs of one number reach each other by NVLink; one that is alone has no such link."""
 
 
 @dataclass(frozen=True, slots=True)

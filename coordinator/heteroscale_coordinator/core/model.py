@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, NamedTuple
 
+from heteroscale.taints import Taints
 from heteroscale.words import (
     GateState,
     InstanceState,
@@ -56,6 +57,10 @@ class Inventory:
     labels: Mapping[str, str] = field(default_factory=dict)
     topology_sources: Mapping[str, str] = field(default_factory=dict)
     """Level to where its name came from, in words."""
+    taints: Taints = ()
+    """Taints that keep away whoever does not tolerate them."""
+    read_as: int = 0
+    """How much of what agents tell was read into it: less than is read now, and it is asked for anew."""
 
 
 class LatencySample(NamedTuple):

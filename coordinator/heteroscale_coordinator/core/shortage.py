@@ -18,7 +18,8 @@ from heteroscale.words import InstanceState, WithdrawReason
 from heteroscale_coordinator.core import sites
 from heteroscale_coordinator.core.draft import Draft
 from heteroscale_coordinator.core.model import Instance, Service
-from heteroscale_coordinator.core.placement import FleetView
+from heteroscale_coordinator.core.placement import FleetView, Terms, intolerable
+from heteroscale_coordinator.core.placement.kind import Tolerations
 from heteroscale_coordinator.core.policy.give import budget, essential
 from heteroscale_coordinator.core.policy.view import Short
 from heteroscale_coordinator.core.spec import RoleSpec, ServiceSpec
@@ -40,11 +41,12 @@ class Lack:
     """How many are free beyond what it asks for; negative: so many are lacking."""
     asked: Mapping[str, int] = field(default_factory=dict)
     """GPUs that services of lower priority are asked for, by name; reckoned once a turn."""
+    tolerations: Tolerations = ()
 
-    def fits(self, gpu_type: str, templates: frozenset[str]) -> bool:
-        """Return whether a GPU of that type, on a node with those templates, helps."""
-        return any(
-            role.template in templates and (not role.gpu_types or gpu_type in role.gpu_types)
+    def fits(self, gpu_type: str, terms: Terms) -> bool:
+        """Return whether a GPU of that type, on a node of these terms, helps."""
+        return not intolerable(terms.taints, self.tolerations) and any(
+            role.template in terms.templates and (not role.gpu_types or gpu_type in role.gpu_types)
             for role in self.roles
         )
 
@@ -81,7 +83,8 @@ def _acts(service: Service) -> bool:
 def _lack(draft: Draft, service: Service, view: FleetView) -> Lack:
     spec, unplaced = service.spec, service.memory.stability.unplaced
     wanted = {r: n for r, n in (unplaced.delta if unplaced else {}).items() if r in spec.roles}
-    pool = _free(view, [spec.roles[role] for role in wanted])
+    tolerations = spec.placement.tolerations
+    pool = _free(view, [spec.roles[role] for role in wanted], tolerations)
     short, roles, asked = 0, [], 0
     for role in sorted(wanted, key=lambda r: (len(spec.roles[r].gpu_types) or 99, r)):
         rules = spec.roles[role]
@@ -102,15 +105,16 @@ def _lack(draft: Draft, service: Service, view: FleetView) -> Lack:
         tuple(roles) or tuple(spec.roles[role] for role in wanted),
         short,
         sum(pool.values()) - short,
+        tolerations=tolerations,
     )
 
 
-def _free(view: FleetView, roles: Sequence[RoleSpec]) -> Counter[str]:
+def _free(view: FleetView, roles: Sequence[RoleSpec], tolerations: Tolerations) -> Counter[str]:
     """Return the free GPUs by type on which an instance of some of the roles has room."""
     free: Counter[str] = Counter()
     alike = (pair for cell in view.domains("cluster") for pair in cell.shapes.items())
     for shape, agents in alike:
-        here = [role for role in roles if role.template in shape.templates]
+        here = [role for role in roles if view.kinds.of(role, tolerations).admitted(shape.terms)]
         if not here:
             continue
         each = min(role.gpus for role in here)
@@ -208,7 +212,7 @@ def _fits(draft: Draft, instance: Instance, lack: Lack) -> bool:
     if agent is None or not agent.connected or agent.silent:
         return False
     templates = frozenset(template.name for template in agent.inventory.templates)
-    return lack.fits(instance.gpu_type, templates)
+    return lack.fits(instance.gpu_type, Terms(templates, agent.inventory.taints))
 
 
 def _gpus(instance: Instance, spec: ServiceSpec) -> int:

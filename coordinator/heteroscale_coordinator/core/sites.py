@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
+from heteroscale.taints import TaintEffect
 from heteroscale.words import InstanceState
 from heteroscale_coordinator.core import instance as life
 from heteroscale_coordinator.core.breaker import NOTHING_BARRED, Barred
@@ -23,7 +24,9 @@ from heteroscale_coordinator.core.placement import (
     NodeView,
     Standing,
     choose,
+    intolerable,
 )
+from heteroscale_coordinator.core.spec import PlacementSpec
 from heteroscale_coordinator.core.state import Agent
 from heteroscale_coordinator.core.track import Track
 
@@ -34,19 +37,21 @@ WARM_FOR = 60.0
 def standings(draft: Draft, service: Service) -> list[Standing]:
     """Return the service's instances that hold GPUs, as placement sees them."""
     return [
-        _standing(draft, instance)
+        _standing(draft, instance, service.spec.placement)
         for instance in draft.instances_of(service.name)
         if instance.state in LIVE_STATES
     ]
 
 
-def _standing(draft: Draft, instance: Instance) -> Standing:
+def _standing(draft: Draft, instance: Instance, placement: PlacementSpec) -> Standing:
     track = draft.state.tracks.get(instance.instance_id)
     newest = track.newest if track else None
     idle = None
     if newest is not None and newest.running is not None and newest.waiting is not None:
         idle = newest.running + newest.waiting
-    sick = [_sickness(draft.state.agents.get(rank.agent_id), rank) for rank in instance.ranks]
+    agents = [draft.state.agents.get(rank.agent_id) for rank in instance.ranks]
+    sick = [_sickness(agent, rank) for agent, rank in zip(agents, instance.ranks, strict=True)]
+    taints = [_unwelcome(agent, placement) for agent in agents]
     return Standing(
         instance_id=instance.instance_id,
         role=instance.role,
@@ -61,7 +66,20 @@ def _standing(draft: Draft, instance: Instance) -> Standing:
         sick=next(filter(None, sick), ""),
         warmth=_warmth(track, draft.now),
         gpus=len(instance.ranks[0].gpu_indices),
+        unwelcome=next(filter(None, taints), ""),
     )
+
+
+def _unwelcome(agent: Agent | None, placement: PlacementSpec) -> str:
+    """Return the taint that has an instance of the service leave a node, in words; empty: none."""
+    if agent is None or not agent.inventory.taints:
+        return ""
+    away = (
+        taint
+        for taint in intolerable(agent.inventory.taints, placement.tolerations)
+        if taint.effect is TaintEffect.NO_EXECUTE
+    )
+    return next((f"{agent.agent_id} carries the taint {taint}" for taint in away), "")
 
 
 def _sickness(agent: Agent | None, rank: Rank) -> str:
@@ -255,4 +273,10 @@ def seen(agent: Agent, closed: Closed, taken: Collection[int]) -> NodeView:
         neighbourhoods={
             gpu.index: gpu.numa_node for gpu in agent.inventory.gpus if gpu.numa_node is not None
         },
+        links={
+            gpu.index: gpu.nvlink_group
+            for gpu in agent.inventory.gpus
+            if gpu.nvlink_group is not None
+        },
+        taints=agent.inventory.taints,
     )

@@ -75,6 +75,7 @@ def node_message(
         cordoned=closed.node is not None,
         cordoned_gpus=sorted(closed.indices),
         cordon=closed.text,
+        taints=map(str, inventory.taints),
     )
     if with_devices:
         message.gpus.extend(_gpu(fact, seen, holders, inventory) for fact, seen in gpus)
@@ -113,6 +114,7 @@ def _gpu(
         parent_uuid=fact.parent_uuid,
         memory_bytes=fact.memory_bytes,
         numa_node=fact.numa_node,
+        nvlink_group=fact.nvlink_group,
         instance_id=holders.get(fact.index, ""),
         health=seen.health.value if seen.health else "",
         nic_distances={

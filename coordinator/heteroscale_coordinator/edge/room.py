@@ -62,7 +62,9 @@ class Room:
             held_gpus=sorted(sites.held(self._draft, agent.agent_id)),
             templates=sorted(seen.templates),
             closed_gpus=seen.closed,
-            numa_nodes=_numa_nodes(seen),
+            numa_nodes=_by_gpu(seen, seen.neighbourhoods),
+            nvlink_groups=_by_gpu(seen, seen.links),
+            taints=map(str, seen.taints),
             closed="" if seen.usable else seen.why_not or "not usable",
         )
 
@@ -72,6 +74,5 @@ def _types(seen: NodeView) -> list[str]:
     return types[:1] if len(set(types)) == 1 else types
 
 
-def _numa_nodes(seen: NodeView) -> list[int]:
-    near = seen.neighbourhoods
-    return [near.get(index, -1) for index in sorted(seen.gpu_types)] if near else []
+def _by_gpu(seen: NodeView, told: Mapping[int, int]) -> list[int]:
+    return [told.get(index, -1) for index in sorted(seen.gpu_types)] if told else []

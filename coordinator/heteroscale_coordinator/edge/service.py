@@ -188,7 +188,10 @@ class AgentService:
 
     def _knows(self, agent_id: str, inventory_hash: str) -> bool:
         stored = self._loop.inventories.get(agent_id)
-        return bool(inventory_hash) and stored is not None and stored.hash == inventory_hash
+        if stored is None or not inventory_hash or stored.hash != inventory_hash:
+            return False
+        # One that an older coordinator stored lacks what it did not read, though its hash is right.
+        return stored.read_as == wire.READ_AS
 
     async def _announce(self, session: Session, hello: agent_pb2.Hello, sequence: int) -> None:
         """Tell the loop who came, what runs there, and what was answered while nobody listened."""

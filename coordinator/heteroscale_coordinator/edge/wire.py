@@ -10,11 +10,14 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
 
 from heteroscale.convert import from_wire
+from heteroscale.taints import Taints, parse_taint
 from heteroscale.v1 import agent_pb2, types_pb2
 from heteroscale.words import (
     TOPOLOGY_LEVELS,
@@ -42,6 +45,8 @@ from heteroscale_coordinator.core.model import (
 )
 from heteroscale_coordinator.edge.devices import MAX_GPUS, MAX_NICS, devices, distances, nic_fact
 
+READ_AS = 1
+"""Grows by one whenever more of an inventory is read: stored ones of before are asked for anew."""
 MAX_ENGINES = 128
 MAX_ROUTERS = 32
 MAX_INSTANCES = 1_000
@@ -272,6 +277,7 @@ def inventory(message: agent_pb2.Inventory) -> Inventory:
             _shared(gpu.parent_uuid),
             distances(tuple(gpu.nic_distances[:MAX_NICS])),
             gpu.numa_node if gpu.numa_node >= 0 else None,
+            min(gpu.nvlink_group, MAX_GPUS) if gpu.HasField("nvlink_group") else None,
         )
         for gpu in reversed(message.gpus[:MAX_GPUS])
         if gpu.index < MAX_GPUS
@@ -287,7 +293,19 @@ def inventory(message: agent_pb2.Inventory) -> Inventory:
         topology_sources=_strings(
             {k: v for k, v in message.topology_sources.items() if k in TOPOLOGY_LEVELS}
         ),
+        taints=_taints(tuple(message.taints[:MAX_ENTRIES])),
+        read_as=READ_AS,
     )
+
+
+@lru_cache(maxsize=4096)
+def _taints(texts: tuple[str, ...]) -> Taints:
+    """Return taints in order, none twice; what is none is left out, as by Kubernetes."""
+    found = set()
+    for one in texts:
+        with suppress(ValueError):
+            found.add(parse_taint(one))
+    return tuple(sorted(found))
 
 
 def _nic(message: agent_pb2.Nic) -> NicFact:

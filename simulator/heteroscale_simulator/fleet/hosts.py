@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
+from heteroscale.taints import Taints, parse_taint
 from heteroscale_coordinator.core.placement import NodeView
 from heteroscale_simulator.fleet.model import ClusterSpec, FaultSpec, FleetSpec, NodePool
 
@@ -22,11 +24,26 @@ class Host:
     """Indices of GPUs that do not work."""
     fault: str = ""
     """Why nothing may start there: it is down, or a link is. Empty: nothing of that kind."""
+    numa_nodes: int | None = None
+    """How many, its GPUs dealt out evenly; None: unknown."""
+    nvlink_groups: int | None = None
+    """How many, its GPUs dealt out evenly; None: unknown."""
+    taints: Taints = ()
 
     @property
     def sound(self) -> tuple[int, ...]:
         """Indices of the GPUs that an instance may start on."""
         return () if self.fault else tuple(i for i in range(self.gpus) if i not in self.broken)
+
+    @property
+    def neighbourhoods(self) -> Mapping[int, int]:
+        """NUMA node by GPU; empty: unknown."""
+        return _dealt(self.gpus, self.numa_nodes)
+
+    @property
+    def links(self) -> Mapping[int, int]:
+        """NVLink group by GPU; empty: unknown."""
+        return _dealt(self.gpus, self.nvlink_groups)
 
     def view(self, free: Iterable[int], templates: frozenset[str]) -> NodeView:
         """Return it as placement sees it, with these GPUs free of what it has."""
@@ -39,7 +56,16 @@ class Host:
             templates=templates,
             usable=not self.fault,
             why_not=self.fault,
+            neighbourhoods=self.neighbourhoods,
+            links=self.links,
+            taints=self.taints,
         )
+
+
+@lru_cache(maxsize=1024)
+def _dealt(gpus: int, parts: int | None) -> Mapping[int, int]:
+    """Return the part of each GPU; hosts that are built alike share one answer."""
+    return {} if parts is None else {index: index * parts // gpus for index in range(gpus)}
 
 
 def hosts(fleet: FleetSpec) -> tuple[Host, ...]:
@@ -62,12 +88,20 @@ def views(there: Iterable[Host], templates: Iterable[str]) -> list[NodeView]:
 def _host(
     pool: NodePool, name: str, domains: Mapping[str, str], faults: Mapping[str, FaultSpec]
 ) -> Host:
-    topology, fault = {"s0": name, **domains}, faults.get(name)
-    if fault is None:
-        return Host(name, pool.gpu_type, pool.gpus_per_node, topology)
-    ports = ", ".join(map(str, fault.links))
-    why = "down" if fault.down else f"no link at port {ports}" if ports else ""
-    return Host(name, pool.gpu_type, pool.gpus_per_node, topology, frozenset(fault.gpus), why)
+    fault = faults.get(name)
+    ports = ", ".join(map(str, fault.links)) if fault is not None else ""
+    why = f"no link at port {ports}" if ports else ""
+    return Host(
+        name,
+        pool.gpu_type,
+        pool.gpus_per_node,
+        {"s0": name, **domains},
+        frozenset(fault.gpus if fault is not None else ()),
+        "down" if fault is not None and fault.down else why,
+        pool.numa_nodes,
+        pool.nvlink_groups,
+        tuple(sorted(set(map(parse_taint, pool.taints)))),
+    )
 
 
 def _above(cluster: ClusterSpec) -> dict[str, str]:

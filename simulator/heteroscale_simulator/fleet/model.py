@@ -12,6 +12,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
 from heteroscale.documents.fields import DocumentModel, Duration
+from heteroscale.taints import TaintText
 from heteroscale_coordinator.core.rules import Rules
 from heteroscale_coordinator.core.spec import Name
 from heteroscale_simulator.profiles import LinkProfile, TransferProfile
@@ -65,6 +66,14 @@ class NodePool(DocumentModel):
     """What one GPU costs an hour, in any currency; pools of one type agree. Left out: the catalogue's."""
     topology: TopologySpec = TopologySpec()
     """Where they stand in the network."""
+    numa_nodes: PositiveInt | None = None
+    """NUMA nodes of each node, its GPUs dealt out evenly, the first to the first. Left out: unknown."""
+    nvlink_groups: PositiveInt | None = None
+    """Groups of GPUs of each node that reach each other by NVLink, likewise: 1 with NVSwitch, as many as
+    GPUs without NVLink, half as many with bridges between pairs. Left out: unknown."""
+    taints: tuple[TaintText, ...] = ()
+    """What keeps services away that do not tolerate it, e.g. [dedicated=train:NoSchedule]; see
+    `placement.tolerations` of a service."""
 
     def hosts(self) -> Iterator[str]:
         """Yield the names of its nodes, numbered from 1."""
@@ -77,6 +86,11 @@ class NodePool(DocumentModel):
         there = sum(place.nodes for place in places)
         if places and there != self.nodes:
             raise ValueError(f"places hold {there} nodes, the pool has {self.nodes}")
+        for name, parts in (("numaNodes", self.numa_nodes), ("nvlinkGroups", self.nvlink_groups)):
+            if parts is not None and self.gpus_per_node % parts:
+                raise ValueError(
+                    f"{name} {parts} do not divide the {self.gpus_per_node} GPUs of a node"
+                )
         return self
 
 

@@ -50,9 +50,18 @@ def inventory(host: Host, services: Iterable[ServiceSpec], *, switches: bool = F
     }
     return Inventory(
         hash=host.name,
-        gpus=tuple(GpuFact(index, host.gpu_type) for index in range(host.gpus)),
+        gpus=tuple(
+            GpuFact(
+                index,
+                host.gpu_type,
+                numa_node=host.neighbourhoods.get(index),
+                nvlink_group=host.links.get(index),
+            )
+            for index in range(host.gpus)
+        ),
         topology=host.topology,
         templates=tuple(templates.values()),
+        taints=host.taints,
     )
 
 

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from heteroscale.taints import parse_taint
 from heteroscale.words import Role
 from heteroscale_coordinator.core.placement import Ask, NodeView, Standing
-from heteroscale_coordinator.core.spec import PlacementSpec, RoleSpec
+from heteroscale_coordinator.core.spec import PlacementSpec, RoleSpec, Toleration
 
 P, D, A = Role.PREFILL, Role.DECODE, Role.AGGREGATED
 BOTH = frozenset({"p", "d"})
@@ -25,6 +26,7 @@ def node(
     free: Sequence[int] | None = None,
     templates: frozenset[str] = BOTH,
     why_not: str = "",
+    taints: Sequence[str] = (),
     **outer: str,
 ) -> NodeView:
     """Return a node with one GPU per type given, all free unless ``free`` says otherwise."""
@@ -38,6 +40,7 @@ def node(
         templates=templates,
         usable=not why_not,
         why_not=why_not,
+        taints=tuple(sorted(map(parse_taint, taints))),
     )
 
 
@@ -79,6 +82,17 @@ def stand(
 
 
 TYPES = ("H20", "L20")
+TRAIN, LOATH, AWAY = "dedicated=train:NoSchedule", "old:PreferNoSchedule", "broken:NoExecute"
+_TAINTS: list[tuple[str, ...]] = [(), (), (), (TRAIN,), (LOATH,), (TRAIN, AWAY)]
+_tolerations = st.sampled_from(
+    [
+        (),
+        (),
+        (Toleration(key="dedicated", value="train"),),
+        (Toleration(operator="Exists"),),
+        (Toleration(key="old", operator="Exists"),),
+    ]
+)
 _types = st.sampled_from([(), ("H20",), ("L20",), ("H20", "L20"), ("L20", "H20")])
 
 
@@ -98,6 +112,7 @@ def nodes(draw: st.DrawFn, most: int = 6) -> list[NodeView]:
                 free=free,
                 templates=draw(st.sampled_from([BOTH, BOTH, BOTH, frozenset({"p"})])),
                 why_not=draw(st.sampled_from(["", "", "", "", "disconnected"])),
+                taints=draw(st.sampled_from(_TAINTS)),
             )
         )
     return fleet
@@ -111,7 +126,9 @@ def asks(draw: st.DrawFn, most: int = 3) -> Ask:
         D: role("d", *draw(_types), gpus=draw(st.integers(1, 3))),
     }
     placement = PlacementSpec(
-        affinity=draw(st.sampled_from(["s1", "s2", "cluster"])), required=draw(st.booleans())
+        affinity=draw(st.sampled_from(["s1", "s2", "cluster"])),
+        required=draw(st.booleans()),
+        tolerations=draw(_tolerations),
     )
     return ask(draw(st.integers(0, most)), draw(st.integers(0, most)), roles, placement)
 

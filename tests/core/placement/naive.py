@@ -12,6 +12,20 @@ Free = dict[tuple[str, str], int]
 """Free GPUs by agent and type."""
 
 
+def bears(ask: Ask, node: NodeView) -> bool:
+    """Whether the service tolerates every taint of a node that forbids it."""
+    return all(
+        taint.effect == "PreferNoSchedule"
+        or any(
+            one.key in (taint.key, "")
+            and (one.operator == "Exists" or one.value == taint.value)
+            and one.effect in (taint.effect, None)
+            for one in ask.placement.tolerations
+        )
+        for taint in node.taints
+    )
+
+
 def domain_of(node: NodeView, level: str) -> tuple[str, ...] | None:
     """Return what tells a node's domain from others, or None when the node does not say."""
     s1, s2 = node.topology.get("s1"), node.topology.get("s2")
@@ -77,6 +91,7 @@ def _ways(
             for node in nodes
             if node.usable
             and spec.template in node.templates
+            and bears(ask, node)
             and free.get((node.agent_id, gpu_type), 0) >= spec.gpus
         ]
         for chosen in combinations(able, spec.ranks):

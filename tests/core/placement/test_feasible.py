@@ -13,7 +13,7 @@ from heteroscale_coordinator.core.placement.feasible import (
     short,
 )
 from heteroscale_coordinator.core.placement.hand import Hand
-from heteroscale_coordinator.core.placement.kind import Kinds
+from heteroscale_coordinator.core.placement.kind import Kinds, Terms
 from heteroscale_coordinator.core.placement.shape import Shapes
 from heteroscale_coordinator.core.topology import SubgroupClass
 from tests.core.placement.fleets import BOTH, CALM, D, P, role
@@ -41,7 +41,7 @@ def test_thousands_of_two_roles_are_refused_by_count_alone(decode: int) -> None:
     # 5,000 nodes of 8 take two of 3 GPUs each, though 10,001 × 3 GPUs would be there.
     kinds, shapes = Kinds(), Shapes()
     parts = kinds.parts({P: role("p", gpus=3), D: role("d", gpus=3)}, {P: 5_000, D: decode})
-    shape = shapes.get(SubgroupClass.LOW, BOTH, (("H20", 8),))
+    shape = shapes.get(SubgroupClass.LOW, Terms(BOTH), (("H20", 8),))
     agents = [f"n{number:04d}" for number in range(5_000)]
     assert short(parts, [(shape, agents)]) is (decode > 5_000)
     assert hopeless(parts, Hand({((), shape): agents})) is (decode > 5_000)

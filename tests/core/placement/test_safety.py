@@ -17,7 +17,7 @@ from heteroscale_coordinator.core.placement import (
     place,
 )
 from tests.core.placement.fleets import CALM, D, P, asks, nodes, standings
-from tests.core.placement.naive import domain_of, fits_in_one_domain, fits_one_by_one
+from tests.core.placement.naive import bears, domain_of, fits_in_one_domain, fits_one_by_one
 
 LEVELS = ("s1", "s2", "cluster")
 
@@ -169,3 +169,12 @@ def test_what_is_called_infeasible_the_naive_oracle_cannot_place_either(
     if isinstance(place(ask, fleet, []), Infeasible):
         widest = ask.placement.affinity if ask.placement.required else "cluster"
         assert not fits_in_one_domain(ask, fleet, widest)
+
+
+@CALM
+@given(asks(), nodes(), standings())
+def test_an_untolerated_taint_is_never_placed_upon(
+    ask: Ask, fleet: list[NodeView], standing: list[Standing]
+) -> None:
+    for _, node in seats(place(ask, fleet, standing), fleet):
+        assert bears(ask, node)

@@ -58,7 +58,7 @@ def picture(view: FleetView, cell: Cell | None = None) -> dict[str, Any]:
         "nodes": (cell.nodes, sorted(cell.leaves), cell.usable, list(cell.shut)),
         "gpus": (dict(cell.by_class()), dict(cell.by_type()), cell.total),
         "shapes": sorted((repr(shape), agents) for shape, agents in cell.shapes.items()),
-        "room": (cell.room, cell.templates, cell.strains),
+        "room": (cell.room, cell.terms, cell.strains),
         "below": [picture(view, cell.children[key]) for key in sorted(cell.children)],
     }
 

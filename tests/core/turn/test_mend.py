@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
+from heteroscale.taints import parse_taint
 from heteroscale.words import InstanceState as S
 from heteroscale.words import Role
 from heteroscale_coordinator.core.devices import GpuSample
-from heteroscale_coordinator.core.events import ApplyService, PauseService, ScaleService
+from heteroscale_coordinator.core.events import (
+    ApplyService,
+    InventoryLearned,
+    PauseService,
+    ScaleService,
+)
 from heteroscale_coordinator.core.memory.mend import MendMemory
 from heteroscale_coordinator.core.model import Action, Decision, Instance, Verb
 from heteroscale_coordinator.core.spec import ServiceSpec
@@ -170,3 +177,40 @@ def test_when_more_is_wanted_meanwhile_both_stay_and_the_move_is_over() -> None:
     world.run(60)
     assert world.state.instances[old.instance_id].state is S.IN_SERVICE
     assert move_of(world).leaves == ""
+
+
+def taint(world: World, agent_id: str, text: str) -> None:
+    """Let a node's agent tell of a taint."""
+    agent = world.agents[agent_id]
+    agent.inventory = replace(agent.inventory, hash=text, taints=(parse_taint(text),))
+    world.send(InventoryLearned(agent_id, agent.inventory))
+
+
+def decode_on_a_node_of_its_own(world: World) -> Instance:
+    return world.state.instances[world.instances(Role.DECODE, S.IN_SERVICE)[0]]
+
+
+@pytest.mark.parametrize("effect", ["NoExecute", "NoSchedule"])
+def test_a_node_with_a_taint_no_execute_is_left_and_nothing_there_is_killed(effect: str) -> None:
+    world = quiet()
+    old = decode_on_a_node_of_its_own(world)
+    taint(world, old.agent_id, f"broken:{effect}")
+    world.run(4 * PAUSE)
+    begun = [one for one in moves(world) if one.inputs["leaves"] == old.instance_id]
+    if effect == "NoSchedule":
+        assert not moves(world)
+        assert world.state.instances[old.instance_id].state is S.IN_SERVICE
+        return
+    assert f"{old.agent_id} carries the taint broken:NoExecute" in begun[0].reason
+    (new,) = begun[0].instance_ids
+    assert world.state.instances[new].agent_id != old.agent_id
+    assert world.state.instances[old.instance_id].state is S.TERMINATED
+    orders = [c.verb for c in world.commands if c.instance_id in (new, old.instance_id)]
+    assert orders.index(Verb.LAUNCH) < orders.index(Verb.WITHDRAW) < orders.index(Verb.DRAIN)
+
+
+def test_who_tolerates_a_taint_no_execute_stays() -> None:
+    world = quiet(edited(placement={"tolerations": [{"key": "broken", "effect": "NoExecute"}]}))
+    taint(world, decode_on_a_node_of_its_own(world).agent_id, "broken:NoExecute")
+    world.run(2 * PAUSE)
+    assert not moves(world)

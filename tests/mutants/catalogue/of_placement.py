@@ -22,9 +22,17 @@ MUTANTS = (
     core(
         "one leaves for a better place that is no better",
         "placement/repair.py",
-        "        if flaw.sick or after < before:\n",
+        "        if flaw.away or after < before:\n",
         "        if True:\n",
         "placement/test_repair.py",
+    ),
+    core(
+        "a taint that is not tolerated keeps nobody away",
+        "placement/kind.py",
+        "        if taint.effect is not TaintEffect.PREFER_NO_SCHEDULE\n",
+        "        if taint.effect is TaintEffect.NO_EXECUTE\n",
+        "placement/test_taints.py",
+        "placement/test_safety.py",
     ),
     core(
         "prefill feeds what cannot take its cache",

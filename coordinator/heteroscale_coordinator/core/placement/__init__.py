@@ -13,6 +13,7 @@ from heteroscale_coordinator.core.placement.domains import VIEW_LEVELS
 from heteroscale_coordinator.core.placement.feeds import may_become
 from heteroscale_coordinator.core.placement.fragments import Fragments
 from heteroscale_coordinator.core.placement.indices import choose
+from heteroscale_coordinator.core.placement.kind import Terms, intolerable
 from heteroscale_coordinator.core.placement.remedy import Remedy, remedies
 from heteroscale_coordinator.core.placement.repair import Move, flaws, repair
 from heteroscale_coordinator.core.placement.values import (
@@ -48,10 +49,12 @@ __all__ = [
     "Standing",
     "SubCluster",
     "Tally",
+    "Terms",
     "Victims",
     "choose",
     "choose_victims",
     "flaws",
+    "intolerable",
     "keep_apart",
     "may_become",
     "place",

@@ -6,6 +6,7 @@ from bisect import bisect_left, insort
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from heteroscale_coordinator.core.placement.kind import Terms
 from heteroscale_coordinator.core.placement.shape import Shape, Strain
 from heteroscale_coordinator.core.topology import Path, SubgroupClass
 
@@ -53,7 +54,7 @@ class Cell:
         "stamp",
         "strains",
         "subgroup",
-        "templates",
+        "terms",
         "wide",
     )
 
@@ -81,8 +82,8 @@ class Cell:
         """How many shapes there are of each strain."""
         self.room = 0
         """Free GPUs on usable nodes."""
-        self.templates: dict[frozenset[str], int] = {}
-        """How many usable nodes allow just these launch templates."""
+        self.terms: dict[Terms, int] = {}
+        """How many usable nodes are of just these terms."""
         self.shut: list[str] = []
         """Nodes that may not be used, in order of their ids."""
         self.barred: dict[str, int] = {}
@@ -185,13 +186,13 @@ class Cell:
             del self.strains[shape.strain]
             self.family = None
 
-    def allow(self, templates: frozenset[str], nodes: int) -> None:
-        """Add usable nodes that allow these templates."""
-        left = self.templates.get(templates, 0) + nodes
+    def allow(self, terms: Terms, nodes: int) -> None:
+        """Add usable nodes of these terms."""
+        left = self.terms.get(terms, 0) + nodes
         if left:
-            self.templates[templates] = left
+            self.terms[terms] = left
         else:
-            del self.templates[templates]
+            del self.terms[terms]
 
     def close(self, agent_id: str) -> None:
         """Note a node that may not be used."""

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import inf
 
+from heteroscale_coordinator.core.placement.kind import Terms
 from heteroscale_coordinator.core.placement.ledger import taken
 from heteroscale_coordinator.core.placement.values import (
     Ask,
@@ -232,12 +233,15 @@ class Cycle:
 
     def _stands(self, done: _Done, spot: Spot) -> bool:
         """Whether every rank of a spot could still be launched where it was placed."""
-        template = done.outcome.request.ask.roles[spot.role].template
+        ask = done.outcome.request.ask
+        kind = self._view.kinds.of(ask.roles[spot.role], ask.placement.tolerations)
         for rank in spot.ranks:
             now, then = self._view.node(rank.agent_id), done.stood[rank.agent_id]
             if now is then:
                 continue
-            if now is None or not now.usable or template not in now.templates:
+            if now is None or not now.usable:
+                return False
+            if not kind.admitted(Terms(now.templates, now.taints)):
                 return False
             if now.topology != then.topology or not set(rank.gpu_indices) <= set(now.free):
                 return False

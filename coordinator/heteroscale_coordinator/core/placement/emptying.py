@@ -74,7 +74,7 @@ def _empty(group: Sequence[NodeView], here: Mapping[str, Sequence[Tenant]]) -> l
     used = [node for node in group if here.get(node.agent_id)]
     by_use = sorted(used, key=lambda n: (_held(here[n.agent_id]), n.agent_id))
     free = {node.agent_id: sorted(set(node.free)) for node in used}
-    templates = {node.agent_id: node.templates for node in used}
+    by_id = {node.agent_id: node for node in used}
     near = {node.agent_id: node.neighbourhoods for node in used}
     gone: set[str] = set()
     filled: set[str] = set()
@@ -87,7 +87,7 @@ def _empty(group: Sequence[NodeView], here: Mapping[str, Sequence[Tenant]]) -> l
         open_ = [
             name
             for name in free
-            if name != node.agent_id and name not in gone and templates[name] >= node.templates
+            if name != node.agent_id and name not in gone and _as_open(by_id[name], node)
         ]
         room = {name: list(free[name]) for name in open_}
         if (shifts := _seat(tenants, room, near)) is not None:
@@ -97,6 +97,11 @@ def _empty(group: Sequence[NodeView], here: Mapping[str, Sequence[Tenant]]) -> l
             gone.add(node.agent_id)
             found.append(Emptied(node.agent_id, tuple(shifts)))
     return found
+
+
+def _as_open(other: NodeView, node: NodeView) -> bool:
+    """Return whether a node takes all that may run on another: no template less, no taint more."""
+    return other.templates >= node.templates and set(other.taints) <= set(node.taints)
 
 
 def _held(tenants: Sequence[Tenant]) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence, Sized
 
+from heteroscale.taints import Taint
 from heteroscale_coordinator.core.placement.cell import Cell
 from heteroscale_coordinator.core.placement.hand import Hand
-from heteroscale_coordinator.core.placement.kind import Kind, Part, Parts, gpus_of
+from heteroscale_coordinator.core.placement.kind import Kind, Part, Parts, gpus_of, intolerable
 from heteroscale_coordinator.core.placement.shape import Shape
 from heteroscale_coordinator.core.placement.values import NodeView
 
@@ -14,6 +16,7 @@ NodeOf = Callable[[str], NodeView | None]
 
 _TWO = 2
 _TINY = 1e-6
+_TAINTS_SAID = 3
 _EXACT = 300_000
 """So much work at most, some tens of milliseconds, goes into an exact answer on two roles together."""
 
@@ -167,7 +170,8 @@ def shortfall(parts: Parts, cell: Cell, node_of: NodeOf) -> str | None:
     free, wanted = _together(parts, pools), gpus_of(parts)
     if free < wanted:
         roles = " and ".join(part.role for part in parts)
-        return f"{free} GPUs free of the types named, wanted {wanted} ({roles})"
+        text = f"{free} GPUs free of the types named, wanted {wanted} ({roles})"
+        return text + _say_tainted(parts[0].kind, cell)
     return None
 
 
@@ -185,10 +189,11 @@ def _say_short(part: Part, cell: Cell, node_of: NodeOf) -> str:
     if free >= wanted:
         text += f", {kind.gpus} together on a node"
     without = sum(
-        nodes for templates, nodes in cell.templates.items() if kind.template not in templates
+        nodes for terms, nodes in cell.terms.items() if kind.template not in terms.templates
     )
     if without:
         text += f"; {without} of {cell.nodes} nodes do not allow template {kind.template!r}"
+    text += _say_tainted(kind, cell)
     if cell.barred and (first := node_of(min(cell.barred))) is not None:
         index = min(first.closed)
         why = f"{first.agent_id} GPU {index}: {first.closed[index]}"
@@ -197,3 +202,16 @@ def _say_short(part: Part, cell: Cell, node_of: NodeOf) -> str:
         why = f"{first.agent_id} {first.why_not}".strip()
         text += f"; {len(cell.shut)} of {cell.nodes} nodes not usable ({why})"
     return text
+
+
+def _say_tainted(kind: Kind, cell: Cell) -> str:
+    """Say how many usable nodes carry which taints that the service does not tolerate."""
+    found = Counter[Taint]()
+    for terms, nodes in cell.terms.items():
+        found.update(dict.fromkeys(intolerable(terms.taints, kind.tolerations), nodes))
+    said = [
+        f"; {nodes} node{' carries' if nodes == 1 else 's carry'} the taint {taint}, "
+        "which the service does not tolerate"
+        for taint, nodes in sorted(found.items(), key=lambda one: (-one[1], one[0]))[:_TAINTS_SAID]
+    ]
+    return "".join(said)

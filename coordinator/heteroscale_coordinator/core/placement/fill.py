@@ -45,8 +45,9 @@ def fill(
             return False
         found[units] = there
         # No unit costs less than the first, so if they cost no more together, each costs as much.
-        off_type, high = there.fit.off_type - had.off_type, there.fit.high - had.high
-        return (off_type, high) <= (units * order.off_type, units * order.high)
+        fit, cost = there.fit, (order.shunned, order.off_type, order.high)
+        taken = fit.shunned - had.shunned, fit.off_type - had.off_type, fit.high - had.high
+        return taken <= tuple(units * one for one in cost)
 
     units = limit if limit == 1 or as_cheap(limit) else _last(limit, as_cheap)
     return units, found[units]

@@ -79,7 +79,8 @@ class Ground:
 
     def parts(self, counts: Counts) -> Parts:
         """Return the parts of a step, as packing wants them."""
-        return self.view.kinds.parts(self.ask.roles, counts)
+        tolerations = self.ask.placement.tolerations
+        return self.view.kinds.parts(self.ask.roles, counts, tolerations)
 
     @property
     def enough(self) -> bool:

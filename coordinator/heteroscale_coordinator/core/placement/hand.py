@@ -27,6 +27,8 @@ class Seat(NamedTuple):
     preference: int
     """Place of the type in the role's order."""
     subgroup: SubgroupClass
+    shunned: bool
+    """The node would rather not take it."""
     look: Look
     """The node's before the rank was seated, or its first mate there."""
 

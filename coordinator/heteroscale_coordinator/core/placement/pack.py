@@ -42,6 +42,7 @@ class _Item(NamedTuple):
 class _Option(NamedTuple):
     """A node for one rank. The smallest is the best, field by field."""
 
+    shunned: bool
     preference: int
     apart: bool
     subgroup: SubgroupClass
@@ -80,9 +81,9 @@ def _straight(parts: Parts, hand: Hand) -> list[Seat] | None:
     return seats
 
 
-_Fields = tuple[int, bool, SubgroupClass, int, str, str]
+_Fields = tuple[bool, int, bool, SubgroupClass, int, str, str]
 """Those of an option by which it is compared."""
-_Entry = tuple[int, SubgroupClass, int, str, str, int, Look]
+_Entry = tuple[bool, int, SubgroupClass, int, str, str, int, Look]
 
 
 def _singles(part: Part, hand: Hand) -> list[Seat] | None:
@@ -91,13 +92,8 @@ def _singles(part: Part, hand: Hand) -> list[Seat] | None:
     serial = count()
     heap: list[_Entry] = [
         (
-            one.preference,
-            look[1].subgroup,
-            one.left_over,
-            agents[0],
-            one.gpu_type,
-            next(serial),
-            look,
+            *(one.shunned, one.preference, look[1].subgroup, one.left_over),
+            *(agents[0], one.gpu_type, next(serial), look),
         )
         for look, agents in hand.pools.items()
         for one in look[1].choices(kind)
@@ -108,11 +104,11 @@ def _singles(part: Part, hand: Hand) -> list[Seat] | None:
         top = _valid_top(heap, hand)
         if top is None:
             return None
-        preference, subgroup, left_over, agent_id, gpu_type, _, look = top
+        shunned, preference, subgroup, left_over, agent_id, gpu_type, _, look = top
         # With one on it the node fits better still: it takes all it can before another is the best.
         more = min(number, 1 + left_over // kind.gpus)
         number -= more
-        seat = Seat(role, 0, agent_id, gpu_type, kind.gpus, preference, subgroup, look)
+        seat = Seat(role, 0, agent_id, gpu_type, kind.gpus, preference, subgroup, shunned, look)
         seats += [seat] * more
         after = hand.take(look, agent_id, gpu_type, more * kind.gpus)
         if hand.pools[after][0] == agent_id:
@@ -120,8 +116,8 @@ def _singles(part: Part, hand: Hand) -> list[Seat] | None:
                 heappush(
                     heap,
                     (
-                        *(one.preference, subgroup, one.left_over, agent_id, one.gpu_type),
-                        *(next(serial), after),
+                        *(one.shunned, one.preference, subgroup, one.left_over),
+                        *(agent_id, one.gpu_type, next(serial), after),
                     ),
                 )
     return seats
@@ -131,11 +127,11 @@ def _valid_top(heap: list[_Entry], hand: Hand) -> _Entry | None:
     """Return the best entry that is still true: its node is the first of its look."""
     while heap:
         top = heap[0]
-        agents = hand.pools.get(top[6])
+        agents = hand.pools.get(top[7])
         if not agents:
             heappop(heap)
-        elif agents[0] != top[3]:
-            heapreplace(heap, (*top[:3], agents[0], *top[4:]))
+        elif agents[0] != top[4]:
+            heapreplace(heap, (*top[:4], agents[0], *top[5:]))
         else:
             return top
     return None
@@ -178,9 +174,9 @@ class _Firsts:
             if not agents:
                 heappop(self._heap)
                 continue
-            preference, _, subgroup, left_over, _, gpu_type = fields
+            shunned, preference, _, subgroup, left_over, _, gpu_type = fields
             apart = self._apart(look, gpu_type)
-            true = (preference, apart, subgroup, left_over, agents[0], gpu_type)
+            true = (shunned, preference, apart, subgroup, left_over, agents[0], gpu_type)
             if true == fields:
                 return _Option(*true, look)
             heapreplace(self._heap, (true, next(self._serial), look))
@@ -218,14 +214,27 @@ class _Firsts:
         first, shape = self._hand.pools[look][0], look[1]
         for one in shape.choices(self._kind):
             apart = self._apart(look, one.gpu_type)
-            fields = (one.preference, apart, shape.subgroup, one.left_over, first, one.gpu_type)
-            yield fields, next(self._serial), look
+            yield (
+                (
+                    *(one.shunned, one.preference, apart, shape.subgroup),
+                    *(one.left_over, first, one.gpu_type),
+                ),
+                next(self._serial),
+                look,
+            )
 
 
 def _seat(item: _Item, option: _Option) -> Seat:
     return Seat(
-        *(item.role, item.rank, option.agent_id, option.gpu_type),
-        *(item.kind.gpus, option.preference, option.subgroup, option.look),
+        role=item.role,
+        rank=item.rank,
+        agent_id=option.agent_id,
+        gpu_type=option.gpu_type,
+        gpus=item.kind.gpus,
+        preference=option.preference,
+        subgroup=option.subgroup,
+        shunned=option.shunned,
+        look=option.look,
     )
 
 
@@ -249,7 +258,7 @@ def _options(
             else:
                 apart = crowded is not None and (near, one.gpu_type) in crowded
             yield _Option(
-                *(one.preference, apart, shape.subgroup, one.left_over),
+                *(one.shunned, one.preference, apart, shape.subgroup, one.left_over),
                 *(agent_id, one.gpu_type, look),
             )
 

@@ -215,7 +215,10 @@ def _why_not(ground: Ground, level: str) -> tuple[str, ...]:
 def _in_order(ground: Ground) -> Parts:
     """Return the parts of the step in the order in which it was asked."""
     ask, kinds = ground.ask, ground.view.kinds
-    return tuple(Part(role, kinds.of(ask.roles[role]), n) for role, n in ask.delta.items())
+    tolerations = ask.placement.tolerations
+    return tuple(
+        Part(role, kinds.of(ask.roles[role], tolerations), n) for role, n in ask.delta.items()
+    )
 
 
 def _lacks(ground: Ground, parts: Parts, cell: Cell) -> str:

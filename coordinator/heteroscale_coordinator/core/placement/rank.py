@@ -37,6 +37,8 @@ class Fit(NamedTuple):
 
     seats: tuple[Seat, ...]
     gpus: int
+    shunned: int
+    """GPUs taken on nodes that would rather not (a taint PreferNoSchedule)."""
     off_type: int
     """Places lost in the roles' orders of GPU types, over all instances."""
     high: int
@@ -45,20 +47,21 @@ class Fit(NamedTuple):
     """GPUs taken on medium-class nodes."""
 
 
-NO_FIT = Fit((), 0, 0, 0, 0)
+NO_FIT = Fit((), 0, 0, 0, 0, 0)
 
 
 def fit_of(seats: tuple[Seat, ...]) -> Fit:
     """Return what the seats cost."""
-    gpus = off_type = high = medium = 0
+    gpus = shunned = off_type = high = medium = 0
     for seat in seats:
         gpus += seat.gpus
+        shunned += seat.gpus if seat.shunned else 0
         off_type += seat.preference if seat.rank == 0 else 0
         if seat.subgroup is SubgroupClass.HIGH:
             high += seat.gpus
         elif seat.subgroup is SubgroupClass.MEDIUM:
             medium += seat.gpus
-    return Fit(seats, gpus, off_type, high, medium)
+    return Fit(seats, gpus, shunned, off_type, high, medium)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,8 @@ class Order(NamedTuple):
 
     plenty: float
     """One-role asks: minus how much the role is lacking there."""
+    shunned: int
+    """GPUs taken on nodes that would rather not."""
     off_type: int
     """Places lost in the roles' orders of GPU types, over all instances."""
     high: int
@@ -95,6 +100,7 @@ class Order(NamedTuple):
 
 WORDS = {
     "plenty": "lacks the role less",
+    "shunned": "would use nodes whose taint says PreferNoSchedule",
     "off_type": "has less preferred GPU types",
     "high": "would use more high-class GPUs",
     "opens": "would be a new group",
@@ -139,6 +145,7 @@ def order_of(want: Want, candidate: Candidate, before: Candidate | None) -> Orde
     lone = want.lone
     return Order(
         plenty=-_lack(*lone, held, want.totals) if lone else 0.0,
+        shunned=fit.shunned - had.shunned,
         off_type=fit.off_type - had.off_type,
         high=fit.high - had.high,
         opens=not any(held.values()),
@@ -152,6 +159,7 @@ def order_of(want: Want, candidate: Candidate, before: Candidate | None) -> Orde
 class Bound(NamedTuple):
     """The best that any domain of a family could give."""
 
+    shunned: int
     off_type: int
     high: int
     medium: int
@@ -159,23 +167,24 @@ class Bound(NamedTuple):
 
 def bound_of(parts: Parts, family: Family) -> Bound | None:
     """Return what the parts would cost there at the least; None: no such domain can hold them."""
-    off_type = high = medium = 0
+    shunned = off_type = high = medium = 0
     for part in parts:
         able = [
-            (rank, subgroup)
-            for subgroup, templates, gpu_types in family.strains
-            if part.kind.template in templates
+            (rank, subgroup, part.kind.shunned(terms))
+            for subgroup, terms, gpu_types in family.strains
+            if part.kind.admitted(terms)
             for gpu_type in gpu_types
             if (rank := part.kind.preference(gpu_type)) is not None
         ]
         if not able:
             return None
-        mildest = min(subgroup for _, subgroup in able)
-        off_type += part.instances * min(rank for rank, _ in able)
+        mildest = min(subgroup for _, subgroup, _ in able)
+        shunned += part.gpus if all(last for _, _, last in able) else 0
+        off_type += part.instances * min(rank for rank, _, _ in able)
         high += part.gpus if mildest is SubgroupClass.HIGH else 0
         # In the order of weight this is the least: what is not medium would be high.
         medium += part.gpus if mildest is SubgroupClass.MEDIUM else 0
-    return Bound(off_type, high, medium)
+    return Bound(shunned, off_type, high, medium)
 
 
 def best_of(want: Want, parts: Parts, bound: Bound, room: int, path: Path) -> Order:
@@ -184,6 +193,7 @@ def best_of(want: Want, parts: Parts, bound: Bound, room: int, path: Path) -> Or
     lone = want.lone
     return Order(
         plenty=-_lack(*lone, {}, want.totals) if lone else 0.0,
+        shunned=bound.shunned,
         off_type=bound.off_type,
         high=bound.high,
         opens=True,

@@ -15,10 +15,11 @@ from math import ceil
 
 from heteroscale.words import Role
 from heteroscale_coordinator.core.model import Counts
+from heteroscale_coordinator.core.placement.kind import intolerable
 from heteroscale_coordinator.core.placement.plan import might_fit, most_units
 from heteroscale_coordinator.core.placement.values import Ask, NodeView, Placed, Standing
 from heteroscale_coordinator.core.placement.view import FleetView
-from heteroscale_coordinator.core.spec import RoleSpec
+from heteroscale_coordinator.core.spec import RoleSpec, Toleration
 from heteroscale_coordinator.core.topology import AFFINITY_LEVELS, Tree
 
 SAID = 3
@@ -36,7 +37,7 @@ class Remedy:
     """One change that gives the whole step a place, or the part of it that has one."""
 
     kind: str
-    """`smaller`, `wider`, `rule`, `types`, `open`, `template`, `freed` or `nodes`."""
+    """`smaller`, `wider`, `rule`, `taint`, `types`, `open`, `template`, `freed` or `nodes`."""
     text: str
     """In words, with the field to change where it is one."""
 
@@ -55,6 +56,7 @@ def remedies(ask: Ask, fleet: FleetView, standing: Sequence[Standing]) -> tuple[
         *trial.smaller(),
         *trial.wider(),
         *trial.other_rules(),
+        *trial.tolerated(),
         *trial.more_types(),
         *trial.opened(),
         *trial.templates(),
@@ -136,6 +138,21 @@ class _Trial:
             loose = wished.model_copy(update={field: change})
             if getattr(wished, field) and self._fits(replace(self.ask, placement=loose)):
                 yield Remedy("rule", f"a rule less: without placement.{field} it would fit")
+
+    def tolerated(self) -> Iterator[Remedy]:
+        """Yield the taints that the service would have to tolerate, each alone."""
+        wished = self.ask.placement
+        there = {
+            taint
+            for node in self.nodes
+            if node.usable
+            for taint in intolerable(node.taints, wished.tolerations)
+        }
+        for taint in sorted(there):
+            one = Toleration(key=taint.key, value=taint.value, effect=taint.effect)
+            more = wished.model_copy(update={"tolerations": (*wished.tolerations, one)})
+            if self._fits(replace(self.ask, placement=more)):
+                yield Remedy("taint", f"a toleration: the taint {taint} in placement.tolerations")
 
     def more_types(self) -> Iterator[Remedy]:
         """Yield for each role the GPU types that would help it, each alone."""

@@ -1,8 +1,9 @@
 """Repair: which instance of a service should stand elsewhere, and what would be better then.
 
-Two wrongs are healed: an instance on sick hardware, and domains of the wished affinity that hold more
-of one role than the ratio has use for, while its peers stand elsewhere: groups out of balance, or
-spread over two domains. Each move has to make the whole better, so a series of them ends.
+Three wrongs are healed: an instance on sick hardware, one on a node with a taint NoExecute that its
+service does not tolerate, and domains of the wished affinity that hold more of one role than the ratio
+has use for, while its peers stand elsewhere: groups out of balance, or spread over two domains. Each
+move has to make the whole better, so a series of them ends.
 
 What an operator cordoned is left alone: a cordon says "nothing new", not "away".
 """
@@ -44,7 +45,8 @@ class Flaw:
 
     one: Standing
     why: str
-    sick: bool
+    away: bool
+    """Where it stands is the wrong, not how its group is balanced: any other place is better."""
 
 
 def repair(
@@ -62,16 +64,16 @@ def repair(
         if number == _TRIED:
             break
         one = flaw.one
-        answer = placer(one, placement if flaw.sick else near)
+        answer = placer(one, placement if flaw.away else near)
         if isinstance(answer, Infeasible):
             found = found or f"{_say(flaw)}, but nothing better is free: {answer.reasons[0]}"
             continue
         spot = answer.spots[0]
         agents = tuple(rank.agent_id for rank in spot.ranks)
-        moved = replace(one, agent_ids=agents, sick="")
+        moved = replace(one, agent_ids=agents, sick="", unwelcome="")
         rest = [other for other in standing if other is not one]
         before, after = (excess(group, homes, ratio) for group in (standing, [*rest, moved]))
-        if flaw.sick or after < before:
+        if flaw.away or after < before:
             return Move(one, answer, flaw.why)
         found = found or f"{_say(flaw)}, but no other place is better"
     return found
@@ -91,7 +93,10 @@ def flaws(
     """
     stays = [one for one in standing if not one.withdrawn]
     for one in sorted((o for o in stays if o.sick), key=lambda o: o.instance_id):
-        yield Flaw(one, f"stands on sick hardware, {one.sick}", sick=True)
+        yield Flaw(one, f"stands on sick hardware, {one.sick}", away=True)
+    unwelcome = (one for one in stays if one.unwelcome and not one.sick)
+    for one in sorted(unwelcome, key=lambda o: o.instance_id):
+        yield Flaw(one, f"is not wanted where it stands, {one.unwelcome}", away=True)
     if any(one.role in (Role.ATTENTION, Role.FFN) for one in stays):
         return  # a pair of attention and ffn moves together or not at all
     homes = homes_of(nodes, level)
@@ -108,7 +113,7 @@ def flaws(
             victim = choose_victims({role: 1}, there, nodes, ratio).instance_ids[0]
             one = next(one for one in there if one.instance_id == victim)
             beside = _beside(role, _counts(stays, homes)[home])
-            yield Flaw(one, f"stands with {beside} in its {level}", sick=False)
+            yield Flaw(one, f"stands with {beside} in its {level}", away=False)
 
 
 def excess(standing: Sequence[Standing], homes: dict[str, Path], ratio: RatioSpec) -> int:

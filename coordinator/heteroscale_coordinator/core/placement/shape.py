@@ -9,19 +9,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from heteroscale_coordinator.core.placement.kind import Kind
+from heteroscale_coordinator.core.placement.kind import Kind, Terms
 from heteroscale_coordinator.core.topology import SubgroupClass
 
 Free = tuple[tuple[str, int], ...]
 """Free GPUs by type, in the order of the types' names."""
 
-Strain = tuple[SubgroupClass, frozenset[str], tuple[str, ...]]
-"""A shape without its numbers: class, launch templates, types that have a GPU free."""
+Strain = tuple[SubgroupClass, Terms, tuple[str, ...]]
+"""A shape without its numbers: class, terms, types that have a GPU free."""
 
 
 class Choice(NamedTuple):
     """A GPU type of a node on which one rank of a kind fits. The smallest is the best."""
 
+    shunned: bool
+    """The node would rather not take it."""
     preference: int
     gpu_type: str
     left_over: int
@@ -41,20 +43,18 @@ class Shape:
         "gpus",
         "strain",
         "subgroup",
-        "templates",
+        "terms",
     )
 
-    def __init__(
-        self, registry: Shapes, subgroup: SubgroupClass, templates: frozenset[str], free: Free
-    ) -> None:
+    def __init__(self, registry: Shapes, subgroup: SubgroupClass, terms: Terms, free: Free) -> None:
         self._registry = registry
         self._less: dict[tuple[str, int], Shape] = {}
         self._choices: dict[Kind, tuple[Choice, ...]] = {}
         self._room: dict[Kind, int] = {}
         self._joint: dict[tuple[Kind, ...], int] = {}
-        self.subgroup, self.templates, self.free = subgroup, templates, free
+        self.subgroup, self.terms, self.free = subgroup, terms, free
         self.gpus = sum(count for _, count in free)
-        self.strain: Strain = (subgroup, templates, tuple(kind for kind, count in free if count))
+        self.strain: Strain = (subgroup, terms, tuple(kind for kind, count in free if count))
 
     def less(self, gpu_type: str, gpus: int) -> Shape:
         """Return the shape of such a node once GPUs of a type are taken; negative: given back."""
@@ -62,7 +62,7 @@ class Shape:
         found = self._less.get(key)
         if found is None:
             left = tuple((k, n - gpus if k == gpu_type else n) for k, n in self.free)
-            found = self._less[key] = self._registry.get(self.subgroup, self.templates, left)
+            found = self._less[key] = self._registry.get(self.subgroup, self.terms, left)
         return found
 
     def choices(self, kind: Kind) -> tuple[Choice, ...]:
@@ -70,9 +70,10 @@ class Shape:
         found = self._choices.get(kind)
         if found is None:
             found = ()
-            if kind.template in self.templates:
+            if kind.admitted(self.terms):
+                shunned = kind.shunned(self.terms)
                 found = tuple(
-                    Choice(rank, gpu_type, count - kind.gpus)
+                    Choice(shunned, rank, gpu_type, count - kind.gpus)
                     for gpu_type, count in self.free
                     if count >= kind.gpus and (rank := kind.preference(gpu_type)) is not None
                 )
@@ -91,7 +92,7 @@ class Shape:
         """Return the free GPUs of such a node that some of the kinds could use, one by one."""
         found = self._joint.get(kinds)
         if found is None:
-            able = [kind for kind in kinds if kind.template in self.templates]
+            able = [kind for kind in kinds if kind.admitted(self.terms)]
             found = self._joint[kinds] = sum(
                 count
                 for gpu_type, count in self.free
@@ -100,30 +101,30 @@ class Shape:
         return found
 
     def __repr__(self) -> str:
-        return f"Shape({self.subgroup.name}, {sorted(self.templates)}, {dict(self.free)})"
+        return f"Shape({self.subgroup.name}, {self.terms}, {dict(self.free)})"
 
 
 class Shapes:
     """A registry: equal facts give the same object. There are as many as a fleet has ways to look."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[SubgroupClass, frozenset[str], Free], Shape] = {}
+        self._known: dict[tuple[SubgroupClass, Terms, Free], Shape] = {}
 
-    def get(self, subgroup: SubgroupClass, templates: frozenset[str], free: Free) -> Shape:
+    def get(self, subgroup: SubgroupClass, terms: Terms, free: Free) -> Shape:
         """Return the shape of these facts."""
-        key = subgroup, templates, free
+        key = subgroup, terms, free
         found = self._known.get(key)
         if found is None:
-            found = self._known[key] = Shape(self, subgroup, templates, free)
+            found = self._known[key] = Shape(self, subgroup, terms, free)
         return found
 
     def of_node(
         self,
         subgroup: SubgroupClass,
-        templates: frozenset[str],
+        terms: Terms,
         free: Mapping[str, tuple[int, ...]],
     ) -> Shape | None:
         """Return the shape of a usable node with these free GPUs; None when it has none."""
         if not free:
             return None
-        return self.get(subgroup, templates, tuple((k, len(free[k])) for k in sorted(free)))
+        return self.get(subgroup, terms, tuple((k, len(free[k])) for k in sorted(free)))

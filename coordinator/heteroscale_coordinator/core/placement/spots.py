@@ -7,14 +7,17 @@ of the same S1 is taken in its stead, one that is in use already: class, type an
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple
 
+from heteroscale.taints import Taints
 from heteroscale_coordinator.core.model import Rank
 from heteroscale_coordinator.core.placement.ground import Ground
 from heteroscale_coordinator.core.placement.hand import Seat
 from heteroscale_coordinator.core.placement.indices import deal, torn
+from heteroscale_coordinator.core.placement.kind import Kind
+from heteroscale_coordinator.core.placement.shape import Free, Shape
 from heteroscale_coordinator.core.placement.values import NodeView, Spot
 
 LOOKED_AT = 16
@@ -83,19 +86,31 @@ def _in_stead(ground: Ground, agent_id: str, seats: Sequence[Seat]) -> Iterator[
     site = ground.view.site(agent_id)
     if site is None or site.shape is None:
         return
-    templates = {ground.ask.roles[seat.role].template for seat in seats}
+    kinds = {part.kind for part in ground.parts({seat.role: 1 for seat in seats})}
     wanted = Counter[str]()
     for seat in seats:
         wanted[seat.gpu_type] += seat.gpus
     yield from site.near.shapes.get(site.shape, ())
     others = (one for one in site.near.shapes if one is not site.shape)
-    for shape in sorted(others, key=lambda one: (one.gpus, sorted(one.templates), one.free)):
+    for shape in sorted(others, key=_tightest):
         free = Counter(dict(shape.free))
-        if shape.templates >= templates and free >= wanted:
+        if _as_good(kinds, shape, site.shape) and free >= wanted:
             for other in site.near.shapes[shape][:LOOKED_AT]:
                 node = ground.view.node(other)
                 if node is not None and len(node.gpu_types) > shape.gpus:
                     yield other
+
+
+def _tightest(shape: Shape) -> tuple[int, list[str], Taints, Free]:
+    return shape.gpus, sorted(shape.terms.templates), shape.terms.taints, shape.free
+
+
+def _as_good(kinds: Iterable[Kind], shape: Shape, than: Shape) -> bool:
+    """Return whether nodes of a shape take all kinds, none less gladly than those of another."""
+    return all(
+        kind.admitted(shape.terms) and kind.shunned(shape.terms) <= kind.shunned(than.terms)
+        for kind in kinds
+    )
 
 
 def _dealt(ground: Ground, agent_id: str, seats: Sequence[Seat]) -> _Dealt:

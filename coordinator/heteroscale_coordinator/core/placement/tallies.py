@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from heteroscale_coordinator.core.placement.domains import Domains, Site
 from heteroscale_coordinator.core.placement.fragments import Wholes
+from heteroscale_coordinator.core.placement.kind import Terms
 from heteroscale_coordinator.core.placement.shape import Shapes
 from heteroscale_coordinator.core.placement.values import NodeView
 
@@ -31,7 +32,7 @@ class Tallies:
         site.free = {kind: tuple(free[kind]) for kind in sorted(free)}
         site.whole = node.usable and bool(types) and may >= types.keys()
         usable = site.free if node.usable else {}
-        site.shape = self.shapes.of_node(site.filed, node.templates, usable)
+        site.shape = self.shapes.of_node(site.filed, _terms(node), usable)
 
     def file(self, site: Site) -> None:
         """Count a node that was looked at in the domains above it."""
@@ -42,7 +43,7 @@ class Tallies:
             if not node.usable:
                 cell.close(node.agent_id)
             else:
-                cell.allow(node.templates, +1)
+                cell.allow(_terms(node), +1)
                 if node.closed:
                     cell.barred[node.agent_id] = len(node.closed)
             if shape is not None:
@@ -59,7 +60,7 @@ class Tallies:
             if not node.usable:
                 cell.open(node.agent_id)
             else:
-                cell.allow(node.templates, -1)
+                cell.allow(_terms(node), -1)
                 cell.barred.pop(node.agent_id, None)
             if shape is not None:
                 cell.take(shape, node.agent_id)
@@ -71,6 +72,7 @@ class Tallies:
         if (
             before.usable != node.usable
             or before.templates != node.templates
+            or before.taints != node.taints
             or before.closed != node.closed
         ):
             self.unfile(site)
@@ -107,3 +109,7 @@ class Tallies:
             counts = (gpus, idle, 0) if usable else (gpus, 0, idle)
             for cell in site.chain:
                 cell.count(site.filed, kind, *counts)
+
+
+def _terms(node: NodeView) -> Terms:
+    return Terms(node.templates, node.taints)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from heteroscale.taints import Taints
 from heteroscale.words import Role
 from heteroscale_coordinator.core.model import Counts, Rank
 from heteroscale_coordinator.core.spec import PlacementSpec, RoleSpec
@@ -32,6 +33,10 @@ class NodeView:
     held by others. They are not among ``free``."""
     neighbourhoods: Mapping[int, int] = field(default_factory=dict)
     """NUMA node by GPU index, free or not; a GPU whose NUMA node nobody told is missing."""
+    links: Mapping[int, int] = field(default_factory=dict)
+    """NVLink group by GPU index, free or not; a GPU whose links nobody told is missing."""
+    taints: Taints = ()
+    """Taints that keep away whoever does not tolerate them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,8 @@ class Standing:
     were cached, of those known. None: neither is; unknown is not cold."""
     gpus: int = 1
     """GPUs of each rank."""
+    unwelcome: str = ""
+    """The taint of its node that its service does not tolerate and that has it leave, in words."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ One after another, each time the first by this order:
 1. withdrawn already: it serves nothing;
 2. one whose loss leaves no stump, a group with one role only that this step cannot empty: a group is
    emptied whole, or keeps P ≥ 1 and D ≥ 1;
-3. on a sick, unusable or cordoned node, or a cordoned GPU;
+3. on a sick, unusable or cordoned node, or a cordoned GPU, or where a taint (NoExecute) has it leave;
 4. without a peer in its group: it is a stump already;
 5. whose loss throws its group least out of the ratio's band, once the whole step is taken;
 6. the role that its group has too many of, against the ratio;
@@ -223,17 +223,18 @@ class _Choice:
         return peer is not None and not one.withdrawn and not self._groups[one.group].of(peer)
 
     def _node_is_good(self, one: Standing) -> bool:
-        return not (one.cordoned or one.sick) and all(
+        return not (one.cordoned or one.sick or one.unwelcome) and all(
             (node := self._view.node(agent)) is not None and node.usable for agent in one.agent_ids
         )
 
     def _say(self, one: Standing, key: _Key) -> str:
         group = self._groups[one.group]
-        unusable = not (one.cordoned or one.sick or key.node_is_good)
+        unusable = not (one.cordoned or one.sick or one.unwelcome or key.node_is_good)
         why = [
             "already withdrawn" if one.withdrawn else "",
             "on what is cordoned" if one.cordoned else "",
             f"on sick hardware ({one.sick})" if one.sick else "",
+            f"not wanted there ({one.unwelcome})" if one.unwelcome else "",
             "on an unusable node" if unusable else "",
             "without a peer in its group" if not key.has_peer else "",
             "most of its role there" if key.excess < 0 else "",

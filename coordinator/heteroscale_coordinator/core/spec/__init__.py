@@ -8,7 +8,12 @@ its settings in a file of its own.
 from heteroscale_coordinator.core.spec.gate import NEEDED_OPTIONS, DrainSpec, GateSpec
 from heteroscale_coordinator.core.spec.latency import GuardSpec, SloSpec
 from heteroscale_coordinator.core.spec.names import Fraction, Name
-from heteroscale_coordinator.core.spec.placement import PlacementSpec, RepairSpec, SpreadSpec
+from heteroscale_coordinator.core.spec.placement import (
+    PlacementSpec,
+    RepairSpec,
+    SpreadSpec,
+    Toleration,
+)
 from heteroscale_coordinator.core.spec.policy import ConsentSpec, PolicySpec
 from heteroscale_coordinator.core.spec.ratio import Ratio, RatioSpec
 from heteroscale_coordinator.core.spec.roles import RoleSpec
@@ -41,4 +46,5 @@ __all__ = [
     "SignalSpec",
     "SloSpec",
     "SpreadSpec",
+    "Toleration",
 ]

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, PositiveInt, model_validator
 
 from heteroscale.documents.fields import DocumentModel, Duration
+from heteroscale.taints import Taint, TaintEffect
 from heteroscale_coordinator.core.spec.names import Label
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -57,6 +58,33 @@ class RepairSpec(DocumentModel):
     Each move holds its GPUs twice for a start-up and an observation."""
 
 
+class Toleration(DocumentModel):
+    """Which taints of nodes are no hindrance; written as in a pod's specification."""
+
+    key: str = ""
+    """Of the taint. Left out, with operator Exists: every key."""
+    operator: Literal["Equal", "Exists"] = "Equal"
+    """Equal: the taint has this `value`. Exists: whatever its value."""
+    value: str = ""
+    """Of the taint, with operator Equal."""
+    effect: TaintEffect | None = None
+    """NoSchedule, PreferNoSchedule or NoExecute. Left out: every effect."""
+
+    @model_validator(mode="after")
+    def _sensible(self) -> Self:
+        if not self.key and self.operator == "Equal":
+            raise ValueError("name the key, or write operator: Exists to tolerate every taint")
+        if self.value and self.operator == "Exists":
+            raise ValueError("with operator Exists any value is tolerated: leave the value out")
+        return self
+
+    def tolerates(self, taint: Taint) -> bool:
+        """Return whether the taint is no hindrance."""
+        if self.effect not in (None, taint.effect) or self.key not in ("", taint.key):
+            return False
+        return self.operator == "Exists" or self.value == taint.value
+
+
 class PlacementSpec(DocumentModel):
     """Where prefill and decode of one step may stand to each other, and apart from each other."""
 
@@ -75,3 +103,7 @@ class PlacementSpec(DocumentModel):
     """Which GPU types can take the KV cache of a prefill type, e.g. {L20: [L20, H20]}. A type that is not
     named feeds all types of its own vendor: across vendors, layout and transfer of the cache differ
     unless the engines convert it. Held over the whole service, as a router pairs any with any."""
+    tolerations: tuple[Toleration, ...] = ()
+    """Taints of nodes that its instances bear. On a node with another taint nothing is placed
+    (NoSchedule, NoExecute), or only where there is no other place (PreferNoSchedule); from one with
+    another NoExecute instances move away, the new one first."""
