@@ -26,10 +26,10 @@ _STOPPABLE = frozenset({InstanceState.IN_SERVICE, InstanceState.WARMING, Instanc
 
 
 def attend(draft: Draft, service: Service) -> None:
-    """Do one service's duties. For an advisory one that is none, unless it is being deleted."""
+    """Do one service's duties. For one that is not ours to move that is none, unless it is deleted."""
     if service.deleting:
         _delete(draft, service)
-    if service.spec.watched:
+    if service.spec.hands_off:
         return
     instances = draft.instances_of(service.name)
     subclusters.settle(draft, instances)
@@ -84,7 +84,7 @@ def leases(draft: Draft) -> list[RenewLeases]:
 def _leased(draft: Draft, service: Service, instance: Instance) -> bool:
     if instance.state is InstanceState.WITHDRAWN:
         # Whom nobody watches must come back: then the lease ends as if there were no coordinator.
-        if service.paused or service.spec.watched or service.quarantine:
+        if service.paused or service.spec.hands_off or service.quarantine:
             return False
         soft = instance.reason is WithdrawReason.SOFT_SCALE_IN
         # Between FINISH_SCALE_IN and the agent's word the drain is on its way: keep it out.

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from heteroscale.words import InstanceState, Role
-from heteroscale_coordinator.core import breaker, carry, launching, mend, shortage
+from heteroscale_coordinator.core import breaker, carry, external, launching, mend, shortage
 from heteroscale_coordinator.core import instance as life
 from heteroscale_coordinator.core.command import switching_to
 from heteroscale_coordinator.core.draft import Draft
@@ -35,7 +35,11 @@ def evaluate(draft: Draft, service: Service, lacks: Sequence[Lack] = ()) -> None
     ``lacks`` is what services, this one among them, found no place for.
     """
     service = replace(service, memory=mend.kept(draft, _with_proof(draft, service)))
-    view = replace(view_of(draft, service), short=shortage.short_for(draft, service, lacks))
+    if not service.spec.external:
+        service = external.forget(service)
+    found = view_of(draft, service)
+    view = replace(found, short=shortage.short_for(draft, service, lacks))
+    view = external.as_asked(view) if service.spec.external else view
     verdict = mend.preferred(decide(view), service.memory)
     # Telemetry, so in place: while the policy is blind, leases of the withdrawn are left to end.
     # A new coordinator that still waits for its fleet is not blind yet.
@@ -46,6 +50,9 @@ def evaluate(draft: Draft, service: Service, lacks: Sequence[Lack] = ()) -> None
     if service.paused or service.spec.watched or service.deleting:
         draft.put_service(replace(service, memory=verdict.memory))
         draft.record(_advice(service, decision))
+        return
+    if service.spec.external:
+        external.ask(draft, service, found, verdict, decision)
         return
     carry_out = {
         Action.SCALE_OUT: launching.launch,

@@ -312,7 +312,8 @@ class Verdict:
     sums: Mapping[str, Sum] = field(default_factory=dict)
     """Arithmetic by name: formula, terms and value, so that it can be done again exactly."""
     cause: str = ""
-    """Of what launches: why, without what is done about it; said again when it finds no place."""
+    """Of what launches or withdraws: why, without what is done about it; said again when it finds no
+    place, or others are asked to do it."""
     prefer: frozenset[str] = frozenset()
     """SCALE_IN: instances to be taken first."""
     before: Counts = field(default_factory=dict)

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from heteroscale_coordinator.core.events import Changes
 from heteroscale_coordinator.core.memory import PolicyMemory
+from heteroscale_coordinator.core.memory.external import ExternalMemory
 from heteroscale_coordinator.core.state import State
 
 
@@ -40,6 +41,17 @@ def moved_on(memory: PolicyMemory, away: float) -> PolicyMemory:
         soft=replace(soft, at=soft.at + away, until=soft.until + away) if soft else None,
         # How long an advice has stood is how long it was watched.
         ratio=replace(ratio, since=ratio.since + away) if ratio.since is not None else ratio,
+        external=_others(memory.external, away),
         # What found no place is tried at once: its pace was that of the ticks before.
         stability=replace(memory.stability, unplaced=None),
+    )
+
+
+def _others(known: ExternalMemory, away: float) -> ExternalMemory:
+    """Return what others are asked for; what stood was not seen in the meantime."""
+    still = known.still_since
+    return replace(
+        known,
+        still_since=still + away if still is not None else None,
+        apart={role: since + away for role, since in known.apart.items()},
     )

@@ -5,7 +5,7 @@ it found no place and fewer of the GPUs that it can use are free. After its pati
 priority are asked, the lowest first, as much as it lacks and no more, down to their essential counts
 and inside their hourly budgets; what is on its way out already counts. Until its step has a place, no
 service of lower priority takes the GPUs that it can use. Nobody gives to an equal, and who is paused,
-advisory, quarantined or being deleted neither gives nor takes.
+advisory, scaled by others, quarantined or being deleted neither gives nor takes.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def lacks(draft: Draft) -> tuple[Lack, ...]:
 
 
 def _acts(service: Service) -> bool:
-    return not (service.paused or service.spec.watched or service.quarantine or service.deleting)
+    return not (service.paused or service.spec.hands_off or service.quarantine or service.deleting)
 
 
 def _lack(draft: Draft, service: Service, view: FleetView) -> Lack:

@@ -11,6 +11,7 @@ from typing import Literal
 
 from heteroscale.words import Role
 from heteroscale_coordinator.core.memory.demand import DemandPast, LengthsPast
+from heteroscale_coordinator.core.memory.external import ExternalMemory
 from heteroscale_coordinator.core.memory.forecast import ForecastMemory
 from heteroscale_coordinator.core.memory.learning import LearningMemory
 from heteroscale_coordinator.core.memory.mend import MendMemory
@@ -97,3 +98,6 @@ class PolicyMemory:
 
     mend: MendMemory | None = None
     """The newest move of an instance to a better place."""
+
+    external: ExternalMemory = field(default_factory=ExternalMemory)
+    """What others who scale it are asked for."""

@@ -347,7 +347,8 @@ def withdraw(
         reached = {role: max(wanted[role], after[role]) for role in shrinking}
         done = replace(done, wanted=bounds.clamp({**wanted, **reached}, scene.spec))
     reason = f"{doing}: {written(delta)} withdrawn and watched."
-    return act(scene, Action.SCALE_IN, delta, bound_by=bound_by, reason=reason, done=done)
+    found = act(scene, Action.SCALE_IN, delta, bound_by=bound_by, reason=reason, done=done)
+    return replace(found, cause=doing[:1].upper() + doing[1:])
 
 
 def _within_reach(scene: Scene, wish: Counts) -> dict[Role, int]:

@@ -9,6 +9,7 @@ from pydantic import PositiveInt, model_validator
 from heteroscale.documents.fields import DocumentModel
 from heteroscale.words import Role
 from heteroscale_coordinator.core.spec import split
+from heteroscale_coordinator.core.spec.actuation import ActuationSpec
 from heteroscale_coordinator.core.spec.gate import DrainSpec, GateSpec
 from heteroscale_coordinator.core.spec.latency import SloSpec
 from heteroscale_coordinator.core.spec.names import Name
@@ -48,6 +49,8 @@ class ServiceSpec(DocumentModel):
     """Budget over all roles. Bounds always win."""
     advisory: bool = False
     """Decide and explain, but send no command."""
+    actuation: ActuationSpec = ActuationSpec()
+    """Who starts and stops instances: the coordinator, or KEDA or an HPA by its counts."""
 
     @model_validator(mode="after")
     def _roles(self) -> Self:
@@ -103,6 +106,16 @@ class ServiceSpec(DocumentModel):
     def watched(self) -> bool:
         """Whether it is decided, explained, and not acted on: advisory, or a target is being learned."""
         return self.advisory or bool(self.learning)
+
+    @property
+    def external(self) -> bool:
+        """Whether others start and stop its instances, by the counts that they are asked for."""
+        return self.actuation.by == "external"
+
+    @property
+    def hands_off(self) -> bool:
+        """Whether no command of ours touches its instances."""
+        return self.watched or self.external
 
     @property
     def split(self) -> bool:
