@@ -37,7 +37,7 @@ help: ## Show this help
 
 setup: $(READY) ## Make .venv and install everything into it
 
-$(READY): pyproject.toml proto/generate.py $(wildcard proto/heteroscale/v1/*.proto)
+$(READY): pyproject.toml proto/generate.py $(wildcard proto/heteroscale/*/*.proto)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	  || { echo "missing: Python 3.11 or newer ($(PYTHON)); set PYTHON=/path/to/python3"; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null \

@@ -31,8 +31,10 @@ from heteroscale_coordinator.core.step import renewals
 from heteroscale_coordinator.edge.admission import Admission
 from heteroscale_coordinator.edge.dispatch import Dispatcher
 from heteroscale_coordinator.edge.http import HttpFace
+from heteroscale_coordinator.edge.keda import KedaFace, KedaServer, Polls
 from heteroscale_coordinator.edge.metrics import Metrics
 from heteroscale_coordinator.edge.operator import OperatorFace
+from heteroscale_coordinator.edge.others import tell_others
 from heteroscale_coordinator.edge.recorder import record_decisions
 from heteroscale_coordinator.edge.routers import Routers
 from heteroscale_coordinator.edge.server import Server
@@ -99,12 +101,16 @@ async def serve(spec: CoordinatorSpec, stop: asyncio.Event) -> None:
         server = Server(agents, OperatorFace(loop, decisions), gatekeeper)
         await loop.start()
         await _listen(spec, server, HttpFace(loop, metrics), stack)
+        if spec.keda.listen:
+            polls = Polls(loop, metrics.registry)
+            await _listen_keda(spec, KedaFace(loop, decisions, gatekeeper, polls), stack)
         await _run(
             stop,
             loop,
             {
                 "turns": loop.run(),
                 "decisions": record_decisions(loop, decisions),
+                "others": tell_others(loop),
                 "streams": agents.watch(),
                 "health": server.tell_health(loop),
             },
@@ -157,6 +163,15 @@ async def _listen(
     )
 
 
+async def _listen_keda(spec: CoordinatorSpec, face: KedaFace, stack: AsyncExitStack) -> None:
+    server = KedaServer(face)
+    tls = spec.tls.files()
+    port = listen(server.grpc, spec.keda.listen, tls, insecure=spec.keda.insecure)
+    await server.start()
+    stack.push_async_callback(server.stop, GRACE_S)
+    log.info("serving_keda", listen=spec.keda.listen, port=port)
+
+
 async def _run(
     stop: asyncio.Event, loop: Loop, work: dict[str, Coroutine[Any, Any, None]], server: Server
 ) -> None:
@@ -205,6 +220,8 @@ def parser() -> argparse.ArgumentParser:
     add("--listen", metavar="HOST:PORT", help="gRPC, for agents and operators")
     add("--http", metavar="HOST:PORT", help="metrics and health; '' for none")
     add("--http-insecure", action="store_true", help="serve them beyond loopback, knowingly")
+    add("--keda", metavar="HOST:PORT", help="KEDA's external-scaler API; '' for none")
+    add("--keda-insecure", action="store_true", help="serve it beyond loopback plain, knowingly")
     add("--cluster-id", help="agents of another cluster are refused")
     add("--data-dir", type=Path, help="state and decisions; one coordinator each")
     add("--insecure", action="store_true", help="listen without TLS, knowingly")
@@ -233,6 +250,8 @@ def settings_of(arguments: argparse.Namespace) -> CoordinatorSpec:
         ("insecure",): arguments.insecure or None,
         ("http", "listen"): arguments.http,
         ("http", "insecure"): arguments.http_insecure or None,
+        ("keda", "listen"): arguments.keda,
+        ("keda", "insecure"): arguments.keda_insecure or None,
         ("tls", "certificate"): arguments.tls_cert,
         ("tls", "key"): arguments.tls_key,
         ("tls", "client_ca"): arguments.tls_client_ca,

@@ -56,6 +56,16 @@ class HttpSettings(DocumentModel):
     """Serve them beyond loopback, where anyone on the network reads them."""
 
 
+class KedaSettings(DocumentModel):
+    """KEDA's external-scaler API, read only, for services with `actuation: {by: external}`."""
+
+    listen: Address | Literal[""] = ""
+    """host:port, e.g. 0.0.0.0:7072; empty: none. With the certificate of `tls`; with its `clientCa` KEDA
+    must show a certificate of the organisational unit heteroscale-keda."""
+    insecure: bool = False
+    """Serve it beyond loopback without TLS: anyone on the network reads and forges the counts."""
+
+
 class AdmissionSettings(DocumentModel):
     """How agents are let in when all come at once."""
 
@@ -94,6 +104,7 @@ class CoordinatorSpec(DocumentModel):
     """Listen beyond loopback without TLS: anyone who reaches the port can start and stop engines."""
     tls: TlsSettings = TlsSettings()
     http: HttpSettings = HttpSettings()
+    keda: KedaSettings = KedaSettings()
     admission: AdmissionSettings = AdmissionSettings()
     rules: Rules = Rules()
     log: LogSettings = LogSettings()
@@ -111,6 +122,20 @@ class CoordinatorSpec(DocumentModel):
                 raise ChannelError(
                     f"metrics on {self.http.listen} would be plain HTTP beyond loopback: say "
                     "--http-insecure (http.insecure: true) if anyone there may read them"
+                ) from None
+        if self.keda.listen:
+            try:
+                require_trust(
+                    self.keda.listen,
+                    tls=secured,
+                    insecure=self.keda.insecure,
+                    verb="serving KEDA on",
+                )
+            except ChannelError:
+                raise ChannelError(
+                    f"the counts for KEDA on {self.keda.listen} would be plain beyond loopback: give "
+                    "TLS files, or say --keda-insecure (keda.insecure: true) if anyone there may read "
+                    "and forge them"
                 ) from None
 
     @property

@@ -28,6 +28,7 @@ from heteroscale_coordinator.core.policy.flap import factor_in, factor_out
 from heteroscale_coordinator.core.policy.give import HOUR
 from heteroscale_coordinator.core.state import Agent, State
 from heteroscale_coordinator.core.topology import SubgroupClass
+from heteroscale_coordinator.edge.others import AskedCollector
 from heteroscale_coordinator.edge.ports import Decisions, Loop
 from heteroscale_coordinator.edge.room_metrics import room_metrics
 from heteroscale_coordinator.edge.sub_cluster_metrics import sub_cluster_metrics
@@ -87,6 +88,7 @@ class Metrics:
     def watch(self, loop: Loop, decisions: Decisions) -> None:
         """Read gauges from the loop's state at every scrape from now on."""
         self.registry.register(StateCollector(loop, decisions))
+        self.registry.register(AskedCollector(loop))
 
     def turn(self, seconds: float) -> None:
         """Record a turn."""

@@ -31,6 +31,8 @@ class CallerRole(StrEnum):
 
     AGENT = "heteroscale-agent"
     OPERATOR = "heteroscale-operator"
+    KEDA = "heteroscale-keda"
+    """Reads counts, and nothing else."""
 
 
 @dataclass(frozen=True, slots=True)

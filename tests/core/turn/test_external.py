@@ -149,7 +149,7 @@ def test_the_tolerance_of_an_hpa_is_named_where_it_is_the_reason() -> None:
 
 def test_an_engine_that_dies_changes_nothing_of_what_is_asked_for() -> None:
     cluster = settled(2, 4)
-    agent_id, name = cluster.pods(D)[0]
+    _agent_id, name = cluster.pods(D)[0]
     cluster.world.kill(name)
     cluster.world.run(30)
     assert cluster.replicas == {P: 2, D: 3}
@@ -183,7 +183,7 @@ def test_an_operator_scales_by_what_is_asked_for() -> None:
     cluster = settled(2, 4)
     assert not answer_to(cluster.world, ScaleService("r", "chat", {P: 3, D: 6})).error
     cluster.run(90)
-    assert cluster.asked.generation == 2  # noqa: PLR2004
+    assert cluster.asked.generation == 2
     assert cluster.replicas == {P: 3, D: 6}
     assert not cluster.world.commands
 
@@ -195,7 +195,7 @@ def test_a_pause_keeps_what_is_asked_for() -> None:
     assert cluster.asked.counts == {P: 1, D: 2}
     answer_to(cluster.world, ResumeService("r", "chat"))
     cluster.run(300)
-    assert cluster.asked.counts[D] > 2  # noqa: PLR2004
+    assert cluster.asked.counts[D] > 2
 
 
 def test_a_service_taken_back_asks_nobody_any_more() -> None:
@@ -214,7 +214,7 @@ def test_a_service_given_away_in_the_midst_of_a_scale_in_is_left_alone() -> None
     agent.engines[name].lease_until = cluster.world.now + 30
     cluster.world._become(agent, agent.engines[name], S.WITHDRAWN, WithdrawReason.SOFT_SCALE_IN)
     cluster.run(120)
-    assert cluster.world.serving(D) == 4  # noqa: PLR2004
+    assert cluster.world.serving(D) == 4
     assert not cluster.world.commands
 
 
