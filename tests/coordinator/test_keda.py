@@ -25,7 +25,9 @@ from heteroscale_coordinator.core.events import Changes
 from heteroscale_coordinator.core.memory.external import ExternalMemory
 from heteroscale_coordinator.core.model import Action, Decision, Service
 from heteroscale_coordinator.edge import others
+from heteroscale_coordinator.edge.explain import explain
 from heteroscale_coordinator.edge.keda import KedaFace, KedaServer, Polls
+from heteroscale_coordinator.edge.operator_wire import service_message
 from heteroscale_coordinator.edge.store.decisions import DecisionLog
 from heteroscale_coordinator.edge.trust import Gatekeeper, ServerTls, listen
 from tests.coordinator.face import PATIENCE
@@ -450,3 +452,20 @@ def test_what_is_asked_for_is_in_the_metrics(loop: TwinLoop) -> None:
     assert 'heteroscale_asked_generation{service="chat"} 7.0' in told
     assert 'heteroscale_unfollowed{role="decode",service="chat"} 1.0' in told
     assert 'heteroscale_unfollowed{role="prefill",service="chat"} 0.0' in told
+
+
+async def test_explain_says_what_is_asked_for_and_who_does_not_follow(
+    rig: Rig, decisions: DecisionLog
+) -> None:
+    def told() -> str:
+        one = rig.loop.state.services["chat"]
+        shown = service_message(one, rig.loop.state, None)
+        return "\n".join(explain(one, shown, None, rig.loop.now))
+
+    rig.commit(asked(0, 0))
+    assert "others scale it (actuation.by: external): nothing is asked for yet" in told()
+    counted = asked(2, 4, 7)
+    external = replace(counted.memory.external, there={P: 2, D: 3}, apart={D: NOW - 400})
+    rig.commit(replace(counted, memory=replace(counted.memory, external=external)))
+    assert "2 prefill, 4 decode asked for, generation 7, since 15:06:40 UTC" in told()
+    assert "asked for 4 decode, 3 stand for 400 s (maxReplicaCount, quota" in told()

@@ -51,7 +51,7 @@ def as_asked(view: ServiceView) -> ServiceView:
     memory = view.memory
     wanted = memory.wanted if memory.external.counts else {}
     stability = replace(memory.stability, unplaced=None)
-    members = [_anybodys(member) for member in view.members]
+    members = [_anybodys(member, view) for member in view.members]
     for role in view.spec.roles:
         if role in wanted:
             members = _to_count(members, role, wanted[role], view)
@@ -62,12 +62,26 @@ def as_asked(view: ServiceView) -> ServiceView:
     )
 
 
-def _anybodys(member: Member) -> Member:
+def _anybodys(member: Member, view: ServiceView) -> Member:
     """Return a member that may leave whoever started it; what is out of service is coming back."""
     instance = replace(member.instance, origin="")
-    if instance.state is InstanceState.WITHDRAWN:
+    if instance.state is InstanceState.WITHDRAWN and not _stuck(instance, view):
         instance = replace(instance, state=InstanceState.WARMING, reason=None)
     return Member(instance, member.track)
+
+
+def _stuck(instance: Instance, view: ServiceView) -> bool:
+    """Return whether it is out of service for longer than a start may take: another is wanted."""
+    role = view.spec.roles.get(instance.role)
+    if instance.state is not InstanceState.WITHDRAWN or role is None:
+        return False
+    return view.now - instance.changed_at > role.startup_timeout
+
+
+def _replicas(wanted: Counts, view: ServiceView) -> dict[Role, int]:
+    """Return the replicas to ask for: those wanted, and those that stand and do not serve."""
+    stuck = Counter(m.instance.role for m in view.members if _stuck(m.instance, view))
+    return {role: count + stuck[role] for role, count in wanted.items()}
 
 
 def _to_count(members: list[Member], role: Role, count: int, view: ServiceView) -> list[Member]:
@@ -125,7 +139,7 @@ def ask(
         decision = replace(decision, action=verdict.action, delta={}, bound_by=verdict.bound_by)
     asking = verdict.action in _ASKING
     memory = replace(verdict.done if asking else verdict.memory, soft=None)
-    after = _asked(known, memory.wanted, draft.now)
+    after = _asked(known, _replicas(memory.wanted, view), draft.now)
     draft.put_service(replace(service, memory=replace(memory, external=after)))
     draft.record(_told(decision, verdict, known, after, view))
 

@@ -9,12 +9,13 @@ from heteroscale.convert import from_wire
 from heteroscale.documents import format_duration
 from heteroscale.v1 import operator_pb2 as pb
 from heteroscale.words import Role
-from heteroscale_coordinator.core import sums
+from heteroscale_coordinator.core import external, sums
 from heteroscale_coordinator.core.memory import PolicyMemory
 from heteroscale_coordinator.core.model import Decision, Service
 from heteroscale_coordinator.core.policy import learning
 from heteroscale_coordinator.core.policy.flap import factor_in, factor_out, recent
 from heteroscale_coordinator.core.policy.give import HOUR, essential
+from heteroscale_coordinator.core.policy.view import written
 from heteroscale_coordinator.core.spec import PolicySpec
 
 _DAY_S = 86400.0
@@ -167,7 +168,7 @@ def _signals(decision: Decision) -> Iterator[str]:
 def _changes(
     service: Service, shown: pb.Service, decision: Decision | None, now: float
 ) -> Iterator[str]:
-    yield from _switches(service, shown)
+    yield from _switches(service, shown, now)
     policy, memory = service.spec.policy, service.memory
     consents = (
         "; and every consent: queues empty, KV usage below "
@@ -210,7 +211,7 @@ def _proportional(policy: PolicySpec, consents: str) -> Iterator[str]:
         )
 
 
-def _switches(service: Service, shown: pb.Service) -> Iterator[str]:
+def _switches(service: Service, shown: pb.Service, now: float) -> Iterator[str]:
     name = service.name
     if service.quarantine:
         yield f"quarantined, it is left alone ({service.quarantine}): `heteroscale resume {name}`"
@@ -221,10 +222,23 @@ def _switches(service: Service, shown: pb.Service) -> Iterator[str]:
         yield f"advisory: the target of {roles} is `learn`; write the number that was learned and apply"
     if service.spec.advisory:
         yield "advisory: set `advisory: false` and apply to let it act"
+    if service.spec.external:
+        yield from _others(service, now)
     if service.deleting:
         yield "it is being deleted: its instances are drained"
     if shown.condition == "covering":
         yield "some agents of its instances are unheard since the coordinator started: their hellos"
+
+
+def _others(service: Service, now: float) -> Iterator[str]:
+    """Say what others who scale it are asked for, and who does not follow."""
+    known = service.memory.external
+    if known.at is None or not known.counts:
+        yield "others scale it (actuation.by: external): nothing is asked for yet"
+        return
+    since = f"generation {known.generation}, since {_clock(known.at)}"
+    yield f"others scale it (actuation.by: external): {written(known.counts)} asked for, {since}"
+    yield from external.unfollowed(known, service.spec.actuation.follow_within, now)
 
 
 def _threshold(what: str, side: str, factor: float, supply: float | None, window: float) -> str:

@@ -18,7 +18,7 @@ from heteroscale_coordinator.core.events import (
 )
 from heteroscale_coordinator.core.memory.external import ExternalMemory
 from heteroscale_coordinator.core.model import Action
-from tests.core.turn.replicas import Cluster, laid_over, settled, spec
+from tests.core.turn.replicas import Cluster, busy, laid_over, settled, spec
 from tests.core.turn.rig import answer_to
 from tests.core.world import World
 from tests.hpa import Hpa
@@ -166,12 +166,20 @@ def test_a_silent_node_is_counted_as_standing() -> None:
     assert cluster.asked.counts == {P: 2, D: 4}
 
 
-def test_one_that_is_out_of_service_is_not_replaced() -> None:
+def test_one_out_of_service_is_coming_back_and_after_a_start_is_replaced() -> None:
+    """As a pod that is not Ready: it stands, so one replica more is what brings one that serves."""
     cluster = settled(2, 4)
     agent_id, name = cluster.pods(D)[0]
     agent = cluster.world.agents[agent_id]
-    cluster.world._become(agent, agent.engines[name], S.WITHDRAWN, WithdrawReason.MAINTENANCE)
+    cluster.world._become(agent, agent.engines[name], S.WITHDRAWN, WithdrawReason.SICK)
+    cluster.world.traffic.arrivals = busy(3)
     cluster.run(120)
+    assert cluster.asked.counts == {P: 2, D: 4}
+    cluster.run(500)
+    assert cluster.asked.counts == {P: 2, D: 5}
+    assert cluster.replicas == cluster.asked.counts
+    cluster.world._become(agent, agent.engines[name], S.IN_SERVICE)
+    cluster.run(30)
     assert cluster.asked.counts == {P: 2, D: 4}
     assert not cluster.world.commands
 
