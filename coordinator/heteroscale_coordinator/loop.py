@@ -339,13 +339,14 @@ class Loop:
         if not new:
             return
         last = list(seen.changes)[-new:]
-        for _, change in last[:CLASSES_SAID]:
+        for _, change, cause in last[:CLASSES_SAID]:
             log.info(
                 "rdma class changed",
                 domain=change.domain,
                 before=change.before.name.lower(),
                 after=change.after.name.lower(),
                 nodes=len(change.agent_ids),
+                cause=cause,
             )
         if new > CLASSES_SAID:
             log.info("rdma classes changed", more=new - CLASSES_SAID)

@@ -41,6 +41,9 @@ class OperatorTwin(OperatorServiceServicer):
         self.groups: list[pb.Group] = []
         self.decisions: list[pb.Decision] = []
         self.largest_page = 1000
+        self.prices: dict[str, float] = {}
+        self.breakers: dict[str, str] = {}
+        self.class_changes: list[pb.ClassChange] = []
         self.goes_round = False
         """Instances come as the same page again and again."""
         self.missing: set[str] = set()
@@ -137,6 +140,10 @@ class OperatorTwin(OperatorServiceServicer):
         page = min(request.page_size or len(mine), self.largest_page)
         answer = pb.ListNodesResponse(nodes=mine[:page], sub_clusters=self.sub_clusters)
         answer.next_page_token = mine[page - 1].agent_id if page < len(mine) else ""
+        if request.with_room and not request.page_token:
+            answer.gpu_prices.update(self.prices)
+            answer.breakers.update(self.breakers if request.room_for else {})
+            answer.class_changes.extend(self.class_changes)
         for node in answer.nodes:
             if not request.with_devices:
                 del node.gpus[:], node.nics[:]

@@ -55,6 +55,31 @@ _Defragment = Annotated[
 ]
 
 
+_Repair = Annotated[
+    bool,
+    typer.Option(
+        "--repair",
+        help="Instead: which instance stands badly, of a service or of all, and where it would go.",
+    ),
+]
+_Price = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--price",
+        metavar="TYPE=X,…",
+        help="Of a GPU-hour, in any currency, over those of the fleet; repeatable.",
+    ),
+]
+_Rules = Annotated[
+    Path | None,
+    typer.Option(
+        "--rules",
+        metavar="FILE",
+        help="A file of kind Coordinator: its rules.prices, over those of the fleet.",
+    ),
+]
+
+
 @connected
 def plan(
     connection: Connection,
@@ -68,6 +93,9 @@ def plan(
     attention: _New = None,
     ffn: _New = None,
     defragment: _Defragment = False,
+    repair: _Repair = False,
+    price: _Price = None,
+    rules: _Rules = None,
     svg: _Svg = None,
     as_json: _Json = False,
 ) -> None:
@@ -75,25 +103,23 @@ def plan(
 
     Without counts it is what the service's min still lacks. Several services are placed in order of
     priority, each on what the ones before it leave. Where there is no place, the exit code is 1, and
-    it is told why not, level by level, and what would help; each remedy was tried. With --defragment
-    it proposes moves for the live fleet, and the commands that would make them.
+    it is told why not, level by level, and what would help; each remedy was tried. Where GPUs have
+    prices it says what the new instances cost. With --defragment it proposes moves for the live fleet,
+    and the commands that would make them; with --repair it shows what the coordinator would heal.
 
     heteroscale plan -f service.yaml --fleet fleet.yaml --prefill 2 --decode 4
 
     heteroscale plan chat --prefill 1 --decode 2
     """
     from heteroscale.words import Role
-    from heteroscale_cli.placing import defragmenting
+    from heteroscale_cli.placing import costs, defragmenting
     from heteroscale_cli.placing import plan as shown
 
     if defragment:
-        if file or service or fleet != "live":
+        if file or service or fleet != "live" or repair:
             raise usage("--defragment: is of the live fleet as it stands; leave the rest out")
         defragmenting.show(connection, as_json=as_json)
         return
-    if bool(file) == bool(service):
-        raise usage("plan: give a service by its name, or with -f FILE; or say --defragment")
-
     given = {
         Role.PREFILL: prefill,
         Role.DECODE: decode,
@@ -102,7 +128,13 @@ def plan(
         Role.FFN: ffn,
     }
     counts = {role: count for role, count in given.items() if count is not None}
-    shown.show(connection, fleet, shown.Wish(tuple(file or ()), service, counts, svg, as_json))
+    if repair and (fleet != "live" or counts or svg):
+        raise usage("--repair: is of the live fleet as it stands; give a service, -f, or nothing")
+    if bool(file) == bool(service) and (file or not repair):
+        raise usage("plan: give a service by its name, or with -f FILE; or say --defragment")
+    prices = {**costs.of_rules(rules), **costs.typed(price or ())}
+    wish = shown.Wish(tuple(file or ()), service, counts, svg, as_json, repair, prices)
+    shown.show(connection, fleet, wish)
 
 
 @connected
@@ -133,7 +165,7 @@ def topology(
     From the VDC inward to clusters, S2, S1, S0 and nodes, as far as nodes name them. Domains that are
     alike are folded into one line; --open shows them one by one. EMPTY counts nodes whose GPUs are
     all free. Without --level the tree ends at S1; of a small fleet at nodes, of a motley one where it
-    fits a page.
+    fits a page. Of the live fleet the last changes of RDMA class are told too.
 
     heteroscale topology --fleet fleet.yaml --svg fleet.svg
     """

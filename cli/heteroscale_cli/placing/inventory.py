@@ -30,6 +30,10 @@ class Node:
     view: NodeView
     held: frozenset[int] = frozenset()
     """GPUs that something holds. What is neither held nor free is closed: cordoned, sick, silent."""
+    trial: bool = False
+    """A breaker is half-open here: one instance is tried."""
+    trial_types: tuple[str, ...] = ()
+    """GPU types of which one instance is tried."""
 
     @property
     def free(self) -> tuple[int, ...]:
@@ -47,6 +51,18 @@ class Holder:
 
 
 @dataclass(frozen=True, slots=True)
+class ClassChange:
+    """The nodes of a domain are of another RDMA class than before."""
+
+    at: float
+    domain: str
+    before: str
+    after: str
+    nodes: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Inventory:
     """A fleet at one moment."""
 
@@ -54,6 +70,8 @@ class Inventory:
     nodes: tuple[Node, ...]
     standing: Mapping[str, tuple[Standing, ...]] = field(default_factory=dict)
     """Instances by service, of the services that were asked for."""
+    foreign: frozenset[str] = frozenset()
+    """Those of them that the coordinator did not launch, and does not command."""
     prices: Mapping[str, float] = field(default_factory=dict)
     """Of a GPU-hour, by GPU type, as far as they are known."""
     vendors: Mapping[str, str] = field(default_factory=dict)
@@ -62,6 +80,10 @@ class Inventory:
     """What is told of sub-clusters whatever the service, by name."""
     service_quotas: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Most GPUs in a sub-cluster by service, by the sub-cluster's name."""
+    changes: tuple[ClassChange, ...] = ()
+    """Of RDMA class, the oldest first; a fleet's file has none."""
+    breakers: Mapping[str, str] = field(default_factory=dict)
+    """What launches that failed closed to the one service that was asked for, and why."""
     any_template: bool = False
     """A fleet's file names no launch templates: every node takes every one."""
 

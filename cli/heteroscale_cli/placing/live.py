@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from heteroscale.convert import from_wire, unix_seconds
 from heteroscale.taints import parse_taint
@@ -13,7 +13,7 @@ from heteroscale_cli import pages
 from heteroscale_cli.client import Client, NotFoundError, run
 from heteroscale_cli.connection import Connection
 from heteroscale_cli.errors import CliError
-from heteroscale_cli.placing.inventory import LIVE, Holder, Inventory, Node
+from heteroscale_cli.placing.inventory import LIVE, ClassChange, Holder, Inventory, Node
 from heteroscale_coordinator.core.model import LIVE_STATES
 from heteroscale_coordinator.core.placement import NodeView, Standing, SubCluster
 from heteroscale_coordinator.core.placement.emptying import Tenant
@@ -36,6 +36,23 @@ def document(connection: Connection, service: str) -> str:
     """Return the YAML of a service that is there; CliError: it is not, or cannot be asked for."""
     request = pb.GetServiceRequest(name=service)
     return run(connection, lambda c: c.call(c.stub.GetService, request)).document
+
+
+def documents(connection: Connection) -> list[str]:
+    """Return the YAML of every service that is there; CliError: they cannot be asked for."""
+    answer = run(connection, lambda c: c.call(c.stub.ListServices, pb.ListServicesRequest()))
+    return [service.document for service in answer.services]
+
+
+def repairs(connection: Connection, services: Sequence[str]) -> dict[str, str]:
+    """Return what each service's last decision says of repair, where it says anything."""
+
+    async def work(client: Client) -> dict[str, str]:
+        answer = await client.call(client.stub.ListServices, pb.ListServicesRequest())
+        said = {one.name: one.last_decision.inputs.get("repair", "") for one in answer.services}
+        return {name: text for name in services if (text := said.get(name, ""))}
+
+    return run(connection, work)
 
 
 def holders(connection: Connection) -> list[Holder]:
@@ -72,7 +89,14 @@ def _holders(message: pb.Instance) -> list[Holder]:
 
 
 async def _read(client: Client, services: Sequence[str]) -> Inventory:
-    standing = {name: await _standing(client, name) for name in services}
+    answers = {name: await _instances(client, name) for name in services}
+    now = time.time()
+    standing = {
+        name: None if told is None else _standing(told.instances, now)
+        for name, told in answers.items()
+    }
+    every = (one for told in answers.values() if told is not None for one in told.instances)
+    foreign = {one.instance_id for one in every if one.origin}
     known = [name for name, found in standing.items() if found is not None]
     room_for = known[0] if len(services) == 1 and known else ""
     whole = await pages.all_nodes(client, room_for, with_room=True)
@@ -87,6 +111,9 @@ async def _read(client: Client, services: Sequence[str]) -> Inventory:
         vendors=dict(whole.gpu_vendors),
         sub_clusters={one.name: _sub_cluster(one) for one in whole.sub_clusters},
         service_quotas={one.name: dict(one.service_quotas) for one in whole.sub_clusters},
+        foreign=frozenset(foreign),
+        changes=tuple(map(_change, whole.class_changes)),
+        breakers=dict(whole.breakers),
     )
 
 
@@ -99,14 +126,17 @@ def _sub_cluster(message: pb.SubCluster) -> SubCluster:
     )
 
 
-async def _standing(client: Client, service: str) -> tuple[Standing, ...] | None:
-    """Return the instances of a service that hold GPUs; None: it is not known there."""
+async def _instances(client: Client, service: str) -> pb.ListInstancesResponse | None:
+    """Return the instances of a service; None: it is not known there."""
     try:
-        answer = await pages.all_instances(client, service)
+        return await pages.all_instances(client, service)
     except NotFoundError:
         return None
-    now = time.time()
-    found = [_instance(message, now) for message in answer.instances]
+
+
+def _standing(messages: Iterable[pb.Instance], now: float) -> tuple[Standing, ...]:
+    """Return those of the instances that hold GPUs."""
+    found = (_instance(message, now) for message in messages)
     return tuple(one for one in found if one is not None)
 
 
@@ -125,6 +155,7 @@ def _instance(message: pb.Instance, now: float) -> Standing | None:
         idle=message.running + message.waiting if told else None,
         gpu_type=message.gpu_type,
         gpus=max(1, len(message.gpu_indices) // max(1, len(message.agent_ids))),
+        sick=message.sick,
         age=max(0.0, now - unix_seconds(message.create_time)),
     )
 
@@ -154,4 +185,15 @@ def _node(message: pb.Node) -> Node:
         links=_told(room.gpu_indices, room.nvlink_groups),
         taints=tuple(sorted(map(parse_taint, room.taints))),
     )
-    return Node(view, frozenset(room.held_gpus))
+    return Node(view, frozenset(room.held_gpus), room.trial, tuple(room.trial_types))
+
+
+def _change(message: pb.ClassChange) -> ClassChange:
+    return ClassChange(
+        unix_seconds(message.time),
+        message.domain,
+        message.before,
+        message.after,
+        message.nodes,
+        message.reason,
+    )

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from rich.text import Text
 
@@ -17,16 +16,23 @@ from heteroscale_cli import sources
 from heteroscale_cli.connection import Connection
 from heteroscale_cli.errors import EXIT_REFUSED, EXIT_USAGE, CliError, usage
 from heteroscale_cli.output import print_text
-from heteroscale_cli.placing import inventory, picture, planning, terminal, topology, tree
+from heteroscale_cli.placing import (
+    costs,
+    inventory,
+    picture,
+    plain,
+    planning,
+    terminal,
+    topology,
+    tree,
+)
 from heteroscale_cli.placing.inventory import Inventory
 from heteroscale_cli.placing.planning import Asked, Plan, Planned
 from heteroscale_cli.sources import Source
-from heteroscale_coordinator.core.model import Rank
-from heteroscale_coordinator.core.placement import Infeasible, Placed, Remedy, Spot, Standing
+from heteroscale_coordinator.core.placement import Infeasible, Placed, Remedy
 from heteroscale_coordinator.core.placement.emptying import Emptied
 from heteroscale_coordinator.core.placement.remedy import say
 from heteroscale_coordinator.core.spec import ServiceDocument
-from heteroscale_coordinator.core.topology import Tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,10 @@ class Wish:
     svg: Path | None = None
     """Where a picture goes of the fleet with what is new on it."""
     as_json: bool = False
+    repair: bool = False
+    """Instead: what repair would move."""
+    prices: Mapping[str, float] = field(default_factory=dict)
+    """Of a GPU-hour by GPU type, over those of the fleet."""
 
 
 def show(connection: Connection, fleet: str, wish: Wish) -> None:
@@ -51,10 +61,15 @@ def show(connection: Connection, fleet: str, wish: Wish) -> None:
             no place.
 
     """
-    texts = [_of_live(connection, wish.service)] if wish.service else sources.read(wish.files)
-    services = _with_counts(_read(texts), wish.counts)
+    services = _with_counts(_read(_texts(connection, wish)), wish.counts)
     with terminal.busy("Reading the fleet …"):
         known = inventory.read(fleet, connection, [one.name for one in services])
+    known = costs.priced(known, wish.prices)
+    if wish.repair:
+        from heteroscale_cli.placing import healing  # noqa: PLC0415  (a file needs no gRPC)
+
+        healing.show(connection, known, services, as_json=wish.as_json)
+        return
     with terminal.busy("Looking for places …"):
         plan = planning.make(known, services)
         if fleet == inventory.LIVE and not plan.feasible:
@@ -64,7 +79,7 @@ def show(connection: Connection, fleet: str, wish: Wish) -> None:
         title = f"Plan of {names} on {plan.fleet}"
         topology.write(wish.svg, tree.grow(plan.after), title, _news(plan))
     if wish.as_json:
-        print_text(json.dumps(plain(plan), indent=1, ensure_ascii=False))
+        print_text(json.dumps(plain.plan(plan), indent=1, ensure_ascii=False))
     else:
         _print(plan)
     if not plan.feasible:
@@ -101,10 +116,17 @@ def _with_move(known: Inventory, one: Planned, found: Sequence[Emptied]) -> Plan
     return replace(one, remedies=(*one.remedies, Remedy("moved", text)))
 
 
-def _of_live(connection: Connection, service: str) -> Source:
+def _texts(connection: Connection, wish: Wish) -> list[Source]:
+    if wish.files:
+        return sources.read(wish.files)
     from heteroscale_cli.placing import live  # noqa: PLC0415  (a file needs no gRPC)
 
-    return Source(service, live.document(connection, service))
+    if wish.service:
+        return [Source(wish.service, live.document(connection, wish.service))]
+    texts = live.documents(connection)
+    if not texts:
+        raise CliError(f"{connection.coordinator} has no services")
+    return [Source(connection.coordinator, text) for text in texts]
 
 
 def _read(texts: Sequence[Source]) -> list[Asked]:
@@ -143,71 +165,6 @@ def _with_counts(services: list[Asked], counts: Mapping[Role, int]) -> list[Aske
     return [Asked(service.name, service.spec, {role: counts.get(role, 0) for role in roles})]
 
 
-# ---- for machines ------------------------------------------------------------------------------
-
-
-def plain(plan: Plan) -> dict[str, Any]:
-    """Return the plan as plain data."""
-    return {
-        "fleet": plan.fleet,
-        "feasible": plan.feasible,
-        "services": [_service(one) for one in plan.services],
-    }
-
-
-def _service(one: Planned) -> dict[str, Any]:
-    wished = one.asked.spec.placement
-    data: dict[str, Any] = {
-        "service": one.asked.name,
-        "priority": one.asked.spec.priority,
-        "asked": {role.value: n for role, n in one.counts.items()},
-        "standing": _counted(one.standing),
-        "feasible": isinstance(one.found, Placed),
-        "affinity": {"wished": wished.affinity, "required": wished.required},
-        "notes": list(one.notes),
-    }
-    if isinstance(one.found, Infeasible):
-        helpful = [{"kind": remedy.kind, "text": remedy.text} for remedy in one.remedies]
-        return data | {"reasons": list(one.found.reasons), "remedies": helpful}
-    data["affinity"]["met"] = one.found.affinity_met
-    views = [node.view for node in one.before]
-    classes, by_id = Tree(views), {view.agent_id: view for view in views}
-
-    def numa_nodes(rank: Rank) -> dict[str, list[int]]:
-        near = by_id[rank.agent_id].neighbourhoods
-        return (
-            {"numa_nodes": sorted({near[i] for i in rank.gpu_indices if i in near})} if near else {}
-        )
-
-    def instance(spot: Spot) -> dict[str, Any]:
-        ranks = [
-            {
-                "agent_id": rank.agent_id,
-                "gpus": list(rank.gpu_indices),
-                **numa_nodes(rank),
-                "topology": dict(by_id[rank.agent_id].topology),
-                "class": classes.class_of(rank.agent_id).name.lower(),
-            }
-            for rank in spot.ranks
-        ]
-        return {
-            "role": spot.role.value,
-            "gpu_type": spot.gpu_type,
-            "group": spot.group,
-            "ranks": ranks,
-        }
-
-    return data | {
-        "reason": one.found.reason,
-        "instances": [instance(spot) for spot in one.found.spots],
-        "rejected": list(one.found.rejected),
-    }
-
-
-def _counted(standing: Sequence[Standing]) -> dict[str, int]:
-    return dict(Counter(one.role.value for one in standing if not one.withdrawn))
-
-
 # ---- for people --------------------------------------------------------------------------------
 
 
@@ -215,14 +172,16 @@ def _print(plan: Plan) -> None:
     for place, one in enumerate(plan.services):
         if place:
             print_text("")
-        _print_service(one, plan.fleet)
+        _print_service(one, plan.fleet, plan.after)
     if len(plan.services) > 1:
         print_text("")
         fit = sum(isinstance(one.found, Placed) for one in plan.services)
         print_text(f"{fit} of {len(plan.services)} services have a place on {plan.fleet}.")
+        if text := costs.of_plan(plan).text:
+            print_text(f"New instances cost {text}.")
 
 
-def _print_service(one: Planned, fleet: str) -> None:
+def _print_service(one: Planned, fleet: str, after: Inventory) -> None:
     wanted = say(one.counts)
     standing = say(Counter(s.role for s in one.standing if not s.withdrawn))
     beside = f" beside {standing}" if standing else ""
@@ -242,6 +201,8 @@ def _print_service(one: Planned, fleet: str) -> None:
     else:
         terminal.show(Text(f"{one.asked.name}: {wanted}{beside} fit on {fleet}", "bold green"))
         _bullets("Where, and why there:", one.found.reason.split("; "))
+        if text := costs.of_spots(one.spots, after).text:
+            terminal.show(Text(f"  costs {text}"))
         print_text("")
         terminal.show(picture.draw(one, fleet))
         terminal.show(picture.legend(one))

@@ -12,19 +12,22 @@ from dataclasses import dataclass, field, replace
 from heteroscale.words import Role
 from heteroscale_cli.placing.inventory import Holder, Inventory, Node
 from heteroscale_cli.placing.subclusters import told
+from heteroscale_cli.placing.trials import kept_back
 from heteroscale_coordinator.core.placement import (
     Ask,
     FleetView,
     Infeasible,
+    Move,
     NodeView,
     Placed,
     Remedy,
     Spot,
     Standing,
     remedies,
+    repair,
 )
 from heteroscale_coordinator.core.placement.emptying import Emptied, Tenant, defragment
-from heteroscale_coordinator.core.spec import ServiceSpec
+from heteroscale_coordinator.core.spec import PlacementSpec, ServiceSpec
 
 Counts = Mapping[Role, int]
 
@@ -105,12 +108,12 @@ def _less(node: Node, gpus: set[int] | None) -> Node:
     if not gpus:
         return node
     free = tuple(index for index in node.view.free if index not in gpus)
-    return Node(replace(node.view, free=free), node.held | gpus)
+    return replace(node, view=replace(node.view, free=free), held=node.held | gpus)
 
 
 def _plan(asked: Asked, inventory: Inventory, view: FleetView, *, helpful: bool) -> Planned:
     spec, nodes = asked.spec, inventory.nodes
-    standing = inventory.standing.get(asked.name, ())
+    standing: tuple[Standing, ...] = inventory.standing.get(asked.name, ())
     here = Counter(one.role for one in standing if not one.withdrawn)
     counts = asked.counts
     if counts is None:
@@ -124,10 +127,19 @@ def _plan(asked: Asked, inventory: Inventory, view: FleetView, *, helpful: bool)
         inventory.prices,
         told(inventory, asked.name, standing),
     )
-    found = view.place(ask, standing)
-    wanting = helpful and isinstance(found, Infeasible)
-    would_help = remedies(ask, view, standing) if wanting else ()
-    notes = (*_unknown_types(spec, list(view)), *_bounds(spec, counts, here))
+    # A trial is one instance of each role: one role alone may not be allowed by the ratio.
+    trial = sum(
+        spec.roles[role].gpus for role, count in counts.items() if count and role in spec.roles
+    )
+    with view.less({}, kept_back(nodes, trial)) as offered:
+        found = offered.place(ask, standing)
+        wanting = helpful and isinstance(found, Infeasible)
+        would_help = remedies(ask, offered, standing) if wanting else ()
+    notes = (
+        *_unknown_types(spec, list(view)),
+        *_bounds(spec, counts, here),
+        *(f"breaker: {what}: {why}" for what, why in inventory.breakers.items()),
+    )
     return Planned(asked, counts, standing, found, nodes, would_help, notes)
 
 
@@ -163,6 +175,33 @@ def _bounds(spec: ServiceSpec, counts: Counts, here: Counter[Role]) -> Iterator[
 
 def _range(low: int, high: int) -> str:
     return str(low) if low == high else f"{low} to {high}"
+
+
+def healing(inventory: Inventory, asked: Asked) -> Move | str:
+    """Return the move that repair would make for a service now, or why there is none; empty: all is well.
+
+    That it is quiet enough for a move is the coordinator's to say.
+    """
+    spec, view = asked.spec, FleetView(node.view for node in inventory.nodes)
+    standing = inventory.standing.get(asked.name, ())
+
+    def placer(one: Standing, placement: PlacementSpec) -> Placed | Infeasible:
+        if one.instance_id in inventory.foreign:
+            return Infeasible(("it was not launched by us",))
+        delta, rest = {one.role: 1}, [other for other in standing if other is not one]
+        ask = Ask(
+            asked.name,
+            spec.roles,
+            delta,
+            placement,
+            inventory.vendors,
+            inventory.prices,
+            told(inventory, asked.name, rest),
+        )
+        with view.less({}, kept_back(inventory.nodes, spec.roles[one.role].gpus)) as offered:
+            return offered.place(ask, rest)
+
+    return repair(standing, view, spec.ratio, spec.placement, placer)
 
 
 def emptied(inventory: Inventory, holders: Sequence[Holder]) -> tuple[Emptied, ...]:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
+
+from rich.text import Text
 
 from heteroscale_cli.connection import Connection
 from heteroscale_cli.errors import usage
 from heteroscale_cli.output import print_note, print_text
 from heteroscale_cli.placing import folding, inventory, subclusters, svg, terminal, tree
-from heteroscale_cli.placing.inventory import Node
+from heteroscale_cli.placing.inventory import ClassChange, Node
 from heteroscale_cli.placing.tree import LEVELS, NODE, Branch, Use
+from heteroscale_cli.text import age
+
+SHOWN_CHANGES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +54,8 @@ def show(connection: Connection, fleet: str, wish: Wish) -> None:
     if wish.as_json:
         top = opened or [root]
         data = [plain(one, NODE if opened and not wish.level else deepest) for one in top]
-        print_text(json.dumps({**_head(root, notes), "domains": data}, indent=1))
+        head = {**_head(root, notes), "class_changes": list(map(_change, known.changes))}
+        print_text(json.dumps({**head, "domains": data}, indent=1))
         return
     if wish.svg is not None:
         print_text(f"{wish.svg}: {terminal.totals(root)}")
@@ -57,8 +65,34 @@ def show(connection: Connection, fleet: str, wish: Wish) -> None:
     print_text(terminal.totals(root))
     if not wish.level and deepest != NODE and LEVELS.index(deepest) < LEVELS.index("s1"):
         print_note(f"It ends at {deepest} to fit a page: see --level s1, and --open NAME for one.")
+    _print_changes(known.changes)
     for note in notes:
         print_note(f"note: {note}")
+
+
+def _print_changes(changes: Sequence[ClassChange]) -> None:
+    """Say the last changes of RDMA class, the newest first."""
+    if not changes:
+        return
+    shown = changes[: -SHOWN_CHANGES - 1 : -1]
+    more = f", the last {len(shown)} of {len(changes)}" if len(changes) > len(shown) else ""
+    print_text(f"\nChanges of RDMA class{more}:")
+    now = time.time()
+    for one in shown:
+        nodes = f"{one.nodes} node{'s' * (one.nodes != 1)}"
+        line = f"  {age(now - one.at)} ago  {one.domain}: {one.before} → {one.after}, {nodes}"
+        terminal.show(Text(line + (f": {one.reason}" if one.reason else "")))
+
+
+def _change(one: ClassChange) -> dict[str, Any]:
+    return {
+        "time": datetime.fromtimestamp(one.at, UTC).isoformat(),
+        "domain": one.domain,
+        "before": one.before,
+        "after": one.after,
+        "nodes": one.nodes,
+        "reason": one.reason,
+    }
 
 
 def check_level(level: str) -> None:

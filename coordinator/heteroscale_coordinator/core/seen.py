@@ -11,11 +11,22 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from heteroscale_coordinator.core.placement import ClassChange, FleetView, Fragments
 from heteroscale_coordinator.core.topology import SubgroupClass
 
 KEPT_CHANGES = 256
+
+
+class NotedChange(NamedTuple):
+    """A change of RDMA subgroup class."""
+
+    at: float
+    """When it was seen."""
+    change: ClassChange
+    cause: str
+    """Which node came, went or changed, in words."""
 
 
 @dataclass(slots=True)
@@ -33,10 +44,8 @@ class Seen:
     """Whether the nodes that were there before are among the stale ones."""
     whole: bool = False
     """Whether all nodes have been read once."""
-    changes: deque[tuple[float, ClassChange]] = field(
-        default_factory=lambda: deque(maxlen=KEPT_CHANGES)
-    )
-    """The last changes of RDMA subgroup class since then, and when each was seen."""
+    changes: deque[NotedChange] = field(default_factory=lambda: deque(maxlen=KEPT_CHANGES))
+    """The last changes of RDMA subgroup class since then."""
     change_counts: Counter[tuple[SubgroupClass, SubgroupClass]] = field(default_factory=Counter)
     """How many domains changed since then, by their class before and after."""
     fragments: Mapping[str, Fragments] = field(default_factory=dict)
@@ -58,12 +67,12 @@ class Seen:
         self.stale |= self.drafted
         self.drafted.clear()
 
-    def note(self, now: float, changes: Iterable[ClassChange]) -> None:
-        """Keep changes of class; before the whole fleet has been read they say nothing."""
+    def note(self, now: float, changes: Iterable[ClassChange], cause: str = "") -> None:
+        """Keep changes of class and what made them; before the whole fleet was read they say nothing."""
         if not self.whole:
             return
         for change in changes:
-            self.changes.append((now, change))
+            self.changes.append(NotedChange(now, change, cause))
             self.change_counts[change.before, change.after] += 1
 
     # ---- vendors -----------------------------------------------------------------------------

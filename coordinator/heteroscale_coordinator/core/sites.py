@@ -27,7 +27,7 @@ from heteroscale_coordinator.core.placement import (
     intolerable,
 )
 from heteroscale_coordinator.core.spec import PlacementSpec
-from heteroscale_coordinator.core.state import Agent
+from heteroscale_coordinator.core.state import Agent, State
 from heteroscale_coordinator.core.track import Track
 
 WARM_FOR = 60.0
@@ -50,7 +50,6 @@ def _standing(draft: Draft, instance: Instance, placement: PlacementSpec) -> Sta
     if newest is not None and newest.running is not None and newest.waiting is not None:
         idle = newest.running + newest.waiting
     agents = [draft.state.agents.get(rank.agent_id) for rank in instance.ranks]
-    sick = [_sickness(agent, rank) for agent, rank in zip(agents, instance.ranks, strict=True)]
     taints = [_unwelcome(agent, placement) for agent in agents]
     return Standing(
         instance_id=instance.instance_id,
@@ -63,7 +62,7 @@ def _standing(draft: Draft, instance: Instance, placement: PlacementSpec) -> Sta
         gpu_type=instance.gpu_type,
         age=draft.now - instance.created_at,
         cordoned=draft.on_cordon(instance),
-        sick=next(filter(None, sick), ""),
+        sick=sickness(draft.state, instance),
         warmth=_warmth(track, draft.now),
         gpus=len(instance.ranks[0].gpu_indices),
         unwelcome=next(filter(None, taints), ""),
@@ -152,15 +151,26 @@ def _read(draft: Draft, agents: Sequence[str]) -> None:
     seen = draft.state.seen
     seen.ahead.update(seen.drafted.intersection(agents))
     for agent_id in agents:
-        agent = draft.state.agents.get(agent_id)
+        agent, before = draft.state.agents.get(agent_id), seen.view.node(agent_id)
         if agent is None:
             changes = seen.view.remove(agent_id)
             seen.tell(agent_id, ())
         else:
             changes = seen.view.put(_node(draft, agent))
             seen.tell(agent_id, ((g.type, g.vendor) for g in agent.inventory.gpus if g.vendor))
-        seen.note(draft.now, changes)
+        if changes:
+            seen.note(draft.now, changes, _cause(agent_id, before, seen.view.node(agent_id)))
         seen.stale.discard(agent_id)
+
+
+def _cause(agent_id: str, before: NodeView | None, after: NodeView | None) -> str:
+    """Return what became of a node, in words."""
+    if after is None:
+        return f"{agent_id} went"
+    types = ", ".join(sorted(set(after.gpu_types.values()))) or "no GPUs"
+    if before is None:
+        return f"{agent_id} came with {types}"
+    return f"{agent_id} moved" if before.topology != after.topology else f"{agent_id} has {types}"
 
 
 def vendors(draft: Draft) -> dict[str, str]:
@@ -193,6 +203,18 @@ def offered(
             shut.setdefault(agent_id, "it is passed over for a short while")
     with whole.less(shut, _kept_back(whole, barred, trial)) as less:
         yield less
+
+
+def trials(node: NodeView, barred: Barred) -> tuple[bool, tuple[str, ...]]:
+    """Return whether one instance alone may be tried on a node, and of which of its GPU types."""
+    types = barred.trial_types.intersection(node.gpu_types.values())
+    return node.agent_id in barred.trial_nodes, tuple(sorted(types))
+
+
+def sickness(state: State, instance: Instance) -> str:
+    """Return what is wrong with what an instance stands on, in words; empty: nothing is known."""
+    found = (_sickness(state.agents.get(rank.agent_id), rank) for rank in instance.ranks)
+    return next(filter(None, found), "")
 
 
 def _kept_back(whole: FleetView, barred: Barred, trial: int) -> dict[str, frozenset[int]]:

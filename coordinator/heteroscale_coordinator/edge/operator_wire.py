@@ -21,6 +21,7 @@ from heteroscale_coordinator.core.model import (
     Service,
     SignalValue,
 )
+from heteroscale_coordinator.core.seen import NotedChange
 from heteroscale_coordinator.core.state import State
 from heteroscale_coordinator.core.sums import Sum
 from heteroscale_coordinator.core.track import Track
@@ -210,8 +211,13 @@ def _sum(name: str, line: Sum) -> pb.Sum:
     )
 
 
-def instance_message(instance: Instance, track: Track | None, now: float) -> pb.Instance:
-    """Return an instance with its load at ``now``, as far as that is fresh."""
+def instance_message(
+    instance: Instance, track: Track | None, now: float, sick: str = ""
+) -> pb.Instance:
+    """Return an instance with its load at ``now``, as far as that is fresh.
+
+    ``sick``: what is wrong with what it stands on.
+    """
     fresh = track.newest if track is not None and track.fresh(now, FRESH_S) else None
     return pb.Instance(
         instance_id=instance.instance_id,
@@ -232,6 +238,20 @@ def instance_message(instance: Instance, track: Track | None, now: float) -> pb.
         tokens_per_second=_tokens_per_second(instance.role, track, now) if fresh else None,
         gpu_indices=[index for rank in instance.ranks for index in rank.gpu_indices],
         origin=instance.origin,
+        sick=sick,
+    )
+
+
+def class_change_message(noted: NotedChange) -> pb.ClassChange:
+    """Return a change of RDMA subgroup class."""
+    change = noted.change
+    return pb.ClassChange(
+        time=timestamp(noted.at),
+        domain=change.domain,
+        before=change.before.name.lower(),
+        after=change.after.name.lower(),
+        nodes=len(change.agent_ids),
+        reason=noted.cause,
     )
 
 

@@ -20,8 +20,10 @@ class Room:
         """Look at the committed state; as ``service`` may use it, when one is named."""
         self._draft = Draft(state, now, mint)
         self._barred, self._avoid = NOTHING_BARRED, dict[str, float]()
+        self._proof = 0.0
         if (found := state.services.get(service)) is not None:
             spec = found.spec.policy.stability.breaker
+            self._proof = spec.proof
             self._barred = breaker.barred(
                 found.memory, spec, state.of_service(service), now, state.sub_cluster
             )
@@ -52,9 +54,21 @@ class Room:
         """
         return self._draft.state.seen.vendors()
 
+    def breakers(self) -> Mapping[str, str]:
+        """Return what the service's breakers close, and what they leave to a trial, in words."""
+        barred = self._barred
+        trial = f"half-open: one instance is tried, more once it has served for {self._proof:g} s"
+        return {
+            **{f"node {name}": why for name, why in sorted(barred.nodes.items())},
+            **{f"node {name}": trial for name in sorted(barred.trial_nodes)},
+            **{f"GPU type {name}": why for name, why in sorted(barred.types.items())},
+            **{f"GPU type {name}": f"{trial}, on each node" for name in sorted(barred.trial_types)},
+        }
+
     def of(self, agent: Agent) -> pb.NodeRoom:
         """Return what placement may use of a node."""
         seen = sites.node(self._draft, agent, self._barred, self._avoid)
+        trial, trial_types = sites.trials(seen, self._barred)
         return pb.NodeRoom(
             gpu_types=_types(seen),
             gpu_indices=sorted(seen.gpu_types),
@@ -66,6 +80,8 @@ class Room:
             nvlink_groups=_by_gpu(seen, seen.links),
             taints=map(str, seen.taints),
             closed="" if seen.usable else seen.why_not or "not usable",
+            trial=trial,
+            trial_types=trial_types,
         )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 
 from heteroscale.convert import timestamp
 from heteroscale.v1 import operator_pb2 as pb
+from heteroscale_coordinator.core import sites
 from heteroscale_coordinator.core.cordon import Closed
 from heteroscale_coordinator.core.events import Changes
 from heteroscale_coordinator.core.model import Decision, Instance
@@ -86,7 +87,8 @@ class Watch:
 
     def _instance_message(self, instance: Instance, now: float) -> pb.Instance:
         track = self._state.tracks.get(instance.instance_id)
-        return operator_wire.instance_message(instance, track, now)
+        sick = sites.sickness(self._state, instance)
+        return operator_wire.instance_message(instance, track, now, sick)
 
     def node_changes(self, now: float) -> Iterator[pb.WatchResponse]:
         """Yield the nodes that are new or look otherwise than when they were last told."""

@@ -15,7 +15,8 @@ def read_nodes(
 ) -> tuple[str, Sequence[NodeView], Mapping[str, float], Mapping[str, SubClusterRules]]:
     """Return a fleet's name, its nodes, prices of a GPU-hour where the file has them, and sub-clusters.
 
-    Every GPU that works is free. The catalogue's prices are left out: the coordinator has none either.
+    Those of its `rules` win over those of its pools, as in a simulation; the catalogue's are left out:
+    the coordinator has none either. Every GPU that works is free.
 
     Raises:
         DocumentError: with file, line and field of everything that is wrong.

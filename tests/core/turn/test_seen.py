@@ -146,8 +146,9 @@ def test_changes_of_class_are_kept_with_their_time(world: World) -> None:
     world.run(1)
     assert true(world)
     changes = list(world.state.seen.changes)
-    assert {at for at, _ in changes} == {world.now}
-    assert SubgroupClass.HIGH in {change.after for _, change in changes}
+    assert {noted.at for noted in changes} == {world.now}
+    assert SubgroupClass.HIGH in {noted.change.after for noted in changes}
+    assert {noted.cause for noted in changes} == {"n0 has H20, X1"}
     assert world.state.seen.change_counts.total() == len(changes)
 
 

@@ -10,7 +10,7 @@ import structlog
 
 from heteroscale.v1 import operator_pb2 as pb
 from heteroscale.v1.operator_pb2_grpc import OperatorServiceServicer
-from heteroscale_coordinator.core import events
+from heteroscale_coordinator.core import events, sites
 from heteroscale_coordinator.core.model import Instance, Service
 from heteroscale_coordinator.edge import operator_wire as wire
 from heteroscale_coordinator.edge.guard import Context, shortened, words
@@ -38,7 +38,8 @@ class Desk(OperatorServiceServicer):
     def instance_message(self, instance: Instance) -> pb.Instance:
         """Say an instance as it is now."""
         track = self.loop.state.tracks.get(instance.instance_id)
-        return wire.instance_message(instance, track, self.loop.status().now)
+        sick = sites.sickness(self.loop.state, instance)
+        return wire.instance_message(instance, track, self.loop.status().now, sick)
 
     async def service(self, name: str, context: Context) -> Service:
         """Return the service of this name; NOT_FOUND when there is none."""

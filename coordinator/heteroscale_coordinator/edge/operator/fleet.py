@@ -51,6 +51,8 @@ class Fleet(Desk):
             answer.gpu_prices.update(room.prices())
             answer.gpu_vendors.update(room.vendors())
             answer.sub_clusters.extend(room.sub_clusters())
+            answer.breakers.update(room.breakers())
+            answer.class_changes.extend(map(wire.class_change_message, state.seen.changes))
         for place, agent_id in enumerate(wanted):
             if (agent := self.loop.state.agents.get(agent_id)) is None:
                 continue
