@@ -26,7 +26,7 @@ FAST := $(BIN)/python -m pytest -q -m "not process and not e2e" -n 2 --dist load
 # Real programs share two cores with each other: a test outside the core that fails is run once more, and both runs
 # are in the summary. One that needs that is a defect to be mended. All at once: make test AGAIN=
 AGAIN ?= --reruns 1 -rR
-SOURCES := agent coordinator scheduler_adapters simulator workbench cli proto tests benchmarks
+SOURCES := agent coordinator scheduler_adapters simulator advisor workbench cli proto tests benchmarks
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-fast test-process coverage mutants e2e-setup e2e-vllm e2e-llamacpp check format proto

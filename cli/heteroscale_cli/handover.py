@@ -28,6 +28,7 @@ DESCRIPTIONS = {
     "doctor": "Say what of this host can be read, reached and done.",
     "coordinator": "Run the coordinator (decides).",
     "schema": "Print the JSON Schema of what people write.",
+    "advise": "Say from a Prometheus what the policy would do with a service's traffic.",
     "simulate": "Play a trace against a fleet in virtual time, and compare policies.",
     "fleet": "Make a fleet file for it from counts of nodes.",
     "engine-sim": "Serve completions like a real engine, without a GPU.",
@@ -37,6 +38,7 @@ DESCRIPTIONS = {
 _EXTRAS = {
     "heteroscale_coordinator": "coordinator",
     "heteroscale_simulator": "simulator",
+    "heteroscale_advisor": "advisor",
     "heteroscale_workbench": "workbench",
 }
 

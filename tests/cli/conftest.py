@@ -17,7 +17,7 @@ from tests.cli import fleet
 from tests.cli.twin import OperatorTwin, Served
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = ("proto", "agent", "coordinator", "scheduler_adapters", "workbench", "cli")
+SOURCES = ("proto", "agent", "coordinator", "scheduler_adapters", "advisor", "workbench", "cli")
 
 
 class Typed(Protocol):

@@ -16,6 +16,7 @@ from heteroscale_agent.leases import complaint
 from heteroscale_coordinator.config import CoordinatorDocument
 from heteroscale_coordinator.core.model import Verb
 from heteroscale_coordinator.core.spec import GateSpec, ServiceDocument
+from heteroscale_coordinator.edge.prometheus.spec import SignalsDocument
 from heteroscale_simulator.fleet import FleetDocument
 from tests.docs import reference
 
@@ -25,10 +26,11 @@ KINDS: dict[str, type[BaseModel]] = {
     "Service": ServiceDocument,
     "Coordinator": CoordinatorDocument,
     "Fleet": FleetDocument,
+    "Signals": SignalsDocument,
 }
 FOLDERS = (
     *("proto", "agent", "coordinator", "scheduler_adapters", "simulator"),
-    *("workbench", "cli", "tests", "examples"),
+    *("advisor", "workbench", "cli", "tests", "examples"),
 )
 
 
@@ -148,6 +150,7 @@ def test_each_folder_has_a_short_readme_with_a_drawing(folder: str) -> None:
         ("proto", "heteroscale"),
         ("cli", "heteroscale_cli"),
         ("simulator", "heteroscale_simulator"),
+        ("advisor", "heteroscale_advisor"),
         ("workbench", "heteroscale_workbench"),
     ],
 )

@@ -29,6 +29,7 @@ PACKAGES = {
     "heteroscale_coordinator": "coordinator",
     "heteroscale_scheduler_adapters": "scheduler_adapters",
     "heteroscale_simulator": "simulator",
+    "heteroscale_advisor": "advisor",
     "heteroscale_workbench": "workbench",
     "heteroscale_cli": "cli",
 }

@@ -22,6 +22,7 @@ EXTRA_OF = {
     "heteroscale_coordinator": "coordinator",
     "heteroscale_scheduler_adapters": "",
     "heteroscale_simulator": "simulator",
+    "heteroscale_advisor": "advisor",
     "heteroscale_workbench": "workbench",
     "heteroscale_cli": "cli",
 }

@@ -19,7 +19,7 @@ NEVER_IN_THE_AGENT = (
     *("typer", "numpy", "sqlalchemy", "alembic", "aiohttp", "fastapi", "sglang_router"),
     *("rich", "httpx", "prometheus_client"),
     *("heteroscale_coordinator", "heteroscale_cli"),
-    *("heteroscale_simulator", "heteroscale_workbench"),
+    *("heteroscale_simulator", "heteroscale_advisor", "heteroscale_workbench"),
 )
 
 
@@ -208,6 +208,7 @@ def test_an_agent_loads_nothing_heavy(
         ("coordinator", ["heteroscale", "heteroscale_coordinator"]),
         ("cli", ["heteroscale", "heteroscale_cli"]),
         ("simulator", ["heteroscale", "heteroscale_simulator"]),
+        ("advisor", ["heteroscale", "heteroscale_advisor"]),
         ("workbench", ["heteroscale", "heteroscale_workbench"]),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import isnan
+
 from heteroscale_coordinator.core.devices import UNTOLD, GpuSample, KnownDevices, NicSample
 
 
@@ -15,11 +17,15 @@ class TwinDevices(KnownDevices):
         self._share = UNTOLD
 
     def see(self, gpus: tuple[int, ...], told: tuple[float, float, float]) -> None:
-        """Take in the readings of the engine on these GPUs: utilisation, SM activity, RDMA share."""
-        busy, active, share = (round(100 * value) for value in told)
+        """Take in the readings of the engine on these GPUs: utilisation, SM activity, RDMA share.
+
+        NaN is not told.
+        """
+        busy, active, share = (UNTOLD if isnan(value) else round(100 * value) for value in told)
         for index in gpus:
             self._utilization[index], self._activity[index] = busy, active
-        self._share = share if self._share == UNTOLD else max(self._share, share)
+        if share != UNTOLD:
+            self._share = share if self._share == UNTOLD else max(self._share, share)
 
     @property
     def utilization(self) -> bytes:

@@ -1,0 +1,186 @@
+"""What was found, put together: the material of the text, the JSON and the page; and what to do next."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from heteroscale.documents import format_duration
+from heteroscale.words import Role
+from heteroscale_advisor.ask import Asked
+from heteroscale_advisor.history import Bools, Floats, History, quantile
+from heteroscale_advisor.policy import PAIR, UNKNOWN_GPU, gpus_of
+from heteroscale_advisor.replay import Replay
+from heteroscale_advisor.wishes import Wishes
+from heteroscale_simulator.report.words import number, percent
+
+WORTH = 0.03
+"""Share saved below which nothing is to be gained."""
+AS_GOOD = 0.005
+"""Shares of requests that differ by less are alike."""
+SEEN = 0.95
+"""Share of the time that should be known."""
+MODEL_AGREES = 0.05
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Everything that is told."""
+
+    wishes: Wishes
+    asked: Asked
+    history: History
+    replay: Replay
+
+    @property
+    def seen(self) -> float:
+        """Share of the time in which everything is known."""
+        return float(self.history.known.mean())
+
+
+def range_of(values: Floats, among: Bools | None = None) -> tuple[float, float, float] | None:
+    """Return the 5th percentile, the median and the 95th of what is known."""
+    low, mid, high = (quantile(values, share, among) for share in (0.05, 0.5, 0.95))
+    return None if low is None or mid is None or high is None else (low, mid, high)
+
+
+def inventory(found: Findings) -> list[Mapping[str, object]]:
+    """Return a row for each role: instances, engines, GPU types, load."""
+    rows: list[Mapping[str, object]] = []
+    for role, past in found.history.roles.items():
+        mine = [p for p in found.history.instances if p.seen.role is role]
+        model = found.replay.models[role]
+        load = range_of(past.load, found.history.known)
+        rows.append(
+            {
+                "role": role.value,
+                "instances": len(mine),
+                "now": _last(past.count),
+                "fewest": _edge(past.count, 0.0),
+                "most": _edge(past.count, 1.0),
+                "engines": dict(Counter(p.seen.engine for p in mine)),
+                "gpu_types": dict(Counter(p.seen.gpu_type or UNKNOWN_GPU for p in mine)),
+                "gpus_per_instance": gpus_of(found.wishes, role),
+                "role_from": sorted({p.seen.role_from or "matchers" for p in mine}),
+                "tokens_per_s_median": load[1] if load else None,
+                "tokens_per_s_p95": load[2] if load else None,
+                "target": model.target,
+                "target_from": "file" if model.stated else "seen",
+                "never_told": list(found.history.missing.get(role, ())),
+            }
+        )
+    return rows
+
+
+def assumptions(found: Findings) -> Iterator[str]:
+    """Yield what the figures rest on, in sentences."""
+    spec, models = found.replay.spec, found.replay.models
+    startup = found.wishes.startup or spec.policy.guard.startup
+    yield (
+        "The policy is the coordinator's own code, fed in virtual time with what was recorded; "
+        "nothing was started or changed."
+    )
+    yield (
+        "Work is what was done, and what began to wait. Instances of a role share it evenly, each "
+        "does no more than one was ever seen to do, and latency at a load is the median that was "
+        "measured at it."
+    )
+    for role in PAIR:
+        model = models[role]
+        if model.stated and model.highest <= model.target:
+            yield (
+                f"{role.value}: your file's target of {number(model.target)} tokens/s is taken to be "
+                "carried within the SLO; so much was never seen here."
+            )
+        elif not model.stated:
+            yield (
+                f"{role.value}: sized by {number(model.target)} tokens/s an instance, which one of "
+                f"twenty kept moments exceeded; the most ever seen is {number(model.highest)}."
+            )
+        if not model.promise.stated and model.promise.seconds is not None:
+            name = "TTFT" if role is Role.PREFILL else "TBT"
+            yield (
+                f"No SLO of {name} was given: {_ms(model.promise.seconds)} stands for it, the mean that "
+                "99 of 100 moments kept."
+            )
+    yield f"A launch takes {format_duration(startup)} to serve, and every node has room."
+    if all(gpus_of(found.wishes, role) == 1 for role in PAIR):
+        yield "An instance is counted as one GPU: say --gpus prefill=4,decode=8 where it is more."
+    if found.seen < 1:
+        yield (
+            f"{percent(1 - found.seen)} of the time is unknown, and left out on both sides: some "
+            "instance was not scraped, or an answer was partial."
+        )
+
+
+def next_steps(found: Findings) -> Iterator[str]:
+    """Yield what to do next, the most useful first."""
+    replay = found.replay
+    saved, held, joint = replay.saved, replay.held.kept.both, replay.joint.kept.both
+    safe = held is None or joint is None or joint >= held - AS_GOOD
+    if found.seen < SEEN:
+        yield "Mend the holes first: look at `up` of the engines' job, and scrape every 15 s or faster."
+    if not all(replay.models[role].promise.stated for role in PAIR):
+        yield (
+            "State what users were promised: --slo-ttft 1s --slo-tbt 50ms, or `slo` in a service "
+            "file (-f)."
+        )
+    if held is not None and replay.held_by_model.both is not None:
+        gap = abs(replay.held_by_model.both - held)
+        if gap > MODEL_AGREES:
+            yield (
+                f"Do not trust the SLO figures yet: for what you held, the model says "
+                f"{percent(replay.held_by_model.both)} and Prometheus {percent(held)}. Latency here "
+                "follows something else than load."
+            )
+    if saved is not None and saved >= WORTH and safe:
+        yield (
+            "Let it watch live: --write service.yaml, which is `advisory: true`, then `heteroscale "
+            "apply` it; each decision is explained, and no command is sent."
+        )
+    elif saved is not None and saved >= WORTH:
+        yield (
+            "Savings here cost latency: pass a lower `target` in a service file (-f), or a larger "
+            "`policy.reserve`, and look again."
+        )
+    elif saved is not None and saved < 0 and not safe:
+        yield "You already hold fewer than the work asks for; look at the moments that missed the SLO."
+    else:
+        yield (
+            "Little is to be saved by counts at the load that was ever seen. Find what an instance "
+            "really carries with `heteroscale profile`, and give it as `target` in a service file "
+            "(-f)."
+        )
+    yield from _of_ratio(replay)
+    if any(not model.stated for model in replay.models.values()):
+        yield "Measure the targets: `heteroscale profile` finds what an instance carries within the SLO."
+
+
+def _of_ratio(replay: Replay) -> Iterator[str]:
+    wanted, had = range_of(replay.wanted), range_of(replay.had)
+    if wanted is None or had is None:
+        return
+    if had[1] > wanted[2] or had[1] < wanted[0]:
+        way = "more" if had[1] > wanted[2] else "less"
+        yield (
+            f"The P:D ratio held ({number(had[1])}) has {way} prefill than the work asked for in 19 "
+            f"of 20 moments ({number(wanted[0])} to {number(wanted[2])}): shift instances between "
+            "the roles."
+        )
+
+
+def _last(values: Floats) -> int | None:
+    known = values[np.isfinite(values)]
+    return int(known[-1]) if len(known) else None
+
+
+def _edge(values: Floats, share: float) -> int | None:
+    found = quantile(values, share)
+    return None if found is None else round(found)
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:.3g} ms"

@@ -1,0 +1,146 @@
+"""The service as the policy is to see it: that of a file, or one made from what its history shows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from heteroscale.words import Role
+from heteroscale_advisor.history import History, quantile
+from heteroscale_advisor.model import Promise, RoleModel, learn, promise_of, wanted_ratio
+from heteroscale_advisor.wishes import Wishes
+from heteroscale_coordinator.core.spec import ServiceSpec, SloSpec
+from heteroscale_simulator.fleet import FleetSpec
+
+PAIR = (Role.PREFILL, Role.DECODE)
+UNKNOWN_GPU = "GPU"
+"""Name of a GPU type that nobody tells."""
+_NODE = 8
+
+
+def models_of(history: History, wishes: Wishes) -> dict[Role, RoleModel]:
+    """Return what each role's history shows. ValueError as ``learn``."""
+    known = history.known
+    slo = {Role.PREFILL: wishes.ttft, Role.DECODE: wishes.tbt}
+    if wishes.spec is not None:
+        written = {Role.PREFILL: wishes.spec.slo.ttft, Role.DECODE: wishes.spec.slo.tbt}
+        slo = {role: slo[role] or written[role] for role in PAIR}
+    return {
+        role: learn(
+            history.roles[role],
+            known,
+            promise_of(history.roles[role], known, slo[role]),
+            _target(wishes, role, gpu_type(history, wishes, role)),
+        )
+        for role in PAIR
+    }
+
+
+def gpu_type(history: History, wishes: Wishes, role: Role) -> str:
+    """Return the GPU type of a role: as asked, as labels say, as the file says, or unknown."""
+    if role in wishes.gpu_types:
+        return wishes.gpu_types[role]
+    if seen := history.roles[role].gpu_types:
+        return seen[0]
+    if wishes.spec is not None and wishes.spec.roles[role].gpu_types:
+        return wishes.spec.roles[role].gpu_types[0]
+    return UNKNOWN_GPU
+
+
+def gpus_of(wishes: Wishes, role: Role) -> int:
+    """Return the GPUs of one instance."""
+    if role in wishes.gpus:
+        return wishes.gpus[role]
+    if wishes.spec is None:
+        return 1
+    asked = wishes.spec.roles[role]
+    return asked.gpus * asked.ranks
+
+
+def service_of(history: History, models: Mapping[Role, RoleModel], wishes: Wishes) -> ServiceSpec:
+    """Return the service to be played: targets and GPU types as they were found, where not given."""
+    types = {role: gpu_type(history, wishes, role) for role in PAIR}
+    if wishes.spec is not None:
+        roles = {
+            role: asked.model_copy(
+                update={"gpu_types": (types[role],), "target": models[role].target}
+            )
+            for role, asked in wishes.spec.roles.items()
+        }
+        update = {"roles": roles, "advisory": False, "slo": _slo(models)}
+        return wishes.spec.model_copy(update=update)
+    ratio = wanted_ratio(history, models)
+    low, high = quantile(ratio, 0.05), quantile(ratio, 0.95)
+    most = {role: float(np.nanmax(history.roles[role].count)) for role in PAIR}
+    written = {
+        "roles": {
+            role.value: {
+                "template": f"{wishes.service}-{role.value}"[:63],
+                "gpuTypes": [types[role]],
+                "gpus": gpus_of(wishes, role),
+                "min": 1,
+                "max": max(4, math.ceil(2 * most[role])),
+                "target": _rounded(models[role].target),
+            }
+            for role in PAIR
+        },
+        "ratio": {
+            "min": _rounded(low or 1.0),
+            "max": max(_rounded(high or 1.0), _rounded(low or 1.0)),
+        },
+        "slo": _slo(models).document(),
+        "policy": {"guard": {"startup": wishes.startup or 120.0}},
+    }
+    return ServiceSpec.model_validate(written)
+
+
+def fleet_of(spec: ServiceSpec, wishes: Wishes) -> FleetSpec:
+    """Return nodes enough for the service's bounds, near each other: where is not the question here."""
+    pools: dict[str, int] = {}
+    node = _NODE
+    for asked in spec.roles.values():
+        per_rank = asked.gpus
+        node = max(node, per_rank)
+        ranks = asked.max * asked.ranks
+        nodes = max(asked.ranks, math.ceil(ranks / max(1, _NODE // per_rank)))
+        pools[asked.gpu_types[0]] = pools.get(asked.gpu_types[0], 0) + nodes + 1
+    startup = wishes.startup or spec.policy.guard.startup
+    return FleetSpec.model_validate(
+        {
+            "pools": [
+                {
+                    "name": f"pool-{number}",
+                    "nodes": nodes,
+                    "gpuType": kind,
+                    "gpusPerNode": node,
+                    "pricePerGpuHour": 1.0,
+                    "topology": {"name": "seen", "nodesPerS1": sum(pools.values())},
+                }
+                for number, (kind, nodes) in enumerate(pools.items(), 1)
+            ],
+            "startup": {"median": startup},
+        }
+    )
+
+
+def _slo(models: Mapping[Role, RoleModel]) -> SloSpec:
+    def seconds(promise: Promise) -> float | None:
+        return None if not promise.seconds else float(f"{promise.seconds:.3g}")
+
+    return SloSpec(
+        ttft=seconds(models[Role.PREFILL].promise), tbt=seconds(models[Role.DECODE].promise)
+    )
+
+
+def _target(wishes: Wishes, role: Role, kind: str) -> float | None:
+    """Return the target of the file; None: to be learned."""
+    if wishes.spec is None or wishes.spec.roles[role].target == "learn":
+        return None
+    return wishes.spec.roles[role].target_of(kind)
+
+
+def _rounded(value: float) -> float:
+    """Return three figures that count, as a person would write them."""
+    return float(f"{value:.3g}")

@@ -1,0 +1,122 @@
+"""The command line: what is wrong is said with what would be right, before anything is asked."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from heteroscale.words import Role
+from heteroscale_advisor.arguments import UsageError, options
+from heteroscale_advisor.ask import MOST, step_for
+from heteroscale_advisor.command import execute
+
+NOW = 1_700_000_037.0
+BASE = ("--prometheus", "http://p:9090", "--service", "chat")
+SIGNALS = """
+apiVersion: heteroscale/v1
+kind: Signals
+metadata: {name: chat}
+spec:
+  url: http://mimir/prometheus
+  tenant: team-a
+  select: namespace="llm"
+  queries: {running: 'sum by (pod) (x{$select})'}
+---
+apiVersion: heteroscale/v1
+kind: Service
+metadata: {name: chat}
+spec:
+  roles:
+    prefill: {template: p}
+    decode: {template: d}
+"""
+
+
+def failed(*words: str) -> tuple[int, str]:
+    console = Console(file=io.StringIO())
+    code = execute(words, io.StringIO(), console, NOW, {})
+    assert isinstance(console.file, io.StringIO)
+    return code, console.file.getvalue()
+
+
+def test_defaults() -> None:
+    asked = options(BASE, NOW)
+    assert asked.wishes.since == 86_400
+    assert asked.wishes.step == 60
+    assert asked.wishes.end == 1_699_999_980
+    assert asked.wishes.gpus == {}
+
+
+def test_what_is_given() -> None:
+    asked = options(
+        (*BASE, "--gpus", "prefill=4,decode=8", "--decode", 'pod=~"d.*"', "--slo-tbt", "50ms"), NOW
+    )
+    assert asked.wishes.gpus == {Role.PREFILL: 4, Role.DECODE: 8}
+    assert asked.wishes.prometheus.roles == {Role.DECODE: 'pod=~"d.*"'}
+    assert asked.wishes.tbt == 0.05
+
+
+def test_files_hold_the_prometheus_and_the_policy(tmp_path: Path) -> None:
+    file = tmp_path / "watch.yaml"
+    file.write_text(SIGNALS)
+    wishes = options(("-f", str(file), "--tenant", "team-b"), NOW).wishes
+    assert wishes.service == "chat"
+    assert wishes.prometheus.url == "http://mimir/prometheus"
+    assert wishes.prometheus.tenant == "team-b"
+    assert wishes.prometheus.queries == {"running": "sum by (pod) (x{$select})"}
+    assert wishes.spec is not None
+
+
+@pytest.mark.parametrize("hours", [1, 6, 24, 72, 168, 744])
+def test_slots_are_never_too_many(hours: int) -> None:
+    assert hours * 3600 / step_for(hours * 3600) <= MOST
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--service", "chat"), "--prometheus URL is missing"),
+        (("--prometheus", "http://p"), "--service NAME is missing"),
+        ((*BASE, "--since", "1m"), "between 10m and 31d"),
+        ((*BASE, "--since", "1h", "--step", "30m"), "--step"),
+        (("--prometheus", "p:9090", "--service", "x"), "url: 'p:9090' is no address"),
+        ((*BASE, "--select", "job=a"), "select: 'job=a' is no matcher"),
+    ],
+)
+def test_wrong_usage_is_refused(words: tuple[str, ...], says: str) -> None:
+    with pytest.raises(UsageError) as error:
+        options(words, NOW)
+    assert says in str(error.value)
+    assert failed(*words) == (2, f"error: {error.value}\n")
+
+
+@pytest.mark.parametrize("text", ["prefill", "prefill=x", "prefill=0", "ffn=2", "prefill=-1"])
+def test_a_number_for_each_role(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        options((*BASE, "--gpus", text), NOW)
+    assert "write prefill=VALUE,decode=VALUE" in capsys.readouterr().err
+
+
+def test_other_documents_and_other_services_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "x.yaml"
+    file.write_text(SIGNALS.replace("kind: Signals", "kind: Fleet"))
+    with pytest.raises(UsageError, match="write Service or Signals"):
+        options((*BASE, "-f", str(file)), NOW)
+    file.write_text(
+        "apiVersion: heteroscale/v1\nkind: Service\nmetadata: {name: x}\n"
+        "spec:\n  roles:\n    aggregated: {template: a}\n"
+    )
+    with pytest.raises(UsageError, match="no prefill and decode apart"):
+        options((*BASE, "-f", str(file)), NOW)
+
+
+def test_a_server_that_is_not_there_is_said(tmp_path: Path) -> None:
+    code, text = failed("--prometheus", "http://127.0.0.1:1", "--service", "x", "--quiet")
+    assert code == 1
+    assert "http://127.0.0.1:1: cannot be reached" in text
+    code, text = failed(*BASE, "--html", str(tmp_path / "no" / "x.html"))
+    assert code == 2
+    assert "there is no folder" in text

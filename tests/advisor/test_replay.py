@@ -1,0 +1,172 @@
+"""The coordinator's own policy over a history: what it saves, and how that is told."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from heteroscale.documents import read_documents
+from heteroscale.words import Role
+from heteroscale_advisor.ask import Asked
+from heteroscale_advisor.findings import Findings, assumptions, next_steps
+from heteroscale_advisor.history import History
+from heteroscale_advisor.page import page
+from heteroscale_advisor.replay import Replay, replay
+from heteroscale_advisor.text import as_json, headline, lines
+from heteroscale_advisor.wishes import Wishes
+from heteroscale_coordinator.core.spec import ServiceDocument, ServiceSpec
+from heteroscale_coordinator.edge.prometheus.identify import Found
+from heteroscale_coordinator.edge.prometheus.spec import PrometheusSpec
+from tests.advisor.day import START, Day, swing
+
+LONG = 3000.0
+DAY = Day(swing(3.0, 24.0, LONG))
+WISHES = Wishes(
+    service="chat",
+    prometheus=PrometheusSpec(url="http://prometheus:9090"),
+    since=LONG,
+    end=START + LONG,
+    step=60.0,
+    ttft=1.0,
+    tbt=0.05,
+    gpus={Role.PREFILL: 2, Role.DECODE: 4},
+    startup=30.0,
+)
+
+
+def played(history: History, wishes: Wishes = WISHES) -> Replay:
+    return replay(history, wishes, lambda _done, _all: None)
+
+
+def told(history: History, of: Replay, wishes: Wishes = WISHES) -> Findings:
+    queries = {"vllm": {"running": "sum by (pod) (x{$select})"}}
+    found = Found('model_name=~"chat|"', "pod", DAY.seen())
+    return Findings(wishes, Asked(found, queries, 60.0), history, of)
+
+
+@pytest.fixture(scope="module")
+def history() -> History:
+    return DAY.history(LONG)
+
+
+@pytest.fixture(scope="module")
+def found(history: History) -> Replay:
+    return played(history)
+
+
+def test_a_fleet_that_stands_at_its_peak_is_smaller_in_the_trough(
+    history: History, found: Replay
+) -> None:
+    hours = float(history.known.sum()) / 60
+    assert found.held.gpu_hours == pytest.approx(hours * (4 * 2 + 8 * 4))
+    assert found.saved is not None
+    assert found.saved > 0.03
+    assert found.joint.kept.both is not None
+    assert found.joint.kept.both > 0.95
+    trough = slice(44, 50)
+    assert found.joint.counts[Role.DECODE][trough].max() < 8
+    assert {one.action for one in found.decisions} >= {"scale_in", "scale_out"}
+
+
+def test_the_model_agrees_with_what_was_measured(found: Replay) -> None:
+    assert found.held.kept.both == found.held_by_model.both == 1.0
+
+
+def test_a_hole_is_left_out_on_both_sides_and_decides_nothing(history: History) -> None:
+    blind = replace(DAY, unseen=lambda _pod, t: 1800 <= t < 2400)
+    dark = blind.history(LONG)
+    of = played(dark)
+    assert of.held.gpu_hours == pytest.approx(float(dark.known.sum()) / 60 * 40)
+    assert dark.known.sum() < history.known.sum()
+    # A scale-in wants to see; what is unknown is not idle.
+    shrunk = [d for d in of.decisions if d.action == "scale_in" and 1860 <= d.at <= 2400]
+    assert shrunk == []
+
+
+def test_a_file_is_the_policy(history: History) -> None:
+    document = read_documents(SERVICE)[0].parse(ServiceDocument)
+    of = played(history, replace(WISHES, spec=document.spec, ttft=None, tbt=None))
+    assert of.spec.roles[Role.DECODE].target == 300.0
+    assert of.spec.roles[Role.DECODE].min == 6
+    assert of.models[Role.DECODE].promise.seconds == 0.2
+    assert of.joint.counts[Role.DECODE].min() >= 6 - 1e-9
+
+
+def test_too_little_is_said_in_words() -> None:
+    with pytest.raises(ValueError, match="did no work"):
+        played(Day(lambda _t: 0.0).history(LONG))
+    never = replace(DAY, unseen=lambda pod, t: pod == "chat-decode-0" and 0 < t < LONG - 60)
+    with pytest.raises(ValueError, match="--since"):
+        played(never.history(LONG))
+
+
+def test_the_text_names_what_a_reader_wants(history: History, found: Replay) -> None:
+    text = "\n".join(lines(told(history, found)))
+    for part in ("WHAT IS THERE", "P:D RATIO", "HELD, AND", "WHAT TO DO NEXT", "8× H20", "4× L20"):
+        assert part in text
+    assert "fewer GPU-hours" in headline(told(history, found))
+
+
+def test_json_holds_the_figures_and_the_queries(history: History, found: Replay) -> None:
+    body = json.loads(as_json(told(history, found)))
+    assert body["saved"] == found.saved
+    assert body["joint"]["gpu_hours"] == found.joint.gpu_hours
+    assert body["queries"]["vllm"]["running"] == 'sum by (pod) (x{model_name=~"chat|"})'
+    assert body["roles"][0]["role"] == "prefill"
+    assert len(body["decisions"]) == len(found.decisions)
+
+
+def test_the_page_is_whole_and_quotes_what_strangers_wrote(history: History, found: Replay) -> None:
+    hostile = replace(WISHES, service="<script>alert(1)</script>")
+    text = "".join(page(told(history, found, hostile)))
+    assert text.startswith("<!doctype html>")
+    assert text.rstrip().endswith("</html>")
+    assert "<script" not in text
+    assert text.count("<svg") >= 8
+    assert "http" not in text.replace(hostile.prometheus.url, "").partition("<body>")[2]
+
+
+def test_assumptions_say_what_was_not_given(history: History, found: Replay) -> None:
+    given = " ".join(assumptions(told(history, found)))
+    assert "No SLO" not in given
+    assert "one GPU" not in given
+    bare = replace(WISHES, ttft=None, tbt=None, gpus={})
+    of = told(history, played(history, bare), bare)
+    plain = " ".join(assumptions(of))
+    assert "No SLO of TTFT was given" in plain
+    assert "counted as one GPU" in plain
+    assert next(iter(next_steps(of))).startswith("State what users were promised")
+
+
+def test_what_to_do_next_follows_from_what_was_found(history: History, found: Replay) -> None:
+    good = " ".join(next_steps(told(history, found)))
+    assert "--write service.yaml" in good
+    poor = replace(found, joint=replace(found.joint, kept=replace(found.joint.kept, both=0.5)))
+    assert "Savings here cost latency" in " ".join(next_steps(told(history, poor)))
+    none = replace(found, joint=replace(found.joint, gpu_hours=found.held.gpu_hours))
+    assert "Little is to be saved" in " ".join(next_steps(told(history, none)))
+    wrong = replace(found, held_by_model=replace(found.held_by_model, both=0.2))
+    assert "Do not trust" in " ".join(next_steps(told(history, wrong)))
+    tilted = replace(found, had=np.full(len(found.had), 3.0))
+    assert "has more prefill than the work asked for" in " ".join(next_steps(told(history, tilted)))
+
+
+def test_the_service_that_was_played_can_be_read_again(found: Replay) -> None:
+    again = ServiceSpec.model_validate(found.spec.document())
+    assert again == found.spec
+
+
+SERVICE = """
+apiVersion: heteroscale/v1
+kind: Service
+metadata: {name: chat}
+spec:
+  roles:
+    prefill: {template: p, gpuTypes: [L20], min: 2, max: 20, target: 4000}
+    decode: {template: d, gpuTypes: [H20], min: 6, max: 40, target: 300}
+  ratio: {min: 0.2, max: 1}
+  slo: {ttft: 2s, tbt: 200ms}
+"""
