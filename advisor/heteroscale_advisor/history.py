@@ -188,9 +188,7 @@ def _role(role: Role, pasts: Sequence[Past]) -> RolePast:
 
 
 def _total(pasts: Sequence[Past], name: str, count: Floats) -> Floats:
-    """Return the sum over instances; unknown where one that is there does not tell.
-
-    """
+    """Return the sum over instances; unknown where one that is there does not tell."""
     total = np.zeros(len(count))
     for past in pasts:
         values, there = past.values[name], past.there
