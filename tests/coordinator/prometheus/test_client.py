@@ -90,7 +90,7 @@ def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
         ("caFile", tmp_path / "absent"),
     ):
         with pytest.raises(PrometheusError) as error:
-            client(lambda _: httpx.Response(200), **{field: str(path)})
+            client(lambda _: httpx.Response(200), {}, **{field: str(path)})
         assert str(error.value).startswith(f"{field} {path}")
 
 
