@@ -42,6 +42,21 @@ def sick_gpus(agent: Agent) -> dict[int, str]:
 HELD = "held by "
 
 
+def limping_gpus(agent: Agent) -> frozenset[int]:
+    """Return the GPUs of whose nearest ports some are down and not all, by index: all closes them."""
+    if not agent.devices.ports_down:
+        return frozenset()
+    nics, seen = agent.inventory.nics, agent.devices.nics()
+    cabled = _cabled(nics, seen)
+    down = {place for place in cabled if seen[place].active is False}
+    if not down:
+        return frozenset()
+    near = ((gpu.index, down.issuperset, _nearest(gpu, cabled)) for gpu in agent.inventory.gpus)
+    return frozenset(
+        index for index, all_of, ports in near if not down.isdisjoint(ports) and not all_of(ports)
+    )
+
+
 def _wrong_with(seen: GpuSample) -> str:
     if seen.health is GpuHealth.LOST:
         return "lost"
@@ -60,12 +75,16 @@ def _cut_off(
     gpus: Sequence[GpuFact], nics: Sequence[NicFact], seen: Sequence[NicSample]
 ) -> list[bool]:
     """Return of each GPU whether its nearest ports are down, all of them; never when one is unknown."""
-    # One that never had a rate has never been up: a socket without a cable, not a link that broke.
-    cabled = [place for place, fact in enumerate(nics) if fact.rate_gbps and place < len(seen)]
+    cabled = _cabled(nics, seen)
     down = {place for place in cabled if seen[place].active is False}
     if not down:
         return [False] * len(gpus)
     return [down.issuperset(_nearest(gpu, cabled)) for gpu in gpus]
+
+
+def _cabled(nics: Sequence[NicFact], seen: Sequence[NicSample]) -> list[int]:
+    """Return the ports that have been up: one that never had a rate is a socket without a cable."""
+    return [place for place, fact in enumerate(nics) if fact.rate_gbps and place < len(seen)]
 
 
 def _nearest(gpu: GpuFact, cabled: Sequence[int]) -> list[int]:

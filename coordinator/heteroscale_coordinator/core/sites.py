@@ -12,7 +12,7 @@ from heteroscale_coordinator.core import instance as life
 from heteroscale_coordinator.core.breaker import NOTHING_BARRED, Barred
 from heteroscale_coordinator.core.cordon import Closed
 from heteroscale_coordinator.core.draft import Draft
-from heteroscale_coordinator.core.health import closed_gpus, sick_gpus
+from heteroscale_coordinator.core.health import closed_gpus, limping_gpus, sick_gpus
 from heteroscale_coordinator.core.model import (
     LIVE_STATES,
     Instance,
@@ -233,10 +233,10 @@ def _offered(node: NodeView, barred: Barred, trial: int) -> frozenset[int]:
     """Return the free GPUs, only one instance's where a trial is all that is allowed."""
     free = [index for index in node.free if node.gpu_types[index] not in barred.types]
     tried = [index for index in free if node.gpu_types[index] in barred.trial_types]
-    near = node.neighbourhoods
-    offered = {*free} - {*tried} | {*choose(tried, trial, near)}
+    layout = node.layout
+    offered = {*free} - {*tried} | {*choose(tried, trial, layout)}
     return frozenset(
-        choose(offered, trial, near) if node.agent_id in barred.trial_nodes else offered
+        choose(offered, trial, layout) if node.agent_id in barred.trial_nodes else offered
     )
 
 
@@ -300,5 +300,6 @@ def seen(agent: Agent, closed: Closed, taken: Collection[int]) -> NodeView:
             for gpu in agent.inventory.gpus
             if gpu.nvlink_group is not None
         },
+        limping=limping_gpus(agent),
         taints=agent.inventory.taints,
     )

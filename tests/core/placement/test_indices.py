@@ -12,13 +12,17 @@ from hypothesis import strategies as st
 
 from heteroscale_coordinator.core.model import Rank
 from heteroscale_coordinator.core.placement import Ask, FleetView, NodeView, Placed, choose, place
-from heteroscale_coordinator.core.placement.indices import deal, torn
+from heteroscale_coordinator.core.placement.indices import Layout, deal, torn
 from heteroscale_coordinator.core.placement.spots import LOOKED_AT
 from tests.core.placement import fleets
 from tests.core.placement.fleets import CALM, D, P, ask, node, role
 
 TWO = {0: 0, 1: 0, 2: 0, 3: 0, 4: 1, 5: 1, 6: 1, 7: 1}
 """Two NUMA nodes of four GPUs."""
+NUMA = Layout(TWO)
+PAIRS = {index: index // 2 for index in range(8)}
+"""NVLink bridges between two and two."""
+BRIDGED = Layout(TWO, PAIRS)
 H20S = ("H20",) * 8
 
 _nears = st.dictionaries(st.integers(0, 7), st.integers(0, 2), max_size=8)
@@ -44,22 +48,22 @@ _frees = st.frozensets(st.integers(0, 7))
 def test_the_tightest_neighbourhood_else_as_few_as_will_do(
     free: tuple[int, ...], gpus: int, chosen: tuple[int, ...]
 ) -> None:
-    assert choose(free, gpus, TWO) == chosen
+    assert choose(free, gpus, NUMA) == chosen
 
 
 def test_untold_neighbourhoods_are_one_and_the_lowest_go_first() -> None:
-    assert choose((7, 1, 5, 2), 3, {}) == (1, 2, 5)
-    assert deal((7, 1, 5, 2), (1, 2), {}) == [(1,), (2, 5)]
+    assert choose((7, 1, 5, 2), 3, Layout()) == (1, 2, 5)
+    assert deal((7, 1, 5, 2), (1, 2), Layout()) == [(1,), (2, 5)]
 
 
 def test_what_is_told_goes_before_what_is_not() -> None:
-    assert choose((0, 1, 6, 7), 2, {6: 1, 7: 1}) == (6, 7)
-    assert choose((0, 1, 7), 2, {6: 1, 7: 1}) == (0, 1)
+    assert choose((0, 1, 6, 7), 2, Layout({6: 1, 7: 1})) == (6, 7)
+    assert choose((0, 1, 7), 2, Layout({6: 1, 7: 1})) == (0, 1)
 
 
 def test_of_equal_room_the_broken_neighbourhood_goes_first() -> None:
     near = {0: 0, 1: 0, 2: 1, 3: 1, 4: 1}
-    assert choose((0, 1, 3, 4), 2, near) == (3, 4)
+    assert choose((0, 1, 3, 4), 2, Layout(near)) == (3, 4)
 
 
 @given(free=_frees, gpus=st.integers(0, 8), near=_nears)
@@ -68,11 +72,11 @@ def test_of_equal_room_the_broken_neighbourhood_goes_first() -> None:
 def test_only_free_gpus_and_as_many_as_are_asked(
     free: frozenset[int], gpus: int, near: dict[int, int]
 ) -> None:
-    chosen = choose(free, gpus, near)
+    chosen = choose(free, gpus, Layout(near))
     assert set(chosen) <= free
     assert len(set(chosen)) == len(chosen) == min(gpus, len(free))
     assert list(chosen) == sorted(chosen)
-    assert choose(sorted(free, reverse=True), gpus, dict(reversed(near.items()))) == chosen
+    assert choose(sorted(free, reverse=True), gpus, Layout(dict(reversed(near.items())))) == chosen
 
 
 @given(free=_frees, gpus=st.integers(1, 8), near=_nears)
@@ -80,7 +84,7 @@ def test_only_free_gpus_and_as_many_as_are_asked(
 def test_no_other_choice_lies_in_fewer_neighbourhoods(
     free: frozenset[int], gpus: int, near: dict[int, int]
 ) -> None:
-    chosen = choose(free, gpus, near)
+    chosen = choose(free, gpus, Layout(near))
     homes = {near.get(index) for index in chosen}
     if len(free) > gpus:
         others = combinations(sorted(free), gpus)
@@ -94,7 +98,7 @@ def test_no_neighbourhood_with_room_is_tighter(
 ) -> None:
     room = Counter(near[index] for index in free if index in near)
     roomy = [count for count in room.values() if count >= gpus]
-    homes = {near.get(index) for index in choose(free, gpus, near)}
+    homes = {near.get(index) for index in choose(free, gpus, Layout(near))}
     if roomy:
         (home,) = homes
         assert room[home or 0] == min(roomy)
@@ -109,7 +113,7 @@ def test_no_neighbourhood_with_room_is_tighter(
 def test_no_gpu_is_dealt_twice(
     free: frozenset[int], sizes: list[int], near: dict[int, int]
 ) -> None:
-    dealt = deal(free, sizes, near)
+    dealt = deal(free, sizes, Layout(near))
     every = [index for one in dealt for index in one]
     assert len(every) == len(set(every))
     assert set(every) <= free
@@ -118,7 +122,71 @@ def test_no_gpu_is_dealt_twice(
 
 
 def test_the_largest_choose_first() -> None:
-    assert deal(range(8), (1, 2, 2, 3), TWO) == [(3,), (4, 5), (6, 7), (0, 1, 2)]
+    assert deal(range(8), (1, 2, 2, 3), NUMA) == [(3,), (4, 5), (6, 7), (0, 1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("free", "gpus", "chosen"),
+    [
+        ((0, 1, 2, 3, 4, 5, 6, 7), 2, (0, 1)),
+        ((0, 2, 4, 5), 2, (4, 5)),
+        ((1, 2, 3, 4, 5, 6, 7), 1, (1,)),
+        ((0, 1, 2, 5, 6, 7), 1, (2,)),
+        ((0, 2, 5, 7), 2, (0, 2)),
+        ((0, 1, 2, 4, 5, 6, 7), 3, (0, 1, 2)),
+        ((1, 2, 3, 4, 5, 6, 7), 3, (1, 2, 3)),
+        ((0, 2, 3, 4, 5, 6, 7), 4, (4, 5, 6, 7)),
+        ((0, 1, 2, 4, 6, 7), 4, (0, 1, 2, 4)),
+    ],
+)
+def test_an_nvlink_pair_before_a_numa_node_and_whole_pairs_within_it(
+    free: tuple[int, ...], gpus: int, chosen: tuple[int, ...]
+) -> None:
+    assert choose(free, gpus, BRIDGED) == chosen
+
+
+def test_with_a_switch_or_without_any_link_numa_decides() -> None:
+    switched = Layout(TWO, dict.fromkeys(range(8), 0))
+    alone = Layout(TWO, {index: index for index in range(8)})
+    for free, gpus in [((1, 2, 4, 5, 6, 7), 1), ((1, 2, 4, 5, 6, 7), 4), ((1, 2, 3, 4, 6, 7), 4)]:
+        assert choose(free, gpus, switched) == choose(free, gpus, NUMA)
+        assert choose(free, gpus, alone) == choose(free, gpus, NUMA)
+
+
+def test_links_that_are_told_of_some_are_no_word_against_the_others() -> None:
+    assert choose((0, 1, 2, 3), 2, Layout({}, {2: 7, 3: 7})) == (2, 3)
+    assert choose((0, 1, 2), 2, Layout({}, {2: 7, 3: 7})) == (0, 1)
+
+
+def test_who_limps_goes_last_among_equals_alone() -> None:
+    limping = frozenset({0, 1, 4})
+    assert choose(range(8), 2, Layout(limping=limping)) == (2, 3)
+    assert choose(range(8), 2, Layout(TWO, limping=limping)) == (2, 3)
+    assert choose(range(8), 4, Layout(TWO, limping=limping)) == (4, 5, 6, 7)
+    assert choose(range(8), 2, Layout(TWO, PAIRS, limping)) == (2, 3)
+    assert choose((0, 1, 4, 5, 6, 7), 2, Layout(TWO, limping=limping)) == (0, 1), "tighter first"
+
+
+@given(free=_frees, gpus=st.integers(1, 8), numa=_nears, links=_nears, limping=_frees)
+@CALM
+def test_one_nvlink_group_else_one_numa_node_wherever_one_has_room(
+    free: frozenset[int],
+    gpus: int,
+    numa: dict[int, int],
+    links: dict[int, int],
+    limping: frozenset[int],
+) -> None:
+    chosen = choose(free, gpus, Layout(numa, links, limping))
+    assert set(chosen) <= free
+    assert len(chosen) == min(gpus, len(free))
+    if len(free) <= gpus:
+        return
+    linked = [n for n in Counter(links[i] for i in free if i in links).values() if n >= gpus]
+    near = [n for n in Counter(numa[i] for i in free if i in numa).values() if n >= gpus]
+    if linked:
+        assert len({links[index] for index in chosen}) == 1
+    elif near:
+        assert len({numa[index] for index in chosen}) == 1
 
 
 def test_an_instance_of_a_whole_node_is_not_torn() -> None:
@@ -153,6 +221,22 @@ def test_a_torn_instance_is_told() -> None:
     found = decodes(1, 4, host("h1", 1, 2, 6, 7))
     assert found.spots[0].ranks[0].gpu_indices == (1, 2, 6, 7)
     assert "; GPUs 1,2,6,7 of h1 lie in 2 NUMA nodes: none has 4 free" in found.reason
+
+
+def test_an_instance_that_no_nvlink_pair_holds_is_told_and_another_node_taken_if_there_is_one() -> (
+    None
+):
+    def bridged(name: str, *free: int) -> NodeView:
+        return replace(host(name, *free), links=PAIRS)
+
+    found = decodes(1, 2, bridged("h1", 0, 2, 5))
+    assert found.spots[0].ranks == (Rank("h1", (0, 2)),)
+    assert "; GPUs 0,2 of h1 lie in 2 NVLink groups: none has 2 free" in found.reason
+    better = decodes(1, 2, bridged("h1", 0, 2, 5), bridged("h2", 0, 6, 7))
+    assert better.spots[0].ranks == (Rank("h2", (6, 7)),)
+    assert "NVLink" not in better.reason
+    four = decodes(1, 4, bridged("h1", 4, 5, 6, 7))
+    assert "NVLink" not in four.reason, "no pair has four"
 
 
 def test_of_very_many_torn_instances_three_are_told() -> None:

@@ -27,6 +27,7 @@ enum {
 enum { MAX_ROWS = 128, MAX_PIDS = 64, XID_EVENT = 8, WAIT_STEP_US = 100000 };
 enum { SM_UTIL = 2, TENSOR_UTIL = 5, DRAM_UTIL = 10, PCIE_TX = 20, PCIE_RX = 21, LINK_RX = 60, LINK_TX = 61 };
 enum { FIELD_LINK_TX = 138, FIELD_LINK_RX = 139 };
+enum { P2P_NVLINK = 2, P2P_OK = 0, P2P_NOT_SUPPORTED = 5 };
 #define NOBODY (~0u)
 
 typedef int Return;
@@ -59,7 +60,7 @@ typedef struct {
     unsigned long long util, mem_util, used_mib, total_mib, milliwatts, celsius, ecc, ecc_corrected, xid,
         xid_instance, delay_ms, sm_clock, mem_clock, reasons, remap_pending, remap_failed, pcie_rx,
         pcie_tx, link_rx_kib, link_tx_kib, gpu_slices, compute_slices, instance, mig, bus, process_time;
-    long long rc, parent;
+    long long rc, parent, link_group;
     double sm, dram, tensor, gpm_pcie_rx, gpm_pcie_tx, gpm_link_rx, gpm_link_tx;
     unsigned pids[MAX_PIDS], pid_count;
 } Row;
@@ -84,7 +85,7 @@ static const struct { const char *key; size_t at; char kind; size_t room; } KEYS
     WHOLE("link_rx_kib", link_rx_kib), WHOLE("link_tx_kib", link_tx_kib),
     WHOLE("gpu_slices", gpu_slices), WHOLE("compute_slices", compute_slices),
     WHOLE("instance", instance), WHOLE("mig", mig), WHOLE("bus", bus),
-    WHOLE("process_time", process_time), SIGNED("rc", rc), SIGNED("parent", parent),
+    WHOLE("process_time", process_time), SIGNED("rc", rc), SIGNED("parent", parent), SIGNED("link_group", link_group),
     REAL("sm", sm), REAL("dram", dram), REAL("tensor", tensor), REAL("gpm_pcie_rx", gpm_pcie_rx),
     REAL("gpm_pcie_tx", gpm_pcie_tx), REAL("gpm_link_rx", gpm_link_rx), REAL("gpm_link_tx", gpm_link_tx),
 };
@@ -121,7 +122,7 @@ static int parse_line(char *line, Row *row) {
     char *place, *word;
     if (line[0] == '#') return 0;
     memset(row, 0, sizeof *row);
-    row->parent = -1;
+    row->parent = row->link_group = -1;
     row->instance = NOBODY;
     row->xid_instance = NOBODY;
     for (word = strtok_r(line, " \n", &place); word; word = strtok_r(NULL, " \n", &place)) {
@@ -308,6 +309,17 @@ Return nvmlDeviceGetPciInfo_v3(Device device, Pci *pci) {
     pci->bus = (unsigned)row.bus;
     snprintf(pci->legacy, sizeof pci->legacy, "0000:%02X:00.0", pci->bus);
     snprintf(pci->bus_id, sizeof pci->bus_id, "00000000:%02X:00.0", pci->bus);
+    return OK;
+}
+
+/* Of what one GPU can do with another's memory only NVLink is told, and nothing of those in no group. */
+Return nvmlDeviceGetP2PStatus(Device device, Device other, int index, int *status) {
+    Row row, beside;
+    Return rc = get_whole(device, "p2p", &row);
+    if (!rc) rc = get_whole(other, "p2p", &beside);
+    if (rc) return rc;
+    if (index != P2P_NVLINK || row.link_group < 0 || beside.link_group < 0) return NOT_SUPPORTED;
+    *status = row.link_group == beside.link_group ? P2P_OK : P2P_NOT_SUPPORTED;
     return OK;
 }
 

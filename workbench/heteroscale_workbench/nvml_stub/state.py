@@ -20,7 +20,7 @@ SUPPORTED = frozenset(
     {
         *("utilization", "memory", "power", "temperature", "clocks", "throttle", "ecc", "pci"),
         *("remapped_rows", "pcie", "fields", "nvlink", "gpm", "mig", "attributes", "events"),
-        *("processes", "process_memory", "process_utilization"),
+        *("processes", "process_memory", "process_utilization", "p2p"),
     }
 )
 """What a GPU can be made not to support."""
@@ -94,6 +94,8 @@ class StubGpu:
     """When the processes' time was sampled; 0: whenever one asks."""
     mig: tuple[StubMig, ...] | None = None
     """None: not in MIG mode."""
+    nvlink_group: int | None = None
+    """GPUs of one number reach each other by NVLink; None: the driver does not tell."""
 
     def lines(self, index: int) -> Iterator[str]:
         """Yield its line of the state file, and one of each MIG device."""
@@ -128,6 +130,8 @@ class StubGpu:
             **_pair("link_{}_kib", self.nvlink_kib),
             "mig": int(self.mig is not None),
         }
+        if self.nvlink_group is not None:
+            values["link_group"] = self.nvlink_group
         if self.xid_instance is not None:
             values["xid_instance"] = self.xid_instance
         yield _line(values, self.unsupported, self.pids)

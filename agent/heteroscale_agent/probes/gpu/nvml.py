@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import pynvml
 
 from heteroscale_agent.model import Gpu, GpuReading
-from heteroscale_agent.probes.gpu import mig
+from heteroscale_agent.probes.gpu import mig, nvlink
 from heteroscale_agent.probes.gpu.asking import memory, quiet, text, within
 from heteroscale_agent.probes.gpu.board import Board, Mig
 from heteroscale_agent.probes.gpu.events import Xids
@@ -62,12 +63,15 @@ class NvmlDriver:
             raise GpuError(f"NVML: {error}") from error
         except OSError as error:
             raise GpuError(f"cannot load {self._library}: {error}") from error
+        found = [quiet(pynvml.nvmlDeviceGetHandleByIndex, place) for place in range(count)]
+        # A GPU that is split into MIG devices has no use for NVLink.
+        whole = [None if one is None or mig.is_on(one) else one for one in found]
+        links = nvlink.groups(whole)
         listed: list[Gpu] = []
         handles: dict[str, Any] = {}
         self._boards = []
-        for place in range(count):
-            handle = quiet(pynvml.nvmlDeviceGetHandleByIndex, place)
-            listed += self._list(place, handle)
+        for place, handle in enumerate(found):
+            listed += self._list(place, handle, links[place])
             if handle is not None:
                 handles[text(quiet(pynvml.nvmlDeviceGetUUID, handle))] = handle
         self._xids.start(handles)
@@ -114,7 +118,7 @@ class NvmlDriver:
         parts = [mig.uuids(board.handle) for board in self._boards if board.handle is not None]
         return bound, parts
 
-    def _list(self, place: int, handle: Any) -> list[Gpu]:
+    def _list(self, place: int, handle: Any, link: int | None) -> list[Gpu]:
         """Make a board of what stands at `place`, and return it as the GPUs that it is to a launch."""
         if handle is None:
             # Lost before we came: it keeps its place, so that the numbers of the others are right.
@@ -124,7 +128,7 @@ class NvmlDriver:
         board = Board(handle, partial(self._xids.seen, gpu.uuid))
         if not mig.is_on(handle):
             self._boards.append(board)
-            return [gpu]
+            return [replace(gpu, nvlink_group=link)]
         parts = []
         for device in mig.devices(handle):
             instance = quiet(pynvml.nvmlDeviceGetGpuInstanceId, device)

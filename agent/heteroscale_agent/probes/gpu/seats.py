@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 _KEPT = (
     *("index", "uuid", "name", "type", "memory_bytes", "pci_address", "numa_node", "vendor"),
-    *("partition", "parent_uuid"),
+    *("partition", "parent_uuid", "nvlink_group"),
 )
 _MAX_FILE = 1 << 20
 
@@ -153,6 +153,7 @@ def _gpu(row: dict[str, Any]) -> Gpu:
     texts = (gpu.uuid, gpu.name, gpu.type, gpu.pci_address, gpu.partition, gpu.parent_uuid)
     if type(gpu.index) is not int or gpu.index < 0 or not all(isinstance(t, str) for t in texts):
         raise ValueError(f"no GPU: {str(row)[:200]}")
-    if type(gpu.memory_bytes) is not int or not isinstance(gpu.numa_node, int | None):
+    numbers = (gpu.numa_node, gpu.nvlink_group)
+    if type(gpu.memory_bytes) is not int or not all(isinstance(n, int | None) for n in numbers):
         raise ValueError(f"no GPU: {str(row)[:200]}")
     return gpu

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from heteroscale_coordinator.core.placement.indices import Near, choose
+from heteroscale_coordinator.core.placement.indices import Layout, choose
 from heteroscale_coordinator.core.placement.values import NodeView
 from heteroscale_coordinator.core.topology import Path, paths_of
 
@@ -75,7 +75,7 @@ def _empty(group: Sequence[NodeView], here: Mapping[str, Sequence[Tenant]]) -> l
     by_use = sorted(used, key=lambda n: (_held(here[n.agent_id]), n.agent_id))
     free = {node.agent_id: sorted(set(node.free)) for node in used}
     by_id = {node.agent_id: node for node in used}
-    near = {node.agent_id: node.neighbourhoods for node in used}
+    layouts = {node.agent_id: node.layout for node in used}
     gone: set[str] = set()
     filled: set[str] = set()
     found = []
@@ -90,7 +90,7 @@ def _empty(group: Sequence[NodeView], here: Mapping[str, Sequence[Tenant]]) -> l
             if name != node.agent_id and name not in gone and _as_open(by_id[name], node)
         ]
         room = {name: list(free[name]) for name in open_}
-        if (shifts := _seat(tenants, room, near)) is not None:
+        if (shifts := _seat(tenants, room, layouts)) is not None:
             for shift in shifts:
                 free[shift.agent_id] = [i for i in free[shift.agent_id] if i not in shift.gpus]
                 filled.add(shift.agent_id)
@@ -109,7 +109,7 @@ def _held(tenants: Sequence[Tenant]) -> int:
 
 
 def _seat(
-    tenants: Sequence[Tenant], free: dict[str, list[int]], near: Mapping[str, Near]
+    tenants: Sequence[Tenant], free: dict[str, list[int]], layouts: Mapping[str, Layout]
 ) -> list[Shift] | None:
     """Return a seat for each, the largest first, on the fullest node that has room; None: no room."""
     shifts = []
@@ -118,7 +118,7 @@ def _seat(
         if not fits:
             return None
         _, name = min(fits)
-        taken = choose(free[name], len(one.gpus), near[name])
+        taken = choose(free[name], len(one.gpus), layouts[name])
         free[name] = [index for index in free[name] if index not in taken]
         shifts.append(Shift(one.instance_id, name, taken))
     return shifts

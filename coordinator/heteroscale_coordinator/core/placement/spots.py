@@ -15,7 +15,7 @@ from heteroscale.taints import Taints
 from heteroscale_coordinator.core.model import Rank
 from heteroscale_coordinator.core.placement.ground import Ground
 from heteroscale_coordinator.core.placement.hand import Seat
-from heteroscale_coordinator.core.placement.indices import deal, torn
+from heteroscale_coordinator.core.placement.indices import Layout, deal, torn
 from heteroscale_coordinator.core.placement.kind import Kind
 from heteroscale_coordinator.core.placement.shape import Free, Shape
 from heteroscale_coordinator.core.placement.values import NodeView, Spot
@@ -115,16 +115,16 @@ def _as_good(kinds: Iterable[Kind], shape: Shape, than: Shape) -> bool:
 
 def _dealt(ground: Ground, agent_id: str, seats: Sequence[Seat]) -> _Dealt:
     node = ground.view.node(agent_id)
-    near = node.neighbourhoods if node is not None else {}
+    layout = node.layout if node is not None else Layout()
     numbers: dict[str, list[int]] = {}
     for number, seat in enumerate(seats):
         numbers.setdefault(seat.gpu_type, []).append(number)
     found: dict[int, tuple[int, ...]] = {}
     for gpu_type, mine in numbers.items():
         free = ground.view.free(agent_id, gpu_type)
-        found |= zip(mine, deal(free, [seats[n].gpus for n in mine], near), strict=True)
+        found |= zip(mine, deal(free, [seats[n].gpus for n in mine], layout), strict=True)
     indices = [found[number] for number in range(len(seats))]
-    return _Dealt(agent_id, indices, _torn(node, indices) if node is not None and near else ())
+    return _Dealt(agent_id, indices, _torn(node, indices) if node is not None else ())
 
 
 def _torn(node: NodeView, every: Sequence[tuple[int, ...]]) -> list[str]:
@@ -133,8 +133,9 @@ def _torn(node: NodeView, every: Sequence[tuple[int, ...]]) -> list[str]:
     for indices in every:
         gpu_type = node.gpu_types[indices[0]] if indices else ""
         alike = [index for index, kind in node.gpu_types.items() if kind == gpu_type]
-        if homes := torn(indices, node.neighbourhoods, alike):
-            which = ",".join(map(str, indices))
-            none = f"none has {len(indices)} free"
-            said.append(f"GPUs {which} of {node.agent_id} lie in {homes} NUMA nodes: {none}")
+        for what, near in (("NVLink groups", node.links), ("NUMA nodes", node.neighbourhoods)):
+            if homes := torn(indices, near, alike):
+                which = ",".join(map(str, indices))
+                none = f"none has {len(indices)} free"
+                said.append(f"GPUs {which} of {node.agent_id} lie in {homes} {what}: {none}")
     return said

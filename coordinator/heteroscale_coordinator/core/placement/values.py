@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from heteroscale.taints import Taints
 from heteroscale.words import Role
 from heteroscale_coordinator.core.model import Counts, Rank
+from heteroscale_coordinator.core.placement.indices import Layout
 from heteroscale_coordinator.core.spec import PlacementSpec, RoleSpec
 
 
@@ -35,8 +36,15 @@ class NodeView:
     """NUMA node by GPU index, free or not; a GPU whose NUMA node nobody told is missing."""
     links: Mapping[int, int] = field(default_factory=dict)
     """NVLink group by GPU index, free or not; a GPU whose links nobody told is missing."""
+    limping: frozenset[int] = frozenset()
+    """GPUs of whose nearest RDMA ports some are down, and not all: such a GPU goes last among equals."""
     taints: Taints = ()
     """Taints that keep away whoever does not tolerate them."""
+
+    @property
+    def layout(self) -> Layout:
+        """How its GPUs lie to each other."""
+        return Layout(self.neighbourhoods, self.links, self.limping)
 
 
 @dataclass(frozen=True, slots=True)
