@@ -116,6 +116,7 @@ _GPU_COLUMNS: tuple[tuple[str, Callable[[Any], Cell | str]], ...] = (
     ("GPU", lambda gpu: str(gpu.index)),
     ("TYPE", lambda gpu: gpu.type or text.UNKNOWN),
     ("NUMA", _value("numa_node")),
+    ("NVLINK", _value("nvlink_group")),
     ("UTIL%", _value("utilization_percent")),
     ("SM%", _value("sm_activity_percent")),
     ("MEM-GIB", _memory),

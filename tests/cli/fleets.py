@@ -86,6 +86,9 @@ def live_node(
     closed: str = "",
     gpu: str = "H20",
     numa_nodes: Sequence[int] = (),
+    nvlink_groups: Sequence[int] = (),
+    taints: Sequence[str] = (),
+    limping: Sequence[int] = (),
 ) -> pb.Node:
     """Return a node of eight GPUs as a coordinator tells it."""
     room = pb.NodeRoom(
@@ -96,6 +99,9 @@ def live_node(
         templates=["p", "d"],
         closed=closed,
         numa_nodes=numa_nodes,
+        nvlink_groups=nvlink_groups,
+        taints=taints,
+        limping_gpus=limping,
     )
     return pb.Node(agent_id=name, hostname=f"host-{name}", topology={"s1": s1}, room=room)
 

@@ -79,6 +79,24 @@ def test_a_live_plan_keeps_an_instance_in_one_numa_node(
     assert "numa_nodes" not in ranks["decode"]
 
 
+def test_a_live_plan_heeds_taints_nvlink_and_ports_that_are_down(
+    typed: Typed, twin: OperatorTwin, tmp_path: Path
+) -> None:
+    twin.instances.clear()
+    halves = [0, 0, 0, 0, 4, 4, 4, 4]
+    twin.nodes = [
+        live_node("a0", "x", gpu="H100", taints=["dedicated=train:NoSchedule"]),
+        live_node("a1", "x", gpu="H100", nvlink_groups=halves, limping=[1]),
+        live_node("a2", "x"),
+    ]
+    words = ("plan", "-f", service_file(tmp_path), "--prefill", "1", "--decode", "1", "--json")
+    (service,) = json.loads(typed(*words).stdout)["services"]
+    ranks = {one["role"]: one["ranks"][0] for one in service["instances"]}
+    assert ranks["prefill"]["agent_id"] == "a1"
+    assert ranks["prefill"]["gpus"] == [4, 5, 6, 7]
+    assert ranks["prefill"]["nvlink_groups"] == [4]
+
+
 @pytest.mark.usefixtures("fleet_there")
 def test_live_without_counts_is_what_min_still_lacks(typed: Typed, tmp_path: Path) -> None:
     least = CHAT.replace("min: 2", "min: 1").replace("min: 3", "min: 1")

@@ -317,3 +317,19 @@ def test_json_tells_what_is_free_by_numa_node(typed: Typed, twin: OperatorTwin) 
         "1": {"gpus": [0, 1, 2, 3], "free": [3]},
     }
     assert "numa_nodes" not in untold
+
+
+def test_taints_are_noted_and_told_with_nvlink_groups_node_by_node(
+    typed: Typed, twin: OperatorTwin
+) -> None:
+    pairs = [0, 0, 2, 2, 4, 4, 6, 6]
+    twin.nodes = [
+        live_node("n1", "x", held=1, nvlink_groups=pairs, taints=["dedicated=train:NoSchedule"]),
+        live_node("n2", "x"),
+    ]
+    assert "1 of 2 nodes carry the taint dedicated=train:NoSchedule" in typed("topology").stderr
+    (domain,) = json.loads(typed("topology", "--level", "node", "--json").stdout)["domains"]
+    tainted, plain = domain["domains"][0]["domains"]
+    assert tainted["taints"] == ["dedicated=train:NoSchedule"]
+    assert tainted["nvlink_groups"]["0"] == {"gpus": [0, 1], "free": [1]}
+    assert not {"taints", "nvlink_groups"} & plain.keys()

@@ -16,7 +16,7 @@ from heteroscale_coordinator.core.devices import (
     NicSample,
 )
 from heteroscale_coordinator.core.draft import Draft
-from heteroscale_coordinator.core.health import closed_gpus, sick_gpus
+from heteroscale_coordinator.core.health import closed_gpus, limping_gpus, sick_gpus
 from heteroscale_coordinator.core.model import EngineSample, Inventory
 from heteroscale_coordinator.core.state import Agent
 from heteroscale_coordinator.core.track import Track
@@ -150,3 +150,30 @@ def test_the_share_of_prompts_that_were_cached_keeps_an_instance_warm() -> None:
         track.add(sample._replace(prompt_tokens=asked, computed_prompt_tokens=computed))
     warm = {one.instance_id: one.warmth for one in sites.standings(draft(world), service)}
     assert warm[name] == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize(
+    ("ports", "closed", "limping"),
+    [
+        ((UP, UP), set(), set()),
+        ((UP, DOWN), set(), {0, 3}),
+        ((DOWN, DOWN), {0, 3}, set()),
+        ((NicSample(), DOWN), set(), {0, 3}),
+        ((UP, NicSample()), set(), set()),
+        ((), set(), set()),
+    ],
+)
+def test_a_gpu_limps_while_some_of_its_nearest_ports_are_down_and_not_all(
+    ports: tuple[NicSample, ...], closed: set[int], limping: set[int]
+) -> None:
+    facts = tuple(NicFact(f"mlx5_{number}", rate_gbps=400.0) for number in range(len(ports)))
+    inventory = Inventory(gpus=(GpuFact(0, "H20"), GpuFact(3, "H20")), nics=facts)
+    seen = Agent("n", inventory=inventory, devices=KnownDevices((GpuSample(),) * 2, ports))
+    assert limping_gpus(seen) == limping
+    assert set(closed_gpus(seen)) == closed
+
+
+def test_a_gpu_beside_its_own_port_does_not_limp_for_anothers() -> None:
+    assert limping_gpus(agent(GpuSample(), GpuSample(), nics=(UP, DOWN))) == set()
+    never = (NicFact("mlx5_0", rate_gbps=400.0), NicFact("mlx5_1"))
+    assert limping_gpus(agent(GpuSample(), nics=(UP, DOWN), facts=never)) == set()

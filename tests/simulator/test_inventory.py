@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from heteroscale.documents import DocumentError
+from heteroscale.taints import parse_taint
 from heteroscale_coordinator.core.topology import SubgroupClass, Tree
 from heteroscale_simulator.fleet import Host, hosts, load_fleet, parse_fleet, views
 from heteroscale_simulator.inventory import Kind, Wish, WishError, build, fleet_text
 from heteroscale_simulator.inventory.command import execute
 from heteroscale_simulator.inventory.figures import figures
+from heteroscale_simulator.world.agents import inventory
 
 KINDS = (Kind("H20", 300), Kind("H100", 150), Kind("A10", 40, 4))
 
@@ -83,6 +86,36 @@ def test_one_type_has_no_mixed_domains_and_sound_fleets_no_faults() -> None:
     assert all(len(host.sound) == 8 for host in there)
 
 
+def test_nodes_lie_in_neighbourhoods_where_they_are_told() -> None:
+    wish = Wish((Kind("H20", 2), Kind("A10", 1, 1)), numa_nodes=2, nvlink={"H20": 4})
+    h20, _, a10 = made(wish)
+    assert h20.neighbourhoods == {0: 0, 1: 0, 2: 0, 3: 0, 4: 1, 5: 1, 6: 1, 7: 1}
+    assert h20.links == {0: 0, 1: 0, 2: 1, 3: 1, 4: 2, 5: 2, 6: 3, 7: 3}
+    assert not a10.neighbourhoods, "one GPU lies in no two NUMA nodes"
+    assert not a10.links
+    (view,) = views([h20], ["t"])
+    assert (view.neighbourhoods, view.links) == (h20.neighbourhoods, h20.links)
+    assert not made(Wish((Kind("H20", 1),), numa_nodes=0))[0].neighbourhoods
+
+
+@pytest.mark.parametrize("field", ["numaNodes", "nvlinkGroups"])
+def test_neighbourhoods_divide_the_gpus_of_a_node(field: str) -> None:
+    text = fleet_text(build(Wish((Kind("H20", 1),), numa_nodes=0)), "a test")
+    with pytest.raises(DocumentError, match=f"{field} 3 do not divide the 8 GPUs"):
+        parse_fleet(text.replace("gpusPerNode: 8", f"gpusPerNode: 8\n      {field}: 3"))
+
+
+def test_taints_of_a_pool_are_its_nodes_and_what_is_none_is_refused() -> None:
+    text = fleet_text(build(Wish((Kind("H20", 1),))), "a test")
+    taint = "gpusPerNode: 8\n      taints: [dedicated=train:NoSchedule]"
+    (host,) = hosts(parse_fleet(text.replace("gpusPerNode: 8", taint)).spec)
+    assert host.taints == (parse_taint("dedicated=train:NoSchedule"),)
+    assert inventory(host, ()).taints == host.taints
+    assert [gpu.numa_node for gpu in inventory(host, ()).gpus] == [0, 0, 0, 0, 1, 1, 1, 1]
+    with pytest.raises(DocumentError, match="is no taint"):
+        parse_fleet(text.replace("gpusPerNode: 8", taint.replace(":NoSchedule", "")))
+
+
 def test_the_same_seed_gives_the_same_text_and_another_one_another() -> None:
     texts = [fleet_text(build(Wish(KINDS, seed=seed)), "x") for seed in (1, 1, 2)]
     assert texts[0] == texts[1] != texts[2]
@@ -99,6 +132,9 @@ WRONG = [
     ({"mixed_s1": 0.5, "mixed_s2": 0.1}, r"write --mixed-s2 0\.34"),
     ({"ports": 1, "mixed_s1": 0.1}, "one port"),
     ({"prices": {"L20": 1.0}}, "--price L20"),
+    ({"nvlink": {"L20": 1}}, "--nvlink L20"),
+    ({"nvlink": {"A10": 3}}, "--nvlink A10=3: a number wanted that divides its 4 GPUs"),
+    ({"numa_nodes": -1}, "--numa-nodes: 0 or more"),
 ]
 
 
@@ -116,6 +152,7 @@ def command(*words: str) -> tuple[int, str, str]:
 def test_the_command_writes_a_fleet_and_says_what_it_came_to(tmp_path: Path) -> None:
     file = tmp_path / "fleet.yaml"
     words = ["--nodes", "H20=30,A10=10x4", "--price", "H20=1.4", "--name", "east", "-o", str(file)]
+    words += ["--nvlink", "H20=1,A10=4", "--numa-nodes", "4"]
     code, out, _ = command(*words)
     assert code == 0
     assert "40 nodes: 240 H20, 40 A10" in out
@@ -136,6 +173,7 @@ def test_the_command_writes_a_fleet_and_says_what_it_came_to(tmp_path: Path) -> 
     [
         (["--nodes", "H20"], "TYPE=NODES"),
         (["--nodes", "H20=4", "--price", "H20=x"], "TYPE=PRICE"),
+        (["--nodes", "H20=4", "--nvlink", "H20"], "TYPE=GROUPS"),
         (["--nodes", "H20=4", "--json"], "--output FILE"),
         (["--nodes", "H20=4", "-o", "/no/such/place/f.yaml"], "there is no folder"),
     ],

@@ -29,14 +29,20 @@ SPEC = ServiceSpec.model_validate(
 )
 
 
-def launched(numa_nodes: Sequence[int | None]) -> dict[Role, tuple[int, ...]]:
-    """Return the GPUs that a host is told to launch on, by role; it tells the NUMA node of each."""
+def launched(
+    numa_nodes: Sequence[int | None], links: Sequence[int | None] = (None,) * 8
+) -> dict[Role, tuple[int, ...]]:
+    """Return the GPUs that a host is told to launch on, by role; it tells where each of them lies."""
     world = World()
     world.join("n0", {"s1": "pod"}, ["H20"] * len(numa_nodes))
     read = model.Inventory(
         gpus=tuple(
-            model.Gpu(index, f"GPU-{index}", "NVIDIA H20", "H20", 96 << 30, numa_node=home)
-            for index, home in enumerate(numa_nodes)
+            model.Gpu(
+                *(index, f"GPU-{index}", "NVIDIA H20", "H20", 96 << 30),
+                numa_node=home,
+                nvlink_group=link,
+            )
+            for index, (home, link) in enumerate(zip(numa_nodes, links, strict=True))
         ),
         topology={"s1": "pod"},
         templates=tuple(model.TemplateInfo(one.value, one, 1, "sglang") for one in SPEC.roles),
@@ -79,3 +85,8 @@ def test_where_none_is_told_the_lowest_go_first() -> None:
         {(0, 1, 2, 3), (4, 5)},
         {(0, 1), (2, 3, 4, 5)},
     )
+
+
+def test_an_nvlink_group_goes_before_a_numa_node() -> None:
+    across = launched((0, 0, 0, 0, 1, 1, 1, 1), (0, 0, 2, 2, 2, 2, 6, 6))
+    assert across == {Role.DECODE: (2, 3, 4, 5), Role.PREFILL: (0, 1)}

@@ -183,6 +183,7 @@ def _node(message: pb.Node) -> Node:
         why_not=room.closed,
         neighbourhoods=_told(room.gpu_indices, room.numa_nodes),
         links=_told(room.gpu_indices, room.nvlink_groups),
+        limping=frozenset(room.limping_gpus),
         taints=tuple(sorted(map(parse_taint, room.taints))),
     )
     return Node(view, frozenset(room.held_gpus), room.trial, tuple(room.trial_types))

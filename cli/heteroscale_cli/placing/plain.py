@@ -42,18 +42,21 @@ def _service(one: Planned, after: Inventory) -> dict[str, Any]:
     views = [node.view for node in one.before]
     classes, by_id = Tree(views), {view.agent_id: view for view in views}
 
-    def numa_nodes(rank: Rank) -> dict[str, list[int]]:
-        near = by_id[rank.agent_id].neighbourhoods
-        return (
-            {"numa_nodes": sorted({near[i] for i in rank.gpu_indices if i in near})} if near else {}
-        )
+    def homes(rank: Rank) -> dict[str, list[int]]:
+        view = by_id[rank.agent_id]
+        told = {"numa_nodes": view.neighbourhoods, "nvlink_groups": view.links}
+        return {
+            name: sorted({near[i] for i in rank.gpu_indices if i in near})
+            for name, near in told.items()
+            if near
+        }
 
     def instance(spot: Spot) -> dict[str, Any]:
         ranks = [
             {
                 "agent_id": rank.agent_id,
                 "gpus": list(rank.gpu_indices),
-                **numa_nodes(rank),
+                **homes(rank),
                 "topology": dict(by_id[rank.agent_id].topology),
                 "class": classes.class_of(rank.agent_id).name.lower(),
             }

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
@@ -17,7 +18,7 @@ from heteroscale_cli.connection import Connection
 from heteroscale_cli.errors import usage
 from heteroscale_cli.output import print_note, print_text
 from heteroscale_cli.placing import folding, inventory, subclusters, svg, terminal, tree
-from heteroscale_cli.placing.inventory import ClassChange, Node
+from heteroscale_cli.placing.inventory import ClassChange
 from heteroscale_cli.placing.tree import LEVELS, NODE, Branch, Use
 from heteroscale_cli.text import age
 
@@ -48,7 +49,7 @@ def show(connection: Connection, fleet: str, wish: Wish) -> None:
         root = tree.grow(known)
     opened = [_opened(root, name) for name in wish.opened]
     deepest = wish.level or folding.deepest_of(root)
-    notes = (*tree.unnamed(known), *subclusters.notes(known))
+    notes = (*tree.unnamed(known), *_tainted(known), *subclusters.notes(known))
     if wish.svg is not None:
         write(wish.svg, root, f"Topology of {root.name}")
     if wish.as_json:
@@ -95,6 +96,15 @@ def _change(one: ClassChange) -> dict[str, Any]:
     }
 
 
+def _tainted(known: inventory.Inventory) -> tuple[str, ...]:
+    """Say which taints nodes carry; a free GPU there is free for those alone that tolerate them."""
+    found = Counter(str(taint) for node in known.nodes for taint in node.view.taints)
+    return tuple(
+        f"{nodes} of {len(known.nodes)} nodes carry the taint {taint}"
+        for taint, nodes in sorted(found.items())
+    )
+
+
 def check_level(level: str) -> None:
     """Refuse a level that there is not; CliError."""
     if level and level not in LEVELS:
@@ -139,8 +149,11 @@ def plain(branch: Branch, deepest: str) -> dict[str, Any]:
         data["agent_id"] = view.agent_id
         data["free_gpus"] = list(branch.node.free)
         data["held_gpus"] = sorted(branch.node.held)
-        if view.neighbourhoods:
-            data["numa_nodes"] = _by_numa_node(branch.node)
+        for name, near in (("numa_nodes", view.neighbourhoods), ("nvlink_groups", view.links)):
+            if near:
+                data[name] = _by_home(near, set(branch.node.free))
+        if view.taints:
+            data["taints"] = [str(taint) for taint in view.taints]
         if not view.usable:
             data["closed_because"] = view.why_not
     limit = LEVELS.index(deepest)
@@ -150,9 +163,8 @@ def plain(branch: Branch, deepest: str) -> dict[str, Any]:
     return data
 
 
-def _by_numa_node(node: Node) -> dict[str, dict[str, list[int]]]:
-    """Return each NUMA node's GPUs, and those of them that are free; GPUs without one are left out."""
-    near, free = node.view.neighbourhoods, set(node.free)
+def _by_home(near: Mapping[int, int], free: Container[int]) -> dict[str, dict[str, list[int]]]:
+    """Return each neighbourhood's GPUs, and which are free; GPUs without one are left out."""
     found: dict[str, dict[str, list[int]]] = {}
     for index, home in sorted(near.items(), key=lambda one: (one[1], one[0])):
         here = found.setdefault(str(home), {"gpus": [], "free": []})

@@ -78,6 +78,7 @@ class Room:
             closed_gpus=seen.closed,
             numa_nodes=_by_gpu(seen, seen.neighbourhoods),
             nvlink_groups=_by_gpu(seen, seen.links),
+            limping_gpus=sorted(seen.limping),
             taints=map(str, seen.taints),
             closed="" if seen.usable else seen.why_not or "not usable",
             trial=trial,

@@ -92,6 +92,7 @@ def wish_of(options: argparse.Namespace) -> Wish:
     return Wish(
         kinds=tuple(kind for one in options.nodes for kind in _kinds(one)),
         prices=dict(price for one in options.price for price in _prices(one)),
+        nvlink=dict(pair for one in options.nvlink for pair in _groups(one)),
         **{name: getattr(options, name) for name in _PLAIN},
     )
 
@@ -99,6 +100,7 @@ def wish_of(options: argparse.Namespace) -> Wish:
 _PLAIN = (
     *("name", "seed", "ports", "empty_ports", "s1_per_s2", "s2_per_cluster", "clusters_per_site"),
     *("sites_per_vdc", "mixed_s1", "mixed_s2", "down", "broken_gpus", "links_down", "links"),
+    "numa_nodes",
 )
 _DEFAULTS = Wish((Kind("any", 1),))
 
@@ -129,6 +131,14 @@ def _nodes(group: argparse._ArgumentGroup) -> None:
         default=[],
         metavar="TYPE=X,…",
         help="of a GPU-hour, in any currency (default: the catalogue's)",
+    )
+    _plain(group, "numa_nodes", "N", "NUMA nodes of each, where they divide its GPUs; 0: untold")
+    group.add_argument(
+        "--nvlink",
+        action="append",
+        default=[],
+        metavar="TYPE=N,…",
+        help="groups of a node's GPUs with NVLink: 1 with NVSwitch, 4 for pairs of 8 (default: untold)",
     )
     _plain(group, "name", "NAME", "name of the fleet")
     _plain(group, "seed", "N", "another seed deals otherwise")
@@ -170,6 +180,8 @@ def _command(wish: Wish) -> str:
     words = ["heteroscale", "fleet", "generate", "--nodes", nodes]
     if wish.prices:
         words += ["--price", ",".join(f"{kind}={price:g}" for kind, price in wish.prices.items())]
+    if wish.nvlink:
+        words += ["--nvlink", ",".join(f"{kind}={n}" for kind, n in wish.nvlink.items())]
     for name in _PLAIN:
         value = getattr(wish, name)
         if value != getattr(_DEFAULTS, name):
@@ -188,6 +200,17 @@ def _kind(part: str) -> Kind:
         return Kind(gpu_type, int(nodes), int(gpus) if times else USUAL)
     except ValueError:
         raise WishError(f"--nodes {part}: TYPE=NODES or TYPE=NODESxGPUS wanted") from None
+
+
+def _groups(text: str) -> list[tuple[str, int]]:
+    found = []
+    for part in text.split(","):
+        gpu_type, _, groups = part.strip().partition("=")
+        try:
+            found.append((gpu_type, int(groups)))
+        except ValueError:
+            raise WishError(f"--nvlink {part}: TYPE=GROUPS wanted") from None
+    return found
 
 
 def _prices(text: str) -> list[tuple[str, float]]:

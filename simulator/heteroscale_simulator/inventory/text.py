@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 
 from heteroscale_simulator.inventory.build import Fault, Inventory, Stand
-from heteroscale_simulator.inventory.wish import Kind
+from heteroscale_simulator.inventory.wish import Kind, Wish
 
 
 def fleet_text(inventory: Inventory, made_by: str) -> str:
@@ -25,19 +25,23 @@ def _lines(inventory: Inventory, made_by: str) -> Iterator[str]:
         yield f"    {name}: {{physicalCluster: {site}, vdc: {vdc}}}"
     yield "  pools:"
     for kind, stands in inventory.stands.items():
-        yield from _pool(kind, stands, inventory.wish.prices.get(kind.gpu_type))
+        yield from _pool(kind, stands, inventory.wish)
     if inventory.faults:
         yield "  faults:"
         yield from map(_fault, inventory.faults)
 
 
-def _pool(kind: Kind, stands: tuple[Stand, ...], price: float | None) -> Iterator[str]:
+def _pool(kind: Kind, stands: tuple[Stand, ...], wish: Wish) -> Iterator[str]:
     yield f"    - name: {kind.pool}"
     yield f"      nodes: {kind.nodes}"
     yield f"      gpuType: {json.dumps(kind.gpu_type)}"
     yield f"      gpusPerNode: {kind.gpus}"
-    if price is not None:
+    if (price := wish.prices.get(kind.gpu_type)) is not None:
         yield f"      pricePerGpuHour: {price:g}"
+    if wish.numa_nodes and kind.gpus % wish.numa_nodes == 0:
+        yield f"      numaNodes: {wish.numa_nodes}"
+    if (groups := wish.nvlink.get(kind.gpu_type)) is not None:
+        yield f"      nvlinkGroups: {groups}"
     yield "      topology:"
     yield "        places:"
     for one in stands:

@@ -58,6 +58,10 @@ class Wish:
     """Share of their RDMA ports without a link."""
     links: int = 8
     """RDMA ports of a node."""
+    numa_nodes: int = 2
+    """NUMA nodes of a node, where they divide its GPUs; 0: nothing is told of them."""
+    nvlink: dict[str, int] = field(default_factory=dict)
+    """Groups of a node's GPUs that reach each other by NVLink, by type; left out, nothing is told."""
     prices: dict[str, float] = field(default_factory=dict)
     """Of a GPU-hour by type; where it is left out, the catalogue's."""
     seed: int = 0
@@ -79,6 +83,8 @@ class Wish:
                 f"--mixed-s1 {self.mixed_s1:g}: they lie in mixed S2s, of which there are too few; "
                 f"write --mixed-s2 {math.ceil(100 * least) / 100:g} or more"
             )
+        if self.numa_nodes < 0:
+            raise WishError("--numa-nodes: 0 or more wanted")
         if self.s1s_mixed and self.ports == 1:
             raise WishError("--mixed-s1: an S1 of one port cannot be mixed")
 
@@ -94,8 +100,14 @@ class Wish:
             if kind.pool in seen:
                 raise WishError(f"--nodes {kind.gpu_type}: named twice; write one sum")
             seen.add(kind.pool)
-        if strange := sorted(self.prices.keys() - {kind.gpu_type for kind in self.kinds}):
-            raise WishError(f"--price {strange[0]}: no such nodes are asked for")
+        for option, told in (("--price", self.prices), ("--nvlink", self.nvlink)):
+            if strange := sorted(told.keys() - {kind.gpu_type for kind in self.kinds}):
+                raise WishError(f"{option} {strange[0]}: no such nodes are asked for")
+        for kind in self.kinds:
+            groups = self.nvlink.get(kind.gpu_type, 1)
+            if groups < 1 or kind.gpus % groups:
+                why = f"a number wanted that divides its {kind.gpus} GPUs"
+                raise WishError(f"--nvlink {kind.gpu_type}={groups}: {why}")
 
     @property
     def nodes(self) -> int:
