@@ -19,8 +19,8 @@ def kept_back(nodes: Iterable[Node], gpus: int) -> dict[str, frozenset[int]]:
             continue
         view, free = node.view, frozenset(node.view.free)
         tried = [index for index in free if view.gpu_types[index] in node.trial_types]
-        offered = free.difference(tried).union(choose(tried, gpus, view.neighbourhoods))
+        offered = free.difference(tried).union(choose(tried, gpus, view.layout))
         if node.trial:
-            offered = frozenset(choose(offered, gpus, view.neighbourhoods))
+            offered = frozenset(choose(offered, gpus, view.layout))
         found[view.agent_id] = free - offered
     return found
