@@ -19,7 +19,7 @@ from heteroscale_coordinator.core.placement import (
     Request,
     Standing,
 )
-from heteroscale_coordinator.core.placement.cycle import MOVES
+from heteroscale_coordinator.core.placement.rethink import EACH, MOVES, Attempt, in_some_order
 from heteroscale_coordinator.core.spec import PlacementSpec
 from tests.core.placement.fleets import CALM, D, P, ask, asks, node, nodes, role, stand
 from tests.core.placement.naive import domain_of
@@ -54,6 +54,16 @@ def run(view: FleetView, wanted: Sequence[Request]) -> tuple[Outcome, ...]:
     assert found is not None
     cycle.end()
     return found
+
+
+LEVELS = ("s1", "s2", "cluster")
+
+
+def wishes_lost(outcome: Outcome) -> int:
+    """Count by how many places its instances miss their roles' first GPU type."""
+    spots = outcome.placed.spots if isinstance(outcome.placed, Placed) else ()
+    types = {role_: spec.gpu_types for role_, spec in outcome.request.ask.roles.items()}
+    return sum(types[spot.role].index(spot.gpu_type) if types[spot.role] else 0 for spot in spots)
 
 
 def taken(outcomes: Sequence[Outcome]) -> list[tuple[str, int]]:
@@ -111,12 +121,32 @@ def test_hard_affinity_is_never_broken(fleet: list[NodeView], wanted: list[Reque
 def test_a_lower_priority_never_beats_a_higher_for_the_same_resource(
     fleet: list[NodeView], wanted: list[Request], least: int
 ) -> None:
-    """What the higher get is what they would get if the lower had not asked at all."""
+    """What the higher get is as good as what they would get if the lower had not asked at all."""
     high = [one for one in wanted if one.priority >= least]
     both = run(FleetView(fleet), wanted)
-    assert [one for one in both if one.request.priority >= least] == list(
-        run(FleetView(fleet), high)
-    )
+    alone = run(FleetView(fleet), high)
+    for now, before in zip([o for o in both if o.request.priority >= least], alone, strict=True):
+        if not isinstance(before.placed, Placed):
+            assert now == before
+            continue
+        assert isinstance(now.placed, Placed)
+        assert LEVELS.index(now.placed.affinity_met) <= LEVELS.index(before.placed.affinity_met)
+        assert wishes_lost(now) <= wishes_lost(before)
+        assert now.victims == before.victims
+
+
+@CALM
+@given(nodes(), requests(), st.integers(0, 2))
+def test_without_second_thoughts_the_higher_do_not_see_the_lower_at_all(
+    fleet: list[NodeView], wanted: list[Request], least: int
+) -> None:
+    cycles = [
+        Cycle(FleetView(fleet), some, moves=0)
+        for some in (wanted, [one for one in wanted if one.priority >= least])
+    ]
+    assert all(cycle.advance(len(wanted)) for cycle in cycles)
+    both, alone = (cycle.outcomes for cycle in cycles)
+    assert [one for one in both if one.request.priority >= least] == list(alone)
 
 
 @CALM
@@ -235,9 +265,47 @@ def test_equals_make_room_for_one_that_has_no_choice() -> None:
     assert not view.held("x") | view.held("y")
 
 
-def test_a_higher_priority_does_not_move_for_a_lower() -> None:
+def test_a_higher_priority_keeps_the_types_it_wishes_for_whoever_is_refused_for_it() -> None:
     easy, picky = wants("a", "H20", "L20", priority=1), wants("b", "H20")
     assert homes(run(FleetView(TWO), [easy, picky])) == {"a": "x", "b": ""}
+
+
+def test_a_higher_priority_goes_where_it_stands_as_well_for_a_lower() -> None:
+    fleet = [node("x", *["H20"] * 4, s1="m0"), node("y", *["H20"] * 4, "L20", s1="m1", s2="b")]
+    easy = wants("a", "H20", gpus=1, priority=1)
+    large = wants("b", "H20", gpus=2)
+    last = wants("c", "L20", "H20", gpus=1, priority=-1)
+    assert homes(run(FleetView(fleet), [easy, large])) == {"a": "x", "b": "y"}
+    narrow = [node("x", *["H20"] * 3, s1="m0"), node("y", *["H20"] * 2, s1="m1")]
+    # The tightest is y; who comes later could stand in x alone once it is left whole.
+    late = wants("d", "H20", gpus=1)
+    assert homes(run(FleetView(narrow), [easy, late])) == {"a": "y", "d": "x"}
+    assert last.priority < large.priority < easy.priority
+
+
+def test_a_lone_role_and_a_spread_step_do_not_move_for_a_lower() -> None:
+    def fixed(wanted: Request, **change: object) -> Request:
+        return replace(wanted, ask=replace(wanted.ask, **change))  # type: ignore[arg-type]
+
+    tight = [node("x", "H20", "H20", s1="m0"), node("y", "H20", "H20", "L20", s1="m1")]
+    easy, picky = wants("a", "H20", priority=1), wants("b", "H20", "L20")
+    assert homes(run(FleetView(tight), [easy, picky])) == {"a": "x", "b": "y"}
+    lone = fixed(easy, delta={D: 1})
+    assert homes(run(FleetView(tight), [lone, picky]))["b"] == "y"
+
+
+def test_orders_are_tried_until_one_comes_again_or_patience_ends() -> None:
+    asked: list[tuple[int, ...]] = []
+
+    def never(order: Sequence[int]) -> Attempt:
+        asked.append(tuple(order))
+        return Attempt(order[-1], len(order))
+
+    assert in_some_order(9, [1, 2], never, 10**6) == 9
+    assert asked == [(9, 1, 2), (2, 9, 1), (1, 2, 9)], "the fourth would be the first again"
+    asked.clear()
+    assert in_some_order(9, list(range(1, 8)), never, 10**6) == EACH // 8 * 8
+    assert in_some_order(9, [1, 2], never, 2) == 0
 
 
 def test_nobody_loses_its_place_to_an_equal() -> None:
@@ -256,7 +324,7 @@ def test_what_fits_nowhere_moves_nobody() -> None:
     assert homes(run(view, [easy, huge])) == {"a": "x", "b": ""}
 
 
-def test_where_the_refused_first_will_not_do_the_hardest_goes_first() -> None:
+def test_where_the_refused_first_will_not_do_who_lost_by_it_goes_first() -> None:
     fleet = [
         node("x", *["H20"] * 8, s1="m0"),
         node("y", *["L20"] * 4, s1="m1"),

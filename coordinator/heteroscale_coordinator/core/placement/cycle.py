@@ -1,8 +1,8 @@
 """The cycle: the requests of many services on one view, the highest priority first (heteroscale.md §4).
 
 A scale-out is placed whole or not at all, and what it takes is held in the view for the rest of the
-cycle. Among equals the small come first, and one that finds no place makes those of its own priority
-think again: they are placed anew behind it, and it stays if none of them lost its place by that. A
+cycle. Among equals the small come first. For one that finds no place others are placed anew
+(``rethink``): an equal may land elsewhere, a higher priority only where it stands as well. A
 scale-in chooses who leaves; what that frees is not used again within the cycle. The cycle is advanced
 piece by piece, reports may change the view in between, and at its end every place is checked against the
 view as it is then: from the first that no longer holds, the cycle is done again.
@@ -10,12 +10,20 @@ view as it is then: from the first that no longer holds, the cycle is done again
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from math import inf
+from itertools import islice
 
 from heteroscale_coordinator.core.placement.kind import Terms
 from heteroscale_coordinator.core.placement.ledger import taken
+from heteroscale_coordinator.core.placement.rethink import (
+    MOVES,
+    REACH,
+    Attempt,
+    in_some_order,
+    no_worse,
+    types_of,
+)
 from heteroscale_coordinator.core.placement.values import (
     Ask,
     Infeasible,
@@ -27,13 +35,9 @@ from heteroscale_coordinator.core.placement.values import (
 )
 from heteroscale_coordinator.core.placement.victims import choose_victims
 from heteroscale_coordinator.core.placement.view import FleetView
-from heteroscale_coordinator.core.spec import RatioSpec, RoleSpec
-from heteroscale_coordinator.core.topology import AFFINITY_LEVELS, sub_cluster_of
+from heteroscale_coordinator.core.spec import RatioSpec
+from heteroscale_coordinator.core.topology import sub_cluster_of
 
-REACH = 12
-"""So many of its equals are placed anew, at most, for one request without a place."""
-MOVES = 400
-"""So many places are sought anew in a whole cycle, at most: what it takes stays far below the rest."""
 _ANY = RatioSpec(min=0.5, max=0.5)
 
 
@@ -147,55 +151,60 @@ class Cycle:
     # ---- second thoughts ---------------------------------------------------------------------
 
     def _make_room(self, refused: int) -> None:
-        """Place equals of a refused request anew, it first; it stays refused if one of them lost by it.
+        """Place others anew, the refused one first; it stays refused if one of them lost by it."""
+        asks = [self._requests[refused].ask]
+        asks += [self._requests[n].ask for n in self._in_the_way(refused, asks)]
+        if near := sorted(self._in_the_way(refused, asks)):
+            self.moves_left -= in_some_order(refused, near, self._all_in, self.moves_left)
 
-        Only those of its own priority move: what a higher one got is nothing of its concern.
-        """
-        equals = [n for n in range(refused) if self._may_move(n, refused)][-REACH:]
-        if not equals or self.moves_left < len(equals):
-            return
-        before = {number: self._done[number] for number in equals}
+    def _in_the_way(self, refused: int, asks: Sequence[Ask]) -> list[int]:
+        """Return the last requests before the refused one that have GPUs these asks could use."""
+        types = types_of(asks)
+        mine = (n for n in reversed(range(refused)) if self._may_move(n, refused, types))
+        return list(islice(mine, REACH))
+
+    def _may_move(self, number: int, refused: int, types: frozenset[str]) -> bool:
+        """Whether a request has a place on one of these types (none: any), and may leave it."""
+        outcome, other = self._done[number].outcome, self._requests[refused]
+        if outcome.victims is not None or not isinstance(outcome.placed, Placed):
+            return False
+        if types and all(spot.gpu_type not in types for spot in outcome.placed.spots):
+            return False
+        # Of a limit, and of a lone role's lack beside its peers, a place does not say how well it does.
+        ask = outcome.request.ask
+        whole = all(ask.delta.get(role, 0) > 0 for role in ask.roles)
+        return (
+            whole and ask.placement.spread is None
+        ) or outcome.request.priority == other.priority
+
+    def _all_in(self, order: Sequence[int]) -> Attempt:
+        """Place these anew in this order; if one is worse off by it, all is as before."""
+        before = {n: self._done[n] for n in order if n < len(self._done) - 1}
         for done in before.values():
             self._release(done)
-        found = self._all_in(refused, equals)
-        if found is None:
-            for done in before.values():
-                self._hold(done)
-            return
-        for number, done in found.items():
-            self._done[number] = done
+        found: dict[int, _Done] = {}
+        for number in order:
+            found[number] = self._serve(self._requests[number])
+            if not self._content(found[number], before.get(number)):
+                break
+        else:
+            self._done = [found.get(number, done) for number, done in enumerate(self._done)]
+            return Attempt(None, len(found))
+        for done in found.values():
+            self._release(done)
+        for done in before.values():
+            self._hold(done)
+        return Attempt(number, len(found))
 
-    def _may_move(self, number: int, refused: int) -> bool:
-        done = self._done[number]
-        alike = self._requests[number].priority == self._requests[refused].priority
-        return alike and isinstance(done.outcome.placed, Placed) and done.outcome.victims is None
-
-    def _all_in(self, refused: int, equals: Sequence[int]) -> dict[int, _Done] | None:
-        """Return places for all, in the first of several orders that has them; None: none has."""
-        for order in self._orders(refused, equals):
-            found: dict[int, _Done] = {}
-            for number in order:
-                self.moves_left -= 1
-                done = self._serve(self._requests[number])
-                if not isinstance(done.outcome.placed, Placed):
-                    break
-                found[number] = done
-            if len(found) == len(order):
-                return found
-            for done in found.values():
-                self._release(done)
-            if not found:
-                return None  # Alone in the room it has no place either.
-        return None
-
-    def _orders(self, refused: int, equals: Sequence[int]) -> Iterator[Sequence[int]]:
-        """Yield orders to place them in: who has little choice should not come last."""
-        asks = {number: self._requests[number].ask for number in (refused, *equals)}
-        yield refused, *equals
-        yield sorted(asks, key=lambda n: (*_ease(asks[n]), n))
-        yield refused, *sorted(equals, key=lambda n: (*_ease(asks[n]), n))
-        yield sorted(asks, key=lambda n: (-_bulk(asks[n]), *_ease(asks[n]), n))
-        yield sorted(asks, key=lambda n: (_choice(asks[n]), *_ease(asks[n]), n))
+    def _content(self, done: _Done, before: _Done | None) -> bool:
+        """Whether a request has its place; one of a higher priority than the refused, one as good."""
+        placed = done.outcome.placed
+        if not isinstance(placed, Placed) or before is None:
+            return isinstance(placed, Placed)
+        had, last = before.outcome.placed, self._done[-1].outcome.request
+        if done.outcome.request.priority == last.priority or not isinstance(had, Placed):
+            return True
+        return _homes(done) == _homes(before) and no_worse(placed, had)
 
     def _hold(self, done: _Done) -> None:
         for agent_id, indices in done.holds:
@@ -260,6 +269,11 @@ class Cycle:
         del self._done[number:]
 
 
+def _homes(done: _Done) -> set[str]:
+    """Return the sub-clusters of a place: which one, was chosen by price, quota and more."""
+    return {sub_cluster_of(node.topology) for node in done.stood.values()}
+
+
 def _gpus(ask: Ask) -> int:
     """Return the GPUs that an ask takes: among equals the small go first, so that more find a place."""
     return sum(
@@ -267,23 +281,3 @@ def _gpus(ask: Ask) -> int:
         for role, count in ask.delta.items()
         if count > 0 and role in ask.roles
     )
-
-
-def _ease(ask: Ask) -> tuple[int, int, int]:
-    """Return how easily an ask finds a place, the hardest first: narrow walls, large instances, many."""
-    walls = len(AFFINITY_LEVELS) - AFFINITY_LEVELS.index(ask.placement.affinity)
-    return -walls if ask.placement.required else 0, -_bulk(ask), -_gpus(ask)
-
-
-def _bulk(ask: Ask) -> int:
-    """Return the GPUs of its largest instance."""
-    return max(role.gpus * role.ranks for role in _coming(ask))
-
-
-def _choice(ask: Ask) -> float:
-    """Return how many GPU types will do for the role that has the most of them."""
-    return max(len(role.gpu_types) or inf for role in _coming(ask))
-
-
-def _coming(ask: Ask) -> list[RoleSpec]:
-    return [ask.roles[role] for role, count in ask.delta.items() if count > 0]

@@ -47,7 +47,8 @@ def fill(
         # No unit costs less than the first, so if they cost no more together, each costs as much.
         fit, cost = there.fit, (order.shunned, order.off_type, order.high)
         taken = fit.shunned - had.shunned, fit.off_type - had.off_type, fit.high - had.high
-        return taken <= tuple(units * one for one in cost)
+        fields = 2 if want.snug else 3
+        return taken[:fields] <= tuple(units * one for one in cost[:fields])
 
     units = limit if limit == 1 or as_cheap(limit) else _last(limit, as_cheap)
     return units, found[units]

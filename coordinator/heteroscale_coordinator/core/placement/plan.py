@@ -11,12 +11,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from heteroscale_coordinator.core.model import Counts
 from heteroscale_coordinator.core.placement.cell import Cell
 from heteroscale_coordinator.core.placement.feasible import room, shortfall
-from heteroscale_coordinator.core.placement.fill import fill
+from heteroscale_coordinator.core.placement.fill import STRIDES, fill
 from heteroscale_coordinator.core.placement.ground import Ground, survey
 from heteroscale_coordinator.core.placement.kind import Part, Parts
 from heteroscale_coordinator.core.placement.rank import Candidate, Order, Want, why_behind
@@ -55,8 +55,8 @@ def place_in(
     ground = survey(view, replace(ask, delta=counts), standing)
     reasons: list[str] = []
     for level in _levels(ask.placement):
-        for units in _cuts(ground):
-            if found := _spread(ground, level, units, said):
+        for cut in _cuts(ground):
+            if found := _spread(ground, level, cut, said):
                 return _placed(ground, level, found, reasons)
         reasons.extend(_why_not(ground, level))
     if ground.patience.spent:
@@ -75,8 +75,9 @@ def most_units(view: FleetView, ask: Ask, standing: Sequence[Standing]) -> tuple
     On the affinity level on which most do, whatever the service's rules. All counts are above zero.
     """
     ground = survey(view, ask, standing)
-    units = _units(ask.delta)
-    return max(_as_many(ground, level, units, 0)[0] for level in _levels(ask.placement)), len(units)
+    cut = _Cut(_units(ask.delta))
+    most = max(_as_many(ground, level, cut, 0)[0] for level in _levels(ask.placement))
+    return most, len(cut.units)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,13 @@ def _levels(placement: PlacementSpec) -> tuple[str, ...]:
     return AFFINITY_LEVELS[first : first + 1] if placement.required else AFFINITY_LEVELS[first:]
 
 
-def _cuts(ground: Ground) -> Iterator[list[Counts]]:
+class _Cut(NamedTuple):
+    units: Sequence[Counts]
+    snug: bool = False
+    """Laid by room alone."""
+
+
+def _cuts(ground: Ground) -> Iterator[_Cut]:
     """Yield the ways to cut a step: whole, then into as many balanced units as keep both roles.
 
     A lone role is cut into single instances at once, for it may have several groups to mend. What the
@@ -100,9 +107,12 @@ def _cuts(ground: Ground) -> Iterator[list[Counts]]:
     """
     counts = ground.ask.delta
     if len(counts) > 1:
-        yield [counts]
+        yield _Cut([counts])
     if (len(counts) == 1 or min(counts.values()) > 1) and ground.enough:
-        yield _units(counts)
+        units = _units(counts)
+        yield _Cut(units)
+        if 1 < len(units) <= STRIDES:
+            yield _Cut(units, snug=True)
 
 
 def _units(counts: Counts) -> list[Counts]:
@@ -115,20 +125,20 @@ def _units(counts: Counts) -> list[Counts]:
     ]
 
 
-def _spread(ground: Ground, level: str, units: Sequence[Counts], said: int) -> _Found | None:
+def _spread(ground: Ground, level: str, cut: _Cut, said: int) -> _Found | None:
     """Give each unit to the best domain of the level; None as soon as one unit has none."""
-    placed, found = _as_many(ground, level, units, said)
-    return found if placed == len(units) else None
+    placed, found = _as_many(ground, level, cut, said)
+    return found if placed == len(cut.units) else None
 
 
-def _as_many(ground: Ground, level: str, units: Sequence[Counts], said: int) -> tuple[int, _Found]:
+def _as_many(ground: Ground, level: str, cut: _Cut, said: int) -> tuple[int, _Found]:
     """Give unit after unit to the best domain of the level, until one has none; and how many had."""
     parts: dict[Path, Candidate] = {}
     behind: tuple[str, ...] = ()
-    ground = replace(ground, units=len(units))
+    ground = replace(ground, units=len(cut.units))
     placed = 0
-    for unit, alike in groupby(units):
-        want = Want(unit, ground.ask.roles, ground.totals, split=len(units) > 1)
+    for unit, alike in groupby(cut.units):
+        want = Want(unit, ground.ask.roles, ground.totals, len(cut.units) > 1, cut.snug)
         left = len(list(alike))
         while left:
             ranked, more = ground.ranked(level, want, parts, 0 if placed else said)
@@ -155,8 +165,9 @@ def _placed(ground: Ground, level: str, found: _Found, reasons: Sequence[str]) -
     wished = ground.ask.placement.affinity
     if level != wished:
         text += f"; wider than the wished {wished}, which has no room"
+    shunned = sum(part.fit.shunned for part in found.parts)
     off_type = sum(part.fit.off_type for part in found.parts)
-    return Placed(spots, text, level, (*reasons, *found.behind), off_type)
+    return Placed(spots, text, level, (*reasons, *found.behind), (shunned, off_type))
 
 
 def _group(ground: Ground, domain: Cell) -> str:

@@ -123,6 +123,8 @@ class Want:
     """The service's instances once the whole step stands."""
     split: bool
     """It is one of several units."""
+    snug: bool = False
+    """By room alone, the tightest domain first, whatever its class: units that else find no place."""
 
     @property
     def lone(self) -> tuple[Role, Role] | None:
@@ -134,7 +136,7 @@ class Want:
     @property
     def widest_first(self) -> bool:
         """Return whether the domain with most room is the best, else the one with the least."""
-        return self.split and self.lone is None
+        return self.split and self.lone is None and not self.snug
 
 
 def order_of(want: Want, candidate: Candidate, before: Candidate | None) -> Order:
@@ -147,9 +149,9 @@ def order_of(want: Want, candidate: Candidate, before: Candidate | None) -> Orde
         plenty=-_lack(*lone, held, want.totals) if lone else 0.0,
         shunned=fit.shunned - had.shunned,
         off_type=fit.off_type - had.off_type,
-        high=fit.high - had.high,
+        high=0 if want.snug else fit.high - had.high,
         opens=not any(held.values()),
-        medium=fit.medium - had.medium,
+        medium=0 if want.snug else fit.medium - had.medium,
         uneven=_uneven(_sum(candidate.kin, candidate.counts), want.totals),
         left_over=-left_over if want.widest_first else left_over,
         path=candidate.domain.path,
@@ -195,9 +197,9 @@ def best_of(want: Want, parts: Parts, bound: Bound, room: int, path: Path) -> Or
         plenty=-_lack(*lone, {}, want.totals) if lone else 0.0,
         shunned=bound.shunned,
         off_type=bound.off_type,
-        high=bound.high,
+        high=0 if want.snug else bound.high,
         opens=True,
-        medium=bound.medium,
+        medium=0 if want.snug else bound.medium,
         uneven=_uneven(want.counts, want.totals),
         left_over=-left_over if want.widest_first else left_over,
         path=path,

@@ -132,8 +132,9 @@ class Placed:
     """The level at which every group holds together: s1, s2 or cluster."""
     rejected: tuple[str, ...] = ()
     """Candidates that were looked at and not taken, and why."""
-    off_type: int = 0
-    """Places lost in the roles' orders of GPU types, over all instances; 0: each is on its first type."""
+    wishes_lost: tuple[int, int] = (0, 0)
+    """GPUs on nodes whose taint says PreferNoSchedule; places lost in the roles' orders of GPU types,
+    over all instances."""
 
 
 @dataclass(frozen=True, slots=True)
