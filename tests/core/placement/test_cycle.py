@@ -6,9 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from heteroscale.taints import parse_taint
 from heteroscale_coordinator.core.placement import (
     Cycle,
     FleetView,
@@ -20,7 +22,7 @@ from heteroscale_coordinator.core.placement import (
     Standing,
 )
 from heteroscale_coordinator.core.placement.rethink import EACH, MOVES, Attempt, in_some_order
-from heteroscale_coordinator.core.spec import PlacementSpec
+from heteroscale_coordinator.core.spec import PlacementSpec, SpreadSpec
 from tests.core.placement.fleets import CALM, D, P, ask, asks, node, nodes, role, stand
 from tests.core.placement.naive import domain_of
 
@@ -270,28 +272,33 @@ def test_a_higher_priority_keeps_the_types_it_wishes_for_whoever_is_refused_for_
     assert homes(run(FleetView(TWO), [easy, picky])) == {"a": "x", "b": ""}
 
 
+ROOMY = [node("x", *["H20"] * 4, s1="m0"), node("y", *["H20"] * 3, "L20", "L20", s1="m1")]
+"""Two small ones fit on either and fit x best; two of two GPUs each fit on x alone."""
+
+
 def test_a_higher_priority_goes_where_it_stands_as_well_for_a_lower() -> None:
-    fleet = [node("x", *["H20"] * 4, s1="m0"), node("y", *["H20"] * 4, "L20", s1="m1", s2="b")]
-    easy = wants("a", "H20", gpus=1, priority=1)
-    large = wants("b", "H20", gpus=2)
-    last = wants("c", "L20", "H20", gpus=1, priority=-1)
-    assert homes(run(FleetView(fleet), [easy, large])) == {"a": "x", "b": "y"}
-    narrow = [node("x", *["H20"] * 3, s1="m0"), node("y", *["H20"] * 2, s1="m1")]
-    # The tightest is y; who comes later could stand in x alone once it is left whole.
-    late = wants("d", "H20", gpus=1)
-    assert homes(run(FleetView(narrow), [easy, late])) == {"a": "y", "d": "x"}
-    assert last.priority < large.priority < easy.priority
+    easy, large = wants("a", "H20", priority=1), wants("b", "H20", gpus=2)
+    assert homes(run(FleetView(ROOMY), [easy])) == {"a": "x"}
+    assert homes(run(FleetView(ROOMY), [easy, large])) == {"a": "y", "b": "x"}
 
 
-def test_a_lone_role_and_a_spread_step_do_not_move_for_a_lower() -> None:
-    def fixed(wanted: Request, **change: object) -> Request:
-        return replace(wanted, ask=replace(wanted.ask, **change))  # type: ignore[arg-type]
-
-    tight = [node("x", "H20", "H20", s1="m0"), node("y", "H20", "H20", "L20", s1="m1")]
-    easy, picky = wants("a", "H20", priority=1), wants("b", "H20", "L20")
-    assert homes(run(FleetView(tight), [easy, picky])) == {"a": "x", "b": "y"}
-    lone = fixed(easy, delta={D: 1})
-    assert homes(run(FleetView(tight), [lone, picky]))["b"] == "y"
+@pytest.mark.parametrize("why", ["a lone role", "a spread", "its sub-cluster", "its taint"])
+def test_a_higher_priority_keeps_what_a_place_does_not_say_how_well_it_does(why: str) -> None:
+    easy, large = wants("a", "H20", priority=1), wants("b", "H20", gpus=2)
+    x, y = ROOMY
+    if why == "a lone role":
+        easy = replace(easy, ask=replace(easy.ask, delta={D: 2}))
+    elif why == "a spread":
+        limit = SpreadSpec(level="s2", most=9)
+        near = easy.ask.placement.model_copy(update={"spread": limit})
+        easy = replace(easy, ask=replace(easy.ask, placement=near))
+    elif why == "its sub-cluster":
+        y = replace(y, topology={**y.topology, "physical_cluster": "other"})
+    else:
+        y = replace(y, taints=(parse_taint("old:PreferNoSchedule"),))
+    assert homes(run(FleetView([x, y]), [easy, large])) == {"a": "x", "b": ""}
+    equal = replace(easy, priority=0)
+    assert homes(run(FleetView([x, y]), [equal, large])) == {"a": "y", "b": "x"}
 
 
 def test_orders_are_tried_until_one_comes_again_or_patience_ends() -> None:

@@ -302,3 +302,18 @@ def test_several_instances_of_several_ranks_stand_each_in_one_s1_while_they_can(
     spots = placed(place(wanted, fleet, [])).spots
     homes_of = [{rank.agent_id[0] for rank in spot.ranks} for spot in spots]
     assert homes_of == [{"x"}, {"y"}, {"z"}, {"x", "y"}]
+
+
+def test_units_that_find_no_place_class_by_class_are_laid_by_room_alone() -> None:
+    """The widest takes the largest unit first; only the other way round do all three fit."""
+    sizes = {"b0": (8, 8, 8), "b1": (8, 6, 6)}
+    fleet = [
+        node(f"{s2}-{n}", *["H20"] * gpus, s1=f"{s2}-{n}", s2=s2)
+        for s2, all_ in sizes.items()
+        for n, gpus in enumerate(all_)
+    ]
+    roles = {P: role("p", "H20", gpus=8), D: role("d", "H20", gpus=4)}
+    near = PlacementSpec(affinity="s2", required=True)
+    answer = placed(place(ask(3, 4, roles, near), fleet, []))
+    held = Counter((spot.ranks[0].agent_id[:2], spot.role) for spot in answer.spots)
+    assert held == {("b0", P): 2, ("b0", D): 2, ("b1", P): 1, ("b1", D): 2}

@@ -112,8 +112,12 @@ def _one_by_one(
                     spots += found.spots
     widest = max((AFFINITY_LEVELS.index(part.affinity_met) for part in parts), default=0)
     reason = "; ".join(dict.fromkeys(part.reason for part in parts))
-    shunned, off_type = (sum(lost) for lost in zip(*(one.wishes_lost for one in parts), strict=True))
-    return Placed(tuple(spots), reason, AFFINITY_LEVELS[widest], parts[0].rejected, (shunned, off_type))
+    shunned, off_type = (
+        sum(lost) for lost in zip(*(one.wishes_lost for one in parts), strict=True)
+    )
+    return Placed(
+        tuple(spots), reason, AFFINITY_LEVELS[widest], parts[0].rejected, (shunned, off_type)
+    )
 
 
 def _gpus(spots: Iterable[Spot]) -> dict[str, frozenset[int]]:
