@@ -77,6 +77,7 @@ def node(item: pb.Node, instances: Iterable[pb.Instance], now: float) -> list[st
         ("Host", item.hostname or text.UNKNOWN),
         ("State", tables.node_state(item)),
         ("Cordon", item.cordon or text.NONE),
+        ("Taints", ", ".join(item.taints) or text.NONE),
         ("Heard", f"{silent} ago"),
         ("Message", item.message or text.NONE),
         ("Agent version", item.agent_version or text.UNKNOWN),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from heteroscale.taints import parse_taint
 from heteroscale.words import InstanceState as S
 from heteroscale.words import Role
 from heteroscale_coordinator.core import shortage
@@ -13,6 +15,7 @@ from heteroscale_coordinator.core.draft import Draft
 from heteroscale_coordinator.core.events import (
     ApplyService,
     CordonNode,
+    InventoryLearned,
     PauseService,
     ResumeService,
     ScaleService,
@@ -180,3 +183,17 @@ def test_what_is_cordoned_is_not_asked_for_it_would_help_nobody() -> None:
     grow(world, 2, 4, 300)
     assert serving(world, "batch-0") == (3, 6)
     assert not decided(world, "batch-0", Action.SCALE_IN)
+
+
+@pytest.mark.parametrize("tolerated", [False, True])
+def test_what_it_does_not_tolerate_is_not_asked_for(tolerated: bool) -> None:
+    bears = {"tolerations": [{"operator": "Exists"}]} if tolerated else {}
+    world = world_of(service(10, placement=bears), service(0))
+    for name in ("n0", "n1", "n2"):
+        agent = world.agents[name]
+        taints = (parse_taint("dedicated=train:NoSchedule"),)
+        agent.inventory = replace(agent.inventory, hash="tainted", taints=taints)
+        world.send(InventoryLearned(name, agent.inventory))
+    grow(world, 2, 4, 300)
+    assert bool(decided(world, "batch-0", Action.SCALE_IN)) is tolerated
+    assert serving(world, "chat") == ((2, 4) if tolerated else (1, 2))

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from heteroscale.taints import Taint, TaintEffect
 from heteroscale.words import InstanceState as S
 from heteroscale.words import Role
 from heteroscale_coordinator.core.events import (
@@ -22,6 +23,7 @@ from heteroscale_coordinator.core.events import (
     DeleteService,
     DrainInstance,
     ForgetAgent,
+    InventoryLearned,
     PauseService,
     ReinstateInstance,
     ResumeService,
@@ -225,6 +227,10 @@ class Machine(RuleBasedStateMachine):
             node, gpus, why = self.agent(which).agent_id, () if gpu is None else (gpu,), "a look"
             self.wish(UncordonNode("", node) if opens else CordonNode("", node, gpus, why))
 
+        @rule(which=WHICH, effect=st.sampled_from([None, *TaintEffect]))
+        def a_node_is_tainted(self, which: int, effect: TaintEffect | None) -> None:
+            self.taint(which, effect)
+
     @precondition(lambda self: "chat" in self.world.state.services)
     @rule(drain=st.booleans(), spec=specs())
     def somebody_deletes_and_begins_anew(self, drain: bool, spec: ServiceSpec) -> None:
@@ -249,6 +255,15 @@ class Machine(RuleBasedStateMachine):
         self.world.run(20)
         if not lasts:
             self.world.faults.pop(agent.agent_id)
+
+    def taint(self, which: int, effect: TaintEffect | None) -> None:
+        """Let an agent tell of one taint, or of none."""
+        agent = self.agent(which)
+        taints = () if effect is None else (Taint("dedicated", "train", effect),)
+        told = f"{agent.agent_id} {effect}"
+        agent.inventory = replace(agent.inventory, hash=told, taints=taints)
+        self.world.send(InventoryLearned(agent.agent_id, agent.inventory))
+        self.world.run(1)
 
     def agent(self, which: int) -> TwinAgent:
         agents = list(self.world.agents.values())

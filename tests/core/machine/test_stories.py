@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from heteroscale.taints import TaintEffect
 from heteroscale.words import InstanceState as S
 from heteroscale.words import Role
 from heteroscale_coordinator.core.spec import ServiceSpec
@@ -55,6 +56,17 @@ def test_rises_and_falls() -> None:
 def test_a_load_beyond_the_maximum() -> None:
     machine = begun(decode=(1, 3), more={"ratio": {"min": 0.1, "max": 2}})
     waves(machine, 60, 0)
+    machine.teardown()
+
+
+def test_nodes_are_tainted_while_it_grows() -> None:
+    machine = begun()
+    for which in range(3):
+        machine.taint(which, TaintEffect.NO_EXECUTE if which else TaintEffect.NO_SCHEDULE)
+    waves(machine, 30, 60)
+    for which in range(3):
+        machine.taint(which, None)
+    waves(machine, 0, 60)
     machine.teardown()
 
 

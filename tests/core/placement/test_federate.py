@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from heteroscale.taints import parse_taint
 from heteroscale_coordinator.core.placement import (
     Ask,
     Cycle,
@@ -127,6 +128,17 @@ def test_a_group_that_holds_in_an_s1_comes_before_a_cheaper_one_that_does_not() 
 
     assert where(found) == {"west": 3}
     assert "east could hold its groups only in a wider domain" in found.reason
+
+
+def test_nodes_that_would_rather_not_come_behind_another_sub_cluster() -> None:
+    loath = (parse_taint("old:PreferNoSchedule"),)
+    fleet = [*(replace(one, taints=loath) for one in site("east")), *site("west")]
+    told = dict.fromkeys(("east", "west"), SubCluster(prices={"H20": 1.0}))
+
+    found = placed(place(wish(1, 2, told), fleet, ()))
+
+    assert where(found) == {"west": 3}
+    assert "east would use nodes whose taint says PreferNoSchedule" in found.reason
 
 
 def test_of_equals_the_one_with_more_free_gpus() -> None:

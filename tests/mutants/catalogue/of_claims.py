@@ -13,6 +13,13 @@ MUTANTS = (
         "rises_and_falls",
     ),
     claim(
+        "nothing is launched on a taint that is not tolerated",
+        "placement/kind.py",
+        " and not intolerable(terms.taints, self.tolerations)\n",
+        "\n",
+        "nodes_are_tainted_while_it_grows",
+    ),
+    claim(
         "nothing is launched above a maximum",
         "policy/bounds.py",
         "    below = all(n <= spec.roles[role].max for role, n in after.items() if n > start[role])\n",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from heteroscale.words import Role
 from heteroscale_coordinator.core.model import Counts
+from heteroscale_coordinator.core.placement.kind import disliked
 from heteroscale_coordinator.core.placement.ledger import taken
 from heteroscale_coordinator.core.placement.rank import peer_of
 from heteroscale_coordinator.core.placement.values import (
@@ -111,6 +112,8 @@ class Order(NamedTuple):
     """Place in the service's own order of sub-clusters."""
     wider: int
     """How far beyond S1 its groups reach."""
+    shunned: int
+    """GPUs taken on nodes that would rather not (a taint PreferNoSchedule)."""
     off_type: int
     """Places lost in the roles' listed orders of GPU types, over all instances."""
     high: int
@@ -128,6 +131,7 @@ class Order(NamedTuple):
 _WORDS = {
     "prefer": "is preferred less",
     "wider": "could hold its groups only in a wider domain",
+    "shunned": "would use nodes whose taint says PreferNoSchedule",
     "off_type": "has less preferred GPU types",
     "high": "would use more high-class GPUs",
     "medium": "would use more medium-class GPUs",
@@ -281,17 +285,21 @@ class _Choice:
 
     def _order(self, name: str, found: Placed) -> Order:
         prefer = self.ask.placement.sub_cluster.prefer
-        classes, off_type = Counter[SubgroupClass](), 0
+        classes, off_type, shunned = Counter[SubgroupClass](), 0, 0
         for spot in found.spots:
             spec = self.ask.roles[spot.role]
             if spec.gpu_types and spec.gpu_choice == "listed":
                 off_type += spec.gpu_types.index(spot.gpu_type)
             for rank in spot.ranks:
                 classes[self.view.class_of(rank.agent_id)] += len(rank.gpu_indices)
+                node = self.view.node(rank.agent_id)
+                loath = node is not None and disliked(node.taints, self.ask.placement.tolerations)
+                shunned += len(rank.gpu_indices) if loath else 0
         standing = {one.group for one in self.standing}
         return Order(
             prefer=prefer.index(name) if name in prefer else len(prefer),
             wider=AFFINITY_LEVELS.index(found.affinity_met),
+            shunned=shunned,
             off_type=off_type,
             high=classes[SubgroupClass.HIGH],
             medium=classes[SubgroupClass.MEDIUM],

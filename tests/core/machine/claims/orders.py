@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from heteroscale.taints import TaintEffect
 from heteroscale_coordinator.core.memory import PolicyMemory
 from heteroscale_coordinator.core.model import Verb
 from heteroscale_coordinator.edge.store.codec import decode, encode, to_text
@@ -30,6 +31,20 @@ def nothing_is_launched_on_what_is_cordoned(turn: Turn, _: Ledger) -> None:
             rank = turn.state.instances[command.instance_id].ranks[command.rank]
             taken = {(rank.agent_id, gpu) for gpu in (None, *rank.gpu_indices)}
             assert closed.isdisjoint(taken), f"{command.instance_id} on {rank}, closed: {closed}"
+
+
+def nothing_is_launched_on_a_taint_that_is_not_tolerated(turn: Turn, _: Ledger) -> None:
+    for command in issued(turn):
+        if command.verb is Verb.LAUNCH and command.instance_id in turn.state.instances:
+            one = turn.state.instances[command.instance_id]
+            agent = turn.state.agents[one.ranks[command.rank].agent_id]
+            tolerations = turn.state.services[one.service].spec.placement.tolerations
+            for taint in agent.inventory.taints:
+                known = any(each.tolerates(taint) for each in tolerations)
+                soft = taint.effect is TaintEffect.PREFER_NO_SCHEDULE
+                assert soft or known, (
+                    f"{one.instance_id} on {agent.agent_id}, which carries {taint}"
+                )
 
 
 def every_decision_has_a_reason(turn: Turn, _: Ledger) -> None:
@@ -68,6 +83,7 @@ ORDERS = (
     a_decision_is_a_function_of_its_inputs,
     nothing_is_launched_twice,
     nothing_is_launched_on_what_is_cordoned,
+    nothing_is_launched_on_a_taint_that_is_not_tolerated,
     every_decision_has_a_reason,
     memory_survives_the_store,
     an_order_expects_the_generation_that_was_told,
