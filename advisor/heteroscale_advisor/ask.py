@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from heteroscale.engines import MAPPINGS
 from heteroscale.words import Role
 from heteroscale_advisor.history import Grid, History, fold
-from heteroscale_coordinator.edge.prometheus import identify, promql
-from heteroscale_coordinator.edge.prometheus.answers import Matrix, PrometheusError
+from heteroscale_coordinator.edge.prometheus import gpus, identify, promql
+from heteroscale_coordinator.edge.prometheus.answers import Labels, Matrix, PrometheusError
 from heteroscale_coordinator.edge.prometheus.client import PrometheusClient, spans
 from heteroscale_coordinator.edge.prometheus.identify import Found
 from heteroscale_coordinator.edge.prometheus.spec import PrometheusSpec
@@ -67,6 +67,7 @@ async def find(
         _refuse_partial(warnings)
         made = promql.queries(mapping, identify.shown_names(there), found.by)
         queries[engine] = made | {str(name): own for name, own in spec.queries.items()}
+    found = await _with_gpus(client, found, start, end)
     return Asked(found, queries, LEAST_WINDOW)
 
 
@@ -96,6 +97,26 @@ async def history(
     found = fold(grid, asked.found.instances, answers, asked.found.by)
     _require(found, asked)
     return found, Asked(asked.found, asked.queries, window)
+
+
+async def _with_gpus(client: PrometheusClient, found: Found, start: float, end: float) -> Found:
+    """Return the instances with the GPUs that dcgm-exporter tells of their pods, if it does.
+
+    What it does not tell, or what is told only in part, stays unknown.
+    """
+    pods = [one.name for one in found.instances] if found.by == "pod" else []
+    seen: list[Labels] = []
+    for match in gpus.matches(pods):
+        there, warnings = await client.series(match, start, end)
+        seen += () if warnings else there
+    known = gpus.by_pod(seen)
+    told = tuple(
+        replace(one, gpu_type=one.gpu_type or known[one.name].gpu_type, gpus=known[one.name].count)
+        if one.name in known
+        else one
+        for one in found.instances
+    )
+    return replace(found, instances=told)
 
 
 def _refuse_partial(warnings: tuple[str, ...]) -> None:

@@ -12,10 +12,10 @@ from heteroscale.documents import format_duration
 from heteroscale.words import Role
 from heteroscale_advisor.ask import Asked
 from heteroscale_advisor.history import Bools, Floats, History, quantile
-from heteroscale_advisor.policy import PAIR, UNKNOWN_GPU, gpus_of
+from heteroscale_advisor.policy import PAIR, UNKNOWN_GPU, gpus_of, gpus_told
 from heteroscale_advisor.replay import Replay
 from heteroscale_advisor.wishes import Wishes
-from heteroscale_simulator.report.words import number, percent
+from heteroscale_simulator.report.words import number, percent, span
 
 WORTH = 0.03
 """Share saved below which nothing is to be gained."""
@@ -24,6 +24,8 @@ AS_GOOD = 0.005
 SEEN = 0.95
 """Share of the time that should be known."""
 MODEL_AGREES = 0.05
+NAMED = 3
+"""Instances in a sentence."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def inventory(found: Findings) -> list[Mapping[str, object]]:
                 "most": _edge(past.count, 1.0),
                 "engines": dict(Counter(p.seen.engine for p in mine)),
                 "gpu_types": dict(Counter(p.seen.gpu_type or UNKNOWN_GPU for p in mine)),
-                "gpus_per_instance": gpus_of(found.wishes, role),
+                "gpus_per_instance": gpus_of(found.history, found.wishes, role),
                 "role_from": sorted({p.seen.role_from or "matchers" for p in mine}),
                 "tokens_per_s_median": load[1] if load else None,
                 "tokens_per_s_p95": load[2] if load else None,
@@ -107,7 +109,7 @@ def assumptions(found: Findings) -> Iterator[str]:
                 "99 of 100 moments kept."
             )
     yield f"A launch takes {format_duration(startup)} to serve, and every node has room."
-    if all(gpus_of(found.wishes, role) == 1 for role in PAIR):
+    if not any(_gpus_known(found, role) for role in PAIR):
         yield "An instance is counted as one GPU: say --gpus prefill=4,decode=8 where it is more."
     if found.seen < 1:
         yield (
@@ -122,7 +124,11 @@ def next_steps(found: Findings) -> Iterator[str]:
     saved, held, joint = replay.saved, replay.held.kept.both, replay.joint.kept.both
     safe = held is None or joint is None or joint >= held - AS_GOOD
     if found.seen < SEEN:
-        yield "Mend the holes first: look at `up` of the engines' job, and scrape every 15 s or faster."
+        worst = ", ".join(f"{name} ({span(seconds)})" for name, seconds in holes(found)[:NAMED])
+        who = f" Not always scraped: {worst}." if worst else ""
+        yield (
+            f"Mend the holes first: look at `up` of the engines' job, scrape every 15 s or faster.{who}"
+        )
     if not all(replay.models[role].promise.stated for role in PAIR):
         yield (
             "State what users were promised: --slo-ttft 1s --slo-tbt 50ms, or `slo` in a service "
@@ -157,6 +163,22 @@ def next_steps(found: Findings) -> Iterator[str]:
     yield from _of_ratio(replay)
     if any(not model.stated for model in replay.models.values()):
         yield "Measure the targets: `heteroscale profile` finds what an instance carries within the SLO."
+
+
+def _gpus_known(found: Findings, role: Role) -> bool:
+    wishes = found.wishes
+    given = role in wishes.gpus or wishes.spec is not None
+    return given or gpus_told(found.history, role) is not None
+
+
+def holes(found: Findings) -> list[tuple[str, float]]:
+    """Return the instances that were not always scraped, and for how many seconds, the worst first."""
+    step = found.history.grid.step
+    lost = [
+        (past.seen.name, float((past.there & ~past.known).sum()) * step)
+        for past in found.history.instances
+    ]
+    return sorted([one for one in lost if one[1] > 0], key=lambda one: (-one[1], one[0]))
 
 
 def _of_ratio(replay: Replay) -> Iterator[str]:

@@ -49,12 +49,19 @@ def gpu_type(history: History, wishes: Wishes, role: Role) -> str:
     return UNKNOWN_GPU
 
 
-def gpus_of(wishes: Wishes, role: Role) -> int:
-    """Return the GPUs of one instance."""
+def gpus_told(history: History, role: Role) -> int | None:
+    """Return the GPUs that most instances of a role are told to have; None where nobody tells."""
+    mine = [past.seen.gpus for past in history.instances if past.seen.role is role]
+    told = sorted(count for count in mine if count)
+    return max(told, key=told.count) if told else None
+
+
+def gpus_of(history: History, wishes: Wishes, role: Role) -> int:
+    """Return the GPUs of one instance: as asked, as the file says, as told, or 1."""
     if role in wishes.gpus:
         return wishes.gpus[role]
     if wishes.spec is None:
-        return 1
+        return gpus_told(history, role) or 1
     asked = wishes.spec.roles[role]
     return asked.gpus * asked.ranks
 
@@ -79,7 +86,7 @@ def service_of(history: History, models: Mapping[Role, RoleModel], wishes: Wishe
             role.value: {
                 "template": f"{wishes.service}-{role.value}"[:63],
                 "gpuTypes": [types[role]],
-                "gpus": gpus_of(wishes, role),
+                "gpus": gpus_of(history, wishes, role),
                 "min": 1,
                 "max": max(4, math.ceil(2 * most[role])),
                 "target": _rounded(models[role].target),

@@ -101,7 +101,7 @@ def replay(history: History, wishes: Wishes, told: Tell) -> Replay:
         [run], fleet_of(spec, wishes), None, 0, told, clock=history.grid.start
     )
     own = result.services[wishes.service]
-    gpus = {role: gpus_of(wishes, role) for role in PAIR}
+    gpus = {role: gpus_of(history, wishes, role) for role in PAIR}
     counts = {role: _counts(result.intervals, role, history.grid.points, step) for role in PAIR}
     requests = np.repeat(known, step) * own.outcomes.arrived[: history.grid.seconds]
     return Replay(

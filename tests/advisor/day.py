@@ -17,6 +17,8 @@ from heteroscale_coordinator.edge.prometheus.identify import Seen
 
 PROMPT, OUTPUT = 1500.0, 300.0
 START = 1_000_000.0
+GPUS = {Role.PREFILL: 2, Role.DECODE: 4}
+"""Of one instance, as dcgm-exporter tells."""
 
 
 def swing(low: float, high: float, seconds: float) -> Callable[[float], float]:
@@ -37,7 +39,7 @@ class Day:
         """Return the instances as labels tell of them."""
         kinds = {Role.PREFILL: "L20", Role.DECODE: "H20"}
         return tuple(
-            Seen(f"chat-{role}-{n}", "vllm", role, kinds[role], {}, "pod")
+            Seen(f"chat-{role}-{n}", "vllm", role, kinds[role], {}, role_from="pod")
             for role, count in self.counts.items()
             for n in range(count)
         )
@@ -106,7 +108,19 @@ class Day:
                         continue
                     told = value if kind == "gauge" else total
                     yield f"{name}{ending}{{{labels}}} {told:.6f} {start + t}\n"
+        yield from self._gpus(start, seconds, every)
         yield "# EOF\n"
+
+    def _gpus(self, start: int, seconds: int, every: int) -> Iterator[str]:
+        """Yield what dcgm-exporter tells: each pod's GPUs, and its own name as `pod`."""
+        yield "# TYPE DCGM_FI_DEV_GPU_UTIL gauge\n"
+        for one in self.seen():
+            for n in range(GPUS[one.role or Role.DECODE]):
+                gpu = (
+                    f'UUID="{one.name}/{n}",modelName="NVIDIA",pod="dcgm",exported_pod="{one.name}"'
+                )
+                for t in range(0, seconds + 1, every):
+                    yield f"DCGM_FI_DEV_GPU_UTIL{{{gpu}}} 50 {start + t}\n"
 
 
 _SERIES = (

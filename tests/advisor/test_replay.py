@@ -14,6 +14,7 @@ from heteroscale_advisor.ask import Asked
 from heteroscale_advisor.findings import Findings, assumptions, next_steps
 from heteroscale_advisor.history import History
 from heteroscale_advisor.page import page
+from heteroscale_advisor.policy import gpus_of
 from heteroscale_advisor.replay import Replay, replay
 from heteroscale_advisor.text import as_json, headline, lines
 from heteroscale_advisor.wishes import Wishes
@@ -84,6 +85,18 @@ def test_a_hole_is_left_out_on_both_sides_and_decides_nothing(history: History) 
     # A scale-in wants to see; what is unknown is not idle.
     shrunk = [d for d in of.decisions if d.action == "scale_in" and 1860 <= d.at <= 2400]
     assert shrunk == []
+
+    first = next(iter(next_steps(told(dark, of))))
+    assert "Not always scraped: chat-decode-0 (10 min)" in first
+
+
+def test_gpus_that_are_told_are_counted_unless_others_are_given(history: History) -> None:
+    pasts = tuple(replace(p, seen=replace(p.seen, gpus=4)) for p in history.instances)
+    of_four = replace(history, instances=pasts)
+    bare = replace(WISHES, gpus={})
+    assert gpus_of(history, bare, Role.DECODE) == 1
+    assert gpus_of(of_four, bare, Role.DECODE) == 4
+    assert gpus_of(of_four, WISHES, Role.PREFILL) == 2
 
 
 def test_a_file_is_the_policy(history: History) -> None:

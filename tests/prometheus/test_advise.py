@@ -51,7 +51,8 @@ async def test_from_the_first_question_to_the_page_for_the_boss(tmp_path: Path) 
         assert "# chat-decode-0: vllm, decode" in text
         assert "rate(vllm:generation_tokens_total{" in text
 
-        words = ("--service", "chat", "--gpus", "prefill=2,decode=4", "--startup", "30s")
+        # GPUs of an instance: nobody says them but dcgm-exporter.
+        words = ("--service", "chat", "--startup", "30s")
         outputs = ("--json", "-", "--html", str(page), "--write", str(service), "--slo-tbt", "50ms")
         code, text, said = await asked(None, run, url, now, *words, *outputs)
         assert code == 0, said

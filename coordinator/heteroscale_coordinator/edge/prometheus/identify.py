@@ -48,6 +48,8 @@ class Seen:
     gpu_type: str
     """Empty: nobody says it."""
     labels: Labels
+    gpus: int | None = None
+    """How many it has; None: nobody says."""
     role_from: str = ""
     """Label that told the role; empty: matchers, or nobody."""
 
@@ -122,7 +124,7 @@ def identify(spec: PrometheusSpec, select: str, seen: Sequence[Labels]) -> Found
         told, label = (asked[0], "") if asked else _role_of(merged, given=bool(roles))
         engine = _engine_of(one.get("__name__", "") for one in series)
         gpu = next((merged[label] for label in GPU_LABELS if merged.get(label)), "")
-        found.append(Seen(name, engine, told, gpu, merged, label))
+        found.append(Seen(name, engine, told, gpu, merged, role_from=label))
     for role in roles:
         if not any(one.role is role for one in found):
             raise PrometheusError(
