@@ -31,15 +31,17 @@ class Case:
     nodes: tuple[NodeView, ...]
     asks: tuple[Ask, ...]
 
-    def problem(self, *, ordered: bool) -> dict[str, Any]:
+    def problem(self, *, ordered: bool, wishes: bool = False) -> dict[str, Any]:
         """Return it as the solver reads it: plain numbers and names.
 
-        ``ordered``: no step may be left out for later ones, however many.
+        ``ordered``: no step may be left out for later ones, however many. ``wishes``: nor may what a step
+        wishes, its domain and its first GPU types, be given up for them.
         """
         tree = Tree(self.nodes)
         return {
             "name": self.name,
             "ordered": ordered,
+            "wishes": wishes,
             "nodes": [
                 {
                     "free": len(node.free) if node.usable else 0,

@@ -18,6 +18,8 @@ CODE = (
     "simulator/heteroscale_simulator/inventory",
 )
 """What figures come from."""
+SOLVER = ("benchmarks/placement/solver.py",)
+"""What the best comes from, beside the problem."""
 Found = dict[str, Any]
 
 
@@ -29,12 +31,14 @@ class Kept:
         if folder:
             folder.mkdir(parents=True, exist_ok=True)
 
-    def get(self, key: str, inputs: str, make: Callable[[], Found]) -> Found:
-        """Return the figures called ``key`` of these inputs, measured now if they are not there."""
+    def get(
+        self, key: str, inputs: str, make: Callable[[], Found], code: tuple[str, ...] = CODE
+    ) -> Found:
+        """Return the figures called ``key`` of these inputs and code, measured if they are not there."""
         if self._folder is None:
             return make()
         file = self._folder / f"{key}.json"
-        stamp = hashlib.sha256(f"{_code()}\n{inputs}".encode()).hexdigest()
+        stamp = hashlib.sha256(f"{_digest(code)}\n{inputs}".encode()).hexdigest()
         if file.exists():
             had: Found = json.loads(file.read_text("utf-8"))
             if had.get("stamp") == stamp:
@@ -45,9 +49,9 @@ class Kept:
 
 
 @cache
-def _code() -> str:
+def _digest(code: tuple[str, ...]) -> str:
     digest = hashlib.sha256()
-    paths = [ROOT / part for part in CODE]
+    paths = [ROOT / part for part in code]
     for path in sorted(
         p for part in paths for p in ([part] if part.is_file() else part.rglob("*.py"))
     ):

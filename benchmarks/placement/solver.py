@@ -3,7 +3,9 @@
 Runs in an environment of its own (``make .venv-solver``) and imports nothing of ours: OR-tools wants
 another protobuf. Three goals, each solved with those before it held: most steps placed, fewest GPUs of
 the high class, fewest pairs over domains. Of an ``ordered`` problem the first goal is that no step is
-left out for any number of later ones. ``proven`` says for each whether the time allowed was enough.
+left out for any number of later ones. With ``wishes`` each step in its turn is placed, kept together in
+its wished domain and put on its first GPU types, before the next is looked at. ``proven`` says for each
+goal whether the time allowed was enough.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from typing import Any
 from ortools.sat.python import cp_model
 
 Problem = Mapping[str, Any]
+LEAST = 0.1
+"""Seconds that each goal has at the least."""
 
 
 class Model:
@@ -29,6 +33,9 @@ class Model:
         self.high: list[Any] = []
         self.kept: list[Any] = []
         self.pairs: list[Any] = []
+        self.worth: list[Any] = []
+        """What each step's place is worth to it: that it has one, in its domain, on its first types."""
+        self._off_type: list[Any] = []
         for number, step in enumerate(problem["steps"]):
             self._step(number, step)
         for node, loads in zip(self.nodes, self._loads, strict=True):
@@ -40,6 +47,8 @@ class Model:
         self.placed.append(placed)
         domains = self._domains(step["wall"])
         counts = self._counts(number, step, domains, placed)
+        self._off_type.clear()
+        kept, pairs = len(self.kept), len(self.pairs)
         at: dict[str, list[Any]] = {}
         for role, asked in step["roles"].items():
             at[role] = [0] * len(self.nodes)
@@ -49,6 +58,14 @@ class Model:
                     at[role][node] = there
         if len(at) > 1:
             self._pairs(number, step, at, placed)
+        together = self.model.new_bool_var(f"together{number}")
+        self.model.add(together <= placed)
+        all_kept = sum(self.kept[kept:]) >= sum(self.pairs[pairs:])
+        if len(at) > 1:
+            self.model.add(all_kept).only_enforce_if(together)
+        roles = step["roles"].values()
+        most = 1 + sum(role["count"] * len(role["types"]) for role in roles)
+        self.worth.append(2 * most * placed + most * together - sum(self._off_type))
 
     def _counts(
         self, number: int, step: Problem, domains: Mapping[str, list[int]], placed: Any
@@ -104,6 +121,8 @@ class Model:
                     self.model.add(heads[node] <= seats)
             self.model.add(sum(ranks.values()) == asked["ranks"] * here)
             self.model.add(sum(heads[node] for node in nodes) == here)
+            if asked["types"]:
+                self._off_type.append(asked["types"].index(kind) * here)
         self.model.add(sum(instances) == count)
         return heads
 
@@ -130,32 +149,41 @@ def solve(problem: Problem, seconds: float) -> dict[str, Any]:
     whole = Model(problem)
     model = whole.model
     solver = cp_model.CpSolver()
-    solver.parameters.max_time_in_seconds = seconds
     solver.parameters.num_workers = 1
     solver.parameters.random_seed = 0
     found: dict[str, Any] = {"name": problem.get("name", ""), "proven": []}
-    goals = (
-        ("placed", _worth(problem, whole.placed), True),
+    goals: list[tuple[str, Any, bool]] = [("placed", _worth(problem, whole.placed), True)]
+    if problem["wishes"]:
+        goals = [("placed", one, True) for one in whole.worth]
+    first = len(goals)
+    goals += [
         ("high", sum(whole.high), False),
         ("cross", sum(whole.pairs) - sum(whole.kept), False),
-    )
-    for name, expression, most in goals:
+    ]
+    left = seconds
+    for number, (name, expression, most) in enumerate(goals):
+        # However many goals the first is made of, they have the time of one together.
+        solver.parameters.max_time_in_seconds = left if number < first else seconds
         (model.maximize if most else model.minimize)(expression)
         status = solver.solve(model)
         if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
-            found["proven"] += [False] * (len(goals) - len(found["proven"]))
+            found["proven"] = [False] * len(goals)
             break
+        left = max(LEAST, left - solver.wall_time)
         value = round(solver.objective_value)
         found[name] = value
         found["proven"].append(status == cp_model.OPTIMAL)
         if name == "placed":
             found["steps"] = [i for i, one in enumerate(whole.placed) if solver.value(one)]
+            found["placed"] = len(found["steps"])
         model.clear_hints()
         for index in range(len(model.proto.variables)):
             variable = model.get_int_var_from_proto_index(index)
             model.add_hint(variable, solver.value(variable))
         model.clear_objective()
         model.add(expression >= value if most else expression <= value)
+    proven = found["proven"]
+    found["proven"] = [all(proven[:first]), *proven[first:]]
     return found
 
 

@@ -35,7 +35,9 @@ def quality(found: Sequence[Contest]) -> str:
     lost = losses(found)
     said = [f"behind: {line}" for line in lost[:SAID]]
     said += [f"behind: {len(lost) - SAID} more"] if len(lost) > SAID else []
-    return "\n\n".join([*parts, _duels(found), "\n".join([*said, quality_goal(found)])])
+    return "\n\n".join(
+        [*parts, _together(found), _duels(found), "\n".join([*said, quality_goal(found)])]
+    )
 
 
 def _against_best(rule: str, found: Sequence[Contest]) -> str:
@@ -56,6 +58,29 @@ def _against_best(rule: str, found: Sequence[Contest]) -> str:
     steps, high, pairs = (sum(one.proven[goal] for one in found) for goal in range(3))
     proven = f"{len(found)} cases, proven best: steps {steps}, high {high}, pairs {pairs}"
     return f"{text(head, body)}\n{proven}"
+
+
+def _together(found: Sequence[Contest]) -> str:
+    """Return all loads together: a row for each placer, a column for each rule."""
+    found_by = {rule: rows([one for one in found if one.rule == rule]) for rule in RULES}
+    by_rule = {rule: its for rule, its in found_by.items() if its}
+    first = next(iter(by_rule), "")
+    head = (
+        "all loads",
+        *by_rule,
+        *(f"high over, {rule}" for rule in by_rule),
+        f"pairs over, {first}",
+    )
+    body = [
+        (
+            ours[0].name,
+            *(f"{row.of_best:.2%}" for row in ours),
+            *(f"{row.high_over:.2f}" for row in ours),
+            f"{ours[0].cross_over:.2f}",
+        )
+        for ours in zip(*by_rule.values(), strict=True)
+    ]
+    return text(head, body)
 
 
 def _duels(found: Sequence[Contest]) -> str:

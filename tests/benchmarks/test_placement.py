@@ -19,7 +19,16 @@ from benchmarks.placement.judge import CheatError, Judge
 from benchmarks.placement.keep import Kept
 from benchmarks.placement.placers import OURS, PLACERS
 from benchmarks.placement.port import Held
-from benchmarks.placement.quality import BEST, Contest, Score, dominates, duels, losses, rows
+from benchmarks.placement.quality import (
+    BEST,
+    RULES,
+    Contest,
+    Score,
+    dominates,
+    duels,
+    losses,
+    rows,
+)
 
 from heteroscale.words import Role
 from heteroscale_coordinator.core.model import Rank
@@ -58,7 +67,19 @@ def spot(role: Role, *agents: str, gpu: int = 0, kind: str = "H20") -> Spot:
 
 PAIR = (node("a", "H100", "x1", 2), node("b", "H20", "x1", 3))
 WIDE = (*PAIR, node("c", "H100", "x2", 2), node("d", "H20", "x3", 4))
+CHOOSY = Ask(
+    "v",
+    {
+        P: RoleSpec(template=TEMPLATE, gpu_types=("H20", "H100")),
+        D: RoleSpec(template=TEMPLATE, gpu_types=("H100", "H20"), gpus=2),
+    },
+    {P: 2, D: 1},
+    PlacementSpec(affinity="s1"),
+)
+"""It may stand anywhere, on either type; it wishes one S1, and a type for each role."""
 TINY = {
+    "wishes": Case("wishes", PAIR, (ask("s", 1, 1), CHOOSY, ask("t", 1, 2))),
+    "wishes of the first": Case("first", WIDE, (CHOOSY, ask("s", 1, 2), ask("t", 2, 2))),
     "room for all": Case("all", WIDE, (ask("s", 1, 2), ask("t", 1, 1))),
     "too much for both": Case(
         "both", PAIR, (ask("s", 1, 3, affinity="s1", required=True), ask("t", 1, 1), ask("u", 1, 2))
@@ -74,6 +95,7 @@ TINY = {
     "one of two ranks": Case("rank", PAIR, (ask("s", 1, 1, ranks=2),)),
 }
 Seats = tuple[tuple[int, ...], ...]
+Wish = tuple[bool, bool, int]
 
 
 def seats(case: Case, one: Ask) -> list[tuple[Spot, ...]]:
@@ -104,8 +126,8 @@ def seats(case: Case, one: Ask) -> list[tuple[Spot, ...]]:
     ]
 
 
-def everything(case: Case) -> Iterator[tuple[list[int], int, float]]:
-    """Yield (steps placed, high GPUs, pairs over walls) of every placement there is."""
+def everything(case: Case) -> Iterator[tuple[list[int], int, float, list[Wish]]]:
+    """Yield (steps placed, high GPUs, pairs over walls, wishes) of every placement there is."""
     judge = Judge(case.nodes)
     free = {n.agent_id: len(n.free) for n in case.nodes}
     ways: list[list[tuple[Spot, ...]]] = [[(), *seats(case, one)] for one in case.asks]
@@ -124,7 +146,15 @@ def everything(case: Case) -> Iterator[tuple[list[int], int, float]]:
         steps = [number for number, spots in enumerate(chosen) if spots]
         high = sum(judge.high(spots) for spots in chosen)
         cross = sum(judge.crossing(spots, asked.placement.affinity) for asked, spots in placed)
-        yield steps, high, round(cross, 6)
+        wishes = [wish(judge, *pair) for pair in zip(case.asks, chosen, strict=True)]
+        yield steps, high, round(cross, 6), wishes
+
+
+def wish(judge: Judge, asked: Ask, spots: tuple[Spot, ...]) -> Wish:
+    """Return what a step lacks: its place, its domain, its first GPU types."""
+    off = sum(asked.roles[one.role].gpu_types.index(one.gpu_type) for one in spots)
+    apart = not spots or judge.crossing(spots, asked.placement.affinity) > 0
+    return not spots, apart, off
 
 
 @needs_solver
@@ -132,14 +162,23 @@ def everything(case: Case) -> Iterator[tuple[list[int], int, float]]:
 def test_the_solver_agrees_with_trying_everything(name: str) -> None:
     case = TINY[name]
     tried = list(everything(case))
-    most = min((-len(steps), high, cross) for steps, high, cross in tried)
+    most = min((-len(steps), high, cross) for steps, high, cross, _ in tried)
     first = min(
         ([-(number in steps) for number in range(len(case.asks))], high, cross)
-        for steps, high, cross in tried
+        for steps, high, cross, _ in tried
     )
+    wished = min((wishes, high, cross) for _, high, cross, wishes in tried)
     with Solver(10.0) as solver:
         free = solver.solve(case.problem(ordered=False))
         ordered = solver.solve(case.problem(ordered=True))
+        strict = solver.solve(case.problem(ordered=True, wishes=True))
+    assert strict["proven"] == [True, True, True]
+    lacking = [number for number, (refused, _, _) in enumerate(wished[0]) if refused]
+    assert lacking == [n for n in range(len(case.asks)) if n not in strict["steps"]]
+    assert (strict["placed"], strict["high"], strict["cross"]) == (
+        *(len(strict["steps"]), wished[1]),
+        wished[2],
+    )
     assert free["proven"] == ordered["proven"] == [True, True, True]
     assert (-len(free["steps"]), free["high"], free["cross"]) == most
     flags = [-(number in ordered["steps"]) for number in range(len(case.asks))]
@@ -154,7 +193,7 @@ def test_a_quick_run_measures_quality_and_goes_on_where_it_was(
     assert main([*line, "--json", str(tmp_path / "out.json")]) == 0
     told = capsys.readouterr().out
     found = json.loads((tmp_path / "out.json").read_text())["quality"]
-    assert len(found) == 2 * len(LOADS)
+    assert len(found) == len(RULES) * len(LOADS)
     assert all(BEST in one["scores"] and OURS in one["scores"] for one in found)
     assert "goal of 99%" in told
     files = {path: path.read_bytes() for path in (tmp_path / "kept").iterdir()}
