@@ -93,9 +93,7 @@ def parser() -> argparse.ArgumentParser:
         help="churn: another population; quality: its first case (0)",
     )
     add("--cases", type=int, default=0, metavar="N", help="quality: cases of each load (100)")
-    add(
-        "--seconds", type=float, default=10.0, help="quality: the solver's, for each goal of a case"
-    )
+    add("--seconds", type=float, default=3.0, help="quality: the solver's, for each goal of a case")
     add(
         "--keep",
         type=Path,

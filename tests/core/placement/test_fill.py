@@ -116,3 +116,29 @@ def test_a_step_of_a_hundred_thousand_is_answered() -> None:
     wanted = ask(100_000, 100_000, {P: role("p"), D: role("d")})
     found = {one.kind: one.text for one in remedies(wanted, view, [])}
     assert found["smaller"] == "a smaller step: 800 prefill and 800 decode would fit"
+
+
+def test_a_domain_takes_no_more_than_it_wins_one_after_the_other() -> None:
+    """Three find their first type in each domain; and of three GPUs a node has room for one of two."""
+    types = ["H20"] * 3 + ["L20"] * 5 + ["H100"] * 8
+    mixed = [node(f"n{n}", *types, s1=f"m{n}") for n in range(2)]
+    picky = {P: role("p", "H20", "L20"), D: role("d", "H100")}
+    odd = [node(f"n{n}", *["H20"] * 3, s1=f"m{n // 4}") for n in range(8)]
+    pairs = {P: role("p", gpus=2), D: role("d", gpus=2)}
+    near = PlacementSpec(affinity="s1", required=True)
+    for fleet, roles, step in ((mixed, picky, 12), (odd, pairs, 4)):
+        view, wanted = FleetView(fleet), ask(step, step, roles, near)
+        answer = place_in(view, wanted, [])
+        assert isinstance(answer, Placed)
+        counts = Counter(
+            (home.path, spot.role)
+            for spot in answer.spots
+            if (home := view.domain_of(spot.ranks[0].agent_id, "s1"))
+        )
+        slow = one_by_one(view, wanted, [], "s1")
+        assert slow is not None
+        assert counts == {
+            (path, name): n for path, all_ in slow.items() for name, n in all_.items()
+        }
+        kinds = Counter((spot.role, spot.gpu_type) for spot in answer.spots)
+        assert fleet is odd or kinds == {(P, "H20"): 6, (P, "L20"): 6, (D, "H100"): 12}
