@@ -21,6 +21,7 @@ from heteroscale_coordinator.core.events import (
     ScaleService,
 )
 from heteroscale_coordinator.core.model import Action
+from heteroscale_coordinator.core.rules import Rules
 from heteroscale_coordinator.core.spec import ServiceSpec
 from tests.core.world import World
 
@@ -197,3 +198,46 @@ def test_what_it_does_not_tolerate_is_not_asked_for(tolerated: bool) -> None:
     grow(world, 2, 4, 300)
     assert bool(decided(world, "batch-0", Action.SCALE_IN)) is tolerated
     assert serving(world, "chat") == ((2, 4) if tolerated else (1, 2))
+
+
+def test_nobody_gives_what_a_quota_forbids_to_take() -> None:
+    """Two sub-clusters; the one in need has its quota in the one and is left out of the other."""
+    quotas = {
+        "subClusters": {"east": {"serviceQuotas": {"chat": 3}}, "west": {"quotas": {"H20": 4}}}
+    }
+    world = sited(Rules.model_validate(quotas))
+    grow(world, 2, 4, 300)
+    assert serving(world, "chat") == (1, 2)
+    assert not decided(world, "batch-0", Action.SCALE_IN)
+
+
+def test_as_much_is_given_as_a_quota_lets_in() -> None:
+    quotas = {
+        "subClusters": {"east": {"serviceQuotas": {"chat": 6}}, "west": {"quotas": {"H20": 4}}}
+    }
+    world = sited(Rules.model_validate(quotas))
+    grow(world, 3, 6, 300)
+    assert serving(world, "chat") == (2, 4)
+    (why,) = decided(world, "batch-0", Action.SCALE_IN)
+    assert why.startswith("Chat of higher priority needs 3 GPUs")
+
+
+def sited(rules: Rules) -> World:
+    """Return ``world_of`` in two sub-clusters, all GPUs taken: east of twelve, west of four."""
+    world = World(rules)
+    for index, site in enumerate(("east", "east", "east", "west")):
+        levels = {"s1": f"pod-{site}", "physical_cluster": site}
+        world.join(f"n{index}", levels, ["H20"] * 4)
+    here = {"subCluster": {"require": ["east"]}}
+    world.send(ApplyService("r", "chat", service(10), ""))
+    world.run(60)
+    for name, spec, counts in (
+        ("batch-0", service(0, placement=here), (3, 6)),
+        ("filler", service(0, placement={"subCluster": {"require": ["west"]}}), (1, 3)),
+    ):
+        world.send(ApplyService("r", name, spec, ""))
+        world.run(60)
+        world.send(ScaleService("r", name, {P: counts[0], D: counts[1]}))
+        world.run(60)
+    assert sum(one.state is S.IN_SERVICE for one in world.state.instances.values()) == 16
+    return world

@@ -15,14 +15,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from heteroscale.words import InstanceState, WithdrawReason
-from heteroscale_coordinator.core import sites
+from heteroscale_coordinator.core import sites, subclusters
 from heteroscale_coordinator.core.draft import Draft
 from heteroscale_coordinator.core.model import Instance, Service
-from heteroscale_coordinator.core.placement import FleetView, Terms, intolerable
+from heteroscale_coordinator.core.placement import Cell, FleetView, Terms, intolerable
 from heteroscale_coordinator.core.placement.kind import Tolerations
 from heteroscale_coordinator.core.policy.give import budget, essential
 from heteroscale_coordinator.core.policy.view import Short
 from heteroscale_coordinator.core.spec import RoleSpec, ServiceSpec
+from heteroscale_coordinator.core.subclusters import Doors
+from heteroscale_coordinator.core.topology import sub_cluster_in, sub_cluster_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +41,17 @@ class Lack:
     """How many more of the GPUs that it can use must be free."""
     beyond: int
     """How many are free beyond what it asks for; negative: so many are lacking."""
+    doors: Doors
+    """Where it may take GPUs."""
     asked: Mapping[str, int] = field(default_factory=dict)
     """GPUs that services of lower priority are asked for, by name; reckoned once a turn."""
     tolerations: Tolerations = ()
 
-    def fits(self, gpu_type: str, terms: Terms) -> bool:
+    def fits(self, gpu_type: str, terms: Terms, sub_cluster: str) -> bool:
         """Return whether a GPU of that type, on a node of these terms, helps."""
-        return not intolerable(terms.taints, self.tolerations) and any(
+        if not self.doors.own(sub_cluster) or intolerable(terms.taints, self.tolerations):
+            return False
+        return any(
             role.template in terms.templates and (not role.gpu_types or gpu_type in role.gpu_types)
             for role in self.roles
         )
@@ -83,8 +89,8 @@ def _acts(service: Service) -> bool:
 def _lack(draft: Draft, service: Service, view: FleetView) -> Lack:
     spec, unplaced = service.spec, service.memory.stability.unplaced
     wanted = {r: n for r, n in (unplaced.delta if unplaced else {}).items() if r in spec.roles}
-    tolerations = spec.placement.tolerations
-    pool = _free(view, [spec.roles[role] for role in wanted], tolerations)
+    tolerations, doors = spec.placement.tolerations, subclusters.doors(draft, service)
+    pool = _free(view, [spec.roles[role] for role in wanted], tolerations, doors)
     short, roles, asked = 0, [], 0
     for role in sorted(wanted, key=lambda r: (len(spec.roles[r].gpu_types) or 99, r)):
         rules = spec.roles[role]
@@ -97,6 +103,8 @@ def _lack(draft: Draft, service: Service, view: FleetView) -> Lack:
         short, asked = short + left, asked + need
         if left:
             roles.append(rules)
+    # Beyond its own quotas nobody could help it.
+    short = int(min(short, max(0, doors.own_in_all() - (asked - short))))
     since = unplaced.since if unplaced else draft.now
     return Lack(
         service.name,
@@ -105,15 +113,30 @@ def _lack(draft: Draft, service: Service, view: FleetView) -> Lack:
         tuple(roles) or tuple(spec.roles[role] for role in wanted),
         short,
         sum(pool.values()) - short,
+        doors,
         tolerations=tolerations,
     )
 
 
-def _free(view: FleetView, roles: Sequence[RoleSpec], tolerations: Tolerations) -> Counter[str]:
-    """Return the free GPUs by type on which an instance of some of the roles has room."""
+def _free(
+    view: FleetView, roles: Sequence[RoleSpec], tolerations: Tolerations, doors: Doors
+) -> Counter[str]:
+    """Return the free GPUs by type on which an instance of some of the roles has room, and may stand."""
+    here: Counter[tuple[str, str]] = Counter()
+    for cell in view.domains("cluster"):
+        for gpu_type, count in _free_in(view, cell, roles, tolerations).items():
+            here[sub_cluster_in(cell.path), gpu_type] += count
     free: Counter[str] = Counter()
-    alike = (pair for cell in view.domains("cluster") for pair in cell.shapes.items())
-    for shape, agents in alike:
+    for (name, gpu_type), count in here.items():
+        free[gpu_type] += int(min(count, doors.free(name, gpu_type)))
+    return free
+
+
+def _free_in(
+    view: FleetView, cell: Cell, roles: Sequence[RoleSpec], tolerations: Tolerations
+) -> Counter[str]:
+    free: Counter[str] = Counter()
+    for shape, agents in cell.shapes.items():
         here = [role for role in roles if view.kinds.of(role, tolerations).admitted(shape.terms)]
         if not here:
             continue
@@ -212,7 +235,8 @@ def _fits(draft: Draft, instance: Instance, lack: Lack) -> bool:
     if agent is None or not agent.connected or agent.silent:
         return False
     templates = frozenset(template.name for template in agent.inventory.templates)
-    return lack.fits(instance.gpu_type, Terms(templates, agent.inventory.taints))
+    terms, levels = Terms(templates, agent.inventory.taints), agent.inventory.topology
+    return lack.fits(instance.gpu_type, terms, sub_cluster_of(levels))
 
 
 def _gpus(instance: Instance, spec: ServiceSpec) -> int:

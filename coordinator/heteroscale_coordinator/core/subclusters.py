@@ -9,16 +9,19 @@ by an ordinary soft scale-in.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from math import inf
 
 from heteroscale.words import InstanceState
+from heteroscale_coordinator.core import breaker
 from heteroscale_coordinator.core import instance as life
 from heteroscale_coordinator.core.breaker import Barred
 from heteroscale_coordinator.core.command import end
 from heteroscale_coordinator.core.draft import Draft
 from heteroscale_coordinator.core.model import CommandState, Instance, Service, Verb
 from heteroscale_coordinator.core.placement import SubCluster
+from heteroscale_coordinator.core.placement.ledger import Ledger
 from heteroscale_coordinator.core.rules import SubClusterRules
 from heteroscale_coordinator.core.state import State
 
@@ -39,19 +42,26 @@ def silent(state: State) -> dict[str, str]:
 
     Nothing else could take its work, and each of its nodes is judged alone.
     """
-    total, quiet = Counter[str](), Counter[str]()
-    for agent_id, agent in state.agents.items():
-        if not agent.inventory.gpus:
-            continue
-        name = state.sub_cluster(agent_id)
-        total[name] += 1
-        quiet[name] += agent.silent
+    quiet = Counter(
+        state.sub_cluster(agent_id)
+        for agent_id, agent in state.agents.items()
+        if agent.silent and agent.inventory.gpus
+    )
+    if not quiet:
+        return {}
+    total = state.seen.view.ledger.nodes() if state.seen.whole else _nodes(state)
     found = {
-        name: f"silent: {quiet[name]} of {of} agents are not heard"
-        for name, of in total.items()
-        if quiet[name] > SILENT_SHARE * of
+        name: f"silent: {here} of {total[name]} agents are not heard"
+        for name, here in sorted(quiet.items())
+        if here > SILENT_SHARE * total[name]
     }
     return found if len(total) > 1 else {}
+
+
+def _nodes(state: State) -> Counter[str]:
+    """Count the agents with GPUs by sub-cluster; the view has the same once it is whole."""
+    homes = (state.sub_cluster(key) for key, agent in state.agents.items() if agent.inventory.gpus)
+    return Counter(homes)
 
 
 def take_back(draft: Draft) -> None:
@@ -125,6 +135,46 @@ def told(draft: Draft, service: Service, barred: Barred) -> dict[str, SubCluster
         )
         for name, one in found.items()
     }
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """Where a service may take GPUs, and how many more: what it cannot use nobody should give it."""
+
+    told: Mapping[str, SubCluster]
+    require: tuple[str, ...]
+    ledger: Ledger
+
+    def own(self, name: str) -> float:
+        """Return how many more GPUs it may take in a sub-cluster if others make room."""
+        one = self.told.get(name, SubCluster())
+        if one.left_out or (self.require and name not in self.require):
+            return 0.0
+        return inf if one.quota is None else max(0.0, one.quota - one.used)
+
+    def free(self, name: str, gpu_type: str) -> float:
+        """Return how many more of a type it may take there as it is: others' GPUs use up its quota."""
+        quotas = self.told.get(name, SubCluster()).quotas
+        of_type = quotas.get(gpu_type, inf) - self.ledger.used(name, gpu_type)
+        return max(0.0, min(self.own(name), of_type))
+
+    def own_in_all(self) -> float:
+        """Return how many more GPUs it may take, wherever they are."""
+        return sum(self.own(name) for name in self.ledger.names())
+
+
+def doors(draft: Draft, service: Service) -> Doors:
+    """Return where a service may take GPUs now."""
+    spec = service.spec
+    barred = breaker.barred(
+        service.memory,
+        spec.policy.stability.breaker,
+        draft.instances_of(service.name),
+        draft.now,
+        draft.state.sub_cluster,
+    )
+    require = spec.placement.sub_cluster.require
+    return Doors(told(draft, service, barred), require, draft.state.seen.view.ledger)
 
 
 def _used(draft: Draft, service: Service) -> Counter[str]:

@@ -24,6 +24,7 @@ from heteroscale_coordinator.core.placement import (
     Standing,
     SubCluster,
     place,
+    remedies,
 )
 from heteroscale_coordinator.core.spec import PlacementSpec
 from tests.core.placement.fleets import CALM, A, D, P, ask, node, role, stand
@@ -313,6 +314,26 @@ def test_one_role_alone_is_placed_by_price_too() -> None:
 def test_what_is_written_wrongly_is_refused_in_words(given_: dict[str, Any], says: str) -> None:
     with pytest.raises(ValidationError, match=says):
         PlacementSpec.model_validate({"subCluster": given_})
+
+
+def helped(asked: Ask, fleet: Sequence[NodeView]) -> list[str]:
+    return [
+        one.text for one in remedies(asked, FleetView(fleet), ()) if one.kind in ("rule", "quota")
+    ]
+
+
+def test_what_would_help_is_another_sub_cluster_or_a_larger_quota() -> None:
+    west = [replace(one, free=()) for one in site("west")]
+    told = {"east": SubCluster(quotas={"H20": 2}), "north": SubCluster(quota=1)}
+    fleet = [*site("east"), *west]
+
+    assert helped(wish(1, 2, subCluster={"require": ["west"]}), fleet) == [
+        "a rule less: without placement.subCluster.require it would fit"
+    ]
+    assert helped(wish(1, 2, told), fleet) == [
+        "larger quotas in rules.subClusters.east of the coordinator"
+    ]
+    assert helped(wish(1, 2, told, subCluster={"require": ["west"]}), fleet) == []
 
 
 # ---- claims -----------------------------------------------------------------------------------

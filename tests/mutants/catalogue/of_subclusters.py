@@ -75,4 +75,11 @@ MUTANTS = (
         "            high=0,\n",
         "placement/test_federate.py",
     ),
+    core(
+        "others give GPUs that a quota forbids to take",
+        "shortage.py",
+        "    short = int(min(short, max(0, doors.most_in_all(types) - (asked - short))))\n",
+        "",
+        "test_shortage.py",
+    ),
 )

@@ -22,6 +22,10 @@ class Ledger:
         """Return the sub-clusters that have nodes; those of nodes that name none are the empty one."""
         return frozenset(self._nodes)
 
+    def nodes(self) -> Counter[str]:
+        """Return how many nodes with GPUs each sub-cluster has; not to be changed."""
+        return self._nodes
+
     def used(self, sub_cluster: str, gpu_type: str) -> int:
         """Return the GPUs of a type there that instances hold, or that a cycle has promised."""
         key = sub_cluster, gpu_type
@@ -35,6 +39,8 @@ class Ledger:
 
     def write(self, before: NodeView | None, after: NodeView | None) -> None:
         """Take in that a node came, went or changed."""
+        if before is not None and after is not None and _alike(before, after):
+            return
         for node, sign in ((before, -1), (after, +1)):
             if node is None or not node.gpu_types:
                 continue
@@ -60,3 +66,13 @@ def taken(spots: Iterable[Spot], home: Mapping[str, str]) -> Counter[tuple[str, 
         for rank in spot.ranks:
             found[home[rank.agent_id], spot.gpu_type] += len(rank.gpu_indices)
     return found
+
+
+def _alike(one: NodeView, other: NodeView) -> bool:
+    """Return whether two states of a node count the same."""
+    return (
+        one.free == other.free
+        and one.closed == other.closed
+        and one.gpu_types == other.gpu_types
+        and one.topology == other.topology
+    )

@@ -57,6 +57,7 @@ def remedies(ask: Ask, fleet: FleetView, standing: Sequence[Standing]) -> tuple[
         *trial.wider(),
         *trial.other_rules(),
         *trial.tolerated(),
+        *trial.sub_clusters(),
         *trial.more_types(),
         *trial.opened(),
         *trial.templates(),
@@ -153,6 +154,19 @@ class _Trial:
             more = wished.model_copy(update={"tolerations": (*wished.tolerations, one)})
             if self._fits(replace(self.ask, placement=more)):
                 yield Remedy("taint", f"a toleration: the taint {taint} in placement.tolerations")
+    def sub_clusters(self) -> Iterator[Remedy]:
+        """Yield what would have to change of sub-clusters: what is required of them, or a quota."""
+        wish, told = self.ask.placement.sub_cluster, self.ask.sub_clusters
+        free = self.ask.placement.model_copy(update={"sub_cluster": type(wish)()})
+        if wish.require and self._fits(replace(self.ask, placement=free)):
+            text = "a rule less: without placement.subCluster.require it would fit"
+            yield Remedy("rule", text)
+        for name, one in sorted(told.items()):
+            more = replace(one, quotas={}, quota=None)
+            limited = one.quotas or one.quota is not None
+            if limited and self._fits(replace(self.ask, sub_clusters={**told, name: more})):
+                text = f"larger quotas in rules.subClusters.{name} of the coordinator"
+                yield Remedy("quota", text)
 
     def more_types(self) -> Iterator[Remedy]:
         """Yield for each role the GPU types that would help it, each alone."""
