@@ -7,8 +7,13 @@ from collections import Counter
 import pytest
 
 from heteroscale.documents import read_documents
-from heteroscale.words import InstanceState, Role
-from heteroscale_coordinator.core.events import ApplyService, DrainInstance, ScaleService
+from heteroscale.words import InstanceState, Outcome, Role
+from heteroscale_coordinator.core.events import (
+    ApplyService,
+    CommandAnswered,
+    DrainInstance,
+    ScaleService,
+)
 from heteroscale_coordinator.core.model import CommandState, Instance, Verb
 from heteroscale_coordinator.core.rules import Rules
 from heteroscale_coordinator.core.spec import ServiceSpec
@@ -157,6 +162,26 @@ def test_a_silent_stream_that_lives_on_ends_what_never_started_after_the_deadlin
     made.run(200)
 
     assert {one.state for one in there(made, "east")} == {S.TERMINATED}
+
+
+def test_an_agents_late_no_to_what_was_placed_elsewhere_is_no_failure() -> None:
+    made = world()
+    deaf_east(made, started=False)
+    made.run(25)
+    orders = [c for c in made.state.commands.values() if c.agent_id.startswith("east")]
+
+    for agent in made.agents.values():
+        agent.silent = False
+    for order in orders:
+        answer = CommandAnswered(
+            order.agent_id, order.command_id, Outcome.REFUSED, "too late", None
+        )
+        made.send(answer)
+    made.run(30)
+
+    assert {one.state for one in there(made, "east")} == {S.TERMINATED}
+    assert not made.state.services["chat"].memory.stability.sub_clusters
+    assert not made.state.services["chat"].memory.launch_failures
 
 
 def test_what_runs_in_a_silent_sub_cluster_stays_counted_and_is_not_replaced() -> None:

@@ -161,7 +161,10 @@ def launch_failed(draft: Draft, command: Command, message: str) -> None:
     instance = draft.instance(command.instance_id)
     if instance is None or instance.ranks[command.rank].state in life.ENDED:
         return
-    failed = life.end_rank(instance, command.rank, InstanceState.FAILED, draft.now, message)
+    # What was placed elsewhere before was tried by nobody: its agent's late no is no failure.
+    elsewhere = subclusters.never_started(draft, instance)
+    state = InstanceState.TERMINATED if elsewhere else InstanceState.FAILED
+    failed = life.end_rank(instance, command.rank, state, draft.now, message)
     draft.put_instance(failed)
     if failed.state is not instance.state:
         _changed(draft, instance, failed)

@@ -43,7 +43,7 @@ def agent(layout: Layout, host: Host, place: Place) -> dict[str, Any]:
         "coordinator": place.coordinator,
         "agentId": host.name,
         "stateDir": str(place.folder / "state"),
-        "topology": {"s1": host.s1, "s2": host.s2},
+        "topology": _levels(host),
         "reconnectWithin": "2s",
         "sampleInterval": format_duration(layout.sample_interval),
         "reconcileInterval": format_duration(layout.reconcile_interval),
@@ -58,6 +58,11 @@ def agent(layout: Layout, host: Host, place: Place) -> dict[str, Any]:
         "templates": {role: _template(role, layout, host, place) for role in ROLES},
     }
     return _document("Agent", {**spec, **layout.agent_spec})
+
+
+def _levels(host: Host) -> dict[str, str]:
+    levels = {"s1": host.s1, "s2": host.s2, "physical_cluster": host.physical_cluster}
+    return {level: name for level, name in levels.items() if name}
 
 
 def _template(role: str, layout: Layout, host: Host, place: Place) -> dict[str, Any]:

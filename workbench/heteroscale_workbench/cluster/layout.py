@@ -23,6 +23,7 @@ class Host:
     """More arguments for the engines of this host, after the layout's."""
     static_engines: tuple[Mapping[str, Any], ...] = ()
     """Engines that somebody else starts there, as the agent's configuration names them."""
+    physical_cluster: str = ""
 
 
 def two_minipods(agents: int = 8, gpus: int = 2) -> list[Host]:
