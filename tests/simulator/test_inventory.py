@@ -74,6 +74,7 @@ def test_faults_are_as_many_as_asked_and_keep_instances_away() -> None:
     broken = [host for host in there if host.broken and not host.fault]
     for view in views([*linkless, *broken], ["t"]):
         assert view.usable != bool(view.why_not)
+        assert view.closed.keys() == set(view.gpu_types) - set(view.free)
     for host in broken:
         assert not host.broken & set(host.sound)
         assert len(host.sound) == host.gpus - len(host.broken)

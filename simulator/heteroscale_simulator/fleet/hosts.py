@@ -47,6 +47,7 @@ class Host:
 
     def view(self, free: Iterable[int], templates: frozenset[str]) -> NodeView:
         """Return it as placement sees it, with these GPUs free of what it has."""
+        unsound = sorted({*range(self.gpus)}.difference(self.sound))
         return NodeView(
             agent_id=self.name,
             hostname=self.name,
@@ -59,6 +60,7 @@ class Host:
             neighbourhoods=self.neighbourhoods,
             links=self.links,
             taints=self.taints,
+            closed=dict.fromkeys(unsound, self.fault or "does not work"),
         )
 
 

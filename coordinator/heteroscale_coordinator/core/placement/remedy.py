@@ -154,6 +154,7 @@ class _Trial:
             more = wished.model_copy(update={"tolerations": (*wished.tolerations, one)})
             if self._fits(replace(self.ask, placement=more)):
                 yield Remedy("taint", f"a toleration: the taint {taint} in placement.tolerations")
+
     def sub_clusters(self) -> Iterator[Remedy]:
         """Yield what would have to change of sub-clusters: what is required of them, or a quota."""
         wish, told = self.ask.placement.sub_cluster, self.ask.sub_clusters
