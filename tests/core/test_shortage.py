@@ -203,7 +203,10 @@ def test_what_it_does_not_tolerate_is_not_asked_for(tolerated: bool) -> None:
 def test_nobody_gives_what_a_quota_forbids_to_take() -> None:
     """Two sub-clusters; the one in need has its quota in the one and is left out of the other."""
     quotas = {
-        "subClusters": {"east": {"serviceQuotas": {"chat": 3}}, "west": {"quotas": {"H20": 4}}}
+        "subClusters": {
+            "east": {"serviceQuotas": {"chat": 3}},
+            "west": {"serviceQuotas": {"chat": 0}},
+        }
     }
     world = sited(Rules.model_validate(quotas))
     grow(world, 2, 4, 300)
@@ -213,7 +216,10 @@ def test_nobody_gives_what_a_quota_forbids_to_take() -> None:
 
 def test_as_much_is_given_as_a_quota_lets_in() -> None:
     quotas = {
-        "subClusters": {"east": {"serviceQuotas": {"chat": 6}}, "west": {"quotas": {"H20": 4}}}
+        "subClusters": {
+            "east": {"serviceQuotas": {"chat": 6}},
+            "west": {"serviceQuotas": {"chat": 0}},
+        }
     }
     world = sited(Rules.model_validate(quotas))
     grow(world, 3, 6, 300)
@@ -222,7 +228,17 @@ def test_as_much_is_given_as_a_quota_lets_in() -> None:
     assert why.startswith("Chat of higher priority needs 3 GPUs")
 
 
-def sited(rules: Rules) -> World:
+def test_who_holds_a_shared_quota_gives_of_it() -> None:
+    """There are GPUs free, but the quota of their type is used up by others."""
+    told = {"east": {"quotas": {"H20": 9}}, "west": {"serviceQuotas": {"chat": 0}}}
+    world = sited(Rules.model_validate({"subClusters": told}), batch=(2, 4))
+    grow(world, 2, 4, 300)
+    assert serving(world, "chat") == (2, 4)
+    (why,) = decided(world, "batch-0", Action.SCALE_IN)
+    assert why.startswith("Chat of higher priority needs 3 GPUs")
+
+
+def sited(rules: Rules, batch: tuple[int, int] = (3, 6)) -> World:
     """Return ``world_of`` in two sub-clusters, all GPUs taken: east of twelve, west of four."""
     world = World(rules)
     for index, site in enumerate(("east", "east", "east", "west")):
@@ -232,12 +248,14 @@ def sited(rules: Rules) -> World:
     world.send(ApplyService("r", "chat", service(10), ""))
     world.run(60)
     for name, spec, counts in (
-        ("batch-0", service(0, placement=here), (3, 6)),
+        ("batch-0", service(0, placement=here), batch),
         ("filler", service(0, placement={"subCluster": {"require": ["west"]}}), (1, 3)),
     ):
         world.send(ApplyService("r", name, spec, ""))
         world.run(60)
         world.send(ScaleService("r", name, {P: counts[0], D: counts[1]}))
         world.run(60)
-    assert sum(one.state is S.IN_SERVICE for one in world.state.instances.values()) == 16
+    assert sum(one.state is S.IN_SERVICE for one in world.state.instances.values()) == 7 + sum(
+        batch
+    )
     return world

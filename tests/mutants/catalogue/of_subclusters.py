@@ -78,8 +78,15 @@ MUTANTS = (
     core(
         "others give GPUs that a quota forbids to take",
         "shortage.py",
-        "    short = int(min(short, max(0, doors.most_in_all(types) - (asked - short))))\n",
+        "    short = int(min(short, max(0, doors.own_in_all() - (asked - short))))\n",
         "",
+        "test_shortage.py",
+    ),
+    core(
+        "nobody gives of a quota that others use up",
+        "shortage.py",
+        "min(count, doors.free(name, gpu_type))",
+        "min(count, doors.own(name))",
         "test_shortage.py",
     ),
 )
