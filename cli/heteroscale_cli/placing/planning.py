@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from heteroscale.taints import TaintEffect
 from heteroscale.words import Role
 from heteroscale_cli.placing.inventory import Holder, Inventory, Node
 from heteroscale_cli.placing.subclusters import told
@@ -23,6 +24,7 @@ from heteroscale_coordinator.core.placement import (
     Remedy,
     Spot,
     Standing,
+    intolerable,
     remedies,
     repair,
 )
@@ -183,7 +185,10 @@ def healing(inventory: Inventory, asked: Asked) -> Move | str:
     That it is quiet enough for a move is the coordinator's to say.
     """
     spec, view = asked.spec, FleetView(node.view for node in inventory.nodes)
-    standing = inventory.standing.get(asked.name, ())
+    standing = tuple(
+        replace(one, unwelcome=_unwelcome(one, view, spec))
+        for one in inventory.standing.get(asked.name, ())
+    )
 
     def placer(one: Standing, placement: PlacementSpec) -> Placed | Infeasible:
         if one.instance_id in inventory.foreign:
@@ -201,7 +206,17 @@ def healing(inventory: Inventory, asked: Asked) -> Move | str:
         with view.less({}, kept_back(inventory.nodes, spec.roles[one.role].gpus)) as offered:
             return offered.place(ask, rest)
 
-    return repair(standing, view, spec.ratio, spec.placement, placer)
+    inner = spec.inner_ratio
+    return repair(standing, view, spec.ratio, spec.placement, placer, inner=inner)
+
+
+def _unwelcome(one: Standing, view: FleetView, spec: ServiceSpec) -> str:
+    """Return the taint that has an instance leave its node, in words; empty: none."""
+    for node in filter(None, map(view.node, one.agent_ids)):
+        for taint in intolerable(node.taints, spec.placement.tolerations):
+            if taint.effect is TaintEffect.NO_EXECUTE:
+                return f"{node.agent_id} carries the taint {taint}"
+    return ""
 
 
 def emptied(inventory: Inventory, holders: Sequence[Holder]) -> tuple[Emptied, ...]:

@@ -24,7 +24,15 @@ from heteroscale_coordinator.core.model import (
     Verdict,
     counts_as_supply,
 )
-from heteroscale_coordinator.core.placement import Infeasible, Move, Placed, Standing, flaws, repair
+from heteroscale_coordinator.core.placement import (
+    Infeasible,
+    Move,
+    Placed,
+    Standing,
+    flaws,
+    pairs_of,
+    repair,
+)
 from heteroscale_coordinator.core.policy import ServiceView, bounds
 from heteroscale_coordinator.core.spec import PlacementSpec
 
@@ -133,9 +141,11 @@ def _find(draft: Draft, service: Service) -> Move | str:
     )
     movable = {one.instance_id for one in instances if one.ours}
     standing = sites.standings(draft, service)
-    level = spec.placement.affinity
+    level, inner = spec.placement.affinity, spec.inner_ratio
+    here = sites.homes(draft, standing)
     # Nearly always nothing is wrong, and that is seen without a look at the whole fleet.
-    if not any(True for _ in flaws(standing, sites.homes(draft, standing), spec.ratio, level)):
+    pairs = pairs_of(standing, here, spec.ratio, level, inner)
+    if not any(True for _ in flaws(standing, here, pairs)):
         return ""
 
     def placer(one: Standing, placement: PlacementSpec) -> Placed | Infeasible:
@@ -144,7 +154,7 @@ def _find(draft: Draft, service: Service) -> Move | str:
         delta = {one.role: 1}
         return launching.place_as(draft, service, delta, barred, placement, without=one.instance_id)
 
-    return repair(standing, sites.view(draft), spec.ratio, spec.placement, placer)
+    return repair(standing, sites.view(draft), spec.ratio, spec.placement, placer, inner=inner)
 
 
 def _too_much(service: Service, view: ServiceView, move: Move) -> str:

@@ -10,6 +10,10 @@ USUAL = 8
 """GPUs of a node, unless it is said."""
 
 
+MOST_NODES = 200_000
+"""Twenty times what one coordinator is built for: a typing error ends at once, not after hours."""
+
+
 class WishError(ValueError):
     """An inventory that cannot be; the text says which option, and what would be right."""
 
@@ -100,6 +104,8 @@ class Wish:
             if kind.pool in seen:
                 raise WishError(f"--nodes {kind.gpu_type}: named twice; write one sum")
             seen.add(kind.pool)
+        if self.nodes > MOST_NODES:
+            raise WishError(f"--nodes: {self.nodes} nodes, at most {MOST_NODES} in one file")
         for option, told in (("--price", self.prices), ("--nvlink", self.nvlink)):
             if strange := sorted(told.keys() - {kind.gpu_type for kind in self.kinds}):
                 raise WishError(f"{option} {strange[0]}: no such nodes are asked for")

@@ -19,10 +19,11 @@ from heteroscale_coordinator.core.placement import (
     Placed,
     Standing,
     flaws,
+    pairs_of,
     place,
     repair,
 )
-from heteroscale_coordinator.core.placement.repair import excess, homes_of
+from heteroscale_coordinator.core.placement.repair import excess
 from heteroscale_coordinator.core.spec import PlacementSpec, RatioSpec
 from tests.core.placement.fleets import CALM, D, P, node, nodes, role, stand, standings
 
@@ -105,11 +106,75 @@ def test_who_is_on_the_way_out_is_left_alone_and_so_is_a_cordon() -> None:
     assert found(cordoned, fleet(4, 4)) == ""
 
 
-def test_of_a_split_prefill_only_what_is_sick_moves() -> None:
-    standing = [stand("a", Role.ATTENTION, "n0"), stand("f", Role.FFN, "n1"), stand("d", D, "n2")]
-    assert list(flaws(standing, fleet(1, 1, 1), HALF, "s1")) == []
-    standing[0] = replace(standing[0], sick="n0 GPU 0: lost")
-    assert [one.one.instance_id for one in flaws(standing, fleet(1, 1, 1), HALF, "s1")] == ["a"]
+A, F = Role.ATTENTION, Role.FFN
+SPLIT = {**ROLES, A: role("p"), F: role("p")}
+
+
+def healed(
+    standing: Sequence[Standing], where: Sequence[NodeView], inner: RatioSpec | None
+) -> Move | str:
+    """Return what repair finds for a service whose prefill is split."""
+
+    def placer(one: Standing, placement: PlacementSpec) -> Placed | Infeasible:
+        rest = [other for other in standing if other is not one]
+        return place(Ask("moe", SPLIT, {one.role: 1}, placement), where, rest)
+
+    return repair(standing, where, HALF, PLAIN, placer, inner=inner)
+
+
+ONE_TO_ONE = RatioSpec(min=1, max=1)
+
+
+def test_half_of_a_split_prefill_goes_to_its_other_half() -> None:
+    standing = [
+        *(stand("a0", A, "n0"), stand("f0", F, "n0"), stand("d0", D, "n0")),
+        *(stand("f1", F, "n1"), stand("a1", A, "n2"), stand("d1", D, "n2")),
+    ]
+    answer = healed(standing, fleet(2, 2, 2), ONE_TO_ONE)
+    assert isinstance(answer, Move)
+    # As good as a1 beside f1, and the first by its domain.
+    assert (answer.leaves.instance_id, answer.comes.spots[0].ranks[0].agent_id) == ("f1", "n2")
+    assert answer.why == "stands with no attention in its s1"
+    assert healed(standing, fleet(0, 0, 0), ONE_TO_ONE) != ""
+
+
+def test_of_a_split_prefill_decode_goes_to_attention_and_no_pair_is_moved() -> None:
+    pair = [stand("a", A, "n0"), stand("f", F, "n0")]
+    answer = healed([*pair, stand("d", D, "n1")], fleet(2, 2), ONE_TO_ONE)
+    assert isinstance(answer, Move)
+    assert (answer.leaves.instance_id, answer.why) == ("d", "stands with no attention in its s1")
+    assert healed(pair, fleet(2, 2), ONE_TO_ONE) == "", (
+        "attention without decode stays with its ffn"
+    )
+
+
+def test_of_a_split_prefill_without_an_inner_ratio_only_decode_and_the_sick_move() -> None:
+    standing = [stand("a", A, "n0"), stand("f", F, "n1"), stand("d", D, "n0")]
+    assert healed(standing, fleet(1, 1, 1), None) == ""
+    standing[1] = replace(standing[1], sick="n1 GPU 0: lost")
+    answer = healed(standing, fleet(1, 1, 1), None)
+    assert isinstance(answer, Move)
+    assert answer.leaves.instance_id == "f"
+
+
+@CALM
+@given(st.lists(st.tuples(st.sampled_from((A, F, D)), st.integers(0, 3)), max_size=9))
+def test_moves_of_a_split_prefill_end_and_keep_the_counts(
+    where: list[tuple[Role, int]],
+) -> None:
+    standing = [stand(f"i{n}", role_, f"n{home}") for n, (role_, home) in enumerate(where)]
+    nodes_ = fleet(2, 2, 2, 2)
+    counts = Counter(one.role for one in standing)
+    for _ in range(3 * len(standing) + 1):
+        answer = healed(standing, nodes_, ONE_TO_ONE)
+        if isinstance(answer, str):
+            break
+        agents = (answer.comes.spots[0].ranks[0].agent_id,)
+        new = replace(answer.leaves, agent_ids=agents)
+        standing = [one for one in standing if one is not answer.leaves] + [new]
+    else:
+        pytest.fail("the moves do not end")
+    assert Counter(one.role for one in standing) == counts
 
 
 def test_a_wider_affinity_is_content_with_less() -> None:
@@ -119,7 +184,9 @@ def test_a_wider_affinity_is_content_with_less() -> None:
 
 def test_ranks_in_two_domains_are_nobodys_peers() -> None:
     wide = [stand("p", P, "n0"), stand("d0", D, "n0"), stand("d1", D, "n0", "n1")]
-    assert [one.one.instance_id for one in flaws(wide, fleet(2, 2), HALF, "s1")] == ["d1"]
+    where = fleet(2, 2)
+    pairs = pairs_of(wide, where, HALF, "s1")
+    assert [flaw.one.instance_id for flaw in flaws(wide, where, pairs)] == ["d1"]
 
 
 def test_a_place_that_is_no_better_is_not_taken() -> None:
@@ -143,8 +210,8 @@ def test_moves_end_and_each_makes_it_better_and_keeps_the_counts(
 ) -> None:
     placement = PlacementSpec.model_validate({"affinity": level})
     counts = Counter(one.role for one in standing)
-    homes = homes_of(where, level)
-    left = excess(standing, homes, ratio)
+    pairs = pairs_of(standing, where, ratio, level)
+    left = excess(standing, pairs)
     for _ in range(left + 1):
         answer = found(standing, where, ratio, placement)
         if isinstance(answer, str):
@@ -154,7 +221,7 @@ def test_moves_end_and_each_makes_it_better_and_keeps_the_counts(
         new = replace(answer.leaves, agent_ids=agents, sick="")
         standing = [one for one in standing if one is not answer.leaves] + [new]
         where = [_taken(one, set(agents)) for one in where]
-        now = excess(standing, homes, ratio)
+        now = excess(standing, pairs)
         assert now < left
         left = now
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 from heteroscale.words import Role
@@ -70,3 +71,39 @@ def test_a_lone_decode_goes_beside_attention() -> None:
     answer = place(step({D: 1}), pods(3, 2), [stand("a", A, "n10")])
     assert isinstance(answer, Placed)
     assert homes(answer, D) == {"pod-1"}
+
+
+def test_a_lone_attention_goes_to_its_ffn_and_not_to_decode() -> None:
+    standing = [stand("f", F, "n10"), stand("a", A, "n11"), stand("d", D, "n00")]
+    answer = place(step({A: 1}), pods(3, 3), standing)
+    assert isinstance(answer, Placed)
+    assert homes(answer, A) == {"pod-1"}
+    # Without any ffn decode is all that it can stand beside.
+    only = place(step({A: 1}), pods(3, 3), [stand("d", D, "n00")])
+    assert isinstance(only, Placed)
+    assert homes(only, A) == {"pod-0"}
+
+
+def test_half_of_a_pair_shares_the_s1_of_the_other_whatever_the_affinity() -> None:
+    # The fuller S1 would fit better, and the affinity of the service is wider.
+    standing = [stand("a", A, "n10", group="moe@s2=big"), stand("d", D, "n00", group="moe@s2=big")]
+    for affinity in ("s2", "cluster"):
+        for required in (False, True):
+            answer = place(step({F: 1}, affinity, required=required), pods(2, 4), standing)
+            assert isinstance(answer, Placed)
+            assert homes(answer, F) == {"pod-1"}
+            assert answer.affinity_met == "s1"
+            assert "wider" not in answer.reason
+    near = place(step({F: 1}, "s2"), pods(2, 4), standing)
+    assert isinstance(near, Placed)
+    assert {spot.group for spot in near.spots} == {"moe@s2=big"}, "and it is of the same group"
+
+
+def test_where_its_s1_is_full_half_of_a_pair_stands_apart_and_it_is_said() -> None:
+    full = [n for n in pods(2, 2) if n.agent_id != "n11"]
+    full = [replace(n, free=()) if n.agent_id == "n10" else n for n in full]
+    answer = place(step({F: 1}, "s2"), full, [stand("a", A, "n10")])
+    assert isinstance(answer, Placed)
+    assert homes(answer, F) == {"pod-0"}
+    assert "no s1 with attention has room, which it should share" in answer.reason
+    assert "wider" not in answer.reason

@@ -83,4 +83,18 @@ MUTANTS = (
         "    if crowds.rule.required:\n",
         "placement/test_crowds.py",
     ),
+    core(
+        "half of a split prefill stands apart from its other half",
+        "placement/ground.py",
+        "        return self.peer in _INNER and _INNER.issuperset(self.ask.delta)\n",
+        "        return False\n",
+        "placement/test_split.py",
+    ),
+    core(
+        "attention without its ffn is content",
+        "placement/repair.py",
+        '    return (Pair(*halves, inner, "s1", homes_of(nodes, "s1"), halves), outer)\n',
+        "    return (outer,)\n",
+        "placement/test_repair.py",
+    ),
 )

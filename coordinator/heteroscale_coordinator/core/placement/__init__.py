@@ -15,7 +15,7 @@ from heteroscale_coordinator.core.placement.fragments import Fragments
 from heteroscale_coordinator.core.placement.indices import choose
 from heteroscale_coordinator.core.placement.kind import Terms, intolerable
 from heteroscale_coordinator.core.placement.remedy import Remedy, remedies
-from heteroscale_coordinator.core.placement.repair import Move, flaws, repair
+from heteroscale_coordinator.core.placement.repair import Move, flaws, pairs_of, repair
 from heteroscale_coordinator.core.placement.values import (
     Ask,
     Infeasible,
@@ -57,6 +57,7 @@ __all__ = [
     "intolerable",
     "keep_apart",
     "may_become",
+    "pairs_of",
     "place",
     "remedies",
     "repair",

@@ -27,11 +27,11 @@ from heteroscale_coordinator.core.placement.rank import (
     Fit,
     Order,
     Want,
+    beside,
     best_of,
     bound_of,
     fit_of,
     order_of,
-    peer_of,
 )
 from heteroscale_coordinator.core.placement.values import Ask, Standing
 from heteroscale_coordinator.core.topology import Path, sub_cluster_in
@@ -81,6 +81,11 @@ class Ground:
         """Return the parts of a step, as packing wants them."""
         tolerations = self.ask.placement.tolerations
         return self.view.kinds.parts(self.ask.roles, counts, tolerations)
+
+    @property
+    def halved(self) -> bool:
+        """Whether one half of a split prefill comes alone, and its other half stands somewhere."""
+        return self.peer in _INNER and _INNER.issuperset(self.ask.delta)
 
     @property
     def enough(self) -> bool:
@@ -275,14 +280,14 @@ def survey(view: FleetView, ask: Ask, standing: Sequence[Standing]) -> Ground:
 
 def _needed_peer(view: FleetView, ask: Ask, standing: Sequence[Standing]) -> Role | None:
     role, *others = ask.delta
-    peer = peer_of(role, ask.roles)
-    if others or peer is None:
+    if others:
         return None
-    placed = any(
-        one.role is peer and not one.withdrawn and all(agent in view for agent in one.agent_ids)
+    placed = {
+        one.role
         for one in standing
-    )
-    return peer if placed else None
+        if not one.withdrawn and all(agent in view for agent in one.agent_ids)
+    }
+    return beside(role, placed & ask.roles.keys())
 
 
 def _left(cell: Cell, parts: Parts, seats: Sequence[Seat]) -> Hand:

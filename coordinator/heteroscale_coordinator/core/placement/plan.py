@@ -28,7 +28,6 @@ from heteroscale_coordinator.core.placement.values import (
     Spot,
     Standing,
 )
-from heteroscale_coordinator.core.spec import PlacementSpec
 from heteroscale_coordinator.core.topology import AFFINITY_LEVELS, Path
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ def place_in(
         return Placed((), "nothing asked", ask.placement.affinity)
     ground = survey(view, replace(ask, delta=counts), standing)
     reasons: list[str] = []
-    for level in _levels(ask.placement):
+    for level in _levels(ground):
         for cut in _cuts(ground):
             if found := _spread(ground, level, cut, said):
                 return _placed(ground, level, found, reasons)
@@ -76,7 +75,7 @@ def most_units(view: FleetView, ask: Ask, standing: Sequence[Standing]) -> tuple
     """
     ground = survey(view, ask, standing)
     cut = _Cut(_units(ask.delta))
-    most = max(_as_many(ground, level, cut, 0)[0] for level in _levels(ask.placement))
+    most = max(_as_many(ground, level, cut, 0)[0] for level in _levels(ground))
     return most, len(cut.units)
 
 
@@ -88,9 +87,13 @@ class _Found:
     behind: tuple[str, ...]
 
 
-def _levels(placement: PlacementSpec) -> tuple[str, ...]:
+def _levels(ground: Ground) -> tuple[str, ...]:
+    """Return the levels on which a place is sought; half of a split prefill seeks the S1 of the other."""
+    placement = ground.ask.placement
     first = AFFINITY_LEVELS.index(placement.affinity)
-    return AFFINITY_LEVELS[first : first + 1] if placement.required else AFFINITY_LEVELS[first:]
+    nearer = AFFINITY_LEVELS[: first and 1] if ground.halved else ()
+    last = first + 1 if placement.required else len(AFFINITY_LEVELS)
+    return (*nearer, *AFFINITY_LEVELS[first:last])
 
 
 class _Cut(NamedTuple):
@@ -156,26 +159,32 @@ def _as_many(ground: Ground, level: str, cut: _Cut, said: int) -> tuple[int, _Fo
 
 
 def _placed(ground: Ground, level: str, found: _Found, reasons: Sequence[str]) -> Placed:
-    here = [seated(ground, part.fit.seats, _group(ground, part.domain)) for part in found.parts]
+    here = [seated(ground, part.fit.seats, _group(ground, part)) for part in found.parts]
     spots = tuple(spot for part in here for spot in part.spots)
     text = "; ".join(_say_part(ground, part, spots) for part in found.parts)
     if torn := [said for part in here for said in part.torn]:
         more = [f"{len(torn) - SAID} more instances likewise"] if len(torn) > SAID else []
         text = "; ".join((text, *torn[:SAID], *more))
     wished = ground.ask.placement.affinity
-    if level != wished:
+    if AFFINITY_LEVELS.index(level) > AFFINITY_LEVELS.index(wished):
         text += f"; wider than the wished {wished}, which has no room"
+    if ground.halved and level != AFFINITY_LEVELS[0]:
+        text += f"; no s1 with {ground.peer} has room, which it should share"
     shunned = sum(part.fit.shunned for part in found.parts)
     off_type = sum(part.fit.off_type for part in found.parts)
     return Placed(spots, text, level, (*reasons, *found.behind), (shunned, off_type))
 
 
-def _group(ground: Ground, domain: Cell) -> str:
+def _group(ground: Ground, part: Candidate) -> str:
+    """Return the group's name, by the domain of the wished affinity at the least."""
+    domain, wished = part.domain, ground.ask.placement.affinity
+    if AFFINITY_LEVELS.index(domain.level) < AFFINITY_LEVELS.index(wished):
+        domain = ground.view.domain_of(part.fit.seats[0].agent_id, wished) or domain
     return f"{ground.ask.service}@{domain.level}={ground.view.name_of(domain)}"
 
 
 def _say_part(ground: Ground, part: Candidate, spots: Sequence[Spot]) -> str:
-    group = _group(ground, part.domain)
+    group = _group(ground, part)
     tally = Counter((spot.role, spot.gpu_type) for spot in spots if spot.group == group)
     what = " and ".join(
         f"{count} {role} on {gpu_type or 'GPUs of unknown type'}"

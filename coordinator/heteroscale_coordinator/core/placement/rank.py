@@ -32,6 +32,19 @@ def peer_of(role: Role, roles: Container[Role]) -> Role | None:
     return next((peer for peer in PEERS.get(role, ()) if peer in roles), None)
 
 
+_PARTNERS = {Role.ATTENTION: Role.FFN, Role.FFN: Role.ATTENTION}
+"""Who shares an S1 with whom, whatever the affinity: a prefill that is split (heteroscale.md §4)."""
+
+
+def beside(role: Role, there: Container[Role]) -> Role | None:
+    """Return beside which of the roles that are there one goes that comes alone; None: beside none.
+
+    Half of a split prefill goes to its other half before it goes to decode.
+    """
+    partner = _PARTNERS.get(role)
+    return partner if partner in there else peer_of(role, there)
+
+
 class Fit(NamedTuple):
     """A place for a part of a step in one domain."""
 
@@ -128,9 +141,12 @@ class Want:
 
     @property
     def lone(self) -> tuple[Role, Role] | None:
-        """Return the only role asked and its peer; None where both are asked, or there is no peer."""
+        """Return the only role asked and beside whom it goes; None: several are asked, or nobody."""
         asked = [role for role, count in self.counts.items() if count]
-        peer = peer_of(asked[0], self.roles) if len(asked) == 1 else None
+        if len(asked) != 1:
+            return None
+        there = [role for role, count in self.totals.items() if count]
+        peer = beside(asked[0], there) or peer_of(asked[0], self.roles)
         return (asked[0], peer) if peer else None
 
     @property

@@ -2,8 +2,10 @@
 
 Three wrongs are healed: an instance on sick hardware, one on a node with a taint NoExecute that its
 service does not tolerate, and domains of the wished affinity that hold more of one role than the ratio
-has use for, while its peers stand elsewhere: groups out of balance, or spread over two domains. Each
-move has to make the whole better, so a series of them ends.
+has use for, while its peers stand elsewhere: groups out of balance, or spread over two domains. Of a
+prefill that is split, attention counts as prefill beside decode, and each S1 is to hold attention and
+ffn in their own ratio: the half that stands without the other is moved, never the pair. Each move has
+to make the whole better, so a series of them ends.
 
 What an operator cordoned is left alone: a cordon says "nothing new", not "away".
 """
@@ -55,12 +57,17 @@ def repair(
     ratio: RatioSpec,
     placement: PlacementSpec,
     placer: Placer,
+    *,
+    inner: RatioSpec | None = None,
 ) -> Move | str:
-    """Return the move that heals most, or why there is none; empty: nothing is wrong."""
-    homes = homes_of(nodes, placement.affinity)
+    """Return the move that heals most, or why there is none; empty: nothing is wrong.
+
+    ``inner``: attention:ffn, of a prefill that is split.
+    """
+    pairs = pairs_of(standing, nodes, ratio, placement.affinity, inner)
     near = replace_placement(placement)
     found = ""
-    for number, flaw in enumerate(flaws(standing, nodes, ratio, placement.affinity)):
+    for number, flaw in enumerate(flaws(standing, nodes, pairs)):
         if number == _TRIED:
             break
         one = flaw.one
@@ -72,7 +79,7 @@ def repair(
         agents = tuple(rank.agent_id for rank in spot.ranks)
         moved = replace(one, agent_ids=agents, sick="", unwelcome="")
         rest = [other for other in standing if other is not one]
-        before, after = (excess(group, homes, ratio) for group in (standing, [*rest, moved]))
+        before, after = (excess(group, pairs) for group in (standing, [*rest, moved]))
         if flaw.away or after < before:
             return Move(one, answer, flaw.why)
         found = found or f"{_say(flaw)}, but no other place is better"
@@ -84,45 +91,84 @@ def replace_placement(placement: PlacementSpec) -> PlacementSpec:
     return placement.model_copy(update={"required": True})
 
 
-def flaws(
-    standing: Sequence[Standing], nodes: Iterable[NodeView], ratio: RatioSpec, level: str
-) -> Iterator[Flaw]:
-    """Yield the instances that stand badly, the worst first; none that is on its way out.
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two roles that exchange something, and what one domain should hold of them."""
+
+    first: Role
+    second: Role
+    ratio: RatioSpec
+    """First to second."""
+    level: str
+    homes: dict[str, Path]
+    """Each node's domain of the level."""
+    movable: tuple[Role, ...]
+    """Which of them may be moved alone."""
+
+
+def pairs_of(
+    standing: Sequence[Standing],
+    nodes: Iterable[NodeView],
+    ratio: RatioSpec,
+    level: str,
+    inner: RatioSpec | None = None,
+) -> tuple[Pair, ...]:
+    """Return which roles of a service should stand together, on which level.
 
     ``level``: the affinity that prefill and decode of the service wish for.
     """
+    homes = homes_of(nodes, level)
+    split = any(one.role in (Role.ATTENTION, Role.FFN) for one in standing)
+    if not split:
+        both = (Role.PREFILL, Role.DECODE)
+        return (Pair(*both, ratio, level, homes, both),)
+    # Attention without use for decode would take its ffn along: a pair is not moved.
+    outer = Pair(Role.ATTENTION, Role.DECODE, ratio, level, homes, (Role.DECODE,))
+    if inner is None:
+        return (outer,)
+    halves = (Role.ATTENTION, Role.FFN)
+    return (Pair(*halves, inner, "s1", homes_of(nodes, "s1"), halves), outer)
+
+
+def flaws(
+    standing: Sequence[Standing], nodes: Iterable[NodeView], pairs: Sequence[Pair]
+) -> Iterator[Flaw]:
+    """Yield the instances that stand badly, the worst first; none that is on its way out."""
     stays = [one for one in standing if not one.withdrawn]
     for one in sorted((o for o in stays if o.sick), key=lambda o: o.instance_id):
         yield Flaw(one, f"stands on sick hardware, {one.sick}", away=True)
     unwelcome = (one for one in stays if one.unwelcome and not one.sick)
     for one in sorted(unwelcome, key=lambda o: o.instance_id):
         yield Flaw(one, f"is not wanted where it stands, {one.unwelcome}", away=True)
-    if any(one.role in (Role.ATTENTION, Role.FFN) for one in stays):
-        return  # a pair of attention and ffn moves together or not at all
-    homes = homes_of(nodes, level)
+    for pair in pairs:
+        yield from _crowded(stays, nodes, pair)
+
+
+def _crowded(stays: Sequence[Standing], nodes: Iterable[NodeView], pair: Pair) -> Iterator[Flaw]:
     crowded = sorted(
         (
-            (-_too_many(role, counts, ratio), home, role)
-            for home, counts in _counts(stays, homes).items()
-            for role in (Role.PREFILL, Role.DECODE)
+            (-_too_many(role, counts, pair), home, role)
+            for home, counts in _counts(stays, pair.homes).items()
+            for role in pair.movable
         ),
     )
     for surplus, home, role in crowded:
         if surplus < 0:
-            there = [one for one in stays if one.role is role and _home(one, homes) == home]
-            victim = choose_victims({role: 1}, there, nodes, ratio).instance_ids[0]
+            there = [o for o in stays if o.role is role and _home(o, pair.homes) == home]
+            victim = choose_victims({role: 1}, there, nodes, pair.ratio).instance_ids[0]
             one = next(one for one in there if one.instance_id == victim)
-            beside = _beside(role, _counts(stays, homes)[home])
-            yield Flaw(one, f"stands with {beside} in its {level}", away=False)
+            beside = _beside(role, _counts(stays, pair.homes)[home], pair)
+            yield Flaw(one, f"stands with {beside} in its {pair.level}", away=False)
 
 
-def excess(standing: Sequence[Standing], homes: dict[str, Path], ratio: RatioSpec) -> int:
+def excess(standing: Sequence[Standing], pairs: Sequence[Pair]) -> int:
     """Return how many instances have no use for want of peers in their own domain."""
-    counts = _counts([one for one in standing if not one.withdrawn], homes)
+    stays = [one for one in standing if not one.withdrawn]
     return sum(
-        _too_many(role, held, ratio)
-        for held in counts.values()
-        for role in (Role.PREFILL, Role.DECODE)
+        _too_many(role, held, pair)
+        for pair in pairs
+        for held in _counts(stays, pair.homes).values()
+        for role in (pair.first, pair.second)
     )
 
 
@@ -147,16 +193,16 @@ def _counts(standing: Sequence[Standing], homes: dict[str, Path]) -> dict[Path, 
     return counts
 
 
-def _too_many(role: Role, counts: Counter[Role], ratio: RatioSpec) -> int:
+def _too_many(role: Role, counts: Counter[Role], pair: Pair) -> int:
     """Return how many of a role its peers have no use for; what rounding makes is forgiven."""
-    prefill, decode = counts[Role.PREFILL], counts[Role.DECODE]
-    if role is Role.PREFILL:
-        return max(0, prefill - ceil(ratio.max * decode - _TINY))
-    return max(0, decode - floor(prefill / ratio.min + _TINY))
+    first, second = counts[pair.first], counts[pair.second]
+    if role is pair.first:
+        return max(0, first - ceil(pair.ratio.max * second - _TINY))
+    return max(0, second - floor(first / pair.ratio.min + _TINY))
 
 
-def _beside(role: Role, counts: Counter[Role]) -> str:
-    peer = Role.PREFILL if role is Role.DECODE else Role.DECODE
+def _beside(role: Role, counts: Counter[Role], pair: Pair) -> str:
+    peer = pair.second if role is pair.first else pair.first
     more = f"{counts[role] - 1} more {role} and " if counts[role] > 1 else ""
     return f"{more}{counts[peer] or 'no'} {peer}"
 
