@@ -124,6 +124,7 @@ def test_the_same_seed_gives_the_same_text_and_another_one_another() -> None:
 
 WRONG = [
     ({"kinds": ()}, "--nodes: no nodes"),
+    ({"kinds": (Kind("H20", 10**9),)}, "--nodes: 1000000000 of them, at most 200000 wanted"),
     ({"kinds": (Kind("H20", 0),)}, "at least 1 node"),
     ({"kinds": (Kind("H20", 2), Kind("h20", 3))}, "named twice"),
     ({"kinds": (Kind("+", 2),)}, "letters or digits"),

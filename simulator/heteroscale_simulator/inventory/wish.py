@@ -73,6 +73,8 @@ class Wish:
     def __post_init__(self) -> None:
         """Refuse what cannot be made."""
         self._check_kinds()
+        if self.nodes > MOST_NODES:
+            raise WishError(f"--nodes: {self.nodes} of them, at most {MOST_NODES} wanted")
         for name in ("ports", "s1_per_s2", "s2_per_cluster", "clusters_per_site", "sites_per_vdc"):
             if getattr(self, name) < 1:
                 raise WishError(f"{_option(name)}: at least 1 wanted")
@@ -104,8 +106,6 @@ class Wish:
             if kind.pool in seen:
                 raise WishError(f"--nodes {kind.gpu_type}: named twice; write one sum")
             seen.add(kind.pool)
-        if self.nodes > MOST_NODES:
-            raise WishError(f"--nodes: {self.nodes} nodes, at most {MOST_NODES} in one file")
         for option, told in (("--price", self.prices), ("--nvlink", self.nvlink)):
             if strange := sorted(told.keys() - {kind.gpu_type for kind in self.kinds}):
                 raise WishError(f"{option} {strange[0]}: no such nodes are asked for")
