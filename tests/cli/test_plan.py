@@ -140,6 +140,24 @@ def test_the_picture_frames_what_is_new(files: tuple[str, ...], tmp_path: Path) 
     assert sum("new prefill: 8 GPUs" in tip for tip in tips) == 1
 
 
+def test_a_strip_too_thin_for_its_letter_has_it_above(tmp_path: Path) -> None:
+    thin = CHAT.replace("gpus: 4", "gpus: 1")
+    file = tmp_path / "plan.svg"
+    words = ("-f", service_file(tmp_path, thin), "--fleet", fleet_file(tmp_path))
+    assert plan(*words, "--prefill", "1", "--decode", "1", "--svg", str(file)).exit_code == 0
+    letters = {
+        (text.text, text.get("class"))
+        for text in parsed(file.read_text()).iter(f"{SVG}text")
+        if text.text in ("P", "D")
+    }
+    assert letters == {("P", "beside"), ("D", "letter")}
+
+
+def test_counts_of_nothing_are_said_as_such(files: tuple[str, ...]) -> None:
+    none = plan(*files, "--prefill", "0", "--decode", "0")
+    assert (none.exit_code, none.stdout) == (0, "chat: nothing to place: all counts are 0.\n")
+
+
 # ---- it does not -------------------------------------------------------------------------------
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytest
 import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
+from pydantic import Field
 
 from heteroscale.documents import (
     DocumentError,
@@ -87,6 +88,26 @@ def test_what_is_missing_is_said_where_it_should_stand() -> None:
     (document,) = read_documents("other: 1\n", "f.yaml")
     with pytest.raises(DocumentError, match=r"f\.yaml:1: spec: is missing"):
         document.parse(Pool, at=("spec",))
+
+
+def test_of_a_document_of_another_kind_nothing_else_is_said() -> None:
+    text = "kind: Other\nspec: {}\npools: {a: {wait: -1}}\n"
+    assert complaints(text) == ["f.yaml:1: kind: Input should be 'Sample' (got 'Other')"]
+
+
+def test_too_few_entries_are_said_unless_all_that_are_there_are_wrong() -> None:
+    class Sized(DocumentModel):
+        pools: Annotated[tuple[Pool, ...], Field(min_length=1)]
+
+    def said(text: str) -> list[str]:
+        (document,) = read_documents(text, "f.yaml")
+        with pytest.raises(DocumentError) as refused:
+            document.parse(Sized)
+        return [str(violation) for violation in refused.value.violations]
+
+    assert said("pools: []\n") == ["f.yaml:1: pools: has too few entries: at least 1 wanted"]
+    (wrong,) = said("pools: [{flag: maybe}]\n")
+    assert wrong.startswith("f.yaml:1: pools.0.flag: ")
 
 
 def test_the_members_of_a_union_complain_once_and_of_the_field() -> None:

@@ -131,7 +131,9 @@ def plan(
     if repair and (fleet != "live" or counts or svg):
         raise usage("--repair: is of the live fleet as it stands; give a service, -f, or nothing")
     if bool(file) == bool(service) and (file or not repair):
-        raise usage("plan: give a service by its name, or with -f FILE; or say --defragment")
+        raise usage(
+            "plan: give a service by its name, or with -f FILE; or say --defragment or --repair"
+        )
     prices = {**costs.of_rules(rules), **costs.typed(price or ())}
     wish = shown.Wish(tuple(file or ()), service, counts, svg, as_json, repair, prices)
     shown.show(connection, fleet, wish)

@@ -186,7 +186,8 @@ def _print_service(one: Planned, fleet: str, after: Inventory) -> None:
     standing = say(Counter(s.role for s in one.standing if not s.withdrawn))
     beside = f" beside {standing}" if standing else ""
     if not wanted:
-        terminal.show(f"{one.asked.name}: nothing to place{beside}: it has its min. Give counts.")
+        why = "all counts are 0" if one.asked.counts else "it has its min. Give counts"
+        terminal.show(f"{one.asked.name}: nothing to place{beside}: {why}.")
     elif isinstance(one.found, Infeasible):
         head = Text(f"{one.asked.name}: no place on {fleet} for {wanted}{beside}", "bold red")
         terminal.show(head)

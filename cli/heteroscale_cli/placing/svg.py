@@ -33,6 +33,7 @@ text { font-family: system-ui, "Segoe UI", Helvetica, Arial, sans-serif; fill: #
 .closed { fill: url(#hatch); }
 .new { fill: none; stroke: #1f2430; stroke-width: 1.6; }
 .letter { fill: #ffffff; font-weight: 600; }
+.beside { font-weight: 600; }
 """
 _READABLE = 6.0
 _MARGIN = 24.0
@@ -97,7 +98,8 @@ def _heading(
     for taken in news.values():
         roles.update({role: sum(by_type.values()) for role, by_type in taken.items()})
     for role, gpus in roles.items():
-        flow.item(f"new {role} ({role[:1].upper()}): {gpus:,} GPUs", style="new")
+        flow.item(f"new {role} ({role[:1].upper()}): {gpus:,} GPUs", style="new", on="#596273")
+    flow.newline()
     for name, one in root.by_class.items():
         flow.item(f"{name} class {_share(one)}", style=f"domain {name}")
     return flow.y + 26.0
@@ -113,11 +115,13 @@ class _Flow:
     def __init__(self, svg: ET.Element, limit: float, y: float) -> None:
         self._svg, self._limit, self._x, self.y = svg, limit, _MARGIN, y
 
-    def item(self, label: str, *, fill: str = "", style: str = "") -> None:
-        """Draw a swatch with its label."""
+    def item(self, label: str, *, fill: str = "", style: str = "", on: str = "") -> None:
+        """Draw a swatch with its label; ``on``: what it lies on."""
         width = 26 + len(label) * 12 * _LETTER
         if self._x > _MARGIN and self._x + width > self._limit:
             self.newline()
+        if on:
+            _rect(self._svg, self._x, self.y - 10, 14, 12, fill=on, rx=2)
         _rect(self._svg, self._x, self.y - 10, 14, 12, fill=fill, style=style, rx=2)
         _text(self._svg, self._x + 20, self.y, label, 12)
         self._x += width + 14
@@ -171,6 +175,27 @@ def _cell(body: ET.Element, box: Box, x: float, y: float, colours: dict[str, str
     return group
 
 
+def _letter(
+    cell: ET.Element,
+    around: tuple[float, float, float, float],
+    new: tuple[float, float],
+    letters: str,
+) -> None:
+    """Letter what is new: in its frame, else in the free part above it, else not at all.
+
+    ``around``: left, top and width of its type's part of the cell, and how much of it is above the frame;
+    ``new``: top and height of the frame.
+    """
+    left, top, width, above = around
+    for begin, height, style in ((*new, "letter"), (top, above, "beside")):
+        font = min(height, width) * 0.6
+        wide = len(letters) * font * _LETTER
+        if wide <= width and font >= _READABLE:
+            middle = begin + height / 2 + font * 0.36
+            _text(cell, left + (width - wide) / 2, middle, letters, font, style=style)
+            return
+
+
 def _mark(
     cell: ET.Element, box: Box, x: float, y: float, taken: Mapping[str, Mapping[str, int]]
 ) -> None:
@@ -184,11 +209,7 @@ def _mark(
             height = box.height * new / use.gpus
             _rect(cell, at + 0.8, top + 0.8, width - 1.6, height - 1.6, style="new")
             letters = "".join(role[:1].upper() for role in taken)
-            font = min(height, box.height) * 0.6
-            if len(letters) * font * _LETTER <= width and font >= _READABLE:
-                middle = top + height / 2 + font * 0.36
-                left = at + (width - len(letters) * font * _LETTER) / 2
-                _text(cell, left, middle, letters, font, style="letter")
+            _letter(cell, (at, y, width, top - y), (top, height), letters)
         at += width
     cell.set("data-new", str(sum(sum(by_type.values()) for by_type in taken.values())))
     lines = (f"new {role}: {sum(by_type.values())} GPUs" for role, by_type in taken.items())

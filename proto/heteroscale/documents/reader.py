@@ -90,12 +90,16 @@ class Document:
         """Return one violation for each field: what the members of a union say of it is joined."""
         known = _known_keys(model)
         found: dict[Path, list[str]] = {}
+        # Where a complaint further in says more: a union's member, a list of which all is wrong.
         members: set[Path] = set()
         for detail in error.errors(include_url=False):
             below, member = self._place(at, detail)
             found.setdefault((*at, *below), []).append(_message(detail, known))
-            if member:
+            if member or detail["type"] == "too_short":
                 members.add((*at, *below))
+        if (kind := (*at, "kind")) in found and "kind" in self.data and not at:
+            # A document of another kind: what else is wrong with it says nothing.
+            found = {kind: found[kind]}
         for path, messages in found.items():
             # The member of a union that was meant is the one that complains of a field further in.
             if path in members and any(
@@ -133,6 +137,9 @@ def _message(detail: ErrorDetails, known: Sequence[str]) -> str:
         return "unknown field" + (f"; did you mean `{close[0]}`?" if close else "")
     if detail["type"] == "missing":
         return "is missing"
+    if detail["type"] == "too_short":
+        least = detail.get("ctx", {}).get("min_length", 1)
+        return f"has too few entries: at least {least} wanted"
     message = detail["msg"].removeprefix("Value error, ")
     if detail["input"] is None or isinstance(detail["input"], str | int | float):
         given = repr(detail["input"])
