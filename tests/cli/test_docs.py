@@ -1,8 +1,14 @@
-"""docs/cli.md says what the commands say."""
+"""docs/cli.md says what the commands say, and docs/placement.md what plans do."""
 
 from __future__ import annotations
 
+import re
+
+import pytest
+from typer.testing import CliRunner
+
 from heteroscale_cli import handover
+from heteroscale_cli.app import app
 from heteroscale_cli.errors import EXIT_INTERRUPTED, EXIT_REFUSED, EXIT_UNREACHABLE, EXIT_USAGE
 from heteroscale_cli.vocabulary import SHORT
 from tests.cli import reference
@@ -32,3 +38,23 @@ def test_programs_kinds_and_exit_codes_are_documented() -> None:
         assert f"| {kind.value} | {kind.value.removesuffix('s')}, {short} |" in page
     for code in (EXIT_REFUSED, EXIT_USAGE, EXIT_UNREACHABLE, EXIT_INTERRUPTED):
         assert f"| {code} |" in page
+
+
+def shown_plans() -> list[tuple[str, str]]:
+    """Return the plans on example files that the page on placement shows: command and what it prints."""
+    page = (reference.PAGE.parent / "placement.md").read_text()
+    shown = r"^```console\n\$ heteroscale (plan -f examples/.*)\n((?:.*\n)*?)```$"
+    blocks = re.findall(shown, page, re.MULTILINE)
+    return [(command, printed) for command, printed in blocks]
+
+
+@pytest.mark.parametrize(("command", "printed"), shown_plans())
+def test_plans_are_shown_as_they_are(
+    command: str, printed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(reference.PAGE.parents[1])
+    assert CliRunner().invoke(app, command.split()).stdout == printed
+
+
+def test_there_are_plans_that_fit_and_that_do_not() -> None:
+    assert len(shown_plans()) == 2
