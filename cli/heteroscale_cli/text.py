@@ -124,9 +124,9 @@ def condition(service: pb.Service) -> str:
 
 
 def mode(service: pb.Service) -> str:
-    """Return who acts on decisions: ``auto``, or nobody (``paused``, ``advisory``)."""
+    """Return who acts on decisions: ``auto``, others (``external``), or nobody (``paused``, …)."""
     words = [w for w, on in (("paused", service.paused), ("advisory", service.advisory)) if on]
-    return ",".join(words) or "auto"
+    return ",".join(words) or ("external" if service.external else "auto")
 
 
 def step(decision: pb.Decision) -> str:

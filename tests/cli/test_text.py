@@ -79,6 +79,8 @@ def test_a_split_prefill_is_told_by_its_parts() -> None:
 
 def test_mode_names_everything_that_holds_commands_back() -> None:
     assert text.mode(fleet.service()) == "auto"
+    assert text.mode(fleet.service(external=True)) == "external"
+    assert text.mode(fleet.service(external=True, paused=True)) == "paused"
     assert text.mode(fleet.service(paused=True, advisory=True)) == "paused,advisory"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import grpc
 import grpc.aio
 import pytest
 import trustme
+import yaml
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client import CollectorRegistry, generate_latest
 from structlog.testing import capture_logs
@@ -24,9 +26,11 @@ from heteroscale_coordinator.config import CoordinatorSpec
 from heteroscale_coordinator.core.events import Changes
 from heteroscale_coordinator.core.memory.external import ExternalMemory
 from heteroscale_coordinator.core.model import Action, Decision, Service
+from heteroscale_coordinator.core.spec import ServiceDocument
 from heteroscale_coordinator.edge import others
 from heteroscale_coordinator.edge.explain import explain
 from heteroscale_coordinator.edge.keda import KedaFace, KedaServer, Polls
+from heteroscale_coordinator.edge.keda.trigger import trigger_of
 from heteroscale_coordinator.edge.operator_wire import service_message
 from heteroscale_coordinator.edge.store.decisions import DecisionLog
 from heteroscale_coordinator.edge.trust import Gatekeeper, ServerTls, listen
@@ -35,6 +39,7 @@ from tests.coordinator.keda import ScaledObject, dial
 from tests.coordinator.test_trust import Authority
 from tests.coordinator.twin import TwinLoop
 from tests.coordinator.values import NOW, service
+from tests.docs import reference
 from tests.hpa import Hpa
 
 P, D = Role.PREFILL, Role.DECODE
@@ -469,3 +474,23 @@ async def test_explain_says_what_is_asked_for_and_who_does_not_follow(
     rig.commit(replace(counted, memory=replace(counted.memory, external=external)))
     assert "2 prefill, 4 decode asked for, generation 7, since 15:06:40 UTC" in told()
     assert "asked for 4 decode, 3 stand for 400 s (maxReplicaCount, quota" in told()
+
+
+def test_the_scaled_objects_of_the_documents_fit_the_service_beside_them(loop: TwinLoop) -> None:
+    text = (reference.DOCS / "keda.md").read_text()
+    blocks = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    documents = [one for block in blocks for one in yaml.safe_load_all(block)]
+    (written,) = [one for one in documents if one["kind"] == "Service"]
+    spec = ServiceDocument.model_validate(written).spec
+    loop.commit(Changes({"chat": Service("chat", spec)}))
+    roles = []
+    for one in (one["spec"] for one in documents if one["kind"] == "ScaledObject"):
+        (trigger,) = one["triggers"]
+        found = trigger_of(trigger["metadata"], loop)
+        bounds = spec.roles[found.role]
+        assert (one["minReplicaCount"], one["maxReplicaCount"]) == (bounds.min, bounds.max)
+        assert (trigger["type"], trigger["metricType"]) == ("external", "AverageValue")
+        behavior = one["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
+        assert [behavior[way]["tolerance"] for way in ("scaleUp", "scaleDown")] == [0, 0]
+        roles.append(found.role)
+    assert roles == [P, D]

@@ -35,7 +35,7 @@ def evaluate(draft: Draft, service: Service, lacks: Sequence[Lack] = ()) -> None
     ``lacks`` is what services, this one among them, found no place for.
     """
     service = replace(service, memory=mend.kept(draft, _with_proof(draft, service)))
-    if not service.spec.external:
+    if service.spec.watched or not service.spec.external:
         service = external.forget(service)
     found = view_of(draft, service)
     view = replace(found, short=shortage.short_for(draft, service, lacks))

@@ -151,7 +151,10 @@ def _as_found(verdict: Verdict) -> Verdict:
 
 
 def forget(service: Service) -> Service:
-    """Return a service that is scaled by the coordinator (again): nobody else is asked."""
+    """Return a service of which nobody is asked anything: it only advises, or is the coordinator's.
+
+    Who asks again later begins by looking: until then the replicas may be moved by hand.
+    """
     if service.memory.external == ExternalMemory():
         return service
     return replace(service, memory=replace(service.memory, external=ExternalMemory()))

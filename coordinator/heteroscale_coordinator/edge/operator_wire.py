@@ -45,6 +45,7 @@ def service_message(service: Service, state: State, last: Decision | None) -> pb
         document=service.document,
         paused=bool(service.paused),
         advisory=service.spec.watched,
+        external=service.spec.external,
         quarantine=service.quarantine,
         condition=condition(service, state),
     )

@@ -214,6 +214,21 @@ def test_a_service_taken_back_asks_nobody_any_more() -> None:
     assert cluster.asked == ExternalMemory()
 
 
+def test_who_only_looked_on_for_a_while_begins_by_looking() -> None:
+    """Replicas are moved by hand meanwhile: the old counts are not asked for again."""
+    cluster = settled(2, 4)
+    cluster.world.send(ApplyService("r", "chat", spec(advisory=True), ""))
+    cluster.run(20)
+    assert cluster.asked.counts == {}
+    cluster.start(P, 2, ready=True)
+    cluster.start(D, 4, ready=True)
+    cluster.world.traffic.arrivals = busy(8)
+    cluster.run(20)
+    cluster.world.send(ApplyService("r", "chat", spec(), ""))
+    cluster.run(90)
+    assert cluster.asked.counts == {P: 4, D: 8}
+
+
 def test_a_service_given_away_in_the_midst_of_a_scale_in_is_left_alone() -> None:
     """What we withdrew comes back when its lease ends, and is never drained."""
     cluster = settled(2, 4)
