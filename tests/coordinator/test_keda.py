@@ -358,6 +358,15 @@ async def test_the_age_of_a_poll_is_told_of_services_that_are_there(rig: Rig) ->
     assert "keda_poll_age_seconds{" not in rig.series()
 
 
+async def test_a_refusal_in_which_only_numbers_change_is_said_once(rig: Rig) -> None:
+    rig.commit(asked(2, 4))
+    with capture_logs() as lines:
+        for _ in range(3):
+            rig.loop.now += 61
+            assert "the coordinator hangs" in await rig.scaled(DECODE).told()
+    assert [line["event"] for line in lines] == ["keda refused"]
+
+
 async def test_what_is_remembered_of_refusals_is_bounded(rig: Rig) -> None:
     ref = pb.ScaledObjectRef
     for number in range(1_200):

@@ -111,6 +111,9 @@ def test_what_is_on_its_way_is_not_asked_for_twice() -> None:
     assert cluster.asked.counts == {P: 2, D: 3}
     cluster.world.run(600)
     assert cluster.asked.counts == {P: 2, D: 3}
+    cluster.world.traffic.arrivals = 22
+    cluster.world.run(120)
+    assert cluster.asked.counts[D] > 3, "more is asked for all the same when there is need"
 
 
 def test_what_is_not_followed_is_said_with_what_to_look_at() -> None:
@@ -135,6 +138,11 @@ def test_a_surplus_is_no_supply_and_is_said() -> None:
     assert cluster.asked.counts == {P: 2, D: 4}
     assert "asked for 4 decode, 5 stand for" in last(cluster)
     assert "minReplicaCount" in last(cluster)
+    cluster.world.traffic.arrivals = busy(5)
+    cluster.run(60)
+    assert cluster.asked.counts == {P: 3, D: 5}, (
+        "what stands anyway is asked for where it is needed"
+    )
 
 
 def test_the_tolerance_of_an_hpa_is_named_where_it_is_the_reason() -> None:

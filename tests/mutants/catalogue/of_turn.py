@@ -57,7 +57,7 @@ MUTANTS = (
         "turn/test_external.py::test_agents_that_come_late_shrink_nothing",
     ),
     core(
-        "what others have not started yet is asked for again",
+        "what others have not started yet holds up all else",
         "external.py",
         "    missing = range(len(mine), count)",
         "    missing = range(0)",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ RIVAL_S = 300.0
 """Two ScaledObjects that asked for one role within so long move the same counts."""
 REMEMBERED = 1_000
 """Refused ScaledObjects that are remembered, so that each is said once."""
+_DIGITS = re.compile(r"\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +73,12 @@ class Polls(Collector):
             log.warning("keda rivals", by=by, other=before.by, service=trigger.service, why=why)
 
     def refused(self, ref: pb.ScaledObjectRef, why: str) -> None:
-        """Say a refusal, once for each asker as long as it is the same."""
-        by = _name(ref)
-        if self._refused.get(by) != why:
+        """Say a refusal, once for each asker as long as it is the same, numbers aside."""
+        by, kind = _name(ref), _DIGITS.sub("#", why)
+        if self._refused.get(by) != kind:
             if len(self._refused) >= REMEMBERED:
                 self._refused.pop(next(iter(self._refused)))
-            self._refused[by] = why
+            self._refused[by] = kind
             log.warning("keda refused", by=by, why=why)
 
     def describe(self) -> list[Metric]:
