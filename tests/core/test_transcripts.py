@@ -7,18 +7,21 @@ Each ``transcripts/*.txt`` holds a script, a line ``----``, and the recorded sto
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
 from heteroscale.documents import read_documents
+from heteroscale.taints import parse_taint
 from heteroscale.words import InstanceState, Role
 from heteroscale_coordinator.core.devices import GpuSample
 from heteroscale_coordinator.core.events import (
     ApplyService,
     CordonNode,
     DrainInstance,
+    InventoryLearned,
     ResumeService,
     ScaleService,
     UncordonNode,
@@ -158,6 +161,13 @@ class Teller:
         index = victim.ranks[0].gpu_indices[0]
         self.world.agents[victim.agent_id].sick[index] = GpuSample(ecc_uncorrected=1)
         self._say(f"GPU {index} of {victim.agent_id}, under one {role}, has an ECC error")
+
+    def do_taint(self, name: str, text: str) -> None:
+        """An agent tells of a taint of its node."""
+        agent = self.world.agents[name]
+        agent.inventory = replace(agent.inventory, hash=text, taints=(parse_taint(text),))
+        self.world.send(InventoryLearned(name, agent.inventory))
+        self._say(f"{name} carries the taint {text}")
 
     def do_repair(self) -> None:
         """Say what the newest decision says of repair."""
