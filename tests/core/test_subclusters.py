@@ -184,6 +184,20 @@ def test_an_agents_late_no_to_what_was_placed_elsewhere_is_no_failure() -> None:
     assert not made.state.services["chat"].memory.launch_failures
 
 
+def test_a_new_coordinator_lets_agents_find_it_before_it_gives_up_what_is_pending() -> None:
+    made = world()
+    deaf_east(made, started=True)
+    made.state.started_at = made.now
+    for agent in made.state.agents.values():
+        agent.heard = False
+
+    made.run(40)
+    assert "east" in made.state.silent_sub_clusters, "nothing new goes there at once"
+    assert {one.state for one in there(made, "east")} == {S.UNKNOWN}
+    made.run(30)
+    assert {one.state for one in there(made, "east")} == {S.LOST}
+
+
 def test_what_runs_in_a_silent_sub_cluster_stays_counted_and_is_not_replaced() -> None:
     made = world()
     apply(made, EAST_FIRST)

@@ -73,12 +73,22 @@ def take_back(draft: Draft) -> None:
         instance = draft.instance(instance_id)
         if instance is None or instance.silent_from is not InstanceState.PENDING:
             continue
-        if instance.state is InstanceState.UNKNOWN and _homes(draft, instance) & closed.keys():
+        if instance.state is not InstanceState.UNKNOWN or not _had_time(draft, instance):
+            continue
+        if _homes(draft, instance) & closed.keys():
             draft.put_instance(life.give_up(instance, draft.now, _ELSEWHERE))
             for command in draft.commands_of(instance_id):
                 # Sent again on its return, it would be started twice.
                 if command.verb is Verb.LAUNCH:
                     end(draft, command, CommandState.EXPIRED, _ELSEWHERE)
+
+
+def _had_time(draft: Draft, instance: Instance) -> bool:
+    """Return whether its agents had time to find a coordinator that has just begun."""
+    state = draft.state
+    agents = (state.agents.get(rank.agent_id) for rank in instance.ranks)
+    heard = all(agent is None or agent.heard for agent in agents)
+    return heard or draft.now - state.started_at >= state.rules.cover_for
 
 
 def never_started(draft: Draft, instance: Instance) -> bool:

@@ -89,4 +89,11 @@ MUTANTS = (
         "min(count, doors.own(name))",
         "test_shortage.py",
     ),
+    core(
+        "a new coordinator gives up at once what agents may be starting",
+        "subclusters.py",
+        "    return heard or draft.now - state.started_at >= state.rules.cover_for\n",
+        "    return True\n",
+        "test_subclusters.py",
+    ),
 )
