@@ -292,7 +292,19 @@ def test_ranks_that_want_more_nodes_than_there_are_need_no_search() -> None:
     roles = {P: role("p"), D: role("d", ranks=3)}
     fleet = [node(name, *["H20"] * 4, s1="m") for name in "ab"]
     said = reasons(place(ask(0, 2, roles, STRICT), fleet, []))
-    assert said == ("s1 m: room for each role or rank alone, not for 2 decode together",)
+    lacks = "each takes 3 nodes of one GPU type with 1 GPU free, one for each rank"
+    assert said == (f"s1 m: nodes for 0 of 2 decode: {lacks}",)
+
+
+def test_ranks_on_nodes_of_two_types_are_not_one_instance() -> None:
+    roles = {P: role("p"), D: role("d", gpus=2, ranks=2)}
+    types = (("a", "H20"), ("b", "H20"), ("c", "L20"))
+    fleet = [node(name, *[kind] * 4, s1="m") for name, kind in types]
+    one = place(ask(0, 1, roles, STRICT), fleet, [])
+    assert isinstance(one, Placed)
+    said = reasons(place(ask(0, 3, roles, STRICT), fleet, []))
+    lacks = "each takes 2 nodes of one GPU type with 2 GPUs free, one for each rank"
+    assert said == (f"s1 m: nodes for 2 of 3 decode: {lacks}",)
 
 
 def test_several_instances_of_several_ranks_stand_each_in_one_s1_while_they_can() -> None:

@@ -167,12 +167,26 @@ def shortfall(parts: Parts, cell: Cell, node_of: NodeOf) -> str | None:
     for part in parts:
         if room(part.kind, pools) < part.instances * part.kind.ranks:
             return _say_short(part, cell, node_of)
+        if part.kind.ranks > 1 and (said := _say_apart(part, tuple(pools))):
+            return said
     free, wanted = _together(parts, pools), gpus_of(parts)
     if free < wanted:
         roles = " and ".join(part.role for part in parts)
         text = f"{free} GPUs free of the types named, wanted {wanted} ({roles})"
         return text + _say_tainted(parts[0].kind, cell)
     return None
+
+
+def _say_apart(part: Part, pools: Pools) -> str:
+    """Say that there are too few nodes to seat each rank of an instance on one of its own; or nothing."""
+    kind, most = part.kind, _most_instances(part.kind, pools)
+    if most >= part.instances:
+        return ""
+    gpus = f"{kind.gpus} GPU{'s' * (kind.gpus > 1)}"
+    return (
+        f"nodes for {most} of {part.instances} {part.role}: each takes {kind.ranks} nodes of one GPU "
+        f"type with {gpus} free, one for each rank"
+    )
 
 
 def _say_short(part: Part, cell: Cell, node_of: NodeOf) -> str:
