@@ -51,7 +51,7 @@ def execute(
         with watch(quiet=asked.quiet, wanted=not asked.quiet, console=console) as told:
             found = asyncio.run(_read(asked, told, environment))
             if isinstance(found, ask.Asked):
-                out.write("\n".join(_queries(found, asked)) + "\n")
+                out.write(plain("\n".join(_queries(found, asked)) + "\n"))
                 return 0
             queries, history = found
             _require_pair(queries)
@@ -70,7 +70,12 @@ def execute(
 
 
 def _told(error: Exception) -> str:
-    return str(error) if isinstance(error, DocumentError) else f"error: {error}"
+    return plain(str(error) if isinstance(error, DocumentError) else f"error: {error}")
+
+
+def plain(said: str) -> str:
+    """Return what strangers may have written (labels, a server's answer) without control signs."""
+    return "".join(sign if sign.isprintable() or sign == "\n" else "?" for sign in said)
 
 
 async def _read(
@@ -136,7 +141,7 @@ def _deliver(found: Findings, asked: Options, out: TextIO, console: Console) -> 
     if asked.json == STDOUT:
         out.write(text.as_json(found))
     elif not asked.quiet:
-        out.write("\n".join(text.lines(found)) + "\n")
+        out.write(plain("\n".join(text.lines(found)) + "\n"))
     if not asked.quiet:
         target = console.file if asked.json == STDOUT else out
         for name, path in (("page", asked.html), ("service", asked.write)):

@@ -105,8 +105,8 @@ def assumptions(found: Findings) -> Iterator[str]:
         if not model.promise.stated and model.promise.seconds is not None:
             name = "TTFT" if role is Role.PREFILL else "TBT"
             yield (
-                f"No SLO of {name} was given: {_ms(model.promise.seconds)} stands for it, the mean that "
-                "99 of 100 moments kept."
+                f"No SLO of {name} was given: {_ms(model.promise.seconds)} stands for it; 99 of 100 "
+                "came in moments whose mean kept it."
             )
     yield f"A launch takes {format_duration(startup)} to serve, and every node has room."
     if not any(_gpus_known(found, role) for role in PAIR):
@@ -123,11 +123,16 @@ def next_steps(found: Findings) -> Iterator[str]:
     replay = found.replay
     saved, held, joint = replay.saved, replay.held.kept.both, replay.joint.kept.both
     safe = held is None or joint is None or joint >= held - AS_GOOD
-    if found.seen < SEEN:
-        worst = ", ".join(f"{name} ({span(seconds)})" for name, seconds in holes(found)[:NAMED])
-        who = f" Not always scraped: {worst}." if worst else ""
+    if late := began(found):
         yield (
-            f"Mend the holes first: look at `up` of the engines' job, scrape every 15 s or faster.{who}"
+            f"All that is known begins {span(late)} into the time that was asked for: ask for less "
+            "(--since), or again when more is recorded."
+        )
+    if found.seen < SEEN and holes(found):
+        worst = ", ".join(f"{name} ({span(seconds)})" for name, seconds in holes(found)[:NAMED])
+        yield (
+            "Mend the holes first: look at `up` of the engines' job, scrape every 15 s or faster. "
+            f"Not always scraped: {worst}."
         )
     if not all(replay.models[role].promise.stated for role in PAIR):
         yield (
@@ -169,6 +174,14 @@ def _gpus_known(found: Findings, role: Role) -> bool:
     wishes = found.wishes
     given = role in wishes.gpus or wishes.spec is not None
     return given or gpus_told(found.history, role) is not None
+
+
+def began(found: Findings) -> float:
+    """Return the seconds before the first known slot; 0 where they are next to none."""
+    first = int(np.flatnonzero(found.history.known)[0]) if found.history.known.any() else 0
+    return (
+        first * found.history.grid.step if first > (1 - SEEN) * found.history.grid.points else 0.0
+    )
 
 
 def holes(found: Findings) -> list[tuple[str, float]]:

@@ -17,7 +17,7 @@ from heteroscale_advisor.history import Bools, Floats, History, RolePast, quanti
 BINS = 12
 """Points of a curve."""
 KEPT = 0.99
-"""Share of slots by which a latency stands for what was held, where no SLO is given."""
+"""Share of observations whose slots kept what stands for an SLO, where none is given."""
 BUSY = 0.95
 """Quantile of the loads under which the SLO was kept, that one instance is sized by."""
 FEWEST = 5
@@ -66,11 +66,19 @@ class RoleModel:
 def promise_of(past: RolePast, known: Bools, stated: float | None) -> Promise:
     """Return the SLO that a role is judged by: the stated one, else what it held itself.
 
-    The latter is the mean latency that 99 of 100 known slots kept.
+    The latter is the least mean latency that the slots of 99 of 100 observations kept.
     """
     if stated is not None:
         return Promise(stated, stated=True)
-    return Promise(quantile(past.latency, KEPT, known), stated=False)
+    name = "ttft_count" if past.role is Role.PREFILL else "tbt_count"
+    latency, weights = past.latency, past.values[name]
+    seen = known & np.isfinite(latency) & np.isfinite(weights) & (weights > 0)
+    if not seen.any():
+        return Promise(None, stated=False)
+    order = np.argsort(latency[seen], kind="stable")
+    sums = np.cumsum(weights[seen][order])
+    place = int(np.searchsorted(sums, KEPT * sums[-1]))
+    return Promise(float(latency[seen][order][place]), stated=False)
 
 
 def learn(past: RolePast, known: Bools, promise: Promise, target: float | None) -> RoleModel:

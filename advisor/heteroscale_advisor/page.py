@@ -103,7 +103,7 @@ def _of_role(found: Findings, axis: Axis, role: Role) -> Iterator[str]:
     limits = []
     if model.promise.seconds is not None:
         limit = model.promise.seconds * 1000
-        what = "SLO" if model.promise.stated else "kept in 99 of 100 moments:"
+        what = "SLO" if model.promise.stated else "stands for an SLO:"
         values: Floats = np.full(len(past.latency), limit)
         limits.append(Line(f"{what} {number(limit)} ms", "limit", values))
     drawing = chart(axis, latency, limits=limits, label=f"{name}, ms", height=140)

@@ -11,7 +11,7 @@ from rich.console import Console
 from heteroscale.words import Role
 from heteroscale_advisor.arguments import UsageError, options
 from heteroscale_advisor.ask import MOST, step_for
-from heteroscale_advisor.command import execute
+from heteroscale_advisor.command import execute, plain
 
 NOW = 1_700_000_037.0
 BASE = ("--prometheus", "http://p:9090", "--service", "chat")
@@ -111,6 +111,10 @@ def test_other_documents_and_other_services_are_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(UsageError, match="no prefill and decode apart"):
         options((*BASE, "-f", str(file)), NOW)
+
+
+def test_control_signs_of_strangers_do_not_reach_the_terminal() -> None:
+    assert plain("pod \x1b[31mred\x07\nθ × 2") == "pod ?[31mred?\nθ × 2"
 
 
 def test_a_server_that_is_not_there_is_said(tmp_path: Path) -> None:

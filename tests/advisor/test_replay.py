@@ -90,6 +90,14 @@ def test_a_hole_is_left_out_on_both_sides_and_decides_nothing(history: History) 
     assert "Not always scraped: chat-decode-0 (10 min)" in first
 
 
+def test_a_recording_that_began_late_is_said(history: History, found: Replay) -> None:
+    assert "begins" not in " ".join(next_steps(told(history, found)))
+    young = replace(DAY, unseen=lambda _pod, t: t < 1200).history(LONG)
+    steps = list(next_steps(told(young, found)))
+    assert steps[0].startswith("All that is known begins 20 min into the time")
+    assert not any("Mend the holes" in one for one in steps)
+
+
 def test_gpus_that_are_told_are_counted_unless_others_are_given(history: History) -> None:
     pasts = tuple(replace(p, seen=replace(p.seen, gpus=4)) for p in history.instances)
     of_four = replace(history, instances=pasts)

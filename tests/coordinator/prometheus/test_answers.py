@@ -26,6 +26,8 @@ def test_points_are_read_and_the_unknown_left_out() -> None:
 
 def test_warnings_make_an_answer_partial() -> None:
     assert matrix(answer([], warnings=["store x is away"])).partial
+    assert matrix(answer([], isPartial=True)).warnings == ("the answer is partial",)
+    assert not matrix(answer([], isPartial=False)).partial
     assert not matrix(answer([], infos=["metric might not be a counter"])).partial
 
 

@@ -48,6 +48,8 @@ def read(text: bytes) -> tuple[Any, tuple[str, ...]]:
         raise PrometheusError(f"refused: {str(answer.get('error', 'no reason given'))[:500]}")
     told = answer.get("warnings") or []
     warnings = tuple(str(one)[:500] for one in told) if isinstance(told, list) else (str(told),)
+    if answer.get("isPartial") is True:  # VictoriaMetrics' word for it
+        warnings = (*warnings, "the answer is partial")
     return answer.get("data"), warnings
 
 
