@@ -16,8 +16,10 @@ from heteroscale_coordinator.core.events import (
     ResumeService,
     ScaleService,
 )
+from heteroscale_coordinator.core.memory import PolicyMemory
 from heteroscale_coordinator.core.memory.external import ExternalMemory
 from heteroscale_coordinator.core.model import Action
+from heteroscale_coordinator.core.resume import moved_on
 from tests.core.turn.replicas import Cluster, busy, laid_over, settled, spec
 from tests.core.turn.rig import answer_to
 from tests.core.world import World
@@ -281,6 +283,12 @@ def test_a_new_coordinator_holds_what_was_asked_for_until_it_has_heard() -> None
     again.run(60)
     assert (again.asked.counts, again.asked.generation) == (before.counts, before.generation)
     assert not after.commands
+
+
+def test_a_time_in_which_nobody_looked_makes_nobody_late() -> None:
+    known = ExternalMemory({P: 2, D: 4}, 3, 900.0, {P: 2, D: 3}, 1000.0, {D: 1000.0})
+    later = moved_on(PolicyMemory(external=known), 3600.0).external
+    assert later == replace(known, still_since=4600.0, apart={D: 4600.0})
 
 
 # ---- the arithmetic of an HPA ----------------------------------------------------------------
