@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from heteroscale_coordinator.core.memory import PolicyMemory
 from heteroscale_coordinator.core.memory.demand import DemandPast
-from heteroscale_coordinator.core.model import Action
+from heteroscale_coordinator.core.model import Action, Verdict
 from heteroscale_coordinator.core.policy import decide
 from tests.core.policy.build import NOW, D, P, decoding, many, prefilling, spec_of, view_of
 
@@ -121,6 +122,71 @@ class TestReserve:
         if found.action is Action.SCALE_OUT:
             assert found.sums["needed_reserve_decode"].value == 4 + found.delta[D]
         return found.delta.get(D, 0)
+
+
+class TestWander:
+    """Of a service that is new, rises within a start-up are not known: minutes stand for them."""
+
+    UNQUIET = (3900.0, 3700.0, 3500.0, 3400.0, 3900.0, 3700.0, 3900.0)
+    """Changes within a minute: 400, 300, 400, 300, 0; half of them were less than, or, 300 tok/s."""
+
+    def test_what_changes_by_the_minute_is_given_room(self) -> None:
+        """Five slots are a start-up of 120 s and the window: 2 × 300 × √(5 ÷ 2) = 949 tok/s."""
+        found = self._decided(self.UNQUIET, watched=10)
+        assert found.bound_by == "reserve"
+        asked = found.sums["expected_decode"]
+        assert asked.value == pytest.approx(3900 + 2 * 300 * math.sqrt(2.5), rel=0.01)
+        assert asked.terms["spread"] == 0
+        assert found.delta[D] == found.sums["needed_reserve_decode"].value - 4 == 1
+
+    def test_what_is_steady_is_not(self) -> None:
+        assert self._decided((3900.0,) * 7, watched=10).action is Action.HOLD
+
+    def test_what_was_watched_for_long_is_known_to_rise_no_more(self) -> None:
+        assert self._decided(self.UNQUIET, watched=1800).action is Action.HOLD
+        assert self._decided(self.UNQUIET, watched=86_400).action is Action.HOLD
+
+    def test_what_an_older_version_remembered_was_watched_for_long(self) -> None:
+        assert self._decided(self.UNQUIET, watched=None).action is Action.HOLD
+
+    def test_a_jump_is_no_course(self) -> None:
+        """It shows in three of five changes, since it lies within a minute that two of them share."""
+        jump = (400.0, 400.0, 400.0, 2100.0, 3900.0, 3900.0, 3900.0)
+        assert self._decided(jump, watched=10).action is Action.HOLD
+
+    def test_few_changes_say_nothing(self) -> None:
+        assert self._decided((3000.0, 3900.0, 3000.0, 3900.0), watched=10).action is Action.HOLD
+
+    def test_who_wants_no_reserve_has_none(self) -> None:
+        assert self._decided(self.UNQUIET, watched=10, deviations=0.0).action is Action.HOLD
+
+    def test_it_has_the_limit_of_every_reserve(self) -> None:
+        wild = tuple(3900.0 - 1200.0 * (i // 2 % 2) for i in range(8))
+        asked = self._decided(wild, watched=10).sums["expected_decode"]
+        assert asked.value == pytest.approx(1.3 * 3900)
+
+    @pytest.mark.parametrize("gap", [35.0, 200.0])
+    def test_it_is_known_since_when_rises_are_watched(self, gap: float) -> None:
+        """A hole in what is remembered makes no new service."""
+        before = replace(past(1200), at=NOW - gap, since=NOW - 5000)
+        members = (*many(2, P, prefilling(2000)), *many(4, D, decoding(300)))
+        after = decide(view_of(spec_of(hold=HELD), *members, memory=memory_of(before))).memory
+        assert after.demand[D].since == NOW - 5000
+
+    def test_a_new_service_is_watched_from_now_on(self) -> None:
+        members = (*many(2, P, prefilling(2000)), *many(4, D, decoding(300)))
+        after = decide(view_of(spec_of(hold=HELD), *members)).memory
+        assert after.demand[D].since == NOW
+
+    @staticmethod
+    def _decided(
+        means: tuple[float, ...], *, watched: float | None, deviations: float = 2.0
+    ) -> Verdict:
+        since = None if watched is None else NOW - watched
+        known = DemandPast(NOW - 10, (3900.0,) * 11, means, 0.0, since)
+        spec = spec_of(reserve={"deviations": deviations, "most": 0.3})
+        members = (*many(2, P, prefilling(2000)), *many(4, D, decoding(975)))
+        return decide(view_of(spec, *members, memory=memory_of(known)))
 
 
 class TestRemembered:

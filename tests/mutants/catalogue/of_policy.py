@@ -49,6 +49,20 @@ MUTANTS = (
         "policy/test_lengths.py",
     ),
     core(
+        "of a new service, a rise that nobody watched for is none",
+        "policy/past.py",
+        "    unwatched = math.exp(-watched / _fading(scene, lead))\n",
+        "    unwatched = 0.0\n",
+        "policy/test_reserve.py",
+    ),
+    core(
+        "one jump counts as what demand wanders by",
+        "policy/past.py",
+        "    return change if change <= LARGEST_RISE * before else 0.0\n",
+        "    return change\n",
+        "policy/test_reserve.py",
+    ),
+    core(
         "prompts of before never fade",
         "policy/lengths.py",
         "    left = math.exp(-(now - past.at) / FADING)\n",

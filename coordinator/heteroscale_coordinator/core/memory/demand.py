@@ -17,6 +17,8 @@ class DemandPast:
     """The mean over the long window at the end of each slot, newest last."""
     spread: float = 0.0
     """Mean square of what demand rose by within one start-up time, old rises fading; (tokens/s)²."""
+    since: float | None = None
+    """Since when its rises are watched; None: for long (an older version did not note it)."""
 
 
 @dataclass(frozen=True, slots=True)

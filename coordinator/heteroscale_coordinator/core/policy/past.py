@@ -8,8 +8,8 @@ of more than two slots begins anew, and until the slots reach through ``hold`` a
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from heteroscale.words import Role
 from heteroscale_coordinator.core.memory.demand import DemandPast
@@ -29,6 +29,12 @@ ABSURD = 1e15
 """Tokens/s that nobody serves: a garbled reading, whose square would be no number any more."""
 FADING_LEADS = 6.0
 """Start-up times that rises are remembered for, at least."""
+APART = 2
+"""Slots between two means of which neither holds what the other does."""
+FEWEST = 3
+"""Changes from minute to minute that say something."""
+LITTLE = 0.01
+"""Share of the memory below which it is not worth to look at what nobody watched."""
 LARGEST_RISE = 0.5
 """Share of what demand was before, up to which a rise counts: beyond it lie jumps, not a course."""
 
@@ -38,7 +44,21 @@ class Expected:
     """Demand to be ready for: the mean of the long window, and the reserve on top; tokens/s."""
 
     mean: float
-    reserve: float
+    spread: float
+    """Mean square of its rises within a start-up time, as watched; (tokens/s)²."""
+    wander: float = 0.0
+    """The same as its changes from minute to minute would have it."""
+    unwatched: float = 0.0
+    """How much of the memory of rises nobody has watched yet, 1 to 0: there ``wander`` counts."""
+    deviations: float = 0.0
+    most: float = 0.0
+    """Largest reserve, as a share of the mean."""
+
+    @property
+    def reserve(self) -> float:
+        """What is kept ready."""
+        risen = self.deviations * math.sqrt(self.spread + self.unwatched * self.wander)
+        return min(self.most * self.mean, risen)
 
     @property
     def total(self) -> float:
@@ -76,13 +96,13 @@ def _moved_on(scene: Scene, role: Role, past: DemandPast | None) -> DemandPast |
     if mean is None or peak is None or not max(mean, peak) < ABSURD:
         return past
     if past is None or not 0 <= now - past.at <= _hole(scene.policy):
-        past = DemandPast(now)
+        past = DemandPast(now, since=now if past is None else past.since)
     lead = _lead(scene)
-    spread = _spread(scene, past, mean, lead)
-    means = (*past.means, mean)[-(lead + 1) :]
+    spread, means = _spread(scene, past, mean, lead), (*past.means, mean)[-(lead + 1) :]
+    past = replace(past, at=now, means=means, spread=spread)
+    peak = max(peak, _expected(scene, mean, past).total)
     held = 1 + math.ceil(scene.policy.hold / slot_of(scene.policy))
-    expected = _expected(scene, mean, spread)
-    return DemandPast(now, (*past.peaks, max(peak, expected.total))[-held:], means, spread)
+    return replace(past, peaks=(*past.peaks, peak)[-held:])
 
 
 def _lead(scene: Scene) -> int:
@@ -95,8 +115,12 @@ def _spread(scene: Scene, past: DemandPast, mean: float, lead: int) -> float:
     if len(past.means) < lead:
         return past.spread
     rise, slot = _rise(past.means[-lead], mean), slot_of(scene.policy)
-    fading = max(scene.policy.reserve.memory, FADING_LEADS * lead * slot)
-    return past.spread + (rise * rise - past.spread) * slot / fading
+    return past.spread + (rise * rise - past.spread) * slot / _fading(scene, lead)
+
+
+def _fading(scene: Scene, lead: int) -> float:
+    """Return the seconds in which old rises fade to a third (e)."""
+    return max(scene.policy.reserve.memory, FADING_LEADS * lead * slot_of(scene.policy))
 
 
 def _rise(before: float, mean: float) -> float:
@@ -108,9 +132,33 @@ def _rise(before: float, mean: float) -> float:
     return min(max(0.0, mean - before), LARGEST_RISE * before)
 
 
-def _expected(scene: Scene, mean: float, spread: float) -> Expected:
-    rules = scene.policy.reserve
-    return Expected(mean, min(rules.most * mean, rules.deviations * math.sqrt(spread)))
+def _expected(scene: Scene, mean: float, past: DemandPast) -> Expected:
+    """Return the demand to be ready for after ``mean``, by what is remembered."""
+    rules, lead = scene.policy.reserve, _lead(scene)
+    watched = math.inf if past.since is None else max(0.0, scene.now - past.since)
+    unwatched = math.exp(-watched / _fading(scene, lead))
+    wander = _wander(past.means, lead) if unwatched > LITTLE else 0.0
+    return Expected(mean, past.spread, wander, unwatched, rules.deviations, rules.most)
+
+
+def _wander(means: Sequence[float], lead: int) -> float:
+    """Return the mean square by which demand may change in ``lead`` slots, as a random walk would.
+
+    By its changes from one minute to the next, half of which were smaller than what counts: the first
+    moments of a service are no course. Few of them say nothing.
+    """
+    changes = sorted(
+        _change(older, newer) for older, newer in zip(means, means[APART:], strict=False)
+    )
+    if len(changes) < FEWEST:
+        return 0.0
+    return changes[len(changes) // 2] ** 2 * lead / APART
+
+
+def _change(before: float, after: float) -> float:
+    """Return by how much demand changed; a jump (``LARGEST_RISE``) is no course, and counts as none."""
+    change = abs(after - before)
+    return change if change <= LARGEST_RISE * before else 0.0
 
 
 def expected_of(scene: Scene, role: Role) -> Expected | None:
@@ -125,7 +173,7 @@ def expected_of(scene: Scene, role: Role) -> Expected | None:
     engines = {name: scene.signals.engines(name) for name in scene.loads}
     newest = demand_on(role, engines, scene.spec, length=newest_window(scene.policy)).lasting
     newest = newest if newest is not None and newest < ABSURD else 0.0
-    return _expected(scene, max(past.means[-1], newest), past.spread)
+    return _expected(scene, max(past.means[-1], newest), past)
 
 
 def newest_window(policy: PolicySpec) -> float:

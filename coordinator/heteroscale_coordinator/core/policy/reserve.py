@@ -1,10 +1,11 @@
 """The reserve: what is launched now serves a start-up later, so be ready for what may have risen by then.
 
 Demand that has lately risen much within one start-up time is given so much room beforehand; demand
-that is steady is given none. While as much is starting already, the rise that the reserve is sized by
-is being answered, and is not answered twice. And what was needed within ``hold`` stays: the peak that
-was is the best guess at the peak that comes, and taking it away only to launch it again is what makes
-counts flap.
+that is steady is given none. Of a service that is new such rises are not known yet, and unknown is
+not zero: what it wanders by from minute to minute stands for them, less and less. While as much is
+starting already, the rise that the reserve is sized by is being answered, and is not answered twice.
+And what was needed within ``hold`` stays: the peak that was is the best guess at the peak that comes,
+and taking it away only to launch it again is what makes counts flap.
 """
 
 from __future__ import annotations
@@ -27,10 +28,14 @@ def reserve_need(scene: Scene) -> Need | None:
             continue
         total = scene.reckon(
             f"expected_{role.value}",
-            "mean + reserve",
+            "mean + min(most * mean, deviations * sqrt(spread + unwatched * wander))",
             "tok/s",
             mean=expected.mean,
-            reserve=expected.reserve,
+            most=expected.most,
+            deviations=expected.deviations,
+            spread=expected.spread,
+            unwatched=expected.unwatched,
+            wander=expected.wander,
         )
         starting = _starting(scene, role)
         if starting and starting + supply.next_target > expected.reserve:

@@ -14,8 +14,9 @@ class ReserveSpec(DocumentModel):
 
     `reserve = min(most × mean, deviations × √(mean of rise²))`, where a rise is what the mean over
     `windowIn` gained in one start-up time (p90, measured); falls count as 0, jumps as half of what
-    was before at most. Steady demand costs nothing; demand that jumps about is given room. Too small:
-    late in each rise. Too large: idle GPUs.
+    was before at most. Steady demand costs nothing; demand that jumps about is given room. For what
+    nobody has watched yet, in the first quarters of an hour of a service, changes from minute to minute
+    stand. Too small: late in each rise. Too large: idle GPUs.
     """
 
     deviations: Annotated[float, Field(ge=0)] = 2.0
