@@ -22,18 +22,20 @@ import numpy as np
 
 from benchmarks.placement.cases import TEMPLATE, fleet_of
 from heteroscale.words import Role
-from heteroscale_coordinator.__main__ import GC_THRESHOLDS
 from heteroscale_coordinator.core.placement import (
     Ask,
     Cycle,
     FleetView,
     Infeasible,
     NodeView,
+    Outcome,
     Placed,
     Request,
     Standing,
 )
+from heteroscale_coordinator.core.placing import ANSWERS, PLACES
 from heteroscale_coordinator.core.spec import PlacementSpec, RoleSpec
+from heteroscale_coordinator.edge.memory import THRESHOLDS
 from heteroscale_simulator.inventory import Kind, Wish
 
 STEPS = 100
@@ -44,7 +46,7 @@ REQUESTS_A_NODE = 0.1
 PIECE_MS = 20.0
 """A turn's piece may take so long, so that reports are folded meanwhile."""
 REPORTS_A_REQUEST = 4
-"""Reports folded between two requests: of 10,000 agents come 2,000 a second."""
+"""Reports folded for each request: of 10,000 agents come 2,000 a second."""
 USED = 0.4
 """Share of the nodes that others use in part."""
 PRIORITIES = 4
@@ -231,7 +233,7 @@ def _time_cycle(
     dice: np.random.Generator,
     found: Figures,
 ) -> None:
-    """Run a cycle request by request, fold reports in between, and check all at its end."""
+    """Run a cycle in the turn's pieces, fold reports in between, and check it when it is committed."""
     reports = [node for node in view if node.free]
     number = round(REQUESTS_A_NODE * found.nodes)
     hopeless = dice.random(number) < IMPOSSIBLE
@@ -246,22 +248,24 @@ def _time_cycle(
         )
         for n, ask in enumerate(wanted)
     ]
+    gc.freeze()  # As the coordinator does when it has read the fleet.
     stops = _Stops()
     gc.callbacks.append(stops)
     began = time.process_time()
     cycle = Cycle(view, requests)
     pieces = [1000 * (time.process_time() - began)]
-    for turn in range(number):
+    done, given, outcomes = False, 0, list[Outcome]()
+    while not cycle.over:
         started = time.process_time()
-        cycle.advance()
+        done = done or cycle.advance(number, PLACES)
+        outcomes += (cycle.commit(ANSWERS) or ()) if done else ()
         pieces.append(1000 * (time.process_time() - started))
-        for index in picked[turn]:
+        served = number - cycle.left
+        for index in picked[given:served].ravel():
             node = reports[int(index)]
             view.put(replace(node, free=node.free[1:]))
             view.put(node)
-    started = time.process_time()
-    outcomes = cycle.commit() or ()
-    pieces.append(1000 * (time.process_time() - started))
+        given = served
     found.cycle_s = time.process_time() - began
     found.placed = sum(isinstance(one.placed, Placed) for one in outcomes)
     found.refused = len(outcomes) - found.placed
@@ -298,7 +302,7 @@ def _memory_mib() -> float:
 def main(argv: Sequence[str]) -> int:
     """Print the figures of one size as JSON."""
     nodes, services = map(int, argv)
-    gc.set_threshold(*GC_THRESHOLDS)  # as the coordinator does
+    gc.set_threshold(*THRESHOLDS)  # as the coordinator does
     print(json.dumps(asdict(measure(nodes, services))))
     return 0
 

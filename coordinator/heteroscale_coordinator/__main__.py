@@ -28,6 +28,7 @@ from heteroscale_coordinator.clock import SteadyClock
 from heteroscale_coordinator.config import CoordinatorSpec, load
 from heteroscale_coordinator.core.state import State
 from heteroscale_coordinator.core.step import renewals
+from heteroscale_coordinator.edge import memory
 from heteroscale_coordinator.edge.admission import Admission
 from heteroscale_coordinator.edge.dispatch import Dispatcher
 from heteroscale_coordinator.edge.http import HttpFace
@@ -51,9 +52,6 @@ log = structlog.get_logger("heteroscale.coordinator")
 
 FAILED, USAGE = 1, 2
 GRACE_S = 2.0
-GC_THRESHOLDS = (50_000, 20, 20)
-"""A turn makes tens of thousands of tuples that die with it, none in a cycle; looking through a large
-fleet's objects for cycles every 700 of them took half of the time of reading reports."""
 
 
 async def serve(spec: CoordinatorSpec, stop: asyncio.Event) -> None:
@@ -85,6 +83,7 @@ async def serve(spec: CoordinatorSpec, stop: asyncio.Event) -> None:
             renewals=renewals,
             clock=SteadyClock(snapshot.last_now),
             observer=metrics,
+            after_turn=memory.Freezer(),
         )
         stack.callback(loop.close)
         metrics.watch(loop, decisions)
@@ -281,7 +280,7 @@ def run(argv: list[str]) -> int:
             print("valid")
             return 0
         logs.configure(spec.log.level, spec.log.format)
-        gc.set_threshold(*GC_THRESHOLDS)
+        gc.set_threshold(*memory.THRESHOLDS)
         asyncio.run(_until_signalled(spec))
     except (DocumentError, ChannelError, StoreError, OSError) as error:
         print(f"heteroscale coordinator: {error}", file=sys.stderr)

@@ -1,5 +1,7 @@
 """The one writer: take the inbox → step → commit → apply → dispatch. Every await of the turn is here.
 
+A large cycle of placement takes many turns: each does a piece, and what came meanwhile is in the next.
+
 Nothing leaves before it is committed. When the store cannot commit, the turn's changes are dropped
 whole, what must not be lost is kept and tried again with backoff, wishes are refused, and leases
 go on being renewed from what was committed last, so that a full disk changes nothing in the fleet.
@@ -75,6 +77,7 @@ class Loop:
         mint: Callable[[str], str] = random_id,
         pace: Pace | None = None,
         observer: Observer | None = None,
+        after_turn: Callable[[State], None] | None = None,
     ) -> None:
         self.state = state
         self.mailbox = Mailbox()
@@ -84,7 +87,7 @@ class Loop:
         self.outlet: Outlet | None = None
         self._step, self._renewals, self._clock, self._mint = step, renewals, clock, mint
         self._pace = pace or Pace()
-        self._observer = observer
+        self._observer, self._after_turn = observer, after_turn
         self._now = snapshot.last_now
         self._renew_every = state.rules.tick / 2
         self._writer = Writer(
@@ -218,7 +221,7 @@ class Loop:
         if now - self._ticked_at >= self.state.rules.tick / SPREAD:
             self._ticked_at = now
             letters.append(Letter(Tick()))
-        if letters:
+        if letters or self.state.placing:
             done = await self._process(letters, now)
         else:  # a store in trouble is asked again, also when there is nothing to tell it
             done = not self._writer.trouble or await self._writer.commit(Changes(), {}, now)
@@ -234,8 +237,11 @@ class Loop:
         held, self._held = self._held, []
         room = max(BATCH - len(held), 0)
         due = self._ticked_at + self.state.rules.tick / SPREAD - self.now()
-        letters = await self.mailbox.take(0.0 if held or self._writer.trouble else due, room)
-        if letters and self._pace.linger and len(letters) < room:
+        # A cycle of placement goes on at once, but for the streams, which read meanwhile.
+        placing = self.state.placing
+        at_once = held or self._writer.trouble or placing
+        letters = await self.mailbox.take(0.0 if at_once else due, room)
+        if (letters or placing) and len(letters) < room:
             await asyncio.sleep(self._pace.linger)
             letters += await self.mailbox.take(0.0, room - len(letters))
         return held + letters
@@ -264,10 +270,15 @@ class Loop:
             return False
         self.inventories.update(learned)
         self._release(letters, changes, now)
+        if self._after_turn:
+            self._after_turn(self.state)
         return True
 
     async def _divide(self, letters: list[Letter], now: float, error: Exception) -> bool:
         """Find the letter that makes the step raise, and drop that one only."""
+        if not letters:
+            await self._give_up_turn(error)
+            return True
         if len(letters) == 1:
             self._give_up(letters[0], error)
             return True
@@ -276,6 +287,14 @@ class Loop:
             return await self._process(letters[half:], now)
         self._hold(letters[half:])
         return False
+
+    async def _give_up_turn(self, error: Exception) -> None:
+        """Wait a little where the step raises on nothing: a cycle of placement that is under way."""
+        trouble = f"the step raises: {error!r}"
+        if trouble != self._step_trouble:
+            log.error("turn dropped", trouble=trouble, exc_info=error)
+        self._step_trouble = trouble
+        await self._pause(self._pace.first_retry)
 
     def _give_up(self, letter: Letter, error: Exception) -> None:
         trouble = f"the step raises on {type(letter.event).__name__}: {error!r}"

@@ -10,6 +10,8 @@ from structlog.testing import capture_logs
 
 from heteroscale.words import InstanceState, Role
 from heteroscale_coordinator.clock import SteadyClock, mint
+from heteroscale_coordinator.core.asked import Question
+from heteroscale_coordinator.core.breaker import NOTHING_BARRED
 from heteroscale_coordinator.core.events import (
     AgentConnected,
     AgentDisconnected,
@@ -22,19 +24,21 @@ from heteroscale_coordinator.core.events import (
     ReportReceived,
     Tick,
 )
-from heteroscale_coordinator.core.model import RankFact
-from heteroscale_coordinator.core.placement import ClassChange
+from heteroscale_coordinator.core.model import Action, RankFact, Verdict
+from heteroscale_coordinator.core.placement import Ask, ClassChange, Request
 from heteroscale_coordinator.core.rules import Rules
 from heteroscale_coordinator.core.state import State
 from heteroscale_coordinator.core.step import step
 from heteroscale_coordinator.core.topology import SubgroupClass
 from heteroscale_coordinator.edge.answers import LoopUnavailableError
 from heteroscale_coordinator.edge.feed import Feed, FeedLaggedError
+from heteroscale_coordinator.edge.memory import Freezer
 from heteroscale_coordinator.edge.store.memory import Backing, MemoryStore
 from heteroscale_coordinator.edge.store.port import StoreError
 from heteroscale_coordinator.loop import CLASSES_SAID, SPREAD, Loop, Pace
 from tests.coordinator import values
 from tests.coordinator.face import FAST, START, Clock, Script, no_renewals
+from tests.core.placement.fleets import node
 
 
 def make(
@@ -335,3 +339,70 @@ async def test_changes_of_rdma_class_are_told_once_and_not_all_by_name() -> None
         await loop.turn()
     assert not [line for line in third if "rdma" in line["event"]]
     loop.close()
+
+
+# ---- a cycle of placement that takes several turns ----------------------------------------------
+
+
+def in_pieces(pieces: int) -> Script:
+    """Return a step with a cycle of so many pieces."""
+    service = values.service()
+    verdict = Verdict(Action.HOLD, "", "", service.memory, service.memory)
+    asked = Request(Ask("chat", {}, {}))
+    question = Question(
+        service, service, frozenset(), verdict, values.decision(), asked, NOTHING_BARRED
+    )
+    left = iter(range(pieces - 1, -1, -1))
+
+    def answer(state: State, _events: Sequence[Event], _now: float) -> Changes:
+        state.asked.close()
+        if next(left, 0):
+            state.asked.ask(question)
+        return Changes()
+
+    return Script(answer)
+
+
+async def test_a_cycle_goes_on_at_once_and_what_comes_meanwhile_is_in_its_next_turn() -> None:
+    loop, script, _ = make(in_pieces(4))
+    await loop.start()
+    await loop.turn()
+    placing = loop.state.placing
+    report = ReportReceived("a", 1, 1)
+    loop.mailbox.report(report)
+    for _ in range(3):
+        await loop.turn()
+    assert [placing, loop.state.placing] == [True, False]
+    first, *others = script.turns
+    assert [type(event) for event in first] == [Tick]
+    assert others == [[report], [], []]
+
+
+async def test_a_cycle_that_raises_is_told_once_and_the_loop_goes_on() -> None:
+    pieces = in_pieces(9)
+
+    def fail(state: State, events: Sequence[Event], now: float) -> Changes:
+        if not events:
+            raise ValueError("no place")
+        return pieces.answer(state, events, now)
+
+    loop, _, _ = make(Script(fail))
+    await loop.start()
+    await loop.turn()
+    with capture_logs() as logs:
+        await loop.turn()
+        await loop.turn()
+    assert [line["event"] for line in logs] == ["turn dropped"]
+    assert "no place" in loop.status().not_ready[0]
+
+
+async def test_the_collector_leaves_a_fleet_alone_once_it_is_read_and_when_it_has_grown() -> None:
+    frozen: list[int] = []
+    state = State()
+    look = Freezer(lambda: frozen.append(len(state.seen.view)))
+    for nodes in (0, 1, 1, 10, 11, 12):
+        for number in range(nodes):
+            state.seen.view.put(node(f"n{number}", "H20"))
+        look(state)
+        state.seen.whole = True
+    assert frozen == [1, 10, 12]

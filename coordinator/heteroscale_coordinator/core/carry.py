@@ -7,6 +7,8 @@ from dataclasses import replace
 
 from heteroscale.words import InstanceState, Role, WithdrawReason
 from heteroscale_coordinator.core import sites
+from heteroscale_coordinator.core.asked import Question
+from heteroscale_coordinator.core.breaker import NOTHING_BARRED
 from heteroscale_coordinator.core.command import busy, issue, switching_to
 from heteroscale_coordinator.core.draft import Draft
 from heteroscale_coordinator.core.model import (
@@ -21,6 +23,7 @@ from heteroscale_coordinator.core.model import (
 from heteroscale_coordinator.core.placement import (
     Ask,
     Crowds,
+    Request,
     Standing,
     Victims,
     choose_victims,
@@ -29,11 +32,28 @@ from heteroscale_coordinator.core.placement import (
 )
 
 
-def withdraw(draft: Draft, service: Service, verdict: Verdict, decision: Decision) -> None:
-    """Choose who leaves and withdraw them, leased and observed."""
+def question(draft: Draft, service: Service, verdict: Verdict, decision: Decision) -> Question:
+    """Return what is asked of placement: who leaves."""
     spec, every = service.spec, sites.standings(draft, service)
-    candidates = [one for one in every if _withdrawable(draft, one.instance_id)]
-    victims = _choose(draft, service, verdict.delta, _preferred(verdict, candidates), every)
+    candidates = [one for one in every if withdrawable(draft, one.instance_id)]
+    candidates = _preferred(verdict, candidates)
+    may = {one.instance_id for one in candidates}
+    delta = {role: -count for role, count in verdict.delta.items()}
+    request = Request(
+        Ask(service.name, spec.roles, delta, spec.placement),
+        candidates,
+        priority=spec.priority,
+        ratio=spec.ratio,
+        stays=[one for one in every if one.instance_id not in may],
+    )
+    known, members = draft.service(service.name) or service, sites.members(draft, service.name)
+    return Question(service, known, members, verdict, decision, request, NOTHING_BARRED)
+
+
+def withdraw(draft: Draft, question: Question, victims: Victims) -> None:
+    """Withdraw those who leave, leased and observed."""
+    service, verdict, decision = question.service, question.verdict, question.decision
+    spec = service.spec
     if not victims.instance_ids:
         draft.put_service(replace(service, memory=verdict.memory))
         reason = f"hold: {verdict.reason}, but no instance can be withdrawn now"
@@ -86,7 +106,8 @@ def _preferred(verdict: Verdict, candidates: list[Standing]) -> list[Standing]:
     return [one for one in candidates if one.role not in enough or one in liked]
 
 
-def _withdrawable(draft: Draft, instance_id: str) -> bool:
+def withdrawable(draft: Draft, instance_id: str) -> bool:
+    """Return whether an instance may be told to leave now."""
     instance = draft.instance(instance_id)
     return (
         instance is not None

@@ -1,4 +1,4 @@
-"""One service's part of a turn: what the policy wants is placed, ordered and recorded.
+"""One service's part of a turn: what the policy wants is asked of placement, or ordered and recorded.
 
 The policy says how many, placement says where; this room is the only one that knows both.
 """
@@ -54,10 +54,15 @@ def evaluate(draft: Draft, service: Service, lacks: Sequence[Lack] = ()) -> None
     if service.spec.external:
         external.ask(draft, service, found, verdict, decision)
         return
+    ask = {
+        Action.SCALE_OUT: launching.question,
+        Action.REPAIR: launching.question,
+        Action.SCALE_IN: carry.question,
+    }.get(verdict.action)
+    if ask is not None:
+        draft.state.asked.ask(ask(draft, service, verdict, decision))
+        return
     carry_out = {
-        Action.SCALE_OUT: launching.launch,
-        Action.REPAIR: launching.launch,
-        Action.SCALE_IN: carry.withdraw,
         Action.REINSTATE: carry.reinstate,
         Action.FINISH_SCALE_IN: carry.finish,
         Action.RELEASE: carry.release,

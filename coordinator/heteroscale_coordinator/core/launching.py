@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from heteroscale.words import InstanceState, Role, WithdrawReason
 from heteroscale_coordinator.core import breaker, sites, subclusters
+from heteroscale_coordinator.core.asked import Question
 from heteroscale_coordinator.core.breaker import Barred
 from heteroscale_coordinator.core.command import issue
 from heteroscale_coordinator.core.draft import Draft
@@ -22,9 +23,14 @@ from heteroscale_coordinator.core.model import (
     Verdict,
 )
 from heteroscale_coordinator.core.placement import (
+    SAID,
     Ask,
+    Cycle,
     Infeasible,
+    Limits,
+    Outcome,
     Placed,
+    Request,
     Spot,
 )
 from heteroscale_coordinator.core.policy import bounds, split
@@ -32,33 +38,57 @@ from heteroscale_coordinator.core.policy.view import written
 from heteroscale_coordinator.core.spec import PlacementSpec, ServiceSpec
 
 
-def launch(draft: Draft, service: Service, verdict: Verdict, decision: Decision) -> None:
-    """Place the step, or what of it finds a place, and launch it; without room, hold and say why."""
-    spec, instances = service.spec, draft.instances_of(service.name)
-    barred = breaker.barred(
-        service.memory,
-        spec.policy.stability.breaker,
-        instances,
-        draft.now,
-        draft.state.sub_cluster,
+def question(draft: Draft, service: Service, verdict: Verdict, decision: Decision) -> Question:
+    """Return what is asked of placement: the step, and which part of it will do if it finds no place."""
+    barred = _barred(draft, service)
+    placement, together = service.spec.placement, verdict.together
+    if together is not None:
+        placement = _near(placement, together)
+    whole, *parts = (
+        _ask(draft, service, delta, placement, barred)
+        for delta in (verdict.delta, *_smaller_steps(verdict, service.spec))
     )
-    whole = _place(draft, service, verdict.delta, barred, verdict.together)
-    if isinstance(whole, Placed):
+    request = Request(
+        whole,
+        sites.standings(draft, service),
+        priority=service.spec.priority,
+        share=_share(verdict),
+        parts=parts,
+        limits=_limits(draft, service, verdict.delta, barred),
+        said=SAID,
+    )
+    known, members = draft.service(service.name) or service, sites.members(draft, service.name)
+    return Question(service, known, members, verdict, decision, request, barred)
+
+
+def _share(verdict: Verdict) -> float:
+    """Return what part of its wish a service has already: among equals who has little goes first."""
+    has = sum(verdict.before.values())
+    wants = has + sum(n for n in verdict.delta.values() if n > 0)
+    return has / wants if wants else 0.0
+
+
+def launch(draft: Draft, question: Question, outcome: Outcome) -> None:
+    """Launch what was placed, the step or a part of it; without room, hold and say why."""
+    service, verdict, decision = question.service, question.verdict, question.decision
+    placed, barred = outcome.placed, question.barred
+    if isinstance(placed, Placed) and outcome.part is None:
         done = _with_unplaced(verdict.done, None)
-        _start_all(draft, service, replace(verdict, done=done), decision, whole)
+        _start_all(draft, service, replace(verdict, done=done), decision, placed)
         return
-    decision = _refused(decision, verdict.delta, whole, barred)
-    for less in _smaller_steps(verdict, spec):
-        found = _place(draft, service, less, barred, verdict.together)
-        if isinstance(found, Placed):
-            left = {role: n - less.get(role, 0) for role, n in verdict.delta.items()}
-            unplaced = _unplaced(draft, service, left, whole, barred)
-            part = _part(verdict, less, unplaced)
-            said = f"{verdict.cause}. {written(less)} launched. {unplaced.why}"
-            decision = replace(decision, delta=less, reason=said, bound_by="placement")
-            _start_all(draft, service, part, decision, found)
-            return
-    unplaced = _unplaced(draft, service, verdict.delta, whole, barred)
+    why = placed if isinstance(placed, Infeasible) else outcome.refused
+    refused = _explained(draft, question, why or Infeasible(()))
+    decision = _refused(decision, verdict.delta, refused, barred)
+    if isinstance(placed, Placed) and outcome.part is not None:
+        less = outcome.part.delta
+        left = {role: n - less.get(role, 0) for role, n in verdict.delta.items()}
+        unplaced = _unplaced(draft, service, left, refused, barred)
+        part = _part(verdict, less, unplaced)
+        said = f"{verdict.cause}. {written(less)} launched. {unplaced.why}"
+        decision = replace(decision, delta=less, reason=said, bound_by="placement")
+        _start_all(draft, service, part, decision, placed)
+        return
+    unplaced = _unplaced(draft, service, verdict.delta, refused, barred)
     _no_room(draft, service, verdict, decision, unplaced)
 
 
@@ -80,18 +110,17 @@ def _refused(decision: Decision, delta: Counts, found: Infeasible, barred: Barre
     return replace(decision, inputs=inputs)
 
 
-def _place(
-    draft: Draft, service: Service, delta: Counts, barred: Barred, together: Together | None
-) -> Placed | Infeasible:
-    """Return a place; where only the demand for one domain leaves none, the reason is that."""
-    plain = service.spec.placement
+def _near(placement: PlacementSpec, together: Together) -> PlacementSpec:
+    return placement.model_copy(update={"affinity": together.level, "required": True})
+
+
+def _explained(draft: Draft, question: Question, found: Infeasible) -> Infeasible:
+    """Return why there is no place; where only the demand for one domain leaves none, that is why."""
+    service, together = question.service, question.verdict.together
     if together is None:
-        return place_as(draft, service, delta, barred, plain)
-    near = plain.model_copy(update={"affinity": together.level, "required": True})
-    found = place_as(draft, service, delta, barred, near)
-    if isinstance(found, Placed):
         return found
-    apart = place_as(draft, service, delta, barred, plain)
+    plain = service.spec.placement
+    apart = place_as(draft, service, question.verdict.delta, question.barred, plain)
     if isinstance(apart, Infeasible):
         return apart
     why = f"{together.why}: no pairs across {together.level} domains are added"
@@ -107,21 +136,42 @@ def place_as(
     *,
     without: str = "",
 ) -> Placed | Infeasible:
-    """Return a place under ``placement``, as if the instance ``without`` did not stand."""
-    spec = service.spec
-    prices, vendors = draft.state.rules.prices, sites.vendors(draft)
-    told = subclusters.told(draft, service, barred)
-    ask = Ask(service.name, spec.roles, delta, placement, vendors, prices, told)
-    standing = [s for s in sites.standings(draft, service) if s.instance_id != without]
+    """Return a place under ``placement``, as if the instance ``without`` did not stand.
+
+    A question alone, in a cycle of its own beside the turn's: what is held there is not offered here.
+    """
+    ask = _ask(draft, service, delta, placement, barred)
+    request = Request(
+        replace(ask, vendors=sites.vendors(draft)),
+        [s for s in sites.standings(draft, service) if s.instance_id != without],
+        limits=_limits(draft, service, delta, barred),
+        said=SAID,
+    )
+    cycle = Cycle(sites.view(draft), [request])
+    cycle.advance()
+    (outcome,) = cycle.outcomes
+    cycle.end()
+    return outcome.placed or Infeasible(("nothing is asked",))
+
+
+def _ask(
+    draft: Draft, service: Service, delta: Counts, placement: PlacementSpec, barred: Barred
+) -> Ask:
+    """Return what is asked; the vendors of GPU types are told when the fleet has been read."""
+    prices, told = draft.state.rules.prices, subclusters.told(draft, service, barred)
+    return Ask(service.name, service.spec.roles, delta, placement, {}, prices, told)
+
+
+def _barred(draft: Draft, service: Service) -> Barred:
+    spec, instances = service.spec, draft.instances_of(service.name)
+    rules, home = spec.policy.stability.breaker, draft.state.sub_cluster
+    return breaker.barred(service.memory, rules, instances, draft.now, home)
+
+
+def _limits(draft: Draft, service: Service, delta: Counts, barred: Barred) -> tuple[Limits, ...]:
     # A trial is one instance of each role: one role alone may not be allowed by the ratio.
-    trial = sum(spec.roles[role].gpus for role, n in delta.items() if n)
-    with sites.offered(draft, barred, service.memory.avoid, trial) as view:
-        found = view.place(ask, standing)
-    if isinstance(found, Infeasible) and service.memory.avoid:
-        # Elsewhere is full: where a launch failed before is better than nowhere, after the backoff.
-        with sites.offered(draft, barred, trial=trial) as view:
-            found = view.place(ask, standing)
-    return found
+    trial = sum(service.spec.roles[role].gpus for role, n in delta.items() if n)
+    return sites.limits(draft, barred, service.memory.avoid, trial)
 
 
 def _start_all(

@@ -105,7 +105,9 @@ def _quiet(draft: Draft, service: Service, view: ServiceView, verdict: Verdict) 
         return False
     if memory.soft or memory.breach or memory.stability.unplaced or view.short:
         return False
-    if memory.mend is not None and memory.mend.leaves:
+    under_way = memory.mend is not None and memory.mend.leaves
+    # A move must not take what somebody of higher priority waits for.
+    if under_way or draft.state.asked.wanting:
         return False
     if not view.covered or view.partition or view.plan is not None:
         return False

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from heteroscale.taints import TaintEffect
 from heteroscale.words import InstanceState
 from heteroscale_coordinator.core import instance as life
-from heteroscale_coordinator.core.breaker import NOTHING_BARRED, Barred
+from heteroscale_coordinator.core.breaker import Barred
 from heteroscale_coordinator.core.cordon import Closed
 from heteroscale_coordinator.core.draft import Draft
 from heteroscale_coordinator.core.health import closed_gpus, limping_gpus, sick_gpus
@@ -21,9 +20,9 @@ from heteroscale_coordinator.core.model import (
 )
 from heteroscale_coordinator.core.placement import (
     FleetView,
+    Limits,
     NodeView,
     Standing,
-    choose,
     intolerable,
 )
 from heteroscale_coordinator.core.spec import PlacementSpec
@@ -41,6 +40,12 @@ def standings(draft: Draft, service: Service) -> list[Standing]:
         for instance in draft.instances_of(service.name)
         if instance.state in LIVE_STATES
     ]
+
+
+def members(draft: Draft, name: str) -> frozenset[str]:
+    """Return the ids of a service's instances that hold GPUs."""
+    held = (one for one in draft.instances_of(name) if one.state in LIVE_STATES)
+    return frozenset(one.instance_id for one in held)
 
 
 def _standing(draft: Draft, instance: Instance, placement: PlacementSpec) -> Standing:
@@ -107,6 +112,7 @@ def _warmth(track: Track | None, now: float) -> float | None:
     return max(told, default=None)
 
 
+_PASSED = "it is passed over for a short while"
 AT_ONCE = 250
 """Nodes that a turn reads anew without being asked: some ten milliseconds."""
 
@@ -127,6 +133,12 @@ def catch_up(draft: Draft) -> None:
     # What this draft wrote is read again in the next turn anyway.
     _read(draft, sorted(_stale(draft) - seen.drafted)[:AT_ONCE])
     seen.whole |= not seen.stale
+
+
+def behind(draft: Draft) -> bool:
+    """Return whether more nodes are to be read anew than a turn should read at once."""
+    seen = draft.state.seen
+    return len(_stale(draft) - seen.drafted) > AT_ONCE
 
 
 def _stale(draft: Draft) -> set[str]:
@@ -184,25 +196,23 @@ def nodes(draft: Draft) -> list[NodeView]:
     return [_node(draft, agent) for _, agent in sorted(draft.state.agents.items())]
 
 
-@contextmanager
-def offered(
-    draft: Draft,
-    barred: Barred = NOTHING_BARRED,
-    avoid: Mapping[str, float] | None = None,
-    trial: int = 0,
-) -> Iterator[FleetView]:
-    """Give the view of what one service may use, for a while.
+def limits(
+    draft: Draft, barred: Barred, avoid: Mapping[str, float], trial: int
+) -> tuple[Limits, ...]:
+    """Return what a service may not use, the stricter first: the last one is without what it avoids.
 
     ``avoid`` maps agents not to use to the time until when. ``trial``: GPUs that one instance takes,
     all that is offered where ``barred`` lets only one be tried.
     """
-    whole = view(draft)
-    shut = dict(barred.nodes)
-    for agent_id, until in (avoid or {}).items():
-        if until > draft.now:
-            shut.setdefault(agent_id, "it is passed over for a short while")
-    with whole.less(shut, _kept_back(whole, barred, trial)) as less:
-        yield less
+    plain = Limits(
+        barred.nodes, frozenset(barred.types), barred.trial_nodes, barred.trial_types, trial
+    )
+    passed = {agent for agent, until in avoid.items() if until > draft.now}
+    if not passed - barred.nodes.keys():
+        return (plain,)
+    shut = {**dict.fromkeys(sorted(passed), _PASSED), **barred.nodes}
+    # Elsewhere is full: where a launch failed before is better than nowhere, after the backoff.
+    return replace(plain, shut=shut), plain
 
 
 def trials(node: NodeView, barred: Barred) -> tuple[bool, tuple[str, ...]]:
@@ -215,29 +225,6 @@ def sickness(state: State, instance: Instance) -> str:
     """Return what is wrong with what an instance stands on, in words; empty: nothing is known."""
     found = (_sickness(state.agents.get(rank.agent_id), rank) for rank in instance.ranks)
     return next(filter(None, found), "")
-
-
-def _kept_back(whole: FleetView, barred: Barred, trial: int) -> dict[str, frozenset[int]]:
-    """Return the free GPUs that breakers keep from a service, by agent."""
-    types = barred.types.keys() | barred.trial_types
-    touched: list[NodeView] = []
-    if types:
-        # Seldom: a whole type is closed, or only tried.
-        touched += (node for node in whole if not types.isdisjoint(node.gpu_types.values()))
-    extra = sorted(barred.trial_nodes - {node.agent_id for node in touched})
-    touched += (node for agent in extra if (node := whole.node(agent)) is not None)
-    return {node.agent_id: frozenset(node.free) - _offered(node, barred, trial) for node in touched}
-
-
-def _offered(node: NodeView, barred: Barred, trial: int) -> frozenset[int]:
-    """Return the free GPUs, only one instance's where a trial is all that is allowed."""
-    free = [index for index in node.free if node.gpu_types[index] not in barred.types]
-    tried = [index for index in free if node.gpu_types[index] in barred.trial_types]
-    layout = node.layout
-    offered = {*free} - {*tried} | {*choose(tried, trial, layout)}
-    return frozenset(
-        choose(offered, trial, layout) if node.agent_id in barred.trial_nodes else offered
-    )
 
 
 def homes(draft: Draft, standing: Iterable[Standing]) -> list[NodeView]:
@@ -253,7 +240,7 @@ def node(draft: Draft, agent: Agent, barred: Barred, avoid: Mapping[str, float])
     free = tuple(index for index in seen.free if seen.gpu_types[index] not in barred.types)
     why = barred.nodes.get(agent.agent_id, "")
     if not why and avoid.get(agent.agent_id, 0.0) > draft.now:
-        why = "it is passed over for a short while"
+        why = _PASSED
     return replace(seen, free=free, usable=not (seen.why_not or why), why_not=seen.why_not or why)
 
 

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from heteroscale.words import InstanceState
 from heteroscale_coordinator.core import cordon
+from heteroscale_coordinator.core.asked import Asked
 from heteroscale_coordinator.core.cordon import NOTHING_CLOSED, Closed, Cordon
 from heteroscale_coordinator.core.devices import NO_DEVICES, Devices
 from heteroscale_coordinator.core.events import Changes
@@ -89,6 +90,8 @@ class State:
     """Ids of commands that are not ended, by instance."""
     seen: Seen = field(default_factory=Seen)
     """The fleet as placement sees it; kept by ``sites``."""
+    asked: Asked = field(default_factory=Asked)
+    """What waits for its places; kept by ``placing``."""
     _of_service: dict[str, dict[str, None]] = field(default_factory=dict)
     _of_agent: dict[str, dict[str, None]] = field(default_factory=dict)
     _closed: dict[str, Closed] = field(default_factory=dict)
@@ -104,6 +107,11 @@ class State:
         for command in self.commands.values():
             self._index_command(command.command_id, command)
         self._index_cordons()
+
+    @property
+    def placing(self) -> bool:
+        """Whether a cycle of placement is under way: then a turn should follow at once."""
+        return bool(self.asked.questions)
 
     @property
     def partition(self) -> str:

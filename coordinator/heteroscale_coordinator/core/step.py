@@ -1,17 +1,25 @@
 """The turn: events in, changes and effects out. Deterministic; no clock, no I/O, no randomness.
 
 Facts are folded first, then time is told (silence, deadlines), then the services that are due are
-evaluated one by one. A service whose part raises is quarantined with the reason, its instances
-untouched, and the others go on.
+evaluated one by one, and what they ask of placement is answered in one cycle (``placing``), in pieces:
+then the next turn goes on where this one ended. A service whose part raises is quarantined with the
+reason, its instances untouched, and the others go on.
 """
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Sequence
-from dataclasses import replace
+from functools import partial
 
-from heteroscale_coordinator.core import duties, fleet, shortage, silence, sites, subclusters
+from heteroscale_coordinator.core import (
+    duties,
+    fleet,
+    placing,
+    shortage,
+    silence,
+    sites,
+    subclusters,
+)
 from heteroscale_coordinator.core.command import expire
 from heteroscale_coordinator.core.draft import Draft, Mint
 from heteroscale_coordinator.core.evaluate import evaluate
@@ -28,6 +36,7 @@ from heteroscale_coordinator.core.events import (
     Tick,
 )
 from heteroscale_coordinator.core.model import Service
+from heteroscale_coordinator.core.quarantine import alone
 from heteroscale_coordinator.core.shortage import Lack
 from heteroscale_coordinator.core.state import State
 from heteroscale_coordinator.core.wishes import grant
@@ -60,9 +69,11 @@ def _take(draft: Draft, events: Sequence[Event]) -> None:
             _fold(draft, event)
     if ticked:
         _tell_time(draft)
-        short = shortage.lacks(draft)
-        for name in due(draft.state, draft.now):
-            _turn_of(draft, name, short)
+        if not draft.state.placing:
+            short = shortage.lacks(draft)
+            for name in due(draft.state, draft.now):
+                _turn_of(draft, name, short)
+    placing.carry_on(draft)
     sites.catch_up(draft)
 
 
@@ -114,24 +125,13 @@ def _turn_of(draft: Draft, name: str, short: Sequence[Lack]) -> None:
     service = draft.service(name)
     if service is None or service.quarantine:
         return
-    mine = draft.nested()
-    try:
-        duties.attend(mine, service)
-        if (service := mine.service(name)) is not None:
-            evaluate(mine, service, short)
-    except Exception as error:  # noqa: BLE001 - whatever it is, it must not stop the others
-        mine.drop()
-        _quarantine(draft, name, error)
-    else:
-        mine.merge()
+    alone(draft, name, partial(_attend, service=service, short=short))
 
 
-def _quarantine(draft: Draft, name: str, error: Exception) -> None:
-    where = traceback.extract_tb(error.__traceback__)[-1]
-    text = f"{type(error).__name__}: {error} ({where.name}, line {where.lineno})"
-    service: Service | None = draft.service(name)
-    if service is not None:
-        draft.put_service(replace(service, quarantine=text))
+def _attend(draft: Draft, service: Service, short: Sequence[Lack]) -> None:
+    duties.attend(draft, service)
+    if (now := draft.service(service.name)) is not None:
+        evaluate(draft, now, short)
 
 
 def renewals(state: State, now: float) -> list[RenewLeases]:

@@ -128,6 +128,11 @@ class CoreDriver:
             self._renew(now)
 
     def _turn(self, inbox: list[Event], now: float) -> None:
+        self._take(inbox, now)
+        while self._state.placing:  # The coordinator takes the next turn at once, too.
+            self._take([], now)
+
+    def _take(self, inbox: list[Event], now: float) -> None:
         changes = self._step(self._state, inbox, self._clock + now, self._mint)
         self._state.apply(changes)
         self._check(changes)

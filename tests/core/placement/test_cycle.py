@@ -15,6 +15,7 @@ from heteroscale_coordinator.core.placement import (
     Cycle,
     FleetView,
     Infeasible,
+    Limits,
     NodeView,
     Outcome,
     Placed,
@@ -373,3 +374,79 @@ def test_thinking_again_places_more_or_the_same(
     assert {name for name, home in homes(before.outcomes).items() if home} <= {
         name for name, home in after.items() if home
     }
+
+
+# ---- parts, limits, pieces ----------------------------------------------------------------------
+
+
+def test_where_the_whole_has_no_place_a_part_has_and_says_why_it_is_no_more() -> None:
+    roles = {P: role("p"), D: role("d")}
+    whole, half, least = (replace(ask(n, n, roles, NEAR), service="a") for n in (3, 2, 1))
+    view = FleetView([node("x", *["H20"] * 4, s1="m0")])
+    (one,) = run(view, [Request(whole, parts=[half, least])])
+    assert isinstance(one.placed, Placed)
+    assert len(one.placed.spots) == 4
+    assert one.part is half
+    assert one.refused is not None
+    (none,) = run(FleetView([node("x", "H20", s1="m0")]), [Request(whole, parts=[half, least])])
+    assert isinstance(none.placed, Infeasible)
+    assert none.part is None
+
+
+def test_nobody_moves_for_a_part_nor_is_a_part_moved() -> None:
+    roles = {P: role("p", "H20"), D: role("d", "H20")}
+    big, small = (replace(ask(n, n, roles, NEAR), service="b") for n in (2, 1))
+    fleet = [node("x", "H20", "H20", s1="m0"), node("y", "H20", "H20", s1="m1")]
+    wanted = [wants("a", "H20", "L20"), Request(big, parts=[small]), wants("c", "H20")]
+    found = run(FleetView(fleet), wanted)
+    assert homes(found) == {"a": "x", "c": "y", "b": ""}
+    alone = run(FleetView(fleet[:1]), [Request(big, parts=[small]), replace(wanted[2], share=0.5)])
+    assert homes(alone) == {"b": "x", "c": ""}
+
+
+def test_the_looser_limits_are_for_where_the_stricter_leave_no_place() -> None:
+    strict, loose = Limits({"x": "not again"}), Limits()
+    request = replace(wants("a", "H20"), limits=[strict, loose])
+    assert homes(run(FleetView(TWO[:1]), [request])) == {"a": "x"}
+    other = node("z", "H20", "H20", s1="m2")
+    view = FleetView([*TWO, other])
+    cycle = Cycle(view, [request])
+    cycle.advance()
+    assert homes(cycle.outcomes) == {"a": "z"}
+    assert cycle.places == 1
+    cycle.end()
+    assert view.root.total == FleetView([*TWO, other]).root.total
+    assert homes(run(FleetView(TWO[:1]), [replace(request, limits=[strict])])) == {"a": ""}
+
+
+def test_a_piece_ends_when_so_many_places_were_sought() -> None:
+    fleet = [node(f"x{n}", "H20", "H20", s1=f"m{n}") for n in range(5)]
+    cycle = Cycle(FleetView(fleet), [wants(f"a{n}", "H20") for n in range(5)])
+    assert not cycle.advance(5, places=2)
+    assert cycle.left == 3
+    assert cycle.commit(1) is None, "it is not done"
+    assert not cycle.advance(5, places=2)
+    assert cycle.advance(5, places=2)
+    cycle.end()
+
+
+def test_committed_in_pieces_the_first_stay_and_the_rest_is_done_again() -> None:
+    fleet = [node(f"x{n}", "H20", "H20", s1=f"m{n}") for n in range(5)]
+    view = FleetView(fleet)
+    cycle = Cycle(view, [wants(f"a{n}", "H20", priority=9 - n) for n in range(4)])
+    assert cycle.advance(4)
+    assert homes(cycle.commit(1) or ()) == {"a0": "x0"}
+    view.remove("x2")
+    assert homes(cycle.commit(9) or ()) == {"a1": "x1"}, "those before it that does not hold"
+    assert cycle.left == 2
+    assert cycle.commit(9) is None
+    assert cycle.advance(4)
+    view.remove("x3")
+    assert cycle.commit(9) is None
+    assert cycle.advance(4)
+    before = cycle.over
+    assert homes(cycle.commit(9) or ()) == {"a2": "x4", "a3": ""}
+    assert [before, cycle.over] == [False, True]
+    assert view.held("x0") == {0, 1}, "until the end nobody else is offered it"
+    cycle.end()
+    assert not view.held("x0") | view.held("x4")

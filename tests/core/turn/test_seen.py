@@ -187,7 +187,10 @@ def test_breakers_keep_back_what_they_close_and_only_for_a_while(
     world.run(2)
     mine = draft(world)
     before = sites.view(mine).root.total
-    with sites.offered(mine, barred, {"n3": world.now + 9, "n2": world.now}, trial=2) as view:
+    avoid = {"n3": world.now + 9, "n2": world.now}
+    strict, *plain = sites.limits(mine, barred, avoid, trial=2)
+    assert [one.shut for one in plain] == [barred.nodes]
+    with strict.within(sites.view(mine)) as view:
         for node in view:
             kinds = set(node.gpu_types.values())
             free = sum(len(view.free(node.agent_id, kind)) for kind in kinds)
@@ -209,5 +212,6 @@ def test_a_trial_is_given_gpus_that_lie_together(world: World) -> None:
         Barred({}, {}, trial_types=kind),
         Barred({}, {}, one, kind),
     ):
-        with sites.offered(draft(world), barred, trial=2) as view:
+        (limits,) = sites.limits(draft(world), barred, {}, trial=2)
+        with limits.within(sites.view(draft(world))) as view:
             assert view.free("n9", "L20") == (1, 2)

@@ -97,4 +97,25 @@ MUTANTS = (
         "    return (outer,)\n",
         "placement/test_repair.py",
     ),
+    core(
+        "a place that no longer stands is committed",
+        "placement/cycle.py",
+        "            if not self._holds_still(self._done[number]):\n",
+        "            if False:\n",
+        "turn/test_placing.py",
+    ),
+    core(
+        "an answer is carried out for a service that has changed since it asked",
+        "placing.py",
+        "    if _as_it_was(draft, question, outcome):\n",
+        "    if True:\n",
+        "turn/test_placing.py",
+    ),
+    core(
+        "a cycle is placed in one piece, however large",
+        "placing.py",
+        "        done = asked.cycle.advance(len(asked.questions), PLACES)\n",
+        "        done = asked.cycle.advance(len(asked.questions))\n",
+        "turn/test_placing.py",
+    ),
 )

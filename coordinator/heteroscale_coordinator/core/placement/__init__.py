@@ -8,14 +8,17 @@ place: ``remedy``. Pure, deterministic, and ignorant of why anything is asked.
 from heteroscale_coordinator.core.placement.cell import Cell, Tally
 from heteroscale_coordinator.core.placement.classes import ClassChange
 from heteroscale_coordinator.core.placement.crowds import Crowds, keep_apart
-from heteroscale_coordinator.core.placement.cycle import Cycle, Outcome, Request
+from heteroscale_coordinator.core.placement.cycle import Cycle
 from heteroscale_coordinator.core.placement.domains import VIEW_LEVELS
 from heteroscale_coordinator.core.placement.feeds import may_become
 from heteroscale_coordinator.core.placement.fragments import Fragments
 from heteroscale_coordinator.core.placement.indices import choose
 from heteroscale_coordinator.core.placement.kind import Terms, intolerable
+from heteroscale_coordinator.core.placement.limits import NO_LIMITS, Limits
+from heteroscale_coordinator.core.placement.plan import SAID
 from heteroscale_coordinator.core.placement.remedy import Remedy, remedies
 from heteroscale_coordinator.core.placement.repair import Move, flaws, pairs_of, repair
+from heteroscale_coordinator.core.placement.request import Outcome, Request
 from heteroscale_coordinator.core.placement.values import (
     Ask,
     Infeasible,
@@ -30,6 +33,8 @@ from heteroscale_coordinator.core.placement.victims import choose_victims
 from heteroscale_coordinator.core.placement.view import FleetView, place
 
 __all__ = [
+    "NO_LIMITS",
+    "SAID",
     "VIEW_LEVELS",
     "Ask",
     "Cell",
@@ -39,6 +44,7 @@ __all__ = [
     "FleetView",
     "Fragments",
     "Infeasible",
+    "Limits",
     "Move",
     "NodeView",
     "Outcome",

@@ -4,8 +4,9 @@ A scale-out is placed whole or not at all, and what it takes is held in the view
 cycle. Among equals the small come first. For one that finds no place others are placed anew
 (``rethink``): an equal may land elsewhere, a higher priority only where it stands as well. A
 scale-in chooses who leaves; what that frees is not used again within the cycle. The cycle is advanced
-piece by piece, reports may change the view in between, and at its end every place is checked against the
-view as it is then: from the first that no longer holds, the cycle is done again.
+piece by piece, reports may change the view in between, and when it is committed, which may be in pieces
+too, every place is checked against the view as it is then: from the first that no longer holds, the cycle
+is done again.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from math import inf
 
 from heteroscale_coordinator.core.placement.kind import Terms
 from heteroscale_coordinator.core.placement.ledger import taken
+from heteroscale_coordinator.core.placement.request import Outcome, Request
 from heteroscale_coordinator.core.placement.rethink import (
     MOVES,
     REACH,
@@ -30,42 +33,11 @@ from heteroscale_coordinator.core.placement.values import (
     NodeView,
     Placed,
     Spot,
-    Standing,
     Victims,
 )
 from heteroscale_coordinator.core.placement.victims import choose_victims
 from heteroscale_coordinator.core.placement.view import FleetView
-from heteroscale_coordinator.core.spec import RatioSpec
 from heteroscale_coordinator.core.topology import sub_cluster_of
-
-_ANY = RatioSpec(min=0.5, max=0.5)
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What one service asks of a cycle."""
-
-    ask: Ask
-    """Counts above zero are to be placed, counts below are to leave."""
-    standing: Sequence[Standing] = ()
-    """The service's instances; for a scale-in, those that may leave."""
-    priority: int = 0
-    """Higher goes first."""
-    share: float = 0.0
-    """Among equals the smallest goes first: what part of its wish a service has already, say."""
-    ratio: RatioSpec = _ANY
-    """By which a scale-in keeps its groups in balance."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came of a request."""
-
-    request: Request
-    placed: Placed | Infeasible | None = None
-    """None: nothing was to be placed."""
-    victims: Victims | None = None
-    """None: nothing was to leave."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +60,12 @@ class Cycle:
             key=lambda one: (-one.priority, one.share, _gpus(one.ask), one.ask.service),
         )
         self._done: list[_Done] = []
+        self._given = 0
+        """So many outcomes were committed: they stay what they are."""
+        self.places = 0
+        """Places sought so far: the work that was done."""
+        self.at = ""
+        """The service that was looked at last."""
 
     @property
     def left(self) -> int:
@@ -99,27 +77,52 @@ class Cycle:
         """Return what came of the requests so far, in the order in which they were served."""
         return tuple(one.outcome for one in self._done)
 
-    def advance(self, requests: int = 1) -> bool:
-        """Look at so many requests more, and return whether that was all."""
+    @property
+    def over(self) -> bool:
+        """Return whether everything was committed."""
+        return self._given == len(self._requests)
+
+    def advance(self, requests: int = 1, places: float = inf) -> bool:
+        """Look at so many requests more, and return whether that was all.
+
+        No further one is begun when so many places were sought: the size of a piece in work.
+        """
+        until = self.places + places
         for _ in range(min(requests, self.left)):
-            done = self._serve(self._requests[len(self._done)])
-            self._done.append(done)
-            if isinstance(done.outcome.placed, Infeasible) and done.outcome.victims is None:
-                self._make_room(len(self._done) - 1)
+            if self.places >= until:
+                break
+            number, request = len(self._done), self._requests[len(self._done)]
+            self._done.append(self._serve(request))
+            if self._refused(number):
+                self._make_room(number)
+            if self._refused(number) and request.parts:
+                self._done[number] = self._part(self._done[number])
         return not self.left
 
-    def commit(self) -> tuple[Outcome, ...] | None:
+    def commit(self, most: int | None = None) -> tuple[Outcome, ...] | None:
         """Return what came of all requests, every place checked against the view as it is now.
 
         None: the cycle is not done, or no more: the first place that does not hold, and whatever was
         decided after it, was taken back, for a lower priority must not keep what a higher one needs.
-        What is held stays held until ``end``.
+        What is held stays held until ``end``. ``most``: only so many, the first that were not
+        committed before; those ahead of one that does not hold are committed all the same.
         """
-        for number, done in enumerate(self._done):
-            if not self._holds_still(done):
+        if self.left:
+            return None
+        first, end = self._given, len(self._done)
+        if most is not None:
+            end = min(first + most, end)
+        for number in range(first, end):
+            if not self._holds_still(self._done[number]):
                 self._take_back(number)
-                return None
-        return None if self.left else self.outcomes
+                if most is None or number == first:
+                    return None
+                end = number
+                break
+        for done in self._done[first:end]:
+            self._promise(done, -1)  # Whoever takes it writes it: from then on it is used.
+        self._given = end
+        return tuple(one.outcome for one in self._done[first:end])
 
     def end(self) -> None:
         """Let go all that is held: what was committed is in the view by now, or is given up."""
@@ -128,25 +131,55 @@ class Cycle:
     # ---- one request -------------------------------------------------------------------------
 
     def _serve(self, request: Request) -> _Done:
+        self.at = request.ask.service
         leaving = {role: -count for role, count in request.ask.delta.items() if count < 0}
         coming = any(count > 0 for count in request.ask.delta.values())
-        placed = self._view.place(request.ask, request.standing, said=0) if coming else None
-        victims, holds = None, []
+        placed = self._seek(request, request.ask) if coming else None
+        victims, holds = None, list[tuple[str, frozenset[int]]]()
         if leaving:
             rule = request.ask.placement.spread
             victims = choose_victims(
-                leaving, request.standing, self._view, request.ratio, spread=rule
+                leaving, request.standing, self._view, request.ratio, rule, request.stays
             )
             holds += self._frozen(request, victims)
+        return self._taken(Outcome(request, placed, victims), holds)
+
+    def _seek(self, request: Request, ask: Ask) -> Placed | Infeasible:
+        found: Placed | Infeasible = Infeasible(("nothing may be used",))
+        for limits in request.limits:
+            self.places += 1
+            with limits.within(self._view) as view:
+                found = view.place(ask, request.standing, said=request.said)
+            if isinstance(found, Placed):
+                break
+        return found
+
+    def _part(self, whole: _Done) -> _Done:
+        """Return what is placed of a step that has no place as a whole; the same where nothing is."""
+        request, why = whole.outcome.request, whole.outcome.placed
+        if not isinstance(why, Infeasible):
+            return whole
+        for ask in request.parts:
+            found = self._seek(request, ask)
+            if isinstance(found, Placed):
+                return self._taken(Outcome(request, found, part=ask, refused=why), [])
+        return whole
+
+    def _taken(self, outcome: Outcome, holds: list[tuple[str, frozenset[int]]]) -> _Done:
+        """Hold what an outcome takes."""
         stood: dict[str, NodeView] = {}
-        if isinstance(placed, Placed):
-            for rank in (rank for spot in placed.spots for rank in spot.ranks):
+        if isinstance(outcome.placed, Placed):
+            for rank in (rank for spot in outcome.placed.spots for rank in spot.ranks):
                 holds.append((rank.agent_id, frozenset(rank.gpu_indices)))
                 if (node := self._view.node(rank.agent_id)) is not None:
                     stood[rank.agent_id] = node
-        done = _Done(Outcome(request, placed, victims), stood, tuple(holds))
+        done = _Done(outcome, stood, tuple(holds))
         self._hold(done)
         return done
+
+    def _refused(self, number: int) -> bool:
+        outcome = self._done[number].outcome
+        return isinstance(outcome.placed, Infeasible) and outcome.victims is None
 
     # ---- second thoughts ---------------------------------------------------------------------
 
@@ -160,13 +193,15 @@ class Cycle:
     def _in_the_way(self, refused: int, asks: Sequence[Ask]) -> list[int]:
         """Return the last requests before the refused one that have GPUs these asks could use."""
         types = types_of(asks)
-        mine = (n for n in reversed(range(refused)) if self._may_move(n, refused, types))
+        mine = (
+            n for n in reversed(range(self._given, refused)) if self._may_move(n, refused, types)
+        )
         return list(islice(mine, REACH))
 
     def _may_move(self, number: int, refused: int, types: frozenset[str]) -> bool:
         """Whether a request has a place on one of these types (none: any), and may leave it."""
         outcome, other = self._done[number].outcome, self._requests[refused]
-        if outcome.victims is not None or not isinstance(outcome.placed, Placed):
+        if outcome.victims or outcome.part or not isinstance(outcome.placed, Placed):
             return False
         if types and all(spot.gpu_type not in types for spot in outcome.placed.spots):
             return False
@@ -260,8 +295,9 @@ class Cycle:
 
     def _take_back(self, number: int) -> None:
         held: dict[str, set[int]] = {}
-        for done in self._done[number:]:
+        for done in self._done[max(number, self._given) :]:
             self._promise(done, -1)
+        for done in self._done[number:]:
             for agent_id, indices in done.holds:
                 held.setdefault(agent_id, set()).update(indices)
         for agent_id, every in held.items():
