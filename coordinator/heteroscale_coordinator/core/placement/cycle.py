@@ -139,7 +139,12 @@ class Cycle:
         if leaving:
             rule = request.ask.placement.spread
             victims = choose_victims(
-                leaving, request.standing, self._view, request.ratio, rule, request.stays
+                leaving,
+                request.standing,
+                self._view,
+                request.ratio,
+                spread=rule,
+                stays=request.stays,
             )
             holds += self._frozen(request, victims)
         return self._taken(Outcome(request, placed, victims), holds)
