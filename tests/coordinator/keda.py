@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 
 import grpc
 import grpc.aio
-from heteroscale.keda.externalscaler_pb2_grpc import ExternalScalerStub
 
 from heteroscale.keda import externalscaler_pb2 as pb
+from heteroscale.keda.externalscaler_pb2_grpc import ExternalScalerStub
 from tests.coordinator.face import PATIENCE
 from tests.hpa import Hpa
 

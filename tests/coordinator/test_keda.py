@@ -15,12 +15,12 @@ import pytest
 import trustme
 import yaml
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from heteroscale.keda.externalscaler_pb2_grpc import ExternalScalerStub
 from prometheus_client import CollectorRegistry, generate_latest
 from structlog.testing import capture_logs
 
 from heteroscale.channel import ChannelError, open_channel
 from heteroscale.keda import externalscaler_pb2 as pb
+from heteroscale.keda.externalscaler_pb2_grpc import ExternalScalerStub
 from heteroscale.words import Role
 from heteroscale_coordinator.config import CoordinatorSpec
 from heteroscale_coordinator.core.events import Changes

@@ -8,9 +8,9 @@ from pathlib import Path
 import grpc
 import grpc.aio
 import httpx
-from heteroscale.keda.externalscaler_pb2_grpc import ExternalScalerStub
 
 from heteroscale.keda import externalscaler_pb2 as pb
+from heteroscale.keda.externalscaler_pb2_grpc import ExternalScalerStub
 from heteroscale.v1 import operator_pb2
 from heteroscale.v1.operator_pb2_grpc import OperatorServiceStub
 from heteroscale.words import InstanceState, Role

@@ -11,9 +11,9 @@ from typing import TypeVar
 import grpc
 import structlog
 from google.protobuf.message import Message
-from heteroscale.keda.externalscaler_pb2_grpc import ExternalScalerServicer
 
 from heteroscale.keda import externalscaler_pb2 as pb
+from heteroscale.keda.externalscaler_pb2_grpc import ExternalScalerServicer
 from heteroscale_coordinator.edge.guard import Context, shortened, words
 from heteroscale_coordinator.edge.keda.polls import Polls
 from heteroscale_coordinator.edge.keda.trigger import (

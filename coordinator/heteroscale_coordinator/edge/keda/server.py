@@ -5,9 +5,9 @@ from __future__ import annotations
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from heteroscale.keda.externalscaler_pb2_grpc import add_ExternalScalerServicer_to_server
 
 from heteroscale.keda import externalscaler_pb2
+from heteroscale.keda.externalscaler_pb2_grpc import add_ExternalScalerServicer_to_server
 from heteroscale_coordinator.edge.keda.face import KedaFace
 
 SCALER = externalscaler_pb2.DESCRIPTOR.services_by_name["ExternalScaler"].full_name
