@@ -11,7 +11,7 @@ is done again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from math import inf
@@ -63,14 +63,16 @@ class Cycle:
         self._given = 0
         """So many outcomes were committed: they stay what they are."""
         self.places = 0
-        """Places sought so far: the work that was done."""
+        """Places sought so far, and two for each that was let go and taken again: the work that was done."""
         self.at = ""
         """The service that was looked at last."""
+        self._open: Iterator[None] | None = None
+        """A request that is being looked at: the last of ``_done``."""
 
     @property
     def left(self) -> int:
         """Return how many requests are still to be looked at."""
-        return len(self._requests) - len(self._done)
+        return len(self._requests) - len(self._done) + (self._open is not None)
 
     @property
     def outcomes(self) -> tuple[Outcome, ...]:
@@ -85,18 +87,17 @@ class Cycle:
     def advance(self, requests: int = 1, places: float = inf) -> bool:
         """Look at so many requests more, and return whether that was all.
 
-        No further one is begun when so many places were sought: the size of a piece in work.
+        No further one is begun, nor an order of second thoughts about one, when so many places were
+        sought: the size of a piece in work.
         """
         until = self.places + places
         for _ in range(min(requests, self.left)):
             if self.places >= until:
                 break
-            number, request = len(self._done), self._requests[len(self._done)]
-            self._done.append(self._serve(request))
-            if self._refused(number):
-                self._make_room(number)
-            if self._refused(number) and request.parts:
-                self._done[number] = self._part(self._done[number])
+            self._open = self._open or self._look()
+            if any(self.places >= until for _ in self._open):
+                break  # It goes on where it paused.
+            self._open = None
         return not self.left
 
     def commit(self, most: int | None = None) -> tuple[Outcome, ...] | None:
@@ -129,6 +130,15 @@ class Cycle:
         self._take_back(0)
 
     # ---- one request -------------------------------------------------------------------------
+
+    def _look(self) -> Iterator[None]:
+        """Look at the next request; pauses where the view is as it would be if it had no place."""
+        number, request = len(self._done), self._requests[len(self._done)]
+        self._done.append(self._serve(request))
+        if self._refused(number):
+            yield from self._make_room(number)
+        if self._refused(number) and request.parts:
+            self._done[number] = self._part(self._done[number])
 
     def _serve(self, request: Request) -> _Done:
         self.at = request.ask.service
@@ -188,12 +198,14 @@ class Cycle:
 
     # ---- second thoughts ---------------------------------------------------------------------
 
-    def _make_room(self, refused: int) -> None:
+    def _make_room(self, refused: int) -> Iterator[None]:
         """Place others anew, the refused one first; it stays refused if one of them lost by it."""
         asks = [self._requests[refused].ask]
         asks += [self._requests[n].ask for n in self._in_the_way(refused, asks)]
         if near := sorted(self._in_the_way(refused, asks)):
-            self.moves_left -= in_some_order(refused, near, self._all_in, self.moves_left)
+            for sought in in_some_order(refused, near, self._all_in, self.moves_left):
+                self.moves_left -= sought
+                yield
 
     def _in_the_way(self, refused: int, asks: Sequence[Ask]) -> list[int]:
         """Return the last requests before the refused one that have GPUs these asks could use."""
@@ -220,21 +232,24 @@ class Cycle:
     def _all_in(self, order: Sequence[int]) -> Attempt:
         """Place these anew in this order; if one is worse off by it, all is as before."""
         before = {n: self._done[n] for n in order if n < len(self._done) - 1}
+        self.places += 2 * len(before)
         for done in before.values():
             self._release(done)
         found: dict[int, _Done] = {}
-        for number in order:
-            found[number] = self._serve(self._requests[number])
-            if not self._content(found[number], before.get(number)):
-                break
-        else:
+        try:
+            for number in order:
+                found[number] = self._serve(self._requests[number])
+                if not self._content(found[number], before.get(number)):
+                    return Attempt(number, len(found))
             self._done = [found.get(number, done) for number, done in enumerate(self._done)]
+            before = {}
             return Attempt(None, len(found))
-        for done in found.values():
-            self._release(done)
-        for done in before.values():
-            self._hold(done)
-        return Attempt(number, len(found))
+        finally:  # also where placement raises on one of them
+            if before:
+                for done in found.values():
+                    self._release(done)
+                for done in before.values():
+                    self._hold(done)
 
     def _content(self, done: _Done, before: _Done | None) -> bool:
         """Whether a request has its place; one of a higher priority than the refused, one as good."""
@@ -299,6 +314,7 @@ class Cycle:
         return True
 
     def _take_back(self, number: int) -> None:
+        self._open = None
         held: dict[str, set[int]] = {}
         for done in self._done[max(number, self._given) :]:
             self._promise(done, -1)

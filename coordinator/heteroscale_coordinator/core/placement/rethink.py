@@ -8,7 +8,7 @@ sub-clusters.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ from heteroscale_coordinator.core.topology import AFFINITY_LEVELS
 REACH = 12
 """So many others are placed anew, at most, for one request without a place: the last before it."""
 EACH = 60
-"""So many places are sought anew for one request, at most: a piece of a cycle stays a small one."""
+"""So many places are sought anew for one request, at most."""
 MOVES = 400
 """So many are in a whole cycle, at most: what it takes stays far below the rest."""
 
@@ -34,19 +34,19 @@ class Attempt(NamedTuple):
 
 def in_some_order(
     first: int, others: Sequence[int], attempt: Callable[[Sequence[int]], Attempt], most: int
-) -> int:
-    """Try orders until one places all, and return how many places were sought, at most ``most``."""
+) -> Iterator[int]:
+    """Try orders until one places all, and yield how many places each sought, ``most`` in all."""
     order: tuple[int, ...] = (first, *others)
     tried: set[tuple[int, ...]] = set()
-    sought = 0
-    while order not in tried and sought + len(order) <= min(EACH, most):
+    left = min(EACH, most)
+    while order not in tried and len(order) <= left:
         tried.add(order)
         found = attempt(order)
-        sought += found.sought
+        left -= found.sought
+        yield found.sought
         if found.stuck is None:
             break
         order = (found.stuck, *(number for number in order if number != found.stuck))
-    return sought
 
 
 def types_of(asks: Iterable[Ask]) -> frozenset[str]:
