@@ -63,7 +63,7 @@ class Cycle:
         self._given = 0
         """So many outcomes were committed: they stay what they are."""
         self.places = 0
-        """Places sought so far, and two for each that was let go and taken again: the work that was done."""
+        """Places sought so far, and two for each that was let go and taken again: the work done."""
         self.at = ""
         """The service that was looked at last."""
         self._open: Iterator[None] | None = None
