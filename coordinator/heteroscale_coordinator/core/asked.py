@@ -39,6 +39,8 @@ class Asked:
     """None: it has not begun."""
     rounds: int = 0
     """How often places no longer held when they were to be committed."""
+    waited: int = 0
+    """Turns that it waited for the fleet to be read."""
 
     @property
     def wanting(self) -> bool:
@@ -52,7 +54,8 @@ class Asked:
 
     def close(self) -> None:
         """End the cycle, whatever is still open."""
-        if self.cycle is not None:
-            self.cycle.end()
+        cycle = self.cycle
         self.questions.clear()
-        self.cycle, self.rounds = None, 0
+        self.cycle, self.rounds, self.waited = None, 0, 0
+        if cycle is not None:
+            cycle.end()

@@ -25,13 +25,28 @@ ANSWERS = 20
 """Answers that one turn carries out: some ten milliseconds more."""
 ROUNDS = 3
 """Where the fleet changes under a cycle more often, what is left is asked anew in a cycle of its own."""
+PATIENCE = 200
+"""Turns that a cycle waits for the fleet to be read, 50,000 nodes: then one long turn reads what is left.
+Where nodes change faster than turns read them no service would be looked at ever again."""
 
 
 def carry_on(draft: Draft) -> None:
-    """Do a turn's piece of the cycle; nothing is done while much of the fleet is still to be read."""
+    """Do a turn's piece of the cycle; it waits a while where much of the fleet is still to be read."""
     asked = draft.state.asked
-    if not asked.questions or sites.behind(draft):
+    if not asked.questions:
         return
+    if asked.waited < PATIENCE and sites.behind(draft):
+        asked.waited += 1
+        return
+    try:
+        _piece(draft, asked)
+    except Exception:
+        # It would be raised again in every turn, and no turn would ever be committed.
+        asked.close()
+        raise
+
+
+def _piece(draft: Draft, asked: Asked) -> None:
     view = sites.view(draft)
     if asked.cycle is None:
         vendors = draft.state.seen.vendors()

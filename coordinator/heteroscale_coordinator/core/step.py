@@ -107,7 +107,11 @@ def _tell_time(draft: Draft) -> None:
 
 
 def due(state: State, now: float) -> list[str]:
-    """Return the services to evaluate now: a share of those due, highest priority first."""
+    """Return the services to evaluate now: a share of those due, highest priority first.
+
+    Half of the share is for who waits longest: where cycles of placement take so long that not all are
+    reached in a tick, the highest are due again before the lowest were looked at once.
+    """
     tick = state.rules.tick
     never = -tick
     waiting = [
@@ -117,7 +121,10 @@ def due(state: State, now: float) -> list[str]:
     ]
     waiting.sort(key=lambda s: (-s.spec.priority, state.evaluated_at.get(s.name, never), s.name))
     share = len(state.services) // SPREAD + 1
-    return [service.name for service in waiting[: 2 * share]]
+    names = [service.name for service in waiting]
+    longest = sorted(names[share:], key=lambda name: state.evaluated_at.get(name, never))
+    chosen = {*names[:share], *longest[:share]}
+    return [name for name in names if name in chosen]
 
 
 def _turn_of(draft: Draft, name: str, short: Sequence[Lack]) -> None:

@@ -22,9 +22,11 @@ from heteroscale_coordinator.core.events import (
     ReportReceived,
     Tick,
 )
-from heteroscale_coordinator.core.model import Action, Instance
-from heteroscale_coordinator.core.placement import Ask, FleetView, Infeasible, Placed
+from heteroscale_coordinator.core.model import Action, Instance, Service
+from heteroscale_coordinator.core.placement import Ask, Cycle, FleetView, Infeasible, Placed
+from heteroscale_coordinator.core.rules import Rules
 from heteroscale_coordinator.core.spec import ServiceSpec
+from heteroscale_coordinator.core.state import State
 from tests.core.turn.rig import SPEC, up
 from tests.core.world import World
 
@@ -257,3 +259,60 @@ def test_nothing_is_placed_while_much_of_the_fleet_is_to_be_read(
     assert world.state.asked.cycle is None
     over(world)
     assert [len(of(world, name)) for name in NAMES] == [3, 3, 3]
+
+
+def test_a_fleet_that_changes_faster_than_it_is_read_keeps_nobody_waiting_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sites, "AT_ONCE", 1)
+    monkeypatch.setattr(placing, "PATIENCE", 5)
+    world = asking(agents=6)
+    turns = 0
+    while world.state.placing and turns < 20:
+        for name in world.agents:
+            world.state.seen.touch(name)
+        take(world)
+        turns += 1
+    assert 5 <= turns < 20
+    assert [len(of(world, name)) for name in NAMES] == [3, 3, 3]
+    assert world.state.asked.waited == 0
+
+
+@pytest.mark.usefixtures("pieces")
+def test_a_cycle_that_raises_as_a_whole_is_given_up_and_costs_one_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(cycle: Cycle, most: int | None = None) -> None:
+        raise ZeroDivisionError
+
+    world = asking()
+    with monkeypatch.context() as broken:
+        broken.setattr(Cycle, "commit", fail)
+        with pytest.raises(ZeroDivisionError):
+            over(world)
+    assert not world.state.placing
+    assert not held(world)
+    world.run(10)
+    over(world)
+    assert [len(of(world, name)) for name in NAMES] == [3, 3, 3]
+
+
+def test_where_not_all_are_reached_in_a_tick_the_lowest_priority_has_its_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(turn, "SPREAD", 10)
+    state = State(Rules())
+    for index in range(100):
+        name = f"s{index:02}"
+        state.services[name] = Service(name, spec(priority=index % 2))
+    longest, now = dict.fromkeys(state.services, 0.0), 1_000.0
+    state.evaluated_at.update(dict.fromkeys(state.services, now))
+    slow = state.rules.tick / 2
+    for _ in range(40):  # as if each cycle of placement took half a tick
+        now += slow
+        for name in turn.due(state, now):
+            longest[name] = max(longest[name], now - state.evaluated_at[name])
+            state.evaluated_at[name] = now
+    assert now - min(state.evaluated_at.values()) <= 5 * state.rules.tick, "each was looked at"
+    low, high = (max(list(longest.values())[priority::2]) for priority in (0, 1))
+    assert high <= low <= 5 * state.rules.tick

@@ -21,10 +21,17 @@ MUTANTS = (
     ),
     core(
         "a service that raises stops the others",
-        "step.py",
-        "        _quarantine(draft, name, error)\n",
+        "quarantine.py",
+        "        quarantine(draft, name, error)\n",
         "        raise\n",
         "turn",
+    ),
+    core(
+        "who is low is never looked at while cycles are long",
+        "step.py",
+        "    chosen = {*names[:share], *longest[:share]}\n",
+        "    chosen = {*names[: 2 * share]}\n",
+        "turn/test_placing.py",
     ),
     core(
         "what stands on a cordon comes back first",
