@@ -28,6 +28,8 @@ from heteroscale_simulator.report.files import Batch, UnwritableError, check_fil
 EXIT_UNUSABLE = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
+_NAMED = 6
+"""Instances named in one complaint."""
 
 
 def run(argv: Sequence[str]) -> int:
@@ -102,7 +104,7 @@ def _require_pair(asked: ask.Asked) -> None:
     if have >= set(PAIR) and not unknown:
         return
     labels = sorted({label for one in instances for label in one.labels} - {"__name__"})
-    listed = ", ".join(unknown[:6]) + (" …" if len(unknown) > 6 else "")  # noqa: PLR2004
+    listed = ", ".join(unknown[:_NAMED]) + (" …" if len(unknown) > _NAMED else "")
     what = (
         f"no label says the role of {listed}"
         if unknown

@@ -23,6 +23,8 @@ _READ = (
 )
 _UNTOLD = ("transferring", "gpu_util", "sm_activity", "rdma_share")
 _COUNT = len(_READ)
+_NOTHING = 0.01
+"""Requests: with less left an engine holds none."""
 _GEN, _PROMPT, _COMPUTED, _DONE, _TTFT, _TTFT_N, _TBT, _TBT_N = range(_COUNT)
 
 
@@ -219,7 +221,7 @@ class SeenPlant:
         """Let closed engines finish what they hold: a tenth a second, and the rest of a request."""
         for engine in self._engines.values():
             if not engine.open and engine.left:
-                engine.left = 0.0 if engine.left < 1e-2 else engine.left * 0.9  # noqa: PLR2004
+                engine.left = 0.0 if engine.left < _NOTHING else engine.left * 0.9
 
     def _waiting(self, engine: _Engine) -> float:
         role = engine.seat.role

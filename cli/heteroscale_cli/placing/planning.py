@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from heteroscale.taints import TaintEffect
 from heteroscale.words import Role
 from heteroscale_cli.placing.inventory import Holder, Inventory, Node
 from heteroscale_cli.placing.subclusters import told
@@ -24,9 +23,9 @@ from heteroscale_coordinator.core.placement import (
     Remedy,
     Spot,
     Standing,
-    intolerable,
     remedies,
     repair,
+    unwelcome,
 )
 from heteroscale_coordinator.core.placement.emptying import Emptied, Tenant, defragment
 from heteroscale_coordinator.core.spec import PlacementSpec, ServiceSpec
@@ -213,9 +212,8 @@ def healing(inventory: Inventory, asked: Asked) -> Move | str:
 def _unwelcome(one: Standing, view: FleetView, spec: ServiceSpec) -> str:
     """Return the taint that has an instance leave its node, in words; empty: none."""
     for node in filter(None, map(view.node, one.agent_ids)):
-        for taint in intolerable(node.taints, spec.placement.tolerations):
-            if taint.effect is TaintEffect.NO_EXECUTE:
-                return f"{node.agent_id} carries the taint {taint}"
+        if why := unwelcome(node.agent_id, node.taints, spec.placement.tolerations):
+            return why
     return ""
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from heteroscale.taints import TaintEffect
 from heteroscale.words import InstanceState
 from heteroscale_coordinator.core import instance as life
 from heteroscale_coordinator.core.breaker import Barred
@@ -23,7 +22,7 @@ from heteroscale_coordinator.core.placement import (
     Limits,
     NodeView,
     Standing,
-    intolerable,
+    unwelcome,
 )
 from heteroscale_coordinator.core.spec import PlacementSpec
 from heteroscale_coordinator.core.state import Agent, State
@@ -76,14 +75,9 @@ def _standing(draft: Draft, instance: Instance, placement: PlacementSpec) -> Sta
 
 def _unwelcome(agent: Agent | None, placement: PlacementSpec) -> str:
     """Return the taint that has an instance of the service leave a node, in words; empty: none."""
-    if agent is None or not agent.inventory.taints:
+    if agent is None:
         return ""
-    away = (
-        taint
-        for taint in intolerable(agent.inventory.taints, placement.tolerations)
-        if taint.effect is TaintEffect.NO_EXECUTE
-    )
-    return next((f"{agent.agent_id} carries the taint {taint}" for taint in away), "")
+    return unwelcome(agent.agent_id, agent.inventory.taints, placement.tolerations)
 
 
 def _sickness(agent: Agent | None, rank: Rank) -> str:

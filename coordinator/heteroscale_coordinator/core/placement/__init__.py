@@ -13,7 +13,7 @@ from heteroscale_coordinator.core.placement.domains import VIEW_LEVELS
 from heteroscale_coordinator.core.placement.feeds import may_become
 from heteroscale_coordinator.core.placement.fragments import Fragments
 from heteroscale_coordinator.core.placement.indices import choose
-from heteroscale_coordinator.core.placement.kind import Terms, intolerable
+from heteroscale_coordinator.core.placement.kind import Terms, intolerable, unwelcome
 from heteroscale_coordinator.core.placement.limits import NO_LIMITS, Limits
 from heteroscale_coordinator.core.placement.plan import SAID
 from heteroscale_coordinator.core.placement.remedy import Remedy, remedies
@@ -67,4 +67,5 @@ __all__ = [
     "place",
     "remedies",
     "repair",
+    "unwelcome",
 ]

@@ -31,6 +31,16 @@ def intolerable(taints: Taints, tolerations: Tolerations) -> Taints:
     )
 
 
+def unwelcome(agent_id: str, taints: Taints, tolerations: Tolerations) -> str:
+    """Return the taint that has whoever tolerates no more leave a node, in words; empty: none."""
+    away = (
+        taint
+        for taint in intolerable(taints, tolerations)
+        if taint.effect is TaintEffect.NO_EXECUTE
+    )
+    return next((f"{agent_id} carries the taint {taint}" for taint in away), "")
+
+
 def disliked(taints: Taints, tolerations: Tolerations) -> bool:
     """Return whether a taint asks whoever tolerates no more than this to go elsewhere if it can."""
     return any(

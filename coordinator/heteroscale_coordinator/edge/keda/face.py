@@ -133,7 +133,7 @@ class KedaFace(ExternalScalerServicer):
 
     # The stubs know streams as generators; these write to their context.
     @_answered
-    async def StreamIsActive(  # type: ignore[override]
+    async def StreamIsActive(  # type: ignore[override]  # writes to its context, yields nothing
         self, request: pb.ScaledObjectRef, context: Context
     ) -> None:
         """Say it at once, and again when it changes; KEDA comes again when the stream ends."""
@@ -160,7 +160,7 @@ class KedaFace(ExternalScalerServicer):
                 pass
         raise RefusedError(grpc.StatusCode.UNAVAILABLE, "the coordinator is stopping")
 
-    async def StreamMetricSpec(  # type: ignore[override]
+    async def StreamMetricSpec(  # type: ignore[override]  # likewise
         self, request: pb.ScaledObjectRef, context: Context
     ) -> None:
         """Not served: the target never changes, and KEDA asks GetMetricSpec instead."""
