@@ -1,0 +1,93 @@
+"""The adapter of one Kubernetes cluster: reading is here, acting in rooms of its own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
+
+from kubernetes_asyncio.client.configuration import Configuration
+
+from heteroscale_scheduler_adapters.kubernetes.client import Client
+from heteroscale_scheduler_adapters.kubernetes.connect import configuration
+from heteroscale_scheduler_adapters.kubernetes.errors import ForbiddenError, LoginError
+from heteroscale_scheduler_adapters.kubernetes.resources import NODES
+from heteroscale_scheduler_adapters.kubernetes.settings import KubernetesSettings, read_settings
+from heteroscale_scheduler_adapters.port import (
+    Capabilities,
+    Change,
+    GateWish,
+    RefusedError,
+    SettingsError,
+    Step,
+    UnavailableError,
+    World,
+)
+
+Connect = Callable[[KubernetesSettings], Awaitable[Configuration]]
+
+
+class KubernetesAdapter:
+    """One cluster; see `port.Adapter`. What it knows it has read: a new one goes on where it ended."""
+
+    def __init__(
+        self, cluster: str, settings: KubernetesSettings, connect: Connect = configuration
+    ) -> None:
+        self._cluster = cluster
+        self._settings = settings
+        self._connect = connect
+        self._client: Client | None = None
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What a Kubernetes cluster can do."""
+        return Capabilities(gates=True, watches=True, several_ranks=True)
+
+    async def open(self) -> None:
+        """Connect, and check the login and its rights."""
+        client = Client(await self._connect(self._settings), self._settings.requests)
+        try:
+            await client.call("GET", NODES, query={"limit": "1"}, verb="list")
+        except (ForbiddenError, LoginError) as error:
+            await client.close()
+            raise SettingsError(str(error)) from error
+        except BaseException:
+            await client.close()
+            raise
+        self._client = client
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+
+    async def world(self) -> World:
+        """Return all that is there; all lists are read, or none counts."""
+        raise UnavailableError("not read yet")
+
+    async def watch(self, revision: str) -> AsyncIterator[Change]:
+        """Yield what changes after ``revision``."""
+        raise UnavailableError(f"not read yet: {revision}")
+        yield Change("")  # type: ignore[unreachable]
+
+    async def launch(self, step: Step) -> None:
+        """Start all of ``step``, or nothing."""
+        raise RefusedError(f"{step.request_id}: not built yet")
+
+    async def gate(self, instance_id: str, wish: GateWish) -> None:
+        """Let traffic reach an instance, or keep it away."""
+        raise RefusedError(f"{instance_id}: not built yet: {wish}")
+
+    async def stop(self, instance_id: str, grace: float) -> None:
+        """End an instance."""
+        raise RefusedError(f"{instance_id}: not built yet: {grace}")
+
+    def _connected(self) -> Client:
+        if self._client is None:
+            raise UnavailableError(f"{self._cluster}: not open")
+        return self._client
+
+
+def create(cluster: str, options: Mapping[str, Any]) -> KubernetesAdapter:
+    """Return the adapter called ``cluster``, not yet open. Raises SettingsError."""
+    return KubernetesAdapter(cluster, read_settings(cluster, options))
