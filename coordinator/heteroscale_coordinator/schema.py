@@ -19,6 +19,7 @@ from pydantic import TypeAdapter
 from heteroscale.documents import DocumentModel, Duration, format_duration
 from heteroscale_coordinator.config import CoordinatorDocument
 from heteroscale_coordinator.core.spec import ServiceDocument
+from heteroscale_coordinator.edge.crd.definition import manifest
 
 KINDS: dict[str, type[DocumentModel]] = {
     "Service": ServiceDocument,
@@ -81,20 +82,32 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument(
         "kind", nargs="?", choices=kinds(), default="Service", help="default Service"
     )
+    parser.add_argument(
+        "--crd",
+        action="store_true",
+        help="the CustomResourceDefinition of kind Service, for kubectl apply",
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help="write it there instead")
     options = parser.parse_args(argv)
+    if options.crd:
+        if options.kind != "Service":
+            parser.error(f"--crd is for kind Service; {options.kind} is no object of Kubernetes")
+        return _write(manifest(schema_of("Service")), options.out)
     try:
         schema = schema_of(options.kind)
     except ImportError as error:
         sys.stderr.write(f"error: {options.kind} needs {error.name or error}: install its extra\n")
         return 1
-    text = json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
-    if options.out is None:
+    return _write(json.dumps(schema, indent=2, ensure_ascii=False) + "\n", options.out)
+
+
+def _write(text: str, out: Path | None) -> int:
+    if out is None:
         sys.stdout.write(text)
         return 0
     try:
-        options.out.write_text(text, encoding="utf-8")
+        out.write_text(text, encoding="utf-8")
     except OSError as error:
-        sys.stderr.write(f"error: {options.out}: {error.strerror}\n")
+        sys.stderr.write(f"error: {out}: {error.strerror}\n")
         return 1
     return 0

@@ -1,0 +1,1 @@
+"""Services as objects of Kubernetes: definition, ownership, status, events."""
