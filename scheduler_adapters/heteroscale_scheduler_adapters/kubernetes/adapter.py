@@ -7,6 +7,7 @@ from typing import Any
 
 from kubernetes_asyncio.client.configuration import Configuration
 
+from heteroscale_scheduler_adapters.kubernetes.acting import Hands
 from heteroscale_scheduler_adapters.kubernetes.client import Client
 from heteroscale_scheduler_adapters.kubernetes.connect import configuration
 from heteroscale_scheduler_adapters.kubernetes.errors import ForbiddenError, LoginError
@@ -16,7 +17,6 @@ from heteroscale_scheduler_adapters.port import (
     Capabilities,
     Change,
     GateWish,
-    RefusedError,
     SettingsError,
     Step,
     UnavailableError,
@@ -36,6 +36,7 @@ class KubernetesAdapter:
         self._settings = settings
         self._connect = connect
         self._client: Client | None = None
+        self._hands: Hands | None = None
 
     @property
     def capabilities(self) -> Capabilities:
@@ -54,10 +55,18 @@ class KubernetesAdapter:
             await client.close()
             raise
         self._client = client
+        self._hands = Hands(
+            self._cluster,
+            client,
+            templates={one.name: one for one in self._settings.templates},
+            rule=self._settings.gate,
+            namespace=self._settings.namespace,
+            levels={str(level): keys for level, keys in self._settings.levels().items()},
+        )
 
     async def close(self) -> None:
         """Let go of connections."""
-        client, self._client = self._client, None
+        client, self._client, self._hands = self._client, None, None
         if client is not None:
             await client.close()
 
@@ -72,15 +81,20 @@ class KubernetesAdapter:
 
     async def launch(self, step: Step) -> None:
         """Start all of ``step``, or nothing."""
-        raise RefusedError(f"{step.request_id}: not built yet")
+        await self._acting().launch(step)
 
     async def gate(self, instance_id: str, wish: GateWish) -> None:
         """Let traffic reach an instance, or keep it away."""
-        raise RefusedError(f"{instance_id}: not built yet: {wish}")
+        await self._acting().gate(instance_id, wish)
 
     async def stop(self, instance_id: str, grace: float) -> None:
         """End an instance."""
-        raise RefusedError(f"{instance_id}: not built yet: {grace}")
+        await self._acting().stop(instance_id, grace)
+
+    def _acting(self) -> Hands:
+        if self._hands is None:
+            raise UnavailableError(f"{self._cluster}: not open")
+        return self._hands
 
     def _connected(self) -> Client:
         if self._client is None:

@@ -291,15 +291,19 @@ class Client:
             return False
         return True
 
-    async def evict(self, name: str, namespace: str, *, grace: float | None = None) -> None:
+    async def evict(
+        self, name: str, namespace: str, *, grace: float | None = None, dry_run: bool = False
+    ) -> None:
         """Evict a pod. BusyError: a disruption budget forbids it now; it is not asked again here."""
         wish: Object = {
             "apiVersion": "policy/v1",
             "kind": "Eviction",
             "metadata": {"name": name, "namespace": namespace},
         }
-        if grace is not None:
-            wish["deleteOptions"] = {"gracePeriodSeconds": int(grace)}
+        options: Object = {} if grace is None else {"gracePeriodSeconds": int(grace)}
+        options |= {"dryRun": ["All"]} if dry_run else {}
+        if options:
+            wish["deleteOptions"] = options
         ask = Ask("create", "pods/eviction", name, namespace)
         async with self._deadline(ask, self._settings.timeout):
             path = PODS.path(namespace, name, "eviction")

@@ -70,6 +70,10 @@ def fault(ask: Ask, status: int, body: str, retry_after: float = 0.0) -> Adapter
     said = status_of(body)
     reason, message = str(said.get("reason") or ""), str(said.get("message") or body.strip()[:300])
     text = f"{ask}: {message or f'HTTP {status}'}"
+    if status == FORBIDDEN and message and " cannot " not in message:
+        return RefusedError(
+            text
+        )  # a quota or an admission hook, whose words say all; no right is lacking
     if status == FORBIDDEN:
         return ForbiddenError(_forbidden(ask, message))
     if status == TOO_MANY:

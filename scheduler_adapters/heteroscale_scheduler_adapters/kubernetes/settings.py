@@ -9,6 +9,7 @@ from pydantic import Field, PositiveInt, ValidationError, field_validator, model
 
 from heteroscale_scheduler_adapters.kubernetes import names
 from heteroscale_scheduler_adapters.kubernetes.fields import Positive, Seconds, Settings, complaint
+from heteroscale_scheduler_adapters.kubernetes.templates import GateRule, LaunchTemplate
 
 Level = Literal["s0", "s1", "s2", "logical_cluster", "vdc"]
 Role = Literal["prefill", "decode", "aggregated", "attention", "ffn"]
@@ -131,6 +132,10 @@ class KubernetesSettings(Settings):
     gpus: GpuSettings = GpuSettings()
     node_selector: str = ""
     """Label selector: only these nodes are this cluster's to use."""
+    templates: tuple[LaunchTemplate, ...] = ()
+    """What can be launched, by the names that services' roles give as `template`."""
+    gate: GateRule = GateRule()
+    """How traffic is kept from instances, unless their template says otherwise."""
     adopt: tuple[AdoptSettings, ...] = ()
     """What others made that serves a service of ours, where no labels say so."""
     pod_keys: PodKeys = PodKeys()
@@ -153,6 +158,15 @@ class KubernetesSettings(Settings):
             if key in seen:
                 raise ValueError(f"adopt: {'/'.join(key)} is named twice")
             seen.add(key)
+        return self
+
+    @model_validator(mode="after")
+    def _templates_once(self) -> Self:
+        seen: set[str] = set()
+        for one in self.templates:
+            if one.name in seen:
+                raise ValueError(f"templates: {one.name} is named twice")
+            seen.add(one.name)
         return self
 
     def levels(self) -> dict[Level, tuple[str, ...]]:
