@@ -29,7 +29,7 @@ AGAIN ?= --reruns 1 -rR
 SOURCES := agent coordinator scheduler_adapters simulator advisor workbench cli proto tests benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-process test-prometheus coverage mutants e2e-setup e2e-vllm e2e-llamacpp check format proto
+.PHONY: help setup demo test test-fast test-process test-prometheus test-kubernetes coverage mutants e2e-setup e2e-vllm e2e-llamacpp check format proto
 .PHONY: bench-ingest bench-agent bench-plant bench-placement policy-table paper-study clean
 
 help: ## Show this help
@@ -72,6 +72,9 @@ test-prometheus: $(READY) ## Signals and `advise` against a real Prometheus (Deb
 	@command -v prometheus >/dev/null && command -v promtool >/dev/null \
 	  || { echo "missing: prometheus and promtool (Debian: apt-get install prometheus)"; exit 1; }
 	$(BIN)/python -m pytest -q -m process tests/prometheus $(AGAIN) $(ARGS)
+
+test-kubernetes: $(READY) ## The Kubernetes part against the cluster of KUBECONFIG, or a small API server of the tests
+	$(BIN)/python -m pytest -q tests/kubernetes $(AGAIN) $(ARGS)
 
 coverage: $(READY) ## Tests of the deciding core, and the branches of it that they take
 	$(FAST) tests/core --cov=heteroscale_coordinator.core --cov-branch --cov-report=term-missing:skip-covered $(ARGS)
