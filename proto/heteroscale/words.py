@@ -95,6 +95,10 @@ LATENCY_BOUNDS_MS: tuple[int, ...] = (
 )
 """Upper bounds of the one latency grid of the wire; the last bucket, after these, is unbounded."""
 
+WITHIN = "heteroscale.io/within"
+"""Label of an agent's inventory: ``<cluster>/<node>``, the scheduler's node that it stands in.
+Its GPUs are that node's, and offered there."""
+
 TOPOLOGY_LEVELS: tuple[str, ...] = (
     *("s0", "s1", "s2", "logical_cluster", "physical_cluster", "vdc"),
 )

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from heteroscale_coordinator.core import cordon
 from heteroscale_coordinator.core.cordon import Closed, Cordon
 from heteroscale_coordinator.core.events import Changes, Effect
-from heteroscale_coordinator.core.model import Command, Decision, Instance, Service
+from heteroscale_coordinator.core.model import Command, Decision, Instance, Rank, Service
 from heteroscale_coordinator.core.state import State
 
 Mint = Callable[[str], str]
@@ -116,7 +116,13 @@ class Draft:
 
     def on_cordon(self, instance: Instance) -> bool:
         """Return whether any rank of an instance stands on what is cordoned."""
-        return any(self.closed(rank.agent_id).holds(rank.gpu_indices) for rank in instance.ranks)
+        return any(self._on_cordon(rank) for rank in instance.ranks)
+
+    def _on_cordon(self, rank: Rank) -> bool:
+        place = self.state.place_of(rank.agent_id)
+        # Within another's node GPUs are numbered otherwise; only the whole node tells.
+        inside = place != rank.agent_id and self.closed(place).node is not None
+        return inside or self.closed(rank.agent_id).holds(rank.gpu_indices)
 
     def instances_of(self, name: str) -> list[Instance]:
         """Return a service's instances as this turn left them, in order of id."""

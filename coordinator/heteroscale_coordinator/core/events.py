@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from heteroscale.words import Outcome, Role
 from heteroscale_coordinator.core.cordon import Cordon
 from heteroscale_coordinator.core.devices import NO_DEVICES, Devices
+from heteroscale_coordinator.core.holdings import Held
 from heteroscale_coordinator.core.model import (
     Command,
     Decision,
@@ -91,6 +92,36 @@ class CommandAnswered:
     outcome: Outcome
     message: str = ""
     fact: RankFact | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeTold:
+    """What a cluster's scheduler says of a node of its own, beside its inventory."""
+
+    agent_id: str
+    holdings: tuple[Held, ...] = ()
+    closed: str = ""
+    """Why it lets nothing new start there, in words; empty: it does."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterTold:
+    """What is told of a whole cluster that a scheduler runs."""
+
+    name: str
+    quotas: Mapping[str, int] = field(default_factory=dict)
+    """Most GPUs there by type; empty: of each type."""
+    notes: tuple[str, ...] = ()
+    """What an operator should see of it."""
+    trouble: str = ""
+    """Why it cannot be reached, in words; empty: it answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeGone:
+    """A cluster's scheduler no longer has a node of its own: it is no silence, nor a partition."""
+
+    agent_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +239,7 @@ AgentEvent = (
     | RankChanged
     | CommandAnswered
 )
+ClusterEvent = NodeTold | NodeGone | ClusterTold
 Wish = (
     ApplyService
     | DeleteService
@@ -221,7 +253,7 @@ Wish = (
     | CordonNode
     | UncordonNode
 )
-Event = AgentEvent | Wish | Tick
+Event = AgentEvent | ClusterEvent | Wish | Tick
 
 # ---- what a turn puts out ----------------------------------------------------------------------
 

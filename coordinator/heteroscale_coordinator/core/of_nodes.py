@@ -32,13 +32,18 @@ def _forget(draft: Draft, wish: ForgetAgent) -> None:
         raise RefusedError(
             f"{wish.agent_id} is heard: stop its agent first, or drain its instances"
         )
-    message = f"node {wish.agent_id} is gone, an operator says"
-    for instance in draft.instances_on(wish.agent_id):
+    gone(draft, wish.agent_id, f"node {wish.agent_id} is gone, an operator says")
+
+
+def gone(draft: Draft, agent_id: str, message: str) -> None:
+    """Give up, for others to be launched, what stood on a node that does not come back."""
+    for instance in draft.instances_on(agent_id):
         silent = life.fall_silent(instance, draft.now, message)
         draft.put_instance(life.give_up(silent, draft.now, message))
-    for key in draft.cordons_of(wish.agent_id):
+    for key in draft.cordons_of(agent_id):
         draft.drop_cordon(key)
-    draft.state.forget_agent(wish.agent_id)
+    if agent_id in draft.state.agents:
+        draft.state.forget_agent(agent_id)
 
 
 def _agent(draft: Draft, agent_id: str) -> Agent:

@@ -11,6 +11,7 @@ from heteroscale_coordinator.core.breaker import Barred
 from heteroscale_coordinator.core.cordon import Closed
 from heteroscale_coordinator.core.draft import Draft
 from heteroscale_coordinator.core.health import closed_gpus, limping_gpus, sick_gpus
+from heteroscale_coordinator.core.holdings import not_offered
 from heteroscale_coordinator.core.model import (
     LIVE_STATES,
     Instance,
@@ -53,12 +54,13 @@ def _standing(draft: Draft, instance: Instance, placement: PlacementSpec) -> Sta
     idle = None
     if newest is not None and newest.running is not None and newest.waiting is not None:
         idle = newest.running + newest.waiting
-    agents = [draft.state.agents.get(rank.agent_id) for rank in instance.ranks]
+    places = (draft.state.place_of(rank.agent_id) for rank in instance.ranks)
+    agents = [draft.state.agents.get(place) for place in places]
     taints = [_unwelcome(agent, placement) for agent in agents]
     return Standing(
         instance_id=instance.instance_id,
         role=instance.role,
-        agent_ids=tuple(rank.agent_id for rank in instance.ranks),
+        agent_ids=tuple(draft.state.place_of(rank.agent_id) for rank in instance.ranks),
         group=instance.group,
         # One that came back after it had been replaced is the first to go.
         withdrawn=instance.state is InstanceState.WITHDRAWN or instance.replaced,
@@ -106,6 +108,7 @@ def _warmth(track: Track | None, now: float) -> float | None:
     return max(told, default=None)
 
 
+_NOBODY: Mapping[int, str] = {}
 _PASSED = "it is passed over for a short while"
 AT_ONCE = 250
 """Nodes that a turn reads anew without being asked: some ten milliseconds."""
@@ -158,7 +161,8 @@ def _read(draft: Draft, agents: Sequence[str]) -> None:
     seen.ahead.update(seen.drafted.intersection(agents))
     for agent_id in agents:
         agent, before = draft.state.agents.get(agent_id), seen.view.node(agent_id)
-        if agent is None:
+        if agent is None or agent.within:
+            # What stands in a node of a scheduler's cluster has that node's GPUs: offered once.
             changes = seen.view.remove(agent_id)
             seen.tell(agent_id, ())
         else:
@@ -187,7 +191,8 @@ def vendors(draft: Draft) -> dict[str, str]:
 
 def nodes(draft: Draft) -> list[NodeView]:
     """Return every node as placement sees it, read anew: what ``view`` is held against."""
-    return [_node(draft, agent) for _, agent in sorted(draft.state.agents.items())]
+    every = sorted(draft.state.agents.items())
+    return [_node(draft, agent) for _, agent in every if not agent.within]
 
 
 def limits(
@@ -253,15 +258,34 @@ def held(draft: Draft, agent_id: str) -> set[int]:
 
 
 def _node(draft: Draft, agent: Agent) -> NodeView:
-    return seen(agent, draft.closed(agent.agent_id), held(draft, agent.agent_id))
+    agent_id, indices = agent.agent_id, [gpu.index for gpu in agent.inventory.gpus]
+    taken, others = held(draft, agent_id), {}
+    if agent.holdings:
+        counted = {
+            one.instance_id
+            for one in draft.instances_on(agent_id)
+            if any(r.agent_id == agent_id and r.state not in life.ENDED for r in one.ranks)
+        }
+        for index, one in not_offered(agent.holdings, indices, taken, counted).items():
+            instance = draft.instance(one.instance_id)
+            if instance is not None and instance.state not in life.ENDED:
+                taken.add(index)  # an agent within the node speaks for it
+            else:
+                others[index] = f"held by {one.holder}"
+    return seen(agent, draft.closed(agent_id), taken, others)
 
 
-def seen(agent: Agent, closed: Closed, taken: Collection[int]) -> NodeView:
-    """Return a node as placement sees it, by what is cordoned of it and which GPUs are taken."""
-    why = closed.node.text if closed.node is not None else ""
+def seen(
+    agent: Agent, closed: Closed, taken: Collection[int], others: Mapping[int, str] = _NOBODY
+) -> NodeView:
+    """Return a node as placement sees it, by what is cordoned of it and which GPUs are taken.
+
+    ``others``: GPUs that others hold, and who.
+    """
+    why = closed.node.text if closed.node is not None else agent.closed
     if not agent.connected or agent.silent:
         why = "not connected"
-    shut = closed_gpus(agent) | dict.fromkeys(closed.indices, "cordoned")
+    shut = {**others, **closed_gpus(agent), **dict.fromkeys(closed.indices, "cordoned")}
     types = {gpu.index: gpu.type for gpu in agent.inventory.gpus}
     return NodeView(
         agent_id=agent.agent_id,

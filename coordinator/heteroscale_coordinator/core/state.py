@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from heteroscale.words import InstanceState
+from heteroscale.words import WITHIN, InstanceState
 from heteroscale_coordinator.core import cordon
 from heteroscale_coordinator.core.asked import Asked
 from heteroscale_coordinator.core.cordon import NOTHING_CLOSED, Closed, Cordon
 from heteroscale_coordinator.core.devices import NO_DEVICES, Devices
-from heteroscale_coordinator.core.events import Changes
+from heteroscale_coordinator.core.events import Changes, ClusterTold
+from heteroscale_coordinator.core.holdings import Held
 from heteroscale_coordinator.core.model import Command, Instance, Inventory, Service
 from heteroscale_coordinator.core.routers import RouterTracks
 from heteroscale_coordinator.core.rules import Rules
@@ -52,7 +53,16 @@ class Agent:
     inventory: Inventory = field(default_factory=Inventory)
     devices: Devices = NO_DEVICES
     """What its last report says of them."""
+    holdings: tuple[Held, ...] = ()
+    """What its cluster's scheduler gave to whom, if it has one."""
+    closed: str = ""
+    """Why that scheduler lets nothing new start there; empty: it does."""
     message: str = ""
+
+    @property
+    def within(self) -> str:
+        """The node of a scheduler's cluster that it stands in: its GPUs are that node's. Empty: none."""
+        return self.inventory.labels.get(WITHIN, "")
 
 
 @dataclass(slots=True)
@@ -78,6 +88,8 @@ class State:
     """When each service was last evaluated."""
     looked: dict[str, tuple[float, str]] = field(default_factory=dict)
     """When it was last looked whether a service's groups need healing, and what was found."""
+    clusters: dict[str, ClusterTold] = field(default_factory=dict)
+    """What was last told of clusters that schedulers run, by name."""
     cut_off: dict[str, str] = field(default_factory=dict)
     """Agents that fell silent together with too many others, and the sentence that says so."""
     silent_sub_clusters: dict[str, str] = field(default_factory=dict)
@@ -128,8 +140,14 @@ class State:
 
     def sub_cluster(self, agent_id: str) -> str:
         """Return the sub-cluster of an agent: the physical cluster that it names; empty: none."""
-        agent = self.agents.get(agent_id)
+        agent = self.agents.get(self.place_of(agent_id))
         return sub_cluster_of(agent.inventory.topology) if agent is not None else ""
+
+    def place_of(self, agent_id: str) -> str:
+        """Return the node that what an agent runs stands on: its own, or the one that it is within."""
+        agent = self.agents.get(agent_id)
+        outer = agent.within if agent is not None else ""
+        return outer if outer in self.agents else agent_id
 
     def forget_agent(self, agent_id: str) -> None:
         """Forget a node and all that was heard of it."""

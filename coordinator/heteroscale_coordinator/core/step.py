@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from heteroscale_coordinator.core import (
+    clusters,
     duties,
     fleet,
     placing,
@@ -27,9 +28,12 @@ from heteroscale_coordinator.core.events import (
     AgentConnected,
     AgentDisconnected,
     Changes,
+    ClusterTold,
     CommandAnswered,
     Event,
     InventoryLearned,
+    NodeGone,
+    NodeTold,
     RankChanged,
     RenewLeases,
     ReportReceived,
@@ -91,6 +95,8 @@ def _fold(draft: Draft, event: Event) -> None:
             fleet.disconnected(draft, event)
         case InventoryLearned():
             fleet.inventory_learned(draft, event)
+        case NodeTold() | NodeGone() | ClusterTold():
+            clusters.told(draft, event)
         case Tick():
             pass
         case _:

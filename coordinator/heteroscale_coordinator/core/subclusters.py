@@ -45,7 +45,7 @@ def silent(state: State) -> dict[str, str]:
     quiet = Counter(
         state.sub_cluster(agent_id)
         for agent_id, agent in state.agents.items()
-        if agent.silent and agent.inventory.gpus
+        if agent.silent and agent.inventory.gpus and not agent.within
     )
     if not quiet:
         return {}
@@ -60,8 +60,11 @@ def silent(state: State) -> dict[str, str]:
 
 def _nodes(state: State) -> Counter[str]:
     """Count the agents with GPUs by sub-cluster; the view has the same once it is whole."""
-    homes = (state.sub_cluster(key) for key, agent in state.agents.items() if agent.inventory.gpus)
-    return Counter(homes)
+    return Counter(
+        state.sub_cluster(key)
+        for key, agent in state.agents.items()
+        if agent.inventory.gpus and not agent.within
+    )
 
 
 def take_back(draft: Draft) -> None:
@@ -120,16 +123,33 @@ def outlook(state: State, barred: Barred) -> dict[str, SubCluster]:
     """Return what is to be told of sub-clusters, whatever the service; of most, nothing is."""
     rules, quiet, elsewhere = state.rules.sub_clusters, state.silent_sub_clusters, several(state)
     found = {}
-    for name in sorted({*rules, *quiet, *barred.sub_clusters, *barred.trial_sub_clusters}):
+    limited = {name for name, told in state.clusters.items() if told.quotas}
+    known = {*rules, *quiet, *limited, *barred.sub_clusters, *barred.trial_sub_clusters}
+    for name in sorted(known):
         own = rules.get(name, _NO_RULES)
         why = quiet.get(name, "") or barred.sub_clusters.get(name, "")
         found[name] = SubCluster(
             left_out=why if elsewhere else "",
             trial=_TRIAL if elsewhere and name in barred.trial_sub_clusters else "",
             prices=own.prices,
-            quotas=own.quotas,
+            quotas=_quotas(state, name, own.quotas),
         )
     return found
+
+
+def _quotas(state: State, name: str, own: Mapping[str, int]) -> Mapping[str, int]:
+    """Return the most GPUs by type: what an operator and what the cluster itself says, the lower one."""
+    told = state.clusters.get(name)
+    if told is None or not told.quotas:
+        return own
+    limits = {kind: n for kind, n in told.quotas.items() if kind}
+    if "" in told.quotas:
+        every = told.quotas[""]
+        types = {*limits, *own, *state.seen.view.ledger.types(name)}
+        limits = {kind: min(every, limits.get(kind, every)) for kind in sorted(types)}
+    return {
+        kind: min(limits.get(kind, n), own.get(kind, n)) for kind, n in (limits | dict(own)).items()
+    }
 
 
 def told(draft: Draft, service: Service, barred: Barred) -> dict[str, SubCluster]:

@@ -6,7 +6,8 @@ deadline; agents answer a repeated id with their first answer, so sending twice 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
 
 import grpc
 import structlog
@@ -18,6 +19,7 @@ from heteroscale_coordinator.core.events import (
     RenewLeases,
 )
 from heteroscale_coordinator.core.model import Action, Command, CommandState, Decision, Verb
+from heteroscale_coordinator.core.spec import DrainSpec
 from heteroscale_coordinator.core.state import State
 from heteroscale_coordinator.edge import orders
 from heteroscale_coordinator.edge.routers import Routers
@@ -27,11 +29,42 @@ from heteroscale_coordinator.edge.sessions import Sessions
 log = structlog.get_logger("heteroscale.dispatch")
 
 
+class Clusters(Protocol):
+    """Clusters whose nodes are told of, and driven, as agents are. Nothing here waits."""
+
+    def owns(self, agent_id: str) -> bool:
+        """Return whether an agent is a node of one of them."""
+        ...
+
+    def order(self, commands: Sequence[Command]) -> None:
+        """Take the new orders of one turn."""
+        ...
+
+    def renew(self, renewal: RenewLeases) -> None:
+        """Renew leases of a node's instances."""
+        ...
+
+    def greet(self, agent_id: str) -> None:
+        """Say hello again for a node."""
+        ...
+
+    def end(self, instance_id: str, grace: float) -> bool:
+        """Stop by force an instance whose own agent is not there; False: it is none of theirs."""
+        ...
+
+
 class Dispatcher:
     """The loop's outlet. Nothing here waits."""
 
-    def __init__(self, sessions: Sessions, routers: Routers, now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        sessions: Sessions,
+        routers: Routers,
+        now: Callable[[], float],
+        clusters: Clusters | None = None,
+    ) -> None:
         self._sessions = sessions
+        self._clusters = clusters
         self._routers = routers
         self._now = now
         self._open: dict[str, dict[str, Command]] = {}
@@ -49,14 +82,15 @@ class Dispatcher:
         """Send what is new and open, and carry out the effects; answers are the loop's."""
         for decision in changes.decisions:
             self._log_decision(decision)
+        new: list[Command] = []
         for command_id, command in changes.commands.items():
             if command is None or command.state is not CommandState.OPEN:
                 self._close(command_id, command)
             elif command_id not in self._open.setdefault(command.agent_id, {}):
                 self._open[command.agent_id][command_id] = command
                 self._log(command)
-                if (session := self._sessions.get(command.agent_id)) is not None:
-                    self._send(session, command, state, epoch)
+                new.append(command)
+        self._send_all(new, state, epoch)
         for effect in changes.effects:
             if isinstance(effect, RenewLeases):
                 self.renew([effect], epoch)
@@ -65,7 +99,31 @@ class Dispatcher:
             elif isinstance(effect, AskHello):
                 self._ask_hello(effect)
 
+    def _send_all(self, new: Iterable[Command], state: State, epoch: int) -> None:
+        """Send new commands: clusters get those of a turn together, for they start steps whole."""
+        theirs: list[Command] = []
+        for command in new:
+            if self._clusters is not None and self._clusters.owns(command.agent_id):
+                theirs.append(command)
+            elif (session := self._sessions.get(command.agent_id)) is not None:
+                self._send(session, command, state, epoch)
+            else:
+                self._force(command, state)
+        if self._clusters is not None and theirs:
+            self._clusters.order(theirs)
+
+    def _force(self, command: Command, state: State) -> None:
+        """Have a cluster stop what its own agent is not there to stop."""
+        if command.verb is Verb.TERMINATE and self._clusters is not None:
+            service = state.services.get(command.service)
+            grace = (service.spec.drain if service is not None else DrainSpec()).grace
+            if self._clusters.end(command.instance_id, grace):
+                log.info("stopped by its cluster", instance=command.instance_id)
+
     def _ask_hello(self, asked: AskHello) -> None:
+        if self._clusters is not None and self._clusters.owns(asked.agent_id):
+            self._clusters.greet(asked.agent_id)
+            return
         session = self._sessions.get(asked.agent_id)
         if session is not None and session.peer.incarnation == asked.incarnation:
             text = f"agent {asked.agent_id!r} was forgotten while it was silent: say hello again"
@@ -74,7 +132,9 @@ class Dispatcher:
     def renew(self, leases: Iterable[RenewLeases], epoch: int) -> None:
         """Send lease renewals to the agents that are there."""
         for renewal in leases:
-            if (session := self._sessions.get(renewal.agent_id)) is not None:
+            if self._clusters is not None and self._clusters.owns(renewal.agent_id):
+                self._clusters.renew(renewal)
+            elif (session := self._sessions.get(renewal.agent_id)) is not None:
                 session.renew(renewal.leases, epoch)
 
     def resend(self, session: Session, state: State, epoch: int) -> None:

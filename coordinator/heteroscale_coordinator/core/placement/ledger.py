@@ -37,6 +37,10 @@ class Ledger:
             name for (name, kind), gpus in self._all.items() if gpus and kind == gpu_type
         )
 
+    def types(self, sub_cluster: str) -> list[str]:
+        """Return the GPU types that a sub-cluster has, in order."""
+        return sorted(k for (name, k), gpus in self._all.items() if gpus and name == sub_cluster)
+
     def write(self, before: NodeView | None, after: NodeView | None) -> None:
         """Take in that a node came, went or changed."""
         if before is not None and after is not None and _alike(before, after):
