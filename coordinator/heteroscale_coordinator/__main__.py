@@ -24,15 +24,19 @@ from pydantic import ValidationError
 from heteroscale import logs
 from heteroscale.channel import ChannelError, is_loopback
 from heteroscale.documents import DocumentError
+from heteroscale_coordinator import leading
 from heteroscale_coordinator.clock import SteadyClock
 from heteroscale_coordinator.config import CoordinatorSpec, load
 from heteroscale_coordinator.core.state import State
 from heteroscale_coordinator.core.step import renewals
 from heteroscale_coordinator.edge import memory
 from heteroscale_coordinator.edge.admission import Admission
+from heteroscale_coordinator.edge.cluster_api import ApiError, ClusterApi
+from heteroscale_coordinator.edge.crd.keeper import Keeper
 from heteroscale_coordinator.edge.dispatch import Dispatcher
 from heteroscale_coordinator.edge.http import HttpFace
 from heteroscale_coordinator.edge.keda import KedaFace, KedaServer, Polls
+from heteroscale_coordinator.edge.lease import Lease, LeaseLostError
 from heteroscale_coordinator.edge.metrics import Metrics
 from heteroscale_coordinator.edge.operator import OperatorFace
 from heteroscale_coordinator.edge.others import tell_others
@@ -60,9 +64,16 @@ async def serve(spec: CoordinatorSpec, stop: asyncio.Event) -> None:
     Raises:
         ChannelError: it cannot listen as it should.
         StoreError: the data directory cannot be used, or another coordinator leads.
+        ApiError: there is no login to the Kubernetes cluster that it is to use.
+        LeaseLostError: another coordinator may lead by now.
 
     """
     async with AsyncExitStack() as stack:
+        api, lease = await _cluster(spec, stack)
+        if lease is not None and not await stack.enter_async_context(
+            leading.leadership(lease, spec, stop)
+        ):
+            return
         store = open_sqlite(spec.data_dir)
         stack.callback(store.close)
         decisions = DecisionLog(spec.data_dir / FILE_NAME)
@@ -94,7 +105,7 @@ async def serve(spec: CoordinatorSpec, stop: asyncio.Event) -> None:
         )
         dispatcher = Dispatcher(sessions, routers, loop.now)
         dispatcher.restore(state)
-        loop.outlet = dispatcher
+        loop.outlet = leading.LeasedOutlet(dispatcher, lease) if lease else dispatcher
         agents = _agents(spec, loop, sessions, dispatcher)
         gatekeeper = Gatekeeper(mutual=spec.tls.files().mutual)
         server = Server(agents, OperatorFace(loop, decisions), gatekeeper)
@@ -103,18 +114,42 @@ async def serve(spec: CoordinatorSpec, stop: asyncio.Event) -> None:
         if spec.keda.listen:
             polls = Polls(loop, metrics.registry)
             await _listen_keda(spec, KedaFace(loop, decisions, gatekeeper, polls), stack)
-        await _run(
-            stop,
-            loop,
-            {
-                "turns": loop.run(),
-                "decisions": record_decisions(loop, decisions),
-                "others": tell_others(loop),
-                "streams": agents.watch(),
-                "health": server.tell_health(loop),
-            },
-            server,
-        )
+        work = {
+            "turns": loop.run(),
+            "decisions": record_decisions(loop, decisions),
+            "others": tell_others(loop),
+            "streams": agents.watch(),
+            "health": server.tell_health(loop),
+        }
+        if lease is not None:
+            work["lease"] = lease.keep()
+        if api is not None and spec.kubernetes.objects:
+            reporter, namespace = socket.gethostname(), spec.kubernetes.namespace
+            work["objects"] = Keeper(api, loop, decisions, reporter, namespace).run()
+        await _run(stop, loop, work, server)
+
+
+async def _cluster(
+    spec: CoordinatorSpec, stack: AsyncExitStack
+) -> tuple[ClusterApi | None, Lease | None]:
+    """Return the cluster's API server and the lease, where they are asked for."""
+    wanted = spec.kubernetes
+    if not (wanted.lease or wanted.objects):
+        return None, None
+    try:
+        from heteroscale_coordinator import cluster  # noqa: PLC0415 - its client is of an extra
+    except ImportError as error:
+        raise ChannelError(
+            f"kubernetes: needs {error.name}: install heteroscale[coordinator,kubernetes]"
+        ) from error
+    api = await cluster.connect(wanted)
+    stack.push_async_callback(api.close)
+    if not wanted.lease:
+        return api, None
+    # By connections and a rate of its own: much to tell of objects must never delay a renewal.
+    leases = await cluster.connect(wanted)
+    stack.push_async_callback(leases.close)
+    return api, leading.new_lease(spec, leases)
 
 
 def _agents(
@@ -140,12 +175,7 @@ async def _listen(
     port = listen(server.grpc, spec.listen, tls, insecure=spec.insecure)
     http_port = 0
     if spec.http.listen:
-        host, _, number = spec.http.listen.rpartition(":")
-        try:
-            http_port = await http.start(host.strip("[]"), int(number))
-        except OSError as error:
-            why = error.strerror or str(error)
-            raise ChannelError(f"cannot serve HTTP on {spec.http.listen}: {why}") from error
+        http_port = await leading.serve_http(spec, http)
         stack.push_async_callback(http.close)
     await server.grpc.start()
     if not tls.mutual and not is_loopback(spec.listen):
@@ -282,7 +312,7 @@ def run(argv: list[str]) -> int:
         logs.configure(spec.log.level, spec.log.format)
         gc.set_threshold(*memory.THRESHOLDS)
         asyncio.run(_until_signalled(spec))
-    except (DocumentError, ChannelError, StoreError, OSError) as error:
+    except (DocumentError, ChannelError, StoreError, ApiError, LeaseLostError, OSError) as error:
         print(f"heteroscale coordinator: {error}", file=sys.stderr)
         return USAGE if isinstance(error, DocumentError | ChannelError) else FAILED
     return 0

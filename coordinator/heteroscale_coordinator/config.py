@@ -66,6 +66,23 @@ class KedaSettings(DocumentModel):
     """Serve it beyond loopback without TLS: anyone on the network reads and forges the counts."""
 
 
+class ClusterSettings(DocumentModel):
+    """The Kubernetes cluster that the coordinator itself runs on. Wants the extra `kubernetes`."""
+
+    lease: Annotated[str, Field(pattern=r"^([a-z0-9.-]+/[a-z0-9.-]+)?$")] = ""
+    """namespace/name of the Lease by which one of several coordinators leads; empty: there is one only.
+    Who waits for it is alive and not ready. Who loses it ends at once."""
+    objects: bool = False
+    """Services come from objects of kind ScaledService, whose status and events tell what came of them.
+    `heteroscale apply` works beside it."""
+    namespace: str = ""
+    """Only the objects of this namespace; empty: of all."""
+    kubeconfig: Path | None = None
+    """File with the login; unset: of the pod that this runs in, else $KUBECONFIG, else ~/.kube/config."""
+    context: str | None = None
+    """Which of the file's contexts; unset: its current."""
+
+
 class AdmissionSettings(DocumentModel):
     """How agents are let in when all come at once."""
 
@@ -105,6 +122,7 @@ class CoordinatorSpec(DocumentModel):
     tls: TlsSettings = TlsSettings()
     http: HttpSettings = HttpSettings()
     keda: KedaSettings = KedaSettings()
+    kubernetes: ClusterSettings = ClusterSettings()
     admission: AdmissionSettings = AdmissionSettings()
     rules: Rules = Rules()
     log: LogSettings = LogSettings()

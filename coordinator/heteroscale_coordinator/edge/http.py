@@ -16,7 +16,7 @@ import structlog
 from prometheus_client.exposition import choose_encoder
 
 from heteroscale_coordinator.edge.metrics import Metrics
-from heteroscale_coordinator.edge.ports import Loop
+from heteroscale_coordinator.edge.ports import HasStatus
 
 _TEXT = "text/plain; charset=utf-8"
 _CHUNK = 4096
@@ -45,7 +45,7 @@ class _Answer:
 class HttpFace:
     """Serves metrics and health of one loop."""
 
-    def __init__(self, loop: Loop, metrics: Metrics, limits: HttpLimits | None = None) -> None:
+    def __init__(self, loop: HasStatus, metrics: Metrics, limits: HttpLimits | None = None) -> None:
         self._loop = loop
         self._metrics = metrics
         self._limits = limits or HttpLimits()

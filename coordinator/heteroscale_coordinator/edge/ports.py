@@ -44,6 +44,14 @@ class Subscription(Protocol):
         ...
 
 
+class HasStatus(Protocol):
+    """The loop, or whoever waits to begin one, as far as health goes."""
+
+    def status(self) -> LoopStatus:
+        """Return how it is, at once."""
+        ...
+
+
 class Loop(Protocol):
     """The one writer, as others see it."""
 
