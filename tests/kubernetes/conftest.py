@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.kubernetes.kube import Kube
+from tests.kubernetes.kubelet import Kubelet
 from tests.kubernetes.played.whole import play
 from tests.kubernetes.server.serve import ApiServer
 
@@ -39,3 +40,9 @@ def kube(request: pytest.FixtureRequest) -> Iterator[Kube]:
     kube = Kube(Path(named)).open()
     yield kube
     kube.close()
+
+
+@pytest.fixture
+def kubelet(kube: Kube) -> Kubelet:
+    """The kubelets of the nodes that a test makes."""
+    return Kubelet(kube)

@@ -97,6 +97,11 @@ class Kube:
         """Return a name for something that has no namespace."""
         return f"{base}-{self.suffix}"
 
+    def note(self, path: str) -> None:
+        """Have something removed at the end that is not in the namespace."""
+        if path not in self._cluster_wide:
+            self._cluster_wide.append(path)
+
     # ---- calls ---------------------------------------------------------------------------------
 
     def ask(self, method: str, path: str, **more: Any) -> Json:
