@@ -124,7 +124,7 @@ def wrong(path: str, value: object, why: str) -> Cause:
 
 
 def unsupported(path: str, value: object, allowed: Sequence[str]) -> Cause:
-    offered = ", ".join(f'"{one}"' for one in sorted(allowed))
+    offered = ", ".join(f'"{one}"' for one in allowed)
     return Cause(
         path,
         f"Unsupported value: {_shown(value)}: supported values: {offered}",

@@ -24,7 +24,7 @@ class Owner:
         by = f'"{self.manager}"'
         if self.sub:
             by += f' with subresource "{self.sub}"'
-        return f"{by} using {version}"
+        return by if self.operation == "Apply" else f"{by} using {version}"
 
 
 @dataclass
@@ -144,12 +144,11 @@ def _conflict(clashes: dict[Owner, set[Path]], entries: Entries) -> StatusError:
             {"reason": "FieldManagerConflict", "message": f"conflict with {by}", "field": one}
             for one in said
         ]
-        if len(said) == 1:
-            lines.append(f"conflict with {by}: {said[0]}")
-        else:
-            lines.append("\n".join([f"conflicts with {by}:", *(f"- {one}" for one in said)]))
-    count = len(causes)
-    text = f"Apply failed with {count} conflict{'s' * (count != 1)}: " + "\n".join(lines)
+        lines += [f"conflicts with {by}:", *(f"- {one}" for one in said)]
+    if len(causes) == 1:
+        text = f"Apply failed with 1 conflict: {causes[0]['message']}: {causes[0]['field']}"
+    else:
+        text = f"Apply failed with {len(causes)} conflicts: " + "\n".join(lines)
     return StatusError(409, text, details={"causes": causes})
 
 
