@@ -123,10 +123,10 @@ class Ender:
         """Let an object's number fall by one, so that this instance is the one that goes."""
         sight = await self._ground.scaler.see(target)
         if instance not in sight.record.leaving:
+            await self._ground.scaler.free(target)
             every = await self._ground.scaler.pods(target, sight)
             if why := kept(target.resource.kind, every).get(instance):
                 raise RefusedError(f"{instance} cannot leave now: {why}")
-            await self._ground.scaler.free(target)
             await self._allowed(instance, pods)
             for pod in pods:
                 await self._mark(pod)

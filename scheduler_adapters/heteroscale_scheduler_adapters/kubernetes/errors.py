@@ -77,6 +77,9 @@ def fault(ask: Ask, status: int, body: str, retry_after: float = 0.0) -> Adapter
     if status == FORBIDDEN:
         return ForbiddenError(_forbidden(ask, message))
     if status == TOO_MANY:
+        causes = said.get("details", {}).get("causes") or ()
+        told = " ".join(str(one.get("message", "")) for one in causes)
+        text = f"{text} {told}".strip()  # which disruption budget it is
         return BusyError(text, retry_after=retry_after)
     if status >= SERVER_ERROR:
         return UnavailableError(f"{text} (HTTP {status})", retry_after=retry_after)

@@ -223,7 +223,7 @@ class Launcher:
                 told = await self._steps.advance(plan.request, plan.objects, plan.namespaces)
             if told.started:
                 return
-            if told.refused and told.refused == said:
+            if told.refused and said:  # seen twice: no word of the time before the step
                 raise RefusedError(told.refused)
             said = told.refused
             if self._ground.clock() >= plan.until:

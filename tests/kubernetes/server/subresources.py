@@ -199,6 +199,7 @@ def evict(shared: Shared, call: Call, given: Json) -> Json:
     if named != call.name:
         raise bad_request("name in URL does not match name in Eviction object")
     options = given.get("deleteOptions") or {}
+    dry = call.dry or bool(options.get("dryRun"))
     phase = (pod.get("status") or {}).get("phase")
     if phase not in {"Succeeded", "Failed", "Pending"} and not pod["metadata"].get(
         "deletionTimestamp"
@@ -211,8 +212,8 @@ def evict(shared: Shared, call: Call, given: Json) -> Json:
                 "support.",
             )
         if budgets:
-            _take(shared, copy.deepcopy(budgets[0]), pod)
-    if call.dry or options.get("dryRun"):
+            _take(shared, copy.deepcopy(budgets[0]), pod, dry=dry)
+    if dry:
         return _evicted()
     deletes.delete(shared, call, options)
     return _evicted()
@@ -229,7 +230,7 @@ def _means(budget: Json, pod: Json) -> bool:
     return selectors.selector(chosen)(pod["metadata"].get("labels") or {})
 
 
-def _take(shared: Shared, budget: Json, pod: Json) -> None:
+def _take(shared: Shared, budget: Json, pod: Json, *, dry: bool) -> None:
     """Take one disruption of a budget.
 
     Raises:
@@ -253,6 +254,8 @@ def _take(shared: Shared, budget: Json, pod: Json) -> None:
             name,
             f"The disruption budget {name} needs {wanted} healthy pods and has {healthy} currently",
         )
+    if dry:
+        return
     status["disruptionsAllowed"] = allowed - 1
     status.setdefault("disruptedPods", {})[pod["metadata"]["name"]] = shared.stamp()
     budget["status"] = status
