@@ -138,7 +138,7 @@ def test_removed_with_state_kept_then_purged(host: Host) -> None:
 # ---- containers --------------------------------------------------------------------------------
 
 CONTAINER = ground.ROOT / "deploy" / "container"
-DAEMONSET = ground.ROOT / "deploy" / "kubernetes" / "agent-daemonset.yaml"
+DAEMONSET = ground.ROOT / "deploy" / "kubernetes" / "agent" / "daemonset.yaml"
 
 
 def test_a_container_is_built_from_all_that_the_wheel_needs() -> None:
