@@ -32,6 +32,8 @@ def service(
         ("Mode", text.mode(item)),
         ("Ratio", text.ratio(item)),
     ]
+    if item.signals_from:
+        head.append(("Signals", item.signals_from))
     if item.quarantine:
         head.append(("Quarantine", item.quarantine))
     return [

@@ -184,10 +184,17 @@ async def _node(client: Client, name: str) -> list[str]:
     return described.node(node, answer.instances, time.time())
 
 
-def explain(connection: Connection, service: str, output: Output, at: float | None = None) -> None:
+def explain(
+    connection: Connection,
+    service: str,
+    output: Output,
+    at: float | None = None,
+    *,
+    queries: bool = False,
+) -> None:
     """Print why the service has the size it has, or had at a time."""
     time = None if at is None else timestamp(at)
-    request = pb.ExplainServiceRequest(name=service, time=time)
+    request = pb.ExplainServiceRequest(name=service, time=time, with_queries=queries)
     answer = run(connection, lambda client: client.call(client.stub.ExplainService, request))
     if output in (Output.JSON, Output.YAML):
         print_message(answer, output)

@@ -40,6 +40,8 @@ from heteroscale_coordinator.edge.lease import Lease, LeaseLostError
 from heteroscale_coordinator.edge.metrics import Metrics
 from heteroscale_coordinator.edge.operator import OperatorFace
 from heteroscale_coordinator.edge.others import tell_others
+from heteroscale_coordinator.edge.prometheus.live.room import Watchers
+from heteroscale_coordinator.edge.prometheus.live.told import WatchCollector
 from heteroscale_coordinator.edge.recorder import record_decisions
 from heteroscale_coordinator.edge.routers import Routers
 from heteroscale_coordinator.edge.server import Server
@@ -56,6 +58,8 @@ log = structlog.get_logger("heteroscale.coordinator")
 
 FAILED, USAGE = 1, 2
 GRACE_S = 2.0
+MAIN = "main"
+"""What the Prometheus of the command line is called."""
 
 
 async def serve(spec: CoordinatorSpec, stop: asyncio.Event) -> None:
@@ -108,7 +112,10 @@ async def serve(spec: CoordinatorSpec, stop: asyncio.Event) -> None:
         loop.outlet = leading.LeasedOutlet(dispatcher, lease) if lease else dispatcher
         agents = _agents(spec, loop, sessions, dispatcher)
         gatekeeper = Gatekeeper(mutual=spec.tls.files().mutual)
-        server = Server(agents, OperatorFace(loop, decisions), gatekeeper)
+        watchers = Watchers(loop, spec.prometheus)
+        metrics.registry.register(WatchCollector(watchers.told, loop.now))
+        operators = OperatorFace(loop, decisions, watched=watchers.told)
+        server = Server(agents, operators, gatekeeper)
         await loop.start()
         await _listen(spec, server, HttpFace(loop, metrics), stack)
         if spec.keda.listen:
@@ -119,6 +126,7 @@ async def serve(spec: CoordinatorSpec, stop: asyncio.Event) -> None:
             "decisions": record_decisions(loop, decisions),
             "others": tell_others(loop),
             "streams": agents.watch(),
+            "prometheus": watchers.run(),
             "health": server.tell_health(loop),
         }
         if lease is not None:
@@ -251,6 +259,11 @@ def parser() -> argparse.ArgumentParser:
     add("--http-insecure", action="store_true", help="serve them beyond loopback, knowingly")
     add("--keda", metavar="HOST:PORT", help="KEDA's external-scaler API; '' for none")
     add("--keda-insecure", action="store_true", help="serve it beyond loopback plain, knowingly")
+    add(
+        "--prometheus",
+        metavar="URL",
+        help="for services whose signals come from one that scrapes their engines already",
+    )
     add("--cluster-id", help="agents of another cluster are refused")
     add("--data-dir", type=Path, help="state and decisions; one coordinator each")
     add("--insecure", action="store_true", help="listen without TLS, knowingly")
@@ -288,6 +301,8 @@ def settings_of(arguments: argparse.Namespace) -> CoordinatorSpec:
         ("log", "format"): arguments.log_format,
     }
     data = spec.model_dump()
+    if arguments.prometheus is not None:
+        data["prometheus"].setdefault(MAIN, {})["url"] = arguments.prometheus
     for (*above, name), value in given.items():
         if value is not None:
             (data[above[0]] if above else data)[name] = value

@@ -18,6 +18,8 @@ from heteroscale.documents import (
     read_one,
 )
 from heteroscale_coordinator.core.rules import Rules
+from heteroscale_coordinator.core.spec import Name
+from heteroscale_coordinator.edge.prometheus.spec import WatchedServer
 from heteroscale_coordinator.edge.session import Limits
 from heteroscale_coordinator.edge.trust import ServerTls
 
@@ -83,6 +85,9 @@ class ClusterSettings(DocumentModel):
     """Which of the file's contexts; unset: its current."""
 
 
+Servers = Annotated[dict[Name, WatchedServer], Field(max_length=16)]
+
+
 class AdmissionSettings(DocumentModel):
     """How agents are let in when all come at once."""
 
@@ -123,6 +128,9 @@ class CoordinatorSpec(DocumentModel):
     http: HttpSettings = HttpSettings()
     keda: KedaSettings = KedaSettings()
     kubernetes: ClusterSettings = ClusterSettings()
+    prometheus: Servers = {}
+    """Prometheuses by name, e.g. {main: {url: "http://prometheus:9090"}}, for services with
+    `signals: {source: prometheus}`."""
     admission: AdmissionSettings = AdmissionSettings()
     rules: Rules = Rules()
     log: LogSettings = LogSettings()

@@ -34,6 +34,17 @@ def role(**changes: Any) -> dict[str, Any]:
         ({"ratio": {"min": 2, "max": 1}}, "min 2.0 is above max 1.0"),
         ({"ratio": {"min": 1, "max": 1, "adapt": True}}, "adapt needs a band"),
         ({"maxGpus": 1}, "maxGpus 1 is below the 2 that `min` needs"),
+        ({"roles": {"aggregated": {}}}, "roles.aggregated.template is missing"),
+        ({"signals": {"select": 'a="b"'}}, "select: only a Prometheus is asked so"),
+        ({"signals": {"source": "prometheus", "select": "a=b"}}, "'a=b' is no matcher"),
+        (
+            {"signals": {"source": "prometheus", "roles": {"prefill": "{}"}}},
+            "empty matchers: write e.g.",
+        ),
+        (
+            {"signals": {"source": "prometheus", "roles": {"ffn": 'a="b"'}}},
+            "signals.roles: ffn is no role of this service",
+        ),
     ],
 )
 def test_roles_ratio_and_budget(changes: dict[str, Any], said: str) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 PATIENCE = 120.0
 """Seconds; a machine may be busy with everything else."""
+TARGETS = "targets.json"
 _ADDRESS = re.compile(rb'msg="Listening on" address=(\S+)')
 
 
@@ -22,6 +23,14 @@ class Target:
 
     address: str
     labels: Mapping[str, str]
+
+
+def scrape(folder: Path, targets: Iterable[Target]) -> None:
+    """Have the Prometheus of ``folder`` scrape just these from now on."""
+    jobs = [{"targets": [target.address], "labels": dict(target.labels)} for target in targets]
+    written = folder / f"new-{TARGETS}"
+    written.write_text(json.dumps(jobs), "utf-8")
+    written.rename(folder / TARGETS)
 
 
 def write_past(folder: Path, lines: Iterable[str]) -> Path:
@@ -43,11 +52,15 @@ def write_past(folder: Path, lines: Iterable[str]) -> Path:
 async def prometheus(
     folder: Path, targets: Sequence[Target] = (), data: Path | None = None
 ) -> AsyncIterator[str]:
-    """Run a Prometheus that scrapes every second, and give its address; end it with the block."""
-    jobs = [{"targets": [target.address], "labels": dict(target.labels)} for target in targets]
+    """Run a Prometheus that scrapes every second, and give its address; end it with the block.
+
+    What it scrapes is in a file, as service discoveries write it; see ``scrape``.
+    """
+    scrape(folder, targets)
+    discovery = {"files": [str(folder / TARGETS)], "refresh_interval": "1s"}
     settings = {
         "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
-        "scrape_configs": [{"job_name": "engines", "static_configs": jobs}],
+        "scrape_configs": [{"job_name": "engines", "file_sd_configs": [discovery]}],
     }
     config = folder / "prometheus.yml"
     config.write_text(json.dumps(settings), "utf-8")

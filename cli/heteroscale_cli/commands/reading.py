@@ -89,6 +89,13 @@ def explain(
             help="Explain the decision of this time: 2026-11-26T10:15, 10:15, or -10m (ago).",
         ),
     ] = "",
+    queries: Annotated[
+        bool,
+        typer.Option(
+            "--queries",
+            help="Also the PromQL by which signals are read, of a service that a Prometheus tells of.",
+        ),
+    ] = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Say why a service has the size it has, or had at a time.
@@ -98,7 +105,7 @@ def explain(
     """
     from heteroscale_cli import reads
 
-    reads.explain(connection, service, output, reads.time_of(at, "--at"))
+    reads.explain(connection, service, output, reads.time_of(at, "--at"), queries=queries)
 
 
 @connected

@@ -176,6 +176,10 @@ def _still_looking(draft: Draft, view: ServiceView, known: ExternalMemory) -> st
     silent = [role.value for role in view.spec.roles if not known.there.get(role)]
     if silent:
         names = " and ".join(silent)
+        if view.spec.measured_by_prometheus:
+            return (
+                f"no {names} is found in the Prometheus: `heteroscale explain {view.name}` says why"
+            )
         return f"no {names} is heard. An agent beside each engine tells of it"
     still = draft.now - (known.still_since if known.still_since is not None else draft.now)
     if not view.covered or still < draft.state.rules.cover_for:
@@ -258,5 +262,7 @@ def _look_at(asked: int, there: int) -> str:
     if there and abs(asked / there - 1.0) <= HPA_TOLERANCE + 1e-9:
         return "an HPA leaves 10 % or less as it is: `tolerance: 0` in its behavior"
     if asked > there:
-        return "maxReplicaCount, quota, or pods that do not start or have no agent"
+        return (
+            "maxReplicaCount, quota, or pods that do not start, have no agent, or are not scraped"
+        )
     return "minReplicaCount, another trigger, or a scale-down window"

@@ -34,6 +34,7 @@ from heteroscale_coordinator.core.model import (
     Service,
     Verb,
 )
+from heteroscale_coordinator.core.spec.source import WATCHER
 from heteroscale_coordinator.core.state import Agent
 from heteroscale_coordinator.core.switching import switched
 from heteroscale_coordinator.core.track import UNTOLD, Track, spacing_of
@@ -59,7 +60,7 @@ def connected(draft: Draft, event: AgentConnected) -> None:
     for instance in draft.instances_on(event.agent_id):
         if instance.instance_id not in listed:
             _missing(draft, instance, event.agent_id)
-    _measure(draft, event.history, live=False)
+    _measure(draft, event.agent_id, event.history, live=False)
     _measure_routers(draft, event.agent_id, event.router_history)
 
 
@@ -104,7 +105,7 @@ def reported(draft: Draft, event: ReportReceived) -> None:
     if agent.devices.suspect or event.devices.suspect:
         draft.state.seen.touch(event.agent_id)
     agent.heard_at, agent.sequence, agent.devices = draft.now, event.sequence, event.devices
-    _measure(draft, event.engines, live=True)
+    _measure(draft, event.agent_id, event.engines, live=True)
     if event.routers:
         _measure_routers(draft, event.agent_id, event.routers)
 
@@ -145,7 +146,8 @@ def told(draft: Draft, agent_id: str, fact: RankFact, cause: str = "") -> None:
     if before is None:
         if fact.state in life.ENDED:
             return
-        gpu_type = _type_of(draft.state.agent(agent_id, draft.now), fact.gpu_indices)
+        known = draft.state.agent(agent_id, draft.now)
+        gpu_type = fact.gpu_type or _type_of(known, fact.gpu_indices)
         draft.put_instance(life.adopt(fact, agent_id, gpu_type, draft.now))
         return
     after = life.fold(before, fact, agent_id, draft.now, cause)
@@ -252,15 +254,21 @@ def _hear(draft: Draft, agent_id: str) -> Agent:
     return agent
 
 
-def _measure(draft: Draft, samples: tuple[EngineSample, ...], *, live: bool) -> None:
-    """Put samples into their tracks; beside ``live`` ones stands what the hosts' devices say now."""
+def _measure(draft: Draft, agent_id: str, samples: tuple[EngineSample, ...], *, live: bool) -> None:
+    """Put samples into their tracks; beside ``live`` ones stands what the hosts' devices say now.
+
+    A track has one source: two that count from moments of their own would cut each other off.
+    """
     tracks, agents = draft.state.tracks, draft.state.agents
+    watcher = agent_id.startswith(WATCHER)
     for sample in samples:
         track, instance = tracks.get(sample.instance_id), draft.instance(sample.instance_id)
+        service = draft.service(instance.service) if instance is not None else None
+        if watcher is not (service is not None and service.spec.measured_by_prometheus):
+            continue
         if track is None:
             if instance is None:
                 continue
-            service = draft.service(instance.service)
             longest = service.spec.policy.window_in if service else _LONGEST
             track = tracks[sample.instance_id] = Track(spacing_of(longest))
         known = hardware_of(agents, instance, sample) if live and instance else UNTOLD

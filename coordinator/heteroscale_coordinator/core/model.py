@@ -134,6 +134,8 @@ class RankFact:
     startup_time: float | None = None
     state_age: float = 0.0
     origin: str = ""
+    gpu_type: str = ""
+    """Where who tells has no inventory; empty: as the agent's inventory says."""
 
 
 # ---- instances -----------------------------------------------------------------------------

@@ -123,6 +123,12 @@ def _delete(draft: Draft, wish: DeleteService) -> None:
 
 def _scale(draft: Draft, wish: ScaleService) -> None:
     service = _service(draft, wish.name)
+    if service.spec.external and not service.spec.watched and not service.memory.external.counts:
+        raise RefusedError(
+            f"nothing is asked for yet of {wish.name!r}, which others scale: what runs is still being "
+            f"looked for, and is taken over as it stands. `heteroscale explain {wish.name}` says what "
+            "is missing; scale it after that"
+        )
     for role, count in wish.counts.items():
         bounds = service.spec.roles.get(role)
         if bounds is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
 from heteroscale.convert import from_wire
@@ -49,14 +49,21 @@ _BOUND = {
 
 
 def explain(
-    service: Service, shown: pb.Service, decision: Decision | None, now: float
+    service: Service,
+    shown: pb.Service,
+    decision: Decision | None,
+    now: float,
+    source: Iterable[str] = (),
 ) -> list[str]:
     """Return the lines: the sentence, what bound it, counts, signals, arithmetic, what would change.
 
-    ``shown`` is the service as ``operator_wire`` counts it; ``now`` in seconds since 1970.
+    ``shown`` is the service as ``operator_wire`` counts it; ``now`` in seconds since 1970; ``source``
+    says where its signals come from, if not from agents.
     """
     lines = list(_verdict(service.name, decision, now))
     lines += ["", "Counts:", *_counts(shown)]
+    if told := [f"  {line}" for line in source]:
+        lines += ["", "Signals come from:", *told]
     if decision is not None:
         lines += evidence(decision)
     if known := learning.told(service.spec, service.memory.learning):

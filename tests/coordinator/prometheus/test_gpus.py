@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from heteroscale_coordinator.core.spec.matchers import matchers
 from heteroscale_coordinator.edge.prometheus.gpus import MOST_PODS, PodGpus, by_pod, matches
-from heteroscale_coordinator.edge.prometheus.matchers import matchers
 
 
 def gpu(uuid: str, name: str = "DCGM_FI_DEV_GPU_UTIL", **labels: str) -> dict[str, str]:

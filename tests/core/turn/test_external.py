@@ -76,6 +76,26 @@ def test_what_is_found_beyond_the_bounds_is_asked_for_within_them() -> None:
     assert cluster.asked.counts[D] == 12
 
 
+def test_counts_by_hand_are_refused_as_long_as_nothing_is_asked_for() -> None:
+    """They would be lost: what runs is taken over as it stands, whatever was wished before."""
+    cluster = laid_over(2, 4)
+    cluster.run(20)
+    answer = answer_to(cluster.world, ScaleService("r", "chat", {P: 3, D: 6}))
+    assert "nothing is asked for yet of 'chat'" in answer.error
+    cluster.run(70)
+    assert not answer_to(cluster.world, ScaleService("r", "chat", {P: 3, D: 6})).error
+    cluster.run(10)
+    assert cluster.asked.counts == {P: 3, D: 6}
+
+
+def test_where_a_prometheus_tells_it_is_said_that_it_does_not() -> None:
+    cluster = laid_over(0, 4)
+    told = spec(signals={"source": "prometheus"})
+    cluster.world.send(ApplyService("again", "chat", told, ""))
+    cluster.run(20)
+    assert "no prefill is found in the Prometheus" in last(cluster)
+
+
 # ---- moving ----------------------------------------------------------------------------------
 
 

@@ -23,8 +23,9 @@ PromptTokens = Annotated[int, Field(gt=0, json_schema_extra={"pattern": "^[1-9][
 class RoleSpec(DocumentModel):
     """One role of a service: what is launched for it, on what, between which counts."""
 
-    template: Name
-    """Launch template of the agents; an agent that does not allow it is not asked."""
+    template: Name = ""
+    """Launch template of the agents; an agent that does not allow it is not asked. Needed unless others
+    start the instances (`actuation: {by: external}`)."""
     gpu_types: tuple[str, ...] = ()
     """GPU types in order of preference, e.g. [H20, L20]. Empty: any, the cheapest first where the
     coordinator knows prices."""

@@ -17,6 +17,7 @@ from heteroscale_coordinator.core.spec.placement import PlacementSpec
 from heteroscale_coordinator.core.spec.policy import PolicySpec
 from heteroscale_coordinator.core.spec.ratio import Ratio, RatioSpec
 from heteroscale_coordinator.core.spec.roles import RoleSpec
+from heteroscale_coordinator.core.spec.source import FRESHNESS, SourceSpec
 
 
 class ModelSpec(DocumentModel):
@@ -51,6 +52,8 @@ class ServiceSpec(DocumentModel):
     """Decide and explain, but send no command."""
     actuation: ActuationSpec = ActuationSpec()
     """Who starts and stops instances: the coordinator, or KEDA or an HPA by its counts."""
+    signals: SourceSpec = SourceSpec()
+    """Where the engines' signals come from: agents, or an existing Prometheus."""
 
     @model_validator(mode="after")
     def _roles(self) -> Self:
@@ -78,6 +81,30 @@ class ServiceSpec(DocumentModel):
             floor = sum(r.min * r.gpus * r.ranks for r in self.roles.values())
             if floor > self.max_gpus:
                 raise ValueError(f"maxGpus {self.max_gpus} is below the {floor} that `min` needs")
+        return self
+
+    @model_validator(mode="after")
+    def _launched_by(self) -> Self:
+        """Ask for what is launched, where it is the coordinator that launches."""
+        bare = [role.value for role, rules in self.roles.items() if not rules.template]
+        if bare and not self.external:
+            raise ValueError(
+                f"roles.{bare[0]}.template is missing: name the launch template of the agents; or write "
+                "`actuation: {by: external}`, if others start and stop the instances"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _scraped(self) -> Self:
+        """Let readings from a Prometheus be as old as its scrapes are apart, unless it is said."""
+        strangers = self.signals.roles.keys() - self.roles.keys()
+        if strangers:
+            raise ValueError(
+                f"signals.roles: {', '.join(sorted(strangers))} is no role of this service"
+            )
+        if self.measured_by_prometheus and "freshness" not in self.policy.model_fields_set:
+            policy = self.policy.model_copy(update={"freshness": FRESHNESS})
+            object.__setattr__(self, "policy", policy)  # frozen from now on
         return self
 
     @model_validator(mode="after")
@@ -111,6 +138,11 @@ class ServiceSpec(DocumentModel):
     def external(self) -> bool:
         """Whether others start and stop its instances, by the counts that they are asked for."""
         return self.actuation.by == "external"
+
+    @property
+    def measured_by_prometheus(self) -> bool:
+        """Whether its engines' signals are read from a Prometheus, and from nowhere else."""
+        return self.signals.source == "prometheus"
 
     @property
     def hands_off(self) -> bool:

@@ -13,6 +13,7 @@ from heteroscale_coordinator.edge import operator_wire as wire
 from heteroscale_coordinator.edge.explain import explain, explain_past, moment
 from heteroscale_coordinator.edge.guard import Context, guarded, words
 from heteroscale_coordinator.edge.operator.desk import Desk
+from heteroscale_coordinator.edge.prometheus.live.told import lines
 
 _AHEAD_S = 60.0
 """A caller's clock may be ahead by so much."""
@@ -49,11 +50,13 @@ class DecisionRecord(Desk):
             return await self._explain_past(request, context)
         service = await self.service(request.name, context)
         last = self.decisions.latest(request.name)
-        shown = self.service_message(service)
+        shown, now = self.service_message(service), self.loop.status().now
+        told = self.watched().get(service.name)
+        source = lines(told, now, queries=request.with_queries) if told is not None else ()
         return pb.ExplainServiceResponse(
             service=shown,
             decision=wire.decision_message(last, arithmetic=True) if last else None,
-            lines=explain(service, shown, last, self.loop.status().now),
+            lines=explain(service, shown, last, now, source),
         )
 
     async def _explain_past(

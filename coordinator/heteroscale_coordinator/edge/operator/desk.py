@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Mapping
 from typing import NoReturn
 
 import grpc
@@ -15,6 +16,8 @@ from heteroscale_coordinator.core.model import Instance, Service
 from heteroscale_coordinator.edge import operator_wire as wire
 from heteroscale_coordinator.edge.guard import Context, shortened, words
 from heteroscale_coordinator.edge.ports import Decisions, Loop
+from heteroscale_coordinator.edge.prometheus.live.told import in_short
+from heteroscale_coordinator.edge.prometheus.live.watcher import Told
 from heteroscale_coordinator.edge.watch import WRITE_TIMEOUT_S
 
 log = structlog.get_logger("heteroscale.operator")
@@ -24,16 +27,26 @@ class Desk(OperatorServiceServicer):
     """Where calls are answered: what is committed, what was decided, and the loop that takes wishes."""
 
     def __init__(
-        self, loop: Loop, decisions: Decisions, *, write_timeout: float = WRITE_TIMEOUT_S
+        self,
+        loop: Loop,
+        decisions: Decisions,
+        *,
+        write_timeout: float = WRITE_TIMEOUT_S,
+        watched: Callable[[], Mapping[str, Told]] = dict,
     ) -> None:
+        """``watched``: how the services fare whose signals come from a Prometheus."""
         self.loop = loop
+        self.watched = watched
         self.decisions = decisions
         self.write_timeout = write_timeout
 
     def service_message(self, service: Service) -> pb.Service:
         """Say a service, with its last decision."""
         last = self.decisions.latest(service.name)
-        return wire.service_message(service, self.loop.state, last)
+        message = wire.service_message(service, self.loop.state, last)
+        if (told := self.watched().get(service.name)) is not None:
+            message.signals_from = in_short(told, self.loop.status().now)
+        return message
 
     def instance_message(self, instance: Instance) -> pb.Instance:
         """Say an instance as it is now."""

@@ -14,6 +14,23 @@ Labels = Mapping[str, str]
 class PrometheusError(RuntimeError):
     """No usable answer; the message says why, and what to do."""
 
+    def __init__(self, text: str, *, status: int = 0, retry_after: float = 0.0) -> None:
+        """``status``: HTTP's, if there was one; ``retry_after``: seconds to be left alone."""
+        super().__init__(text)
+        self.status = status
+        self.retry_after = retry_after
+
+
+@dataclass(frozen=True, slots=True)
+class Vector:
+    """Values at one moment. ``warnings``: it may not be all; then nothing of it is to be used."""
+
+    rows: tuple[tuple[Labels, float], ...]
+    """Labels and value; only known ones."""
+    at: float | None
+    """That moment in seconds since 1970, by the server's clock; None: nothing was answered."""
+    warnings: tuple[str, ...] = ()
+
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
@@ -62,6 +79,35 @@ def matrix(text: bytes) -> Matrix:
     if not isinstance(rows, list):
         raise PrometheusError("the answer has no result")
     return Matrix(tuple(_row(one) for one in rows), warnings)
+
+
+def vector(text: bytes) -> Vector:
+    """Return the answer to a query at one moment. PrometheusError as ``read``."""
+    data, warnings = read(text)
+    if not isinstance(data, dict) or data.get("resultType") != "vector":
+        raise PrometheusError("the answer to a query is no vector: check the query")
+    found = data.get("result")
+    if not isinstance(found, list):
+        raise PrometheusError("the answer has no result")
+    rows, at = [], None
+    for row in found:
+        if not isinstance(row, dict):
+            raise PrometheusError("a row of the answer is none")
+        labels, point = _labels(row.get("metric")), row.get("value")
+        at = _moment(point)
+        if (known := _point(point)) is not None:
+            rows.append((labels, known[1]))
+    return Vector(tuple(rows), at, warnings)
+
+
+def _moment(point: Any) -> float:
+    try:
+        at = float(point[0])
+    except (TypeError, ValueError, IndexError, KeyError):
+        at = math.nan
+    if not math.isfinite(at):
+        raise PrometheusError(f"a value of the answer has no time: {str(point)[:80]}")
+    return at
 
 
 def label_sets(text: bytes) -> tuple[tuple[Labels, ...], tuple[str, ...]]:

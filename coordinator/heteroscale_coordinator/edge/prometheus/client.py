@@ -16,15 +16,21 @@ from heteroscale_coordinator.edge.prometheus.answers import (
     Labels,
     Matrix,
     PrometheusError,
+    Vector,
     label_sets,
     matrix,
+    vector,
 )
-from heteroscale_coordinator.edge.prometheus.spec import PrometheusSpec
+from heteroscale_coordinator.edge.prometheus.spec import ServerSpec
 
 MAX_POINTS = 10_000
 """Points of one series in one answer; a Prometheus gives 11,000 at most."""
+CONNECTIONS = 8
+"""So many requests at once; others wait for one to end."""
 LONG = 2000
 """A longer query goes in a form, not in the address."""
+LONGEST_WAIT = 3600.0
+"""Who asks to be left alone for longer is not believed."""
 TOKEN, USERNAME, PASSWORD = (
     f"HETEROSCALE_PROMETHEUS_{name}" for name in ("TOKEN", "USERNAME", "PASSWORD")
 )
@@ -33,6 +39,7 @@ _HINTS = {
     403: "the login may not read this; Mimir and Cortex want `tenant` too",
     404: "there is no API at this address; Mimir's ends in /prometheus, VictoriaMetrics' cluster's "
     "in /select/0/prometheus",
+    429: "it is asked too much: ask less often (`interval`), or raise its limits",
     503: "it is overloaded or gave up; ask for less with a shorter --since or a longer --step",
 }
 
@@ -42,12 +49,13 @@ class PrometheusClient:
 
     def __init__(
         self,
-        spec: PrometheusSpec,
+        spec: ServerSpec,
         environment: Mapping[str, str] = os.environ,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         """Raise PrometheusError where a file of the login cannot be used."""
         self._spec = spec
+        limits = httpx.Limits(max_connections=CONNECTIONS)
         headers, login = _login(spec, environment)
         self._http = httpx.AsyncClient(
             headers=headers,
@@ -55,6 +63,7 @@ class PrometheusClient:
             verify=_trust(spec.ca_file),
             timeout=spec.timeout,
             follow_redirects=False,
+            limits=limits,
             transport=transport,
         )
 
@@ -76,6 +85,16 @@ class PrometheusClient:
         return label_sets(
             await self._ask("series", {"match[]": match, "start": f"{start}", "end": f"{end}"})
         )
+
+    async def instant(self, query: str, at: float | None = None) -> Vector:
+        """Return what a query gives at one moment (of the server's clock); None: now.
+
+        Raises:
+            PrometheusError: no usable answer.
+
+        """
+        asked = {"query": query, "partial_response": "false"}
+        return vector(await self._ask("query", asked if at is None else {**asked, "time": f"{at}"}))
 
     async def range(self, query: str, start: float, end: float, step: float) -> Matrix:
         """Return what a query gives at each ``step`` from ``start`` to ``end``, both included.
@@ -129,8 +148,21 @@ class PrometheusClient:
             await answer.aclose()
         body = b"".join(parts)
         if answer.status_code != httpx.codes.OK:
-            raise PrometheusError(_refusal(self._spec.url, answer, body))
+            raise PrometheusError(
+                _refusal(self._spec.url, answer, body),
+                status=answer.status_code,
+                retry_after=_retry_after(answer.headers.get("retry-after", "")),
+            )
         return body
+
+
+def _retry_after(told: str) -> float:
+    """Return seconds; a date, or nonsense, is none."""
+    try:
+        seconds = float(told)
+    except ValueError:
+        return 0.0
+    return seconds if 0 <= seconds < LONGEST_WAIT else 0.0
 
 
 def _refusal(url: str, answer: httpx.Response, body: bytes) -> str:
@@ -158,7 +190,7 @@ def answer_error(body: bytes) -> str:
 
 
 def _login(
-    spec: PrometheusSpec, environment: Mapping[str, str]
+    spec: ServerSpec, environment: Mapping[str, str]
 ) -> tuple[dict[str, str], httpx.Auth | None]:
     headers = {"X-Scope-OrgID": spec.tenant} if spec.tenant else {}
     headers["Accept"] = "application/json"

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from heteroscale_coordinator.core.spec.matchers import quoted
 from heteroscale_coordinator.edge.prometheus.answers import Labels
-from heteroscale_coordinator.edge.prometheus.matchers import quoted
 
 NAMES = ("DCGM_FI_DEV_GPU_UTIL", "DCGM_FI_DEV_FB_USED", "DCGM_FI_DEV_GPU_TEMP")
 """Shown once a GPU; which of them depends on the exporter's configuration."""

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from heteroscale.engines import MAPPINGS
 from heteroscale.words import Role
+from heteroscale_coordinator.core.spec.matchers import matchers, quoted
+from heteroscale_coordinator.core.spec.source import FindingSpec
 from heteroscale_coordinator.edge.prometheus.answers import Labels, PrometheusError
-from heteroscale_coordinator.edge.prometheus.matchers import matchers, quoted
 from heteroscale_coordinator.edge.prometheus.promql import presence_names
-from heteroscale_coordinator.edge.prometheus.spec import PrometheusSpec
 
 SERVICE_LABELS = (
     *("heteroscale_service", "service", "model_name", "app", "job", "deployment", "namespace"),
@@ -30,6 +30,11 @@ GPU_LABELS = (
     *("gpu_type", "gpu_product", "accelerator", "gpu_model", "gpu", "modelName"),
     *("nvidia_com_gpu_product", "node_gpu_product"),
 )
+SCRAPER_LABELS = (
+    *("job", "endpoint", "service", "container", "prometheus", "prometheus_replica", "replica"),
+    *("__replica__", "monitor", "receive", "cluster_replica"),
+)
+"""Labels that say who scraped, or how, not what."""
 _ROLE = re.compile(r"(?:^|[^a-z])(prefill|decode)(?:r|er)?(?:[^a-z]|$)")
 _LISTED = 12
 """Names in a message."""
@@ -78,7 +83,7 @@ def names_match(names: Iterable[str], select: str) -> str:
     return f"{{__name__=~{quoted(pattern)}{f',{select}' if select else ''}}}"
 
 
-def choose(service: str, spec: PrometheusSpec, seen: Sequence[Labels]) -> str:
+def choose(service: str, spec: FindingSpec, seen: Sequence[Labels]) -> str:
     """Return the matchers of a service's series: those of ``spec``, else by a label with its name.
 
     Raises:
@@ -95,8 +100,13 @@ def choose(service: str, spec: PrometheusSpec, seen: Sequence[Labels]) -> str:
     raise PrometheusError(_no_such(service, seen))
 
 
-def identify(spec: PrometheusSpec, select: str, seen: Sequence[Labels]) -> Found:
-    """Return the instances that series tell of.
+def identify(
+    spec: FindingSpec, select: str, seen: Sequence[Labels], *, live: bool = False
+) -> Found:
+    """Return the instances that series tell of. ``live``: all are of one moment.
+
+    At one moment there may be none, nor any of a role; and then two series that differ in nothing but
+    who scraped them are the same thing twice.
 
     Raises:
         PrometheusError: none is there, the label that tells them apart is missing, or roles that were
@@ -105,12 +115,14 @@ def identify(spec: PrometheusSpec, select: str, seen: Sequence[Labels]) -> Found
     """
     wanted = matchers(select)
     mine = [one for one in seen if all(matcher.accepts(one) for matcher in wanted)]
-    if not mine:
+    if not mine and not live:
         raise PrometheusError(f"no engine's series match {{{select}}}: check `select` or --select")
     by = spec.instance_label or ("pod" if all("pod" in one for one in mine) else "instance")
     if any(by not in one for one in mine):
         labels = ", ".join(sorted(mine[0].keys() - {"__name__"}))
         raise PrometheusError(f"series without label {by!r}; there are {labels}: --instance-label")
+    if live:
+        _refuse_doubles(mine, by)
     groups: dict[str, list[Labels]] = {}
     for one in mine:
         groups.setdefault(one[by], []).append(one)
@@ -125,12 +137,29 @@ def identify(spec: PrometheusSpec, select: str, seen: Sequence[Labels]) -> Found
         engine = _engine_of(one.get("__name__", "") for one in series)
         gpu = next((merged[label] for label in GPU_LABELS if merged.get(label)), "")
         found.append(Seen(name, engine, told, gpu, merged, role_from=label))
-    for role in roles:
+    for role in () if live else roles:
         if not any(one.role is role for one in found):
             raise PrometheusError(
                 f"no instance matches {role}'s {{{spec.roles[role]}}}; there are {_list(groups)}"
             )
     return Found(select, by, tuple(found))
+
+
+def _refuse_doubles(seen: Sequence[Labels], by: str) -> None:
+    """Refuse an engine that is scraped twice: its sums would be double."""
+    known: dict[frozenset[tuple[str, str]], Labels] = {}
+    for one in seen:
+        key = frozenset(pair for pair in one.items() if pair[0] not in SCRAPER_LABELS)
+        other = known.setdefault(key, one)
+        if other is not one:
+            differ = sorted(k for k in SCRAPER_LABELS if one.get(k) != other.get(k))
+            told = ", ".join(
+                f"{k}={quoted(other.get(k, ''))} and {quoted(one.get(k, ''))}" for k in differ
+            )
+            raise PrometheusError(
+                f"{one.get(by, '?')} is there twice, with {told}: its sums would be double. Choose one "
+                "in `select`, or have the copies made one (deduplication)"
+            )
 
 
 def shown_names(seen: Iterable[Labels]) -> frozenset[str]:

@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from heteroscale.engines.base import EngineMapping, Quantity, Series
-from heteroscale_coordinator.edge.prometheus.matchers import none_of, one_of
+from heteroscale_coordinator.core.spec.matchers import none_of, one_of
 from heteroscale_coordinator.edge.prometheus.spec import RATES
+
+ANCHOR = "running"
+"""The signal by which an engine shows that it is there, and how old what it tells is."""
 
 _SUFFIXES = ("", "_total")
 _COUNTERS = (
@@ -36,13 +39,16 @@ def presence_names(mapping: EngineMapping) -> frozenset[str]:
     return frozenset(name + end for s in series for name in s.names for end in _SUFFIXES)
 
 
-def queries(mapping: EngineMapping, shown: frozenset[str], by: str) -> dict[str, str]:
+def queries(
+    mapping: EngineMapping, shown: frozenset[str], by: str, *, newest: bool = False
+) -> dict[str, str]:
     """Return the query of each signal, with ``$select`` and ``$window`` in it.
 
     ``shown`` are the names that are there, ``by`` is the label that tells instances apart. A signal
-    that the engine does not tell has no query: it is unknown.
+    that the engine does not tell has no query: it is unknown. ``newest``: for counters what they stand
+    at now, not their rates; and for gauges too what was scraped last, but nothing of what has ended.
     """
-    maker = _Maker(mapping, shown, by)
+    maker = _Maker(mapping, shown, by, newest=newest)
     found = {name: maker.first(getattr(mapping, name), rate=True) for name in _COUNTERS}
     found |= {name: maker.first(getattr(mapping, name), rate=False) for name in _GAUGES}
     found["kv_usage"] = maker.highest(mapping.kv_usage)
@@ -50,6 +56,18 @@ def queries(mapping: EngineMapping, shown: frozenset[str], by: str) -> dict[str,
         for end in ("sum", "count"):
             found[f"{short}_{end}"] = maker.part(getattr(mapping, name), f"_{end}")
     return {name: query for name, query in found.items() if query}
+
+
+def ages(mapping: EngineMapping, shown: frozenset[str], by: str) -> str:
+    """Return the query for how old an engine's newest sample is in seconds, by the server's clock."""
+    names = sorted(shown & presence_names(mapping))
+    oldest = (f"max by ({by}) (time() - timestamp({name}{{$select}}))" for name in names)
+    return " or ".join(oldest)
+
+
+def scraped(by: str, instances: Iterable[str]) -> str:
+    """Return the query for whether instances are still scraped at all: 1; 0: in vain."""
+    return f"max by ({by}) (up{{{one_of(by, tuple(sorted(instances)))}}})"
 
 
 def fill(query: str, select: str, window: float) -> str:
@@ -64,8 +82,10 @@ def rates() -> frozenset[str]:
 
 
 class _Maker:
-    def __init__(self, mapping: EngineMapping, shown: frozenset[str], by: str) -> None:
-        self._shown, self._by = shown, by
+    def __init__(
+        self, mapping: EngineMapping, shown: frozenset[str], by: str, *, newest: bool
+    ) -> None:
+        self._shown, self._by, self._newest = shown, by, newest
         self._replicas = ", ".join(sorted(mapping.replica_labels))
         self._anchor = self.first(mapping.running, rate=False)
 
@@ -113,8 +133,10 @@ class _Maker:
     def _selected(self, name: str, wanted: Series, *, rate: bool) -> str:
         parts = [one_of(label, values) for label, values in wanted.where.items()]
         parts += [none_of(label, values) for label, values in wanted.unless.items()]
-        function = "rate" if rate else "last_over_time"
-        return f"{function}({name}{{{','.join([*parts, '$select'])}}}[$window])"
+        selected = f"{name}{{{','.join([*parts, '$select'])}}}"
+        if self._newest:
+            return selected
+        return f"{'rate' if rate else 'last_over_time'}({selected}[$window])"
 
 
 def shown_queries(found: Mapping[str, str], select: str, window: float) -> list[str]:

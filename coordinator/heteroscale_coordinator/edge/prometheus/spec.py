@@ -8,25 +8,9 @@ from urllib.parse import urlsplit
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from heteroscale.documents.fields import DocumentModel, Duration
-from heteroscale.words import Role
 from heteroscale_coordinator.core.spec import Name
-from heteroscale_coordinator.edge.prometheus.matchers import matchers
+from heteroscale_coordinator.core.spec.source import FindingSpec
 
-Signal = Literal[
-    "generation_tokens",
-    "prompt_tokens",
-    "computed_prompt_tokens",
-    "requests_finished",
-    "requests_aborted",
-    "running",
-    "waiting",
-    "transferring",
-    "kv_usage",
-    "ttft_sum",
-    "ttft_count",
-    "tbt_sum",
-    "tbt_count",
-]
 RATES: frozenset[str] = frozenset(
     {
         *("generation_tokens", "prompt_tokens", "computed_prompt_tokens"),
@@ -37,25 +21,12 @@ RATES: frozenset[str] = frozenset(
 """Signals that are a counter's rise per second; the others are gauges."""
 
 
-class PrometheusSpec(DocumentModel):
+class ServerSpec(DocumentModel):
     """A Prometheus, or what speaks its HTTP API: Thanos, Mimir, VictoriaMetrics."""
 
-    source: Literal["prometheus"] = "prometheus"
-    """Where signals come from."""
     url: str
     """Its address, as far as `/api/v1` goes: http://prometheus:9090, for Mimir
     http://mimir/prometheus, for VictoriaMetrics' cluster http://vmselect:8481/select/0/prometheus."""
-    select: str = ""
-    """Matchers of the service's series, as PromQL writes them: `namespace="llm",job="chat"`. Empty:
-    found by the service's name."""
-    roles: dict[Role, str] = {}
-    """Matchers of each role's series: `{prefill: 'pod=~"chat-prefill-.*"'}`. Empty: found by labels
-    whose value says it."""
-    instance_label: str = ""
-    """Label that tells instances apart. Empty: `pod` where all have it, else `instance`."""
-    queries: dict[Signal, str] = {}
-    """PromQL of your own in place of ours: one value for each instance, with `$select` for the
-    matchers and `$window` for the width of a rate. Tokens, requests and latency sums are per second."""
     bearer_token_file: str | None = None
     """File with a token, sent as `Authorization: Bearer`."""
     username: str | None = None
@@ -85,20 +56,6 @@ class PrometheusSpec(DocumentModel):
             raise ValueError(f"{url!r}: leave out what follows ? or #")
         return url.rstrip("/").removesuffix("/api/v1")
 
-    @field_validator("select")
-    @classmethod
-    def _selects(cls, text: str) -> str:
-        matchers(text)
-        return text.strip().removeprefix("{").removesuffix("}").strip(" ,")
-
-    @field_validator("roles")
-    @classmethod
-    def _roles(cls, given: dict[Role, str]) -> dict[Role, str]:
-        for text in given.values():
-            if not matchers(text):
-                raise ValueError('empty matchers: write e.g. pod=~"chat-prefill-.*"')
-        return given
-
     @model_validator(mode="after")
     def _one_login(self) -> Self:
         if (self.username is None) != (self.password_file is None):
@@ -106,6 +63,27 @@ class PrometheusSpec(DocumentModel):
         if self.username is not None and self.bearer_token_file is not None:
             raise ValueError("write bearerTokenFile, or username and passwordFile; not both")
         return self
+
+
+class WatchedServer(ServerSpec):
+    """A Prometheus that the coordinator takes signals from, for services that name it."""
+
+    interval: Annotated[Duration, Field(ge=1)] = 10.0
+    """How often it is asked for each service. Shorter than it scrapes tells nothing more."""
+    gone_after: Annotated[Duration, Field(gt=0)] = 120.0
+    """An engine that was found here and whose series ended is unknown, and still counted; after so long
+    of good answers without it, it is gone."""
+    timeout: Annotated[Duration, Field(gt=0)] = 10.0
+    """Each request must be answered within this."""
+    max_bytes: PositiveInt = 16 * 1024 * 1024
+    """A longer answer is refused."""
+
+
+class PrometheusSpec(FindingSpec, ServerSpec):
+    """A Prometheus, and what in it is a service's."""
+
+    source: Literal["prometheus"] = "prometheus"
+    """Where signals come from."""
 
 
 class SignalsMetadata(DocumentModel):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from heteroscale_coordinator.edge.prometheus.matchers import matchers, none_of, one_of, quoted
+from heteroscale_coordinator.core.spec.matchers import matchers, none_of, one_of, quoted
 
 
 @pytest.mark.parametrize(
