@@ -1,0 +1,49 @@
+"""docs/kubernetes.md and examples/kubernetes: every object is taken, and every service is right."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from heteroscale_coordinator.edge.crd import objects, words
+from tests.kubernetes.deploy.kustomize import Json, resolve
+from tests.kubernetes.deploy.test_overlays import DEPLOY, ROOT
+from tests.kubernetes.kube import Kube
+
+PAGE = ROOT / "docs" / "kubernetes.md"
+EXAMPLES = sorted((ROOT / "examples" / "kubernetes").glob("*.yaml"))
+
+
+def told() -> list[Json]:
+    """Return the objects of the page, from its first line to its last."""
+    blocks = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    return [one for text in blocks for one in yaml.safe_load_all(text)]
+
+
+def test_the_page_is_taken_from_its_first_line_to_its_last(small_kube: Kube) -> None:
+    for one in [*resolve(DEPLOY / "overlays" / "watch-only"), *told()]:
+        assert small_kube.create(one)["metadata"]["uid"]
+
+
+def test_what_the_page_names_is_there() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    for path in re.findall(r"deploy/kubernetes/[a-z/-]+(?:\.yaml)?", text):
+        assert (ROOT / path.rstrip("/")).exists(), path
+    for overlay in (DEPLOY / "overlays").iterdir():
+        assert f"| `{overlay.name}` |" in text
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=[path.name for path in EXAMPLES])
+def test_an_example_is_taken_but_for_the_kinds_of_others(path: Path, small_kube: Kube) -> None:
+    space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "serving"}}
+    every = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+    for one in [*resolve(DEPLOY / "crd"), space, *every]:
+        if not one["apiVersion"].startswith("keda.sh/"):
+            assert small_kube.create(one)["metadata"]["uid"]
+    (service,) = [one for one in every if one["kind"] == words.KIND]
+    roles = objects.parse(objects.read(service)).spec.roles
+    for role in roles:
+        assert any(f"chat-{role.value}" in str(one) for one in every)
