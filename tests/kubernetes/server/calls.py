@@ -44,6 +44,11 @@ class Shared:
         return str(uuid.uuid4())
 
 
+def truth(query: Mapping[str, str], name: str) -> bool:
+    """Return a yes or no of a query, in any of the spellings that Go's ParseBool takes."""
+    return query.get(name, "") in {"1", "t", "T", "true", "TRUE", "True"}
+
+
 @dataclass(frozen=True)
 class Call:
     """What is asked of one kind."""

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from tests.kubernetes.server import discovery, routes
 from tests.kubernetes.server.access import Users
-from tests.kubernetes.server.calls import Shared
+from tests.kubernetes.server.calls import Shared, truth
 from tests.kubernetes.server.errors import Json, StatusError, expired
 from tests.kubernetes.server.faults import Fault, Faults, Wrong
 from tests.kubernetes.server.store import Event
@@ -56,7 +56,7 @@ class Http:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer one request."""
         target, query = request.path_qs, dict(request.query)
-        watch = query.get("watch") in {"1", "true"}
+        watch = truth(query, "watch")
         fault = self._faults.hit(request.method, target, watch=watch)
         body = await request.read()
         if fault and not fault.wrong.startswith("watch"):

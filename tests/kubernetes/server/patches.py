@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from tests.kubernetes.server import writes
-from tests.kubernetes.server.calls import Call, Shared
+from tests.kubernetes.server.calls import Call, Shared, truth
 from tests.kubernetes.server.errors import Json, StatusError, bad_request, not_found
 from tests.kubernetes.server.patch import managed, plain
 from tests.kubernetes.server.patch.managed import Owner
@@ -81,7 +81,7 @@ def patch_object(shared: Shared, call: Call, content: str, body: bytes) -> tuple
 
 def apply(shared: Shared, call: Call, wanted: Any) -> tuple[Json, bool]:
     """Apply (server-side): create, or change with what the manager owns."""
-    owner, force = owner_of(call), call.query.get("force") in {"true", "1"}
+    owner, force = owner_of(call), truth(call.query, "force")
     _check(call, wanted)
     kind = call.kind
     wanted = writes.only_own(call, wanted)

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from tests.kubernetes.server import access, deletes, patches, reads, subresources, tables, writes
-from tests.kubernetes.server.calls import Call, Shared
+from tests.kubernetes.server.calls import Call, Shared, truth
 from tests.kubernetes.server.errors import Json, StatusError, bad_request
 from tests.kubernetes.server.kinds import Kind
 from tests.kubernetes.server.watching import Watch
@@ -109,7 +109,7 @@ def answer(shared: Shared, request: Request) -> Answer | Watch:
 
     """
     call = locate(shared, request)
-    watch = request.method == "GET" and request.query.get("watch") in {"1", "true"}
+    watch = request.method == "GET" and truth(request.query, "watch")
     access.check(shared, call, access.verb(request.method, call, watch=watch))
     _check_query(call)
     if call.kind.verbs:

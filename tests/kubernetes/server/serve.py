@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
+import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import trustme
 import yaml
 from aiohttp import web
 
@@ -39,12 +42,18 @@ class ApiServer:
     """A small API server over loopback. ``controllers`` is called with what it shares, on its thread."""
 
     def __init__(
-        self, *, shared: Shared | None = None, controllers: Callable[[Shared], None] | None = None
+        self,
+        *,
+        shared: Shared | None = None,
+        controllers: Callable[[Shared], None] | None = None,
+        tls: bool = False,
     ) -> None:
+        """``tls``: speak https, as a pod's own account and kubectl's tokens need it."""
         self.shared = shared or Shared()
         self.faults = Faults()
         self.users = Users({ADMIN_TOKEN: ADMIN})
         self._controllers = controllers
+        self._authority = trustme.CA() if tls else None
         self._up: _Running | None = None
 
     # ---- its life ------------------------------------------------------------------------------
@@ -83,7 +92,7 @@ class ApiServer:
         app.router.add_route("*", "/{path:.*}", http.handle)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=self._tls())
         await site.start()
         port = runner.addresses[0][1]
         stop = asyncio.Event()
@@ -106,7 +115,19 @@ class ApiServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._running.port}"
+        return f"{'https' if self._authority else 'http'}://127.0.0.1:{self._running.port}"
+
+    @property
+    def authority(self) -> bytes:
+        """PEM of the authority that speaks for the server; empty without TLS."""
+        return self._authority.cert_pem.bytes() if self._authority else b""
+
+    def _tls(self) -> ssl.SSLContext | None:
+        if self._authority is None:
+            return None
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._authority.issue_cert("127.0.0.1", "localhost").configure_cert(context)
+        return context
 
     @property
     def _running(self) -> _Running:
@@ -115,9 +136,12 @@ class ApiServer:
 
     def kubeconfig(self, path: Path, token: str = ADMIN_TOKEN, namespace: str = "default") -> Path:
         """Write a kubeconfig for one token, and return its path."""
+        cluster = {"server": self.url}
+        if self._authority:
+            cluster["certificate-authority-data"] = base64.b64encode(self.authority).decode()
         said = {
             "apiVersion": "v1", "kind": "Config", "current-context": "test",
-            "clusters": [{"name": "test", "cluster": {"server": self.url}}],
+            "clusters": [{"name": "test", "cluster": cluster}],
             "users": [{"name": "test", "user": {"token": token}}],
             "contexts": [
                 {"name": "test", "context": {"cluster": "test", "user": "test", "namespace": namespace}}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tests.kubernetes.server.calls import Call, Shared
+from tests.kubernetes.server.calls import Call, Shared, truth
 from tests.kubernetes.server.errors import Json, StatusError, bad_request
 from tests.kubernetes.server.reads import matcher, revision
 from tests.kubernetes.server.store import Event
@@ -31,8 +31,8 @@ class Watch:
     def __init__(self, shared: Shared, call: Call) -> None:
         self._shared, self._call = shared, call
         self._means = matcher(call)
-        self.bookmarks = call.query.get("allowWatchBookmarks") in {"true", "1"}
-        self._listed = call.query.get("sendInitialEvents") == "true"
+        self.bookmarks = truth(call.query, "allowWatchBookmarks")
+        self._listed = truth(call.query, "sendInitialEvents")
         if self._listed and call.query.get("resourceVersionMatch") != "NotOlderThan":
             raise bad_request(
                 "sendInitialEvents is forbidden for watch unless resourceVersionMatch is NotOlderThan"

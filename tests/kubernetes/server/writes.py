@@ -45,6 +45,11 @@ def shaped(call: Call, given: Json) -> Json:
 
     """
     kind = call.kind
+    if not kind.custom:
+        # The real server knows by the path what is meant; of custom resources it wants to be told.
+        given = {**given}
+        given["kind"] = given.get("kind") or kind.kind
+        given["apiVersion"] = given.get("apiVersion") or kind.api_version
     named = (given.get("apiVersion"), given.get("kind"))
     if not given.get("kind") or not given.get("apiVersion"):
         missing = "kind" if not given.get("kind") else "apiVersion"
