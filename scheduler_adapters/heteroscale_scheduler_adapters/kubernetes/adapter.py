@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from typing import Any
 
 from kubernetes_asyncio.client.configuration import Configuration
@@ -10,9 +12,15 @@ from kubernetes_asyncio.client.configuration import Configuration
 from heteroscale_scheduler_adapters.kubernetes.acting import Hands
 from heteroscale_scheduler_adapters.kubernetes.client import Client
 from heteroscale_scheduler_adapters.kubernetes.connect import configuration
-from heteroscale_scheduler_adapters.kubernetes.errors import ForbiddenError, LoginError
-from heteroscale_scheduler_adapters.kubernetes.resources import NODES
+from heteroscale_scheduler_adapters.kubernetes.errors import (
+    ForbiddenError,
+    LoginError,
+    NotFoundError,
+)
+from heteroscale_scheduler_adapters.kubernetes.mirror import Clock
+from heteroscale_scheduler_adapters.kubernetes.reading import Reader, revision_of
 from heteroscale_scheduler_adapters.kubernetes.settings import KubernetesSettings, read_settings
+from heteroscale_scheduler_adapters.kubernetes.sources import quota_namespaces, sources
 from heteroscale_scheduler_adapters.port import (
     Capabilities,
     Change,
@@ -30,13 +38,19 @@ class KubernetesAdapter:
     """One cluster; see `port.Adapter`. What it knows it has read: a new one goes on where it ended."""
 
     def __init__(
-        self, cluster: str, settings: KubernetesSettings, connect: Connect = configuration
+        self,
+        cluster: str,
+        settings: KubernetesSettings,
+        connect: Connect = configuration,
+        clock: Clock = time.time,
     ) -> None:
         self._cluster = cluster
         self._settings = settings
         self._connect = connect
+        self._clock = clock
         self._client: Client | None = None
         self._hands: Hands | None = None
+        self._reader: Reader | None = None
 
     @property
     def capabilities(self) -> Capabilities:
@@ -44,11 +58,14 @@ class KubernetesAdapter:
         return Capabilities(gates=True, watches=True, several_ranks=True)
 
     async def open(self) -> None:
-        """Connect, and check the login and its rights."""
+        """Connect, and check the login and its rights to read."""
         client = Client(await self._connect(self._settings), self._settings.requests)
         try:
-            await client.call("GET", NODES, query={"limit": "1"}, verb="list")
-        except (ForbiddenError, LoginError) as error:
+            for one in sources(self._settings):
+                await client.call(
+                    "GET", one.resource, "", one.namespace, query={"limit": "1"}, verb="list"
+                )
+        except (ForbiddenError, LoginError, NotFoundError) as error:
             await client.close()
             raise SettingsError(str(error)) from error
         except BaseException:
@@ -62,22 +79,35 @@ class KubernetesAdapter:
             rule=self._settings.gate,
             namespace=self._settings.namespace,
             levels={str(level): keys for level, keys in self._settings.levels().items()},
+            clock=self._clock,
+        )
+        self._reader = Reader(
+            client, self._settings, self._cluster, sources(self._settings), self._clock
         )
 
     async def close(self) -> None:
         """Let go of connections."""
-        client, self._client, self._hands = self._client, None, None
+        client, self._client = self._client, None
+        self._hands = self._reader = None
         if client is not None:
             await client.close()
 
     async def world(self) -> World:
-        """Return all that is there; all lists are read, or none counts."""
-        raise UnavailableError("not read yet")
+        """Return all that is there; all lists are read to their end, or none counts."""
+        mirror = await self._reading().world()
+        return World(
+            nodes=dict(mirror.nodes),
+            running=dict(mirror.running),
+            revision=revision_of(mirror),
+            quotas=mirror.quotas(quota_namespaces(self._settings)),
+            notes=mirror.node_notes(),
+        )
 
-    async def watch(self, revision: str) -> AsyncIterator[Change]:
+    async def watch(self, revision: str) -> AsyncGenerator[Change]:
         """Yield what changes after ``revision``."""
-        raise UnavailableError(f"not read yet: {revision}")
-        yield Change("")  # type: ignore[unreachable]
+        async with aclosing(self._reading().watch(revision)) as changes:
+            async for _, change in changes:
+                yield change
 
     async def launch(self, step: Step) -> None:
         """Start all of ``step``, or nothing."""
@@ -96,10 +126,10 @@ class KubernetesAdapter:
             raise UnavailableError(f"{self._cluster}: not open")
         return self._hands
 
-    def _connected(self) -> Client:
-        if self._client is None:
+    def _reading(self) -> Reader:
+        if self._reader is None:
             raise UnavailableError(f"{self._cluster}: not open")
-        return self._client
+        return self._reader
 
 
 def create(cluster: str, options: Mapping[str, Any]) -> KubernetesAdapter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from datetime import datetime
@@ -69,7 +70,7 @@ def count(quantity: object) -> int:
         exact = Decimal(found[1]) * _SCALES[found[2]]
     except InvalidOperation:
         return 0
-    return max(0, int(-(-exact // 1)))
+    return max(0, math.ceil(exact))
 
 
 def moment(stamp: object) -> float:

@@ -64,7 +64,7 @@ class RequestSettings(Settings):
     """All pages of one list are read within this."""
     stall: Positive = 90.0
     """A watch that says nothing for so long is begun anew. A server sends a bookmark each minute."""
-    lost: Positive = 300.0
+    lost: Positive = 20.0
     """A watch that cannot be resumed for so long is told as broken."""
 
 

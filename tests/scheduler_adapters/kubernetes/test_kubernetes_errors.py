@@ -22,7 +22,7 @@ from heteroscale_scheduler_adapters.port import AdapterError, RefusedError, Unav
 ASK = Ask("patch", "deployments/scale.apps", "chat-decode", "llm")
 
 
-def answer(status: int, reason: str = "", message: str = "said") -> AdapterError:
+def answer(status: int, reason: str = "", message: str = "it cannot be, said") -> AdapterError:
     body = {
         "kind": "Status",
         "status": "Failure",
@@ -64,7 +64,7 @@ def test_a_missing_right_is_told_as_the_rule_that_grants_it() -> None:
         'a Role or ClusterRole must grant in namespace llm {apiGroups: ["apps"], '
         'resources: ["deployments/scale"], verbs: ["patch"]}' in str(answer(403))
     )
-    said = str(fault(Ask("list", "nodes"), 403, ""))
+    said = str(fault(Ask("list", "nodes"), 403, "User x cannot list nodes"))
     assert (
         'a ClusterRole must grant {apiGroups: [""], resources: ["nodes"], verbs: ["list"]}' in said
     )
