@@ -30,6 +30,9 @@ from heteroscale_coordinator.config import CoordinatorSpec, load
 from heteroscale_coordinator.core.state import State
 from heteroscale_coordinator.core.step import renewals
 from heteroscale_coordinator.edge import memory
+from heteroscale_coordinator.edge.adapters import Driver, Drivers
+from heteroscale_coordinator.edge.adapters.catalogue import create_all
+from heteroscale_coordinator.edge.adapters.metrics import ClusterCollector
 from heteroscale_coordinator.edge.admission import Admission
 from heteroscale_coordinator.edge.cluster_api import ApiError, ClusterApi
 from heteroscale_coordinator.edge.crd.keeper import Keeper
@@ -53,6 +56,7 @@ from heteroscale_coordinator.edge.store.sqlite import open_sqlite
 from heteroscale_coordinator.edge.trust import Gatekeeper, listen
 from heteroscale_coordinator.loop import Loop
 from heteroscale_coordinator.zones import ZonedStep
+from heteroscale_scheduler_adapters.port import SettingsError
 
 log = structlog.get_logger("heteroscale.coordinator")
 
@@ -67,11 +71,13 @@ async def serve(spec: CoordinatorSpec, stop: asyncio.Event) -> None:
 
     Raises:
         ChannelError: it cannot listen as it should.
+        SettingsError: an adapter cannot be meant so.
         StoreError: the data directory cannot be used, or another coordinator leads.
         ApiError: there is no login to the Kubernetes cluster that it is to use.
         LeaseLostError: another coordinator may lead by now.
 
     """
+    adapters = create_all(spec.adapters)
     async with AsyncExitStack() as stack:
         api, lease = await _cluster(spec, stack)
         if lease is not None and not await stack.enter_async_context(
@@ -107,7 +113,9 @@ async def serve(spec: CoordinatorSpec, stop: asyncio.Event) -> None:
         sessions = Sessions(
             takeover_after=spec.takeover_after, forget_after=spec.rules.forget_after
         )
-        dispatcher = Dispatcher(sessions, routers, loop.now)
+        drivers = Drivers(Driver(name, adapter, loop) for name, adapter in adapters)
+        metrics.registry.register(ClusterCollector(drivers))
+        dispatcher = Dispatcher(sessions, routers, loop.now, drivers)
         dispatcher.restore(state)
         loop.outlet = leading.LeasedOutlet(dispatcher, lease) if lease else dispatcher
         agents = _agents(spec, loop, sessions, dispatcher)
@@ -126,6 +134,7 @@ async def serve(spec: CoordinatorSpec, stop: asyncio.Event) -> None:
             "decisions": record_decisions(loop, decisions),
             "others": tell_others(loop),
             "streams": agents.watch(),
+            "clusters": drivers.run(),
             "prometheus": watchers.run(),
             "health": server.tell_health(loop),
         }
@@ -322,14 +331,23 @@ def run(argv: list[str]) -> int:
     try:
         spec = settings_of(arguments)
         if arguments.verb == "check":
+            create_all(spec.adapters)
             print("valid")
             return 0
         logs.configure(spec.log.level, spec.log.format)
         gc.set_threshold(*memory.THRESHOLDS)
         asyncio.run(_until_signalled(spec))
-    except (DocumentError, ChannelError, StoreError, ApiError, LeaseLostError, OSError) as error:
+    except (
+        DocumentError,
+        ChannelError,
+        SettingsError,
+        StoreError,
+        ApiError,
+        LeaseLostError,
+        OSError,
+    ) as error:
         print(f"heteroscale coordinator: {error}", file=sys.stderr)
-        return USAGE if isinstance(error, DocumentError | ChannelError) else FAILED
+        return USAGE if isinstance(error, DocumentError | ChannelError | SettingsError) else FAILED
     return 0
 
 

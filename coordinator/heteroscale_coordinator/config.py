@@ -19,6 +19,7 @@ from heteroscale.documents import (
 )
 from heteroscale_coordinator.core.rules import Rules
 from heteroscale_coordinator.core.spec import Name
+from heteroscale_coordinator.edge.adapters.settings import AdapterSettings
 from heteroscale_coordinator.edge.prometheus.spec import WatchedServer
 from heteroscale_coordinator.edge.session import Limits
 from heteroscale_coordinator.edge.trust import ServerTls
@@ -132,8 +133,19 @@ class CoordinatorSpec(DocumentModel):
     """Prometheuses by name, e.g. {main: {url: "http://prometheus:9090"}}, for services with
     `signals: {source: prometheus}`."""
     admission: AdmissionSettings = AdmissionSettings()
+    adapters: tuple[AdapterSettings, ...] = ()
+    """Clusters whose own scheduler starts and stops instances, beside hosts with agents."""
     rules: Rules = Rules()
     log: LogSettings = LogSettings()
+
+    @model_validator(mode="after")
+    def _adapters_apart(self) -> Self:
+        names = [one.name for one in self.adapters]
+        if twice := next((name for name in names if names.count(name) > 1), ""):
+            raise ValueError(
+                f"adapters: two are named {twice!r}; each cluster needs a name of its own"
+            )
+        return self
 
     def check_trust(self) -> None:
         """Raise ChannelError when something would listen beyond loopback without a word said."""

@@ -81,6 +81,11 @@ class Sight:
         """Return the coordinator's time."""
         return self._loop.now()
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What an operator should see of the cluster."""
+        return self._cluster.notes
+
     def put(self, event: AgentEvent | ClusterEvent) -> None:
         """Tell the core something.
 
