@@ -73,8 +73,8 @@ def _references(field: dict[str, Any], path: str) -> list[tuple[str, str]]:
 def _values(field: dict[str, Any]) -> dict[str, Any]:
     """Return the schema of a map's values."""
     patterns = list(field.get("patternProperties", {}).values())
-    values: dict[str, Any] = patterns[0] if patterns else field["additionalProperties"]
-    return values
+    values = patterns[0] if patterns else field["additionalProperties"]
+    return values if isinstance(values, dict) else {}  # true: anything
 
 
 def _part(part: dict[str, Any], title: str, titles: dict[str, str]) -> str:

@@ -188,9 +188,14 @@ class Sight:
 
     def show(self, *, cause: str = "", only: Collection[str] | None = None) -> None:
         """Tell the facts that are news, of all instances or ``only`` these."""
+        nowhere = set()
         for agent_id, fact, news in self._facts(only):
             if news:
                 self.put(RankChanged(agent_id, fact, cause))
+                if agent_id.removeprefix(self.prefix) not in self.mirror.nodes:
+                    nowhere.add(agent_id)
+        for agent_id in sorted(nowhere):
+            self.put(NodeGone(agent_id))  # its last word is no sign of life
 
     def beat(self) -> None:
         """Let every node be heard."""
