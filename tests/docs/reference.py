@@ -109,7 +109,7 @@ def _kind(field: dict[str, Any], titles: dict[str, str]) -> str:  # noqa: PLR091
         key = "whole number" if WHOLE in field.get("patternProperties", {}) else "name"
         return f"map of {key} to {_kind(_values(field), titles)}"
     words = {"integer": "whole number", "boolean": "true or false", "string": "text"}
-    word = str(field.get("format") or field["type"])
+    word = str(field.get("format") or field.get("type", "anything"))
     return words.get(word, word) + _limits(field)
 
 
