@@ -189,7 +189,7 @@ def switchable(draft: Draft, instance: Instance) -> bool:
         return False
     if draft.on_cordon(instance):
         return False  # nothing new begins there, a role no more than an engine
-    agent = draft.state.agents.get(instance.agent_id)
+    agent = draft.state.agents.get(instance.voice)
     templates = agent.inventory.templates if agent is not None and not agent.silent else ()
     return any(t.name == instance.template and t.switches_role for t in templates)
 

@@ -35,7 +35,7 @@ def issue(
     command = Command(
         command_id=draft.mint("cmd"),
         verb=verb,
-        agent_id=known.agent_id,
+        agent_id=known.voice,
         instance_id=instance.instance_id,
         service=instance.service,
         cause=cause,

@@ -33,6 +33,7 @@ class _Written:
         self.of_service[instance.service].add(instance.instance_id)
         for rank in instance.ranks:
             self.of_agent[rank.agent_id].add(instance.instance_id)
+            self.of_agent[rank.voice].add(instance.instance_id)
 
     def note_command(self, command: Command) -> None:
         self.of_instance[command.instance_id].add(command.command_id)
@@ -132,12 +133,12 @@ class Draft:
         return self._current(ids, lambda instance: instance.service == name)
 
     def instances_on(self, agent_id: str) -> list[Instance]:
-        """Return the instances with a rank on an agent as this turn left them, in order of id."""
+        """Return the instances with a rank on an agent, or spoken for by it, in order of id."""
         ids = {instance.instance_id for instance in self.state.of_agent(agent_id)}
         for layer in self._layers():
             ids |= layer.written.of_agent.get(agent_id, _NONE)
         return self._current(
-            ids, lambda instance: any(rank.agent_id == agent_id for rank in instance.ranks)
+            ids, lambda one: any(agent_id in (rank.agent_id, rank.voice) for rank in one.ranks)
         )
 
     def commands_of(self, instance_id: str) -> list[Command]:

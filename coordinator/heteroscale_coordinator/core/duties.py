@@ -77,7 +77,7 @@ def leases(draft: Draft) -> list[RenewLeases]:
             if blind and instance.state is InstanceState.WITHDRAWN:
                 continue
             if _leased(draft, service, instance):
-                due[instance.agent_id][instance.instance_id] = service.spec.drain.lease
+                due[instance.voice][instance.instance_id] = service.spec.drain.lease
     return [RenewLeases(agent_id, due[agent_id]) for agent_id in sorted(due)]
 
 

@@ -22,6 +22,7 @@ from heteroscale_coordinator.core.model import (
     RankFact,
     RouterSample,
     Service,
+    StandsFor,
 )
 from heteroscale_coordinator.core.spec import ServiceSpec
 
@@ -41,6 +42,8 @@ class AgentConnected:
     inventory_hash: str = ""
     version: str = ""
     advertise_host: str = ""
+    stands_for: StandsFor | None = None
+    """Of an agent within a scheduler's job."""
 
 
 @dataclass(frozen=True, slots=True)

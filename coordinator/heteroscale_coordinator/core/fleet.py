@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from heteroscale.words import InstanceState, Outcome
-from heteroscale_coordinator.core import breaker, routers, silence, subclusters
+from heteroscale_coordinator.core import breaker, routers, silence, subclusters, within
 from heteroscale_coordinator.core import instance as life
 from heteroscale_coordinator.core.command import answer, end
 from heteroscale_coordinator.core.devices import NO_DEVICES
@@ -52,8 +52,10 @@ def connected(draft: Draft, event: AgentConnected) -> None:
     if event.incarnation != agent.incarnation:
         _rebase(draft, event.agent_id)
     agent.incarnation, agent.sequence, agent.connected = event.incarnation, 0, True
-    agent.message = ""
+    agent.message, agent.stands_for = "", event.stands_for
     draft.state.seen.touch(event.agent_id)
+    if event.stands_for is not None:
+        within.arrived(draft, event, event.stands_for)
     for fact in event.facts:
         told(draft, event.agent_id, fact)
     listed = {fact.instance_id for fact in event.facts}
@@ -142,14 +144,17 @@ def expired(draft: Draft, command: Command) -> None:
 
 def told(draft: Draft, agent_id: str, fact: RankFact, cause: str = "") -> None:
     """Fold one agent's word on one rank, and what follows from it for commands and service."""
-    before = draft.instance(fact.instance_id)
+    before, agent = draft.instance(fact.instance_id), draft.state.agent(agent_id, draft.now)
+    claim = agent.stands_for
     if before is None:
         if fact.state in life.ENDED:
             return
-        known = draft.state.agent(agent_id, draft.now)
-        gpu_type = fact.gpu_type or _type_of(known, fact.gpu_indices)
-        draft.put_instance(life.adopt(fact, agent_id, gpu_type, draft.now))
+        gpu_type = fact.gpu_type or _type_of(agent, fact.gpu_indices)
+        node = claim.within if claim else ""
+        draft.put_instance(life.adopt(fact, agent_id, gpu_type, draft.now, node))
         return
+    if claim is not None and not before.told_by(agent_id):
+        return  # another stands for it: this one was told to go
     after = life.fold(before, fact, agent_id, draft.now, cause)
     if silence.hushed(draft.state, after):
         after = life.hush(after, before)
@@ -163,6 +168,8 @@ def launch_failed(draft: Draft, command: Command, message: str) -> None:
     instance = draft.instance(command.instance_id)
     if instance is None or instance.ranks[command.rank].state in life.ENDED:
         return
+    if within.superseded(instance, command):
+        return  # whatever became of the submission: its job runs
     # What was placed elsewhere before was tried by nobody: its agent's late no is no failure.
     elsewhere = subclusters.never_started(draft, instance)
     state = InstanceState.TERMINATED if elsewhere else InstanceState.FAILED
@@ -236,7 +243,9 @@ def _missing(draft: Draft, instance: Instance, agent_id: str) -> None:
     state = InstanceState.TERMINATED if leaving else InstanceState.FAILED
     gone = instance
     for number, rank in enumerate(instance.ranks):
-        if rank.agent_id == agent_id and rank.state not in life.ENDED:
+        if within.awaited(instance, number):
+            continue
+        if rank.voice == agent_id and rank.state not in life.ENDED:
             message = f"agent {agent_id} no longer has it"
             gone = life.end_rank(gone, number, state, draft.now, message)
     if gone is not instance:
@@ -291,7 +300,7 @@ def _rebase(draft: Draft, agent_id: str) -> None:
         for track in tracks.values():
             track.let_go(agent_id)
     for instance in draft.instances_on(agent_id):
-        if instance.agent_id == agent_id:
+        if instance.voice == agent_id:
             draft.state.tracks.pop(instance.instance_id, None)
 
 

@@ -6,10 +6,10 @@ in the order of their host's inventory. Unknown is a byte of its own, never zero
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from heteroscale_coordinator.core.devices import NO_DEVICES, UNTOLD
-from heteroscale_coordinator.core.model import EngineSample, Instance
+from heteroscale_coordinator.core.model import EngineSample, Instance, Rank
 from heteroscale_coordinator.core.state import Agent
 from heteroscale_coordinator.core.track import UNTOLD as NOTHING
 
@@ -25,13 +25,12 @@ def hardware_of(agents: Mapping[str, Agent], instance: Instance, sample: EngineS
     active: list[int] = []
     share = UNTOLD
     for rank in instance.ranks:
-        agent = agents.get(rank.agent_id)
+        agent = agents.get(rank.voice)
         if agent is None or agent.devices is NO_DEVICES:
             continue
         devices = agent.devices
         utilization, activity = devices.utilization, devices.sm_activity
-        for index in rank.gpu_indices:
-            place = _place(agent, index)
+        for place in _places(agent, rank):
             if place < len(utilization) and utilization[place] != UNTOLD:
                 busy.append(utilization[place])
             if place < len(activity) and activity[place] != UNTOLD:
@@ -49,6 +48,13 @@ def _mean(values: list[int], otherwise: float | None = None) -> int:
     if values:
         return round(sum(values) / len(values))
     return UNTOLD if otherwise is None else round(otherwise)
+
+
+def _places(agent: Agent, rank: Rank) -> Iterable[int]:
+    """Return where the GPUs of a rank stand in its agent's inventory: in a job's, all are its own."""
+    if rank.speaker:
+        return range(len(agent.inventory.gpus))
+    return (_place(agent, index) for index in rank.gpu_indices)
 
 
 def _place(agent: Agent, index: int) -> int:

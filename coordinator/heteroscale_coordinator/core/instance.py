@@ -28,6 +28,7 @@ EDGES: dict[S, frozenset[S]] = {
             S.WITHDRAWN,  # ready, held for the ratio
             S.DRAINING,  # stopped before it was ready
             S.FAILED,  # the process ended, or the start-up deadline passed
+            S.PENDING,  # its job runs again
             S.UNKNOWN,
             S.TERMINATED,
         }
@@ -38,6 +39,7 @@ EDGES: dict[S, frozenset[S]] = {
             S.WITHDRAWN,  # ratio hold, or an operator
             S.DRAINING,
             S.FAILED,
+            S.PENDING,
             S.UNKNOWN,
             S.TERMINATED,
         }
@@ -48,6 +50,7 @@ EDGES: dict[S, frozenset[S]] = {
             S.DRAINING,  # an operator's drain, without a withdrawal before
             S.WARMING,  # every router lost it; its gate is being opened again
             S.FAILED,
+            S.PENDING,  # its job was requeued and runs again
             S.UNKNOWN,
             S.TERMINATED,
         }
@@ -72,7 +75,7 @@ EDGES: dict[S, frozenset[S]] = {
             S.UNKNOWN,
         }
     ),
-    S.UNKNOWN: frozenset(S) - {S.PENDING},  # whatever it was when its agent is heard again, or LOST
+    S.UNKNOWN: frozenset(S),  # whatever it was when its agent is heard again, or LOST
     S.LOST: frozenset(S) - {S.PENDING},  # its agent came back after all
     S.FAILED: frozenset(),
     S.TERMINATED: frozenset(),
@@ -87,9 +90,14 @@ def expected(before: S, after: S) -> bool:
     return before is after or after in EDGES[before]
 
 
-def adopt(fact: RankFact, agent_id: str, gpu_type: str, now: float) -> Instance:
-    """Return a new record for an instance that was not known: a fact, not a stranger."""
-    blank = tuple(Rank("", ()) for _ in range(max(fact.rank_count, fact.rank + 1)))
+def adopt(fact: RankFact, agent_id: str, gpu_type: str, now: float, node: str = "") -> Instance:
+    """Return a new record for an instance that was not known: a fact, not a stranger.
+
+    ``node``: of an agent within a job, on which node that is.
+    """
+    count = max(fact.rank_count, fact.rank + 1)
+    mine = Rank(node, fact.gpu_indices, speaker=agent_id) if node else Rank("", ())
+    blank = tuple(mine if number == fact.rank else Rank("", ()) for number in range(count))
     instance = Instance(
         instance_id=fact.instance_id,
         service=fact.service,
@@ -114,15 +122,33 @@ def fold(
     if fact.rank >= len(instance.ranks) or instance.state is S.TERMINATED:
         return instance
     known = instance.ranks[fact.rank]
-    if fact.generation < known.generation and known.agent_id == agent_id:
+    if known.speaker and known.speaker != agent_id:
+        return _of_job(instance, fact, agent_id, now)
+    if fact.generation < known.generation and known.voice == agent_id:
         return instance
-    told = Rank(agent_id, fact.gpu_indices or known.gpu_indices, fact.state, fact.generation)
+    told = replace(known, state=fact.state, generation=fact.generation)
+    if not known.speaker:
+        gpus = fact.gpu_indices or known.gpu_indices
+        told = replace(told, agent_id=agent_id, gpu_indices=gpus)
     ranks = (*instance.ranks[: fact.rank], told, *instance.ranks[fact.rank + 1 :])
     back = instance.replaced or instance.state is S.LOST
     instance = replace(instance, ranks=ranks, silent_from=None, replaced=back)
     if fact.rank == 0:
         instance = _speak(instance, fact, cause)
     return settle(instance, now, fact.message)
+
+
+def _of_job(instance: Instance, fact: RankFact, agent_id: str, now: float) -> Instance:
+    """Return ``instance`` with a node's word on a rank that has a speaker: where it is, and its end."""
+    known = instance.ranks[fact.rank]
+    if fact.state not in ENDED:
+        gpus = fact.gpu_indices or known.gpu_indices
+        moved = replace(known, agent_id=agent_id, gpu_indices=gpus)
+        ranks = (*instance.ranks[: fact.rank], moved, *instance.ranks[fact.rank + 1 :])
+        return replace(instance, ranks=ranks)
+    if known.state in ENDED:
+        return instance
+    return end_rank(instance, fact.rank, fact.state, now, fact.message)
 
 
 def _speak(instance: Instance, fact: RankFact, cause: str) -> Instance:

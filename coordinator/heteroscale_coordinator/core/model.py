@@ -113,6 +113,16 @@ class RouterSample(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class StandsFor:
+    """What an agent within a scheduler's job is there for: to start one rank, and to tell of it."""
+
+    instance_id: str
+    rank: int
+    within: str
+    """The node, as its adapter's agent is called: `<cluster>/<node>`."""
+
+
+@dataclass(frozen=True, slots=True)
 class RankFact:
     """One rank of an instance as its agent sees it (``InstanceStatus`` on the wire)."""
 
@@ -149,6 +159,14 @@ class Rank:
     gpu_indices: tuple[int, ...]
     state: InstanceState = InstanceState.PENDING
     generation: int = 0
+    """As its voice last said."""
+    speaker: str = ""
+    """The agent within its job, once it was heard: it tells of the rank in place of the node's."""
+
+    @property
+    def voice(self) -> str:
+        """The agent that tells of it and takes its orders."""
+        return self.speaker or self.agent_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +204,15 @@ class Instance:
     def agent_id(self) -> str:
         """The agent of rank 0."""
         return self.ranks[0].agent_id
+
+    @property
+    def voice(self) -> str:
+        """The agent that tells of rank 0 and takes its orders."""
+        return self.ranks[0].voice
+
+    def told_by(self, agent_id: str) -> bool:
+        """Return whether an agent is the voice of any rank."""
+        return any(rank.voice == agent_id for rank in self.ranks)
 
     @property
     def ours(self) -> bool:

@@ -38,6 +38,8 @@ def _forget(draft: Draft, wish: ForgetAgent) -> None:
 def gone(draft: Draft, agent_id: str, message: str) -> None:
     """Give up, for others to be launched, what stood on a node that does not come back."""
     for instance in draft.instances_on(agent_id):
+        if not instance.told_by(agent_id):
+            continue  # its job is heard
         silent = life.fall_silent(instance, draft.now, message)
         draft.put_instance(life.give_up(silent, draft.now, message))
     for key in draft.cordons_of(agent_id):

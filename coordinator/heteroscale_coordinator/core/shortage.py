@@ -231,8 +231,8 @@ def _helps(draft: Draft, instance: Instance, found: Iterable[Lack]) -> bool:
 def _fits(draft: Draft, instance: Instance, lack: Lack) -> bool:
     if draft.on_cordon(instance):
         return False  # what it would free is closed to everybody
-    agent = draft.state.agents.get(instance.agent_id)
-    if agent is None or not agent.connected or agent.silent:
+    voice, agent = (draft.state.agents.get(i) for i in (instance.voice, instance.agent_id))
+    if agent is None or voice is None or not voice.connected or voice.silent:
         return False
     templates = frozenset(template.name for template in agent.inventory.templates)
     terms, levels = Terms(templates, agent.inventory.taints), agent.inventory.topology

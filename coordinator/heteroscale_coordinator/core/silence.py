@@ -59,8 +59,8 @@ def age(draft: Draft) -> None:
 
 
 def hushed(state: State, instance: Instance) -> bool:
-    """Return whether any rank's agent is silent."""
-    agents = (state.agents.get(rank.agent_id) for rank in instance.ranks)
+    """Return whether any rank's voice is silent; a node whose job speaks for itself may be."""
+    agents = (state.agents.get(rank.voice) for rank in instance.ranks)
     return any(agent is not None and agent.silent for agent in agents)
 
 
@@ -117,6 +117,8 @@ def _out_of_patience(draft: Draft, agent: Agent) -> bool:
 def _mark(draft: Draft, agent: Agent) -> None:
     message = f"agent {agent.agent_id} silent for {draft.now - agent.heard_at:.0f} s"
     for instance in draft.instances_on(agent.agent_id):
+        if not instance.told_by(agent.agent_id):
+            continue
         marked = life.fall_silent(instance, draft.now, message)
         if agent.lost:
             marked = life.give_up(marked, draft.now, message)

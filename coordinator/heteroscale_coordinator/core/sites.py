@@ -87,7 +87,9 @@ def _sickness(agent: Agent | None, rank: Rank) -> str:
     if agent is None or not agent.devices.suspect:
         return ""
     sick = sick_gpus(agent)
-    found = [f"GPU {index}: {sick[index]}" for index in rank.gpu_indices if index in sick]
+    # An agent within a job sees the job's GPUs alone, and counts them in its own way.
+    own = sorted(sick) if rank.speaker else rank.gpu_indices
+    found = [f"GPU {index}: {sick[index]}" for index in own if index in sick]
     return f"{agent.agent_id} {'; '.join(found)}" if found else ""
 
 
@@ -222,7 +224,7 @@ def trials(node: NodeView, barred: Barred) -> tuple[bool, tuple[str, ...]]:
 
 def sickness(state: State, instance: Instance) -> str:
     """Return what is wrong with what an instance stands on, in words; empty: nothing is known."""
-    found = (_sickness(state.agents.get(rank.agent_id), rank) for rank in instance.ranks)
+    found = (_sickness(state.agents.get(rank.voice), rank) for rank in instance.ranks)
     return next(filter(None, found), "")
 
 

@@ -18,7 +18,7 @@ from heteroscale_coordinator.core.cordon import NOTHING_CLOSED, Closed, Cordon
 from heteroscale_coordinator.core.devices import NO_DEVICES, Devices
 from heteroscale_coordinator.core.events import Changes, ClusterTold
 from heteroscale_coordinator.core.holdings import Held
-from heteroscale_coordinator.core.model import Command, Instance, Inventory, Service
+from heteroscale_coordinator.core.model import Command, Instance, Inventory, Service, StandsFor
 from heteroscale_coordinator.core.routers import RouterTracks
 from heteroscale_coordinator.core.rules import Rules
 from heteroscale_coordinator.core.seen import Seen
@@ -58,6 +58,8 @@ class Agent:
     closed: str = ""
     """Why that scheduler lets nothing new start there; empty: it does."""
     message: str = ""
+    stands_for: StandsFor | None = None
+    """Of an agent within a scheduler's job: it ends with its rank."""
 
     @property
     def within(self) -> str:
@@ -114,8 +116,8 @@ class State:
         for instance in self.instances.values():
             self._index(instance)
             for rank in instance.ranks:
-                if rank.agent_id:
-                    self.agent(rank.agent_id, now)
+                for agent_id in filter(None, (rank.agent_id, rank.speaker)):
+                    self.agent(agent_id, now)
         for command in self.commands.values():
             self._index_command(command.command_id, command)
         self._index_cordons()
@@ -163,7 +165,7 @@ class State:
         return sorted(name for name, ids in self._of_service.items() if ids)
 
     def of_agent(self, agent_id: str) -> Iterator[Instance]:
-        """Return the committed instances with a rank on an agent."""
+        """Return the committed instances with a rank on an agent, or spoken for by it."""
         return (self.instances[key] for key in self._of_agent.get(agent_id, ()))
 
     def closed(self, agent_id: str) -> Closed:
@@ -208,7 +210,8 @@ class State:
         self._of_service.setdefault(instance.service, {})[instance.instance_id] = None
         for rank in instance.ranks:
             self.seen.touch(rank.agent_id)
-            self._of_agent.setdefault(rank.agent_id, {})[instance.instance_id] = None
+            for agent_id in {rank.agent_id, rank.voice}:
+                self._of_agent.setdefault(agent_id, {})[instance.instance_id] = None
 
     def _index_command(self, command_id: str, command: Command | None) -> None:
         known = command or self.commands.get(command_id)
@@ -226,7 +229,8 @@ class State:
         self._of_service.get(instance.service, {}).pop(instance.instance_id, None)
         for rank in instance.ranks:
             self.seen.touch(rank.agent_id)
-            self._of_agent.get(rank.agent_id, {}).pop(instance.instance_id, None)
+            for agent_id in {rank.agent_id, rank.voice}:
+                self._of_agent.get(agent_id, {}).pop(instance.instance_id, None)
 
 
 def _merge(table: dict[str, _T], changed: dict[str, _T | None]) -> None:

@@ -20,6 +20,7 @@ from heteroscale_coordinator.core import (
     silence,
     sites,
     subclusters,
+    within,
 )
 from heteroscale_coordinator.core.command import expire
 from heteroscale_coordinator.core.draft import Draft, Mint
@@ -104,6 +105,7 @@ def _fold(draft: Draft, event: Event) -> None:
 
 
 def _tell_time(draft: Draft) -> None:
+    within.forget_ended(draft)
     silence.age(draft)
     draft.state.silent_sub_clusters = subclusters.silent(draft.state)
     subclusters.take_back(draft)

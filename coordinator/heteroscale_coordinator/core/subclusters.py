@@ -89,7 +89,7 @@ def take_back(draft: Draft) -> None:
 def _had_time(draft: Draft, instance: Instance) -> bool:
     """Return whether its agents had time to find a coordinator that has just begun."""
     state = draft.state
-    agents = (state.agents.get(rank.agent_id) for rank in instance.ranks)
+    agents = (state.agents.get(rank.voice) for rank in instance.ranks)
     heard = all(agent is None or agent.heard for agent in agents)
     return heard or draft.now - state.started_at >= state.rules.cover_for
 

@@ -156,12 +156,12 @@ class Dispatcher:
             if command.rank
             and command.verb is Verb.LAUNCH
             and (instance := state.instances.get(command.instance_id)) is not None
-            and instance.agent_id == leader
+            and instance.voice == leader
         ]
 
     def _send(self, session: Session, command: Command, state: State, epoch: int) -> None:
         instance = state.instances.get(command.instance_id)
-        leader = self._sessions.get(instance.agent_id) if instance and command.rank else None
+        leader = self._sessions.get(instance.voice) if instance and command.rank else None
         if command.rank and command.verb is Verb.LAUNCH and leader is None:
             return  # it needs rank 0's host, which rank 0's agent tells when it comes
         message = orders.command(

@@ -8,7 +8,7 @@ from itertools import groupby
 from heteroscale.convert import duration, timestamp, to_wire
 from heteroscale.v1 import agent_pb2, types_pb2
 from heteroscale.words import Role, WithdrawReason
-from heteroscale_coordinator.core.model import Command, Instance, Service, Verb
+from heteroscale_coordinator.core.model import Command, Instance, Rank, Service, Verb
 from heteroscale_coordinator.core.spec import DrainSpec, GateSpec
 
 LEASED = frozenset({WithdrawReason.SOFT_SCALE_IN, WithdrawReason.RATIO_HOLD})
@@ -108,7 +108,7 @@ def _launch(
     order: Command, instance: Instance, service: Service, leader_host: str
 ) -> agent_pb2.Launch:
     role = service.spec.roles[instance.role]
-    indices = instance.ranks[order.rank].gpu_indices if order.rank < len(instance.ranks) else ()
+    rank = instance.ranks[order.rank] if order.rank < len(instance.ranks) else Rank("", ())
     launch = agent_pb2.Launch(
         service=service.name,
         role=to_wire(instance.role),  # type: ignore[arg-type]
@@ -116,7 +116,8 @@ def _launch(
         rank_count=len(instance.ranks),
         group=instance.group,
         template=instance.template or role.template,
-        gpu_indices=indices,
+        # Within a job its GPUs are those of the job, as the agent there counts them.
+        gpu_indices=() if rank.speaker else rank.gpu_indices,
         parameters=role.parameters,
         # Nobody sends ffn requests: its attention does.
         gate=_gate(GateSpec() if instance.role is Role.FFN else service.spec.gate),

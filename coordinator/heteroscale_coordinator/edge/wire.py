@@ -41,6 +41,7 @@ from heteroscale_coordinator.core.model import (
     LatencySample,
     RankFact,
     RouterSample,
+    StandsFor,
     TemplateFact,
 )
 from heteroscale_coordinator.edge.devices import MAX_GPUS, MAX_NICS, devices, distances, nic_fact
@@ -208,7 +209,16 @@ def agent_connected(hello: agent_pb2.Hello, received: float) -> AgentConnected:
         inventory_hash=text(hello.inventory_hash, MAX_NAME),
         version=text(hello.agent_version, MAX_NAME),
         advertise_host=text(hello.advertise_host, MAX_NAME),
+        stands_for=_stands_for(hello),
     )
+
+
+def _stands_for(hello: agent_pb2.Hello) -> StandsFor | None:
+    claim = hello.stands_for
+    within = text(claim.within, MAX_NAME)
+    if not hello.HasField("stands_for") or not is_id(claim.instance_id) or not within:
+        return None
+    return StandsFor(claim.instance_id, min(claim.rank, MAX_ENTRIES), within)
 
 
 # ---- facts: on change --------------------------------------------------------------------------
