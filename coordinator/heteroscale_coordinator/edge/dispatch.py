@@ -117,6 +117,9 @@ class Dispatcher:
         if command.verb is Verb.TERMINATE and self._clusters is not None:
             service = state.services.get(command.service)
             grace = (service.spec.drain if service is not None else DrainSpec()).grace
+            instance = state.instances.get(command.instance_id)
+            if instance is not None and not instance.told_by(command.agent_id):
+                return  # another speaks for it; who left was told to go
             if self._clusters.end(command.instance_id, grace):
                 log.info("stopped by its cluster", instance=command.instance_id)
 

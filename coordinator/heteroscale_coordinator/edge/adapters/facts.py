@@ -73,8 +73,7 @@ class Facts:
     def elsewhere(self, instance_id: str, rank: int = 0) -> str:
         """Return the agent of its own that speaks for a rank; empty: none does."""
         known = self._state().instances.get(instance_id)
-        agent_id = known.ranks[rank].agent_id if known and rank < len(known.ranks) else ""
-        return "" if agent_id.startswith(self._prefix) else agent_id
+        return known.ranks[rank].speaker if known and rank < len(known.ranks) else ""
 
     def of(
         self, one: Running, nodes: Mapping[str, Node], now: float, message: str = ""
@@ -130,8 +129,8 @@ class Facts:
         if known is not None and rank < len(known.ranks):
             there = known.ranks[rank].agent_id
             over = known.ranks[rank].state in life.ENDED
-            if there and not there.startswith(self._prefix) and (over or not ended):
-                return ""  # an agent of its own speaks for it
+            if known.ranks[rank].speaker and over and ended:
+                return ""  # an agent of its own has said so
             if not node:
                 return there if there.startswith(self._prefix) else ""
         return f"{self._prefix}{node}" if node else ""
