@@ -145,6 +145,8 @@ class CoordinatorSpec(DocumentModel):
             raise ValueError(
                 f"adapters: two are named {twice!r}; each cluster needs a name of its own"
             )
+        if "prometheus" in names:  # `prometheus/<service>` are the watchers of signals
+            raise ValueError("adapters: `prometheus` is taken; give the cluster another name")
         return self
 
     def check_trust(self) -> None:

@@ -38,6 +38,7 @@ def test_our_own_are_installed() -> None:
             "two are named 'east'",
         ),
         ("[{name: a/b, kind: memory}]", "adapters"),
+        ("[{name: prometheus, kind: memory}]", "`prometheus` is taken"),
     ],
 )
 def test_what_is_wrong_is_said(

@@ -1,0 +1,117 @@
+"""Slurm's words, old and new, read into one form; and jobs in the words of slurmrestd."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from heteroscale_scheduler_adapters.port import Phase, SettingsError, UnavailableError
+from heteroscale_scheduler_adapters.slurm import create, dialect, gres, hostlist, parse, phases, tag
+from heteroscale_scheduler_adapters.slurm.records import Order
+from heteroscale_scheduler_adapters.slurm.tag import Tag
+from heteroscale_scheduler_adapters.slurm.topology import places
+
+TAG = Tag("i-1", "chat", "decode", "chat-decode", "r-1")
+OLD: dict[str, Any] = {
+    "job_id": 7,
+    "user_name": "alice",
+    "job_state": "RUNNING",
+    "state_reason": "None",
+    "comment": tag.write(TAG),
+    "nodes": "n[1-2]",
+    "gres_detail": ["gpu:H20:2(IDX:0-1)", "gpu:H20:2(IDX:4,6)"],
+    "time_limit": 60,
+    "start_time": 100,
+    "end_time": 3700,
+    "exit_code": 0,
+}
+NEW: dict[str, Any] = {
+    **OLD,
+    "job_state": ["RUNNING"],
+    "time_limit": {"set": True, "infinite": False, "number": 60},
+    "start_time": {"set": True, "infinite": False, "number": 100},
+    "end_time": {"set": True, "infinite": False, "number": 3700},
+    "exit_code": {"status": ["SUCCESS"], "return_code": {"set": True, "number": 0}},
+}
+
+
+def _jobs(*jobs: dict[str, Any]) -> str:
+    return json.dumps({"errors": [], "jobs": jobs})
+
+
+def test_the_old_and_the_new_form_are_one_record() -> None:
+    (old,), (new,) = parse.jobs(_jobs(OLD)), parse.jobs(_jobs(NEW))
+    assert old == new
+    assert (old.nodes, old.limited, old.ended) == (("n1", "n2"), True, 3700.0)
+    assert [gres.taken(one) for one in old.gres] == [(0, 1), (4, 6)]
+    assert tag.ours(old, "alice") == TAG
+    assert tag.ours(old, "bob") is None, "a mark alone makes no job ours"
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"jobs": 3}', '{"jobs": [3]}'])
+def test_what_is_no_answer_is_no_empty_world(text: str) -> None:
+    with pytest.raises(UnavailableError):
+        parse.jobs(text)
+
+
+def test_an_answer_with_errors_is_not_the_whole() -> None:
+    with pytest.raises(UnavailableError, match="no luck"):
+        parse.jobs(json.dumps({"errors": [{"error": "no luck"}], "jobs": []}))
+
+
+@pytest.mark.parametrize(
+    ("state", "stop", "wanted"),
+    [
+        (["RUNNING"], 0.0, Phase.STARTING),
+        (["RUNNING"], 9.0, Phase.STOPPING),
+        (["CANCELLED", "COMPLETING"], 0.0, Phase.STOPPING),
+        (["CANCELLED"], 0.0, Phase.FAILED),
+        (["CANCELLED"], 9.0, Phase.ENDED),
+        (["COMPLETED"], 0.0, Phase.ENDED),
+        (["TIMEOUT"], 0.0, Phase.FAILED),
+        (["NODE_FAIL"], 0.0, Phase.FAILED),
+        (["PREEMPTED"], 0.0, Phase.FAILED),
+        (["PENDING"], 0.0, Phase.QUEUED),
+        (["REQUEUED"], 0.0, Phase.QUEUED),
+        (["SUSPENDED"], 0.0, Phase.STARTING),
+    ],
+)
+def test_states_are_phases(state: list[str], stop: float, wanted: Phase) -> None:
+    (job,) = parse.jobs(_jobs({**NEW, "job_state": state}))
+    assert phases.phase(job, TAG.stopped(stop), agent=True)[0] is wanted
+
+
+def test_switches_and_blocks_are_domains() -> None:
+    tree = "SwitchName=leaf1 Nodes=n[1-2]\nSwitchName=top Switches=leaf1 # all\n"
+    assert places(tree)["n2"].names == {"s1": "leaf1", "s2": "top"}
+    assert places("BlockName=b1 BlockIndex=0 Nodes=n[1-2]")["n1"].names == {"s0": "b1"}
+
+
+def test_hostlists_are_written_out() -> None:
+    assert hostlist.expand("gpu[08-10],x") == ("gpu08", "gpu09", "gpu10", "x")
+    assert hostlist.expand("(null)") == ()
+
+
+def test_a_job_in_both_words_of_slurmrestd() -> None:
+    order = Order("hs", "c", "#!/bin/sh\n", ("n1",), 1, "gpu:H20:2", limit=60, warning=120)
+    old, new = dialect.old_job(order)["job"], dialect.new_job(order)["job"]
+    assert (old["nodelist"], old["gres"], old["hold"]) == ("n1", "gpu:H20:2", True)
+    assert "signal" not in old, "v0.0.38 would warn steps, and the script is none"
+    assert (new["required_nodes"], new["tres_per_node"]) == (["n1"], "gres/gpu:H20:2")
+    assert new["kill_warning_flags"] == ["BATCH_JOB"]
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({}, "templates"),
+        ({"templates": [{"name": "d", "role": "decode", "gpus": 1}], "wey": 1}, "wey"),
+        ({"templates": [{"name": "d", "role": "decode", "gpus": 1}], "way": "rest"}, "rest.url"),
+        ({"templates": [{"name": "d", "role": "decode", "gpus": 1, "job": {"qs": ""}}]}, "qs"),
+    ],
+)
+def test_wrong_options_name_the_field(options: dict[str, Any], field: str) -> None:
+    with pytest.raises(SettingsError, match=field):
+        create("hpc", options)
