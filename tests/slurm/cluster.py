@@ -147,6 +147,7 @@ class SlurmCluster:
                 await self.run("scancel", "-u", "root,nobody", "--signal=KILL", "--full")
         files = [*self.folder.glob("*.pid"), self.folder / "munge" / "pid"]
         await self._end([path for path in files if path.exists()])
+        await asyncio.to_thread(self._end_jobs)
         self._guard.close()
 
     async def start_controller(self) -> None:
@@ -344,6 +345,18 @@ class SlurmCluster:
         if pid := self._pid(name):
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
+
+    def _end_jobs(self) -> None:
+        """Kill what is left of jobs: their step daemons outlive Slurm, and stand in its folder."""
+        left: list[psutil.Process] = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if process.name().startswith("slurmstepd") and process.cwd() == str(self.folder):
+                    left += [*process.children(recursive=True), process]
+        for process in left:
+            with suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(left, 5)
 
     async def _end(self, files: Sequence[Path]) -> None:
         """Stop what these files name, in order, and wait until it is gone."""
