@@ -33,7 +33,7 @@ class ClusterCollector(Collector):
         )
         notes = GaugeMetricFamily(
             "heteroscale_cluster_notes",
-            "Orphans, foreign edits and the like; `heteroscale get nodes` lists them.",
+            "Orphans, foreign edits and the like; the log tells each.",
             labels=("cluster",),
         )
         calls = CounterMetricFamily(
