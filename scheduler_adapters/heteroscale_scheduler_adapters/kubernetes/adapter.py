@@ -93,14 +93,19 @@ class KubernetesAdapter:
             await client.close()
 
     async def world(self) -> World:
-        """Return all that is there; all lists are read to their end, or none counts."""
+        """Return all that is there; all lists are read to their end, or none counts.
+
+        What was begun and not ended, by this process or one before it, is gone on with first.
+        """
+        told = await self._acting().tend()
         mirror = await self._reading().world()
         return World(
             nodes=dict(mirror.nodes),
             running=dict(mirror.running),
             revision=revision_of(mirror),
             quotas=mirror.quotas(quota_namespaces(self._settings)),
-            notes=mirror.node_notes(),
+            templates=tuple(one.told() for one in self._settings.templates),
+            notes=(*mirror.node_notes(), *told),
         )
 
     async def watch(self, revision: str) -> AsyncGenerator[Change]:
