@@ -13,6 +13,8 @@ from pathlib import Path
 
 import psutil
 
+from tests.slurm.cluster import end_jobs
+
 MISSING = [
     name
     for name in ("slurmctld", "slurmd", "scontrol", "squeue", "sbatch", "munged")
@@ -104,6 +106,7 @@ class SlurmCluster:
         _, alive = await asyncio.to_thread(psutil.wait_procs, processes, 5)
         for process in alive:
             process.kill()
+        await asyncio.to_thread(end_jobs, self.folder)
 
     async def run(self, *command: str) -> str:
         """Run a client of Slurm and return what it prints."""

@@ -147,7 +147,7 @@ class SlurmCluster:
                 await self.run("scancel", "-u", "root,nobody", "--signal=KILL", "--full")
         files = [*self.folder.glob("*.pid"), self.folder / "munge" / "pid"]
         await self._end([path for path in files if path.exists()])
-        await asyncio.to_thread(self._end_jobs)
+        await asyncio.to_thread(end_jobs, self.folder)
         self._guard.close()
 
     async def start_controller(self) -> None:
@@ -346,18 +346,6 @@ class SlurmCluster:
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
 
-    def _end_jobs(self) -> None:
-        """Kill what is left of jobs: their step daemons outlive Slurm, and stand in its folder."""
-        left: list[psutil.Process] = []
-        for process in psutil.process_iter():
-            with suppress(psutil.Error):
-                if process.name().startswith("slurmstepd") and process.cwd() == str(self.folder):
-                    left += [*process.children(recursive=True), process]
-        for process in left:
-            with suppress(psutil.Error):
-                process.kill()
-        psutil.wait_procs(left, 5)
-
     async def _end(self, files: Sequence[Path]) -> None:
         """Stop what these files name, in order, and wait until it is gone."""
         pids = [pid for path in files if (pid := self._pid(str(path)))]
@@ -378,6 +366,23 @@ class SlurmCluster:
         child = getattr(self, "_rest", None)
         if child is not None and child.pid in pids:
             child.wait(timeout=20)
+
+
+def end_jobs(folder: Path) -> None:
+    """Kill what is left of a cluster's jobs, all of which have its configuration in their environment.
+
+    Step daemons and what they started outlive Slurm, and another cluster of this host has jobs of the
+    same numbers.
+    """
+    left: list[psutil.Process] = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get("SLURM_CONF") == f"{folder}/slurm.conf":
+                left.append(process)
+    for process in left:
+        with suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(left, 5)
 
 
 def _block() -> tuple[socket.socket, int]:
