@@ -65,7 +65,8 @@ class SlurmAdapter:
             watches=False,
             own_agents=any(not template.script for template in self._options.templates),
             several_ranks=True,
-            whole_steps=True,
+            # Released together, but each job waits for its own nodes.
+            whole_steps=False,
         )
 
     async def open(self) -> None:
