@@ -26,7 +26,10 @@ EXTRA_OF = {
     "heteroscale_workbench": "workbench",
     "heteroscale_cli": "cli",
 }
-ROOMS = {"heteroscale_scheduler_adapters/kubernetes": "kubernetes"}
+ROOMS = {
+    "heteroscale_scheduler_adapters/kubernetes": "kubernetes",
+    "heteroscale_scheduler_adapters/slurm": "slurm",
+}
 """Rooms of a package that come with an extra of their own."""
 PARTS = {"pydantic-core": "pydantic"}
 """Libraries that are the inside of another, which pins them."""

@@ -205,7 +205,12 @@ def test_an_agent_loads_nothing_heavy(
     ("extra", "packages"),
     [
         ("", ["heteroscale", "heteroscale_agent"]),
-        ("coordinator", ["heteroscale", "heteroscale_coordinator"]),
+        (
+            "coordinator",
+            ["heteroscale", "heteroscale_coordinator", "-heteroscale_coordinator.cluster"],
+        ),
+        ("kubernetes", ["heteroscale_scheduler_adapters.kubernetes"]),
+        ("slurm", ["heteroscale_scheduler_adapters.slurm"]),
         ("cli", ["heteroscale", "heteroscale_cli"]),
         ("simulator", ["heteroscale", "heteroscale_simulator"]),
         ("advisor", ["heteroscale", "heteroscale_advisor"]),

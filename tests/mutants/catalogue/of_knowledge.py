@@ -50,7 +50,7 @@ MUTANTS = (
     core(
         "an older word is believed",
         "instance.py",
-        "    if fact.generation < known.generation and known.agent_id == agent_id:\n",
+        "    if fact.generation < known.generation and known.voice == agent_id:\n",
         "    if fact.generation < 0:\n",
         "turn",
     ),

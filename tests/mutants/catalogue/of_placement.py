@@ -8,8 +8,8 @@ MUTANTS = (
     core(
         "a sick GPU takes something new",
         "sites.py",
-        "    shut = closed_gpus(agent) | dict.fromkeys(",
-        "    shut = dict.fromkeys(",
+        "    shut = {**others, **closed_gpus(agent), ",
+        "    shut = {**others, ",
         "test_health.py",
     ),
     core(
