@@ -238,8 +238,6 @@ class Capabilities:
     """Each instance brings an agent of its own, which tells of it and takes its orders once it is heard;
     until then, and for stopping by force, the adapter is asked."""
     several_ranks: bool = False
-    whole_steps: bool = True
-    """All or nothing is kept by the cluster itself, also while instances wait for their nodes."""
 
 
 # ---- how it goes wrong -------------------------------------------------------------------------

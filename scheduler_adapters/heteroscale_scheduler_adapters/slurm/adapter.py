@@ -65,8 +65,6 @@ class SlurmAdapter:
             watches=False,
             own_agents=any(not template.script for template in self._options.templates),
             several_ranks=True,
-            # Released together, but each job waits for its own nodes.
-            whole_steps=False,
         )
 
     async def open(self) -> None:
