@@ -52,6 +52,7 @@ from heteroscale_coordinator.edge.service import AgentService
 from heteroscale_coordinator.edge.sessions import Sessions
 from heteroscale_coordinator.edge.store import StoreError
 from heteroscale_coordinator.edge.store.decisions import FILE_NAME, DecisionLog
+from heteroscale_coordinator.edge.store.port import Snapshot, Store
 from heteroscale_coordinator.edge.store.sqlite import open_sqlite
 from heteroscale_coordinator.edge.trust import Gatekeeper, listen
 from heteroscale_coordinator.loop import Loop
@@ -89,23 +90,7 @@ async def serve(spec: CoordinatorSpec, stop: asyncio.Event) -> None:
         decisions = DecisionLog(spec.data_dir / FILE_NAME)
         stack.callback(decisions.close)
         snapshot, metrics = store.load(), Metrics()
-        state = State(
-            rules=spec.rules,
-            services=snapshot.services,
-            instances=snapshot.instances,
-            commands=snapshot.commands,
-            cordons=snapshot.cordons,
-        )
-        loop = Loop(
-            store=store,
-            snapshot=snapshot,
-            state=state,
-            step=ZonedStep(),
-            renewals=renewals,
-            clock=SteadyClock(snapshot.last_now),
-            observer=metrics,
-            after_turn=memory.Freezer(),
-        )
+        loop = _loop(spec, store, snapshot, metrics)
         stack.callback(loop.close)
         metrics.watch(loop, decisions)
         routers = Routers()
@@ -116,7 +101,7 @@ async def serve(spec: CoordinatorSpec, stop: asyncio.Event) -> None:
         drivers = Drivers(Driver(name, adapter, loop) for name, adapter in adapters)
         metrics.registry.register(ClusterCollector(drivers))
         dispatcher = Dispatcher(sessions, routers, loop.now, drivers)
-        dispatcher.restore(state)
+        dispatcher.restore(loop.state)
         loop.outlet = leading.LeasedOutlet(dispatcher, lease) if lease else dispatcher
         agents = _agents(spec, loop, sessions, dispatcher)
         gatekeeper = Gatekeeper(mutual=spec.tls.files().mutual)
@@ -144,6 +129,27 @@ async def serve(spec: CoordinatorSpec, stop: asyncio.Event) -> None:
             reporter, namespace = socket.gethostname(), spec.kubernetes.namespace
             work["objects"] = Keeper(api, loop, decisions, reporter, namespace).run()
         await _run(stop, loop, work, server)
+
+
+def _loop(spec: CoordinatorSpec, store: Store, snapshot: Snapshot, metrics: Metrics) -> Loop:
+    """Return the one writer over what is stored, not yet started."""
+    state = State(
+        rules=spec.rules,
+        services=snapshot.services,
+        instances=snapshot.instances,
+        commands=snapshot.commands,
+        cordons=snapshot.cordons,
+    )
+    return Loop(
+        store=store,
+        snapshot=snapshot,
+        state=state,
+        step=ZonedStep(),
+        renewals=renewals,
+        clock=SteadyClock(snapshot.last_now),
+        observer=metrics,
+        after_turn=memory.Freezer(),
+    )
 
 
 async def _cluster(
