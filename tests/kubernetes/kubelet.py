@@ -38,16 +38,16 @@ class Kubelet:
     """All kubelets of the nodes that a test has made."""
 
     def __init__(self, kube: Kube) -> None:
-        self._kube = kube
+        self.kube = kube
         self.nodes: set[str] = set()
 
     def join(self, name: str, **more: Any) -> str:
         """Register a node (``things.node``), and return its name with the test's suffix."""
-        full = self._kube.name(name)
+        full = self.kube.name(name)
         made = things.node(full, **more)
-        self._kube.create(made)
+        self.kube.create(made)
         # The real server gives a new node a taint until its controller has seen it ready.
-        self._kube.patch(
+        self.kube.patch(
             "v1", "nodes", full, {"status": made["status"]}, sub="status", kind="strategic"
         )
         self.nodes.add(full)
@@ -68,28 +68,28 @@ class Kubelet:
             "metadata": {"name": name, "namespace": "kube-node-lease"},
             "spec": {"holderIdentity": name, "leaseDurationSeconds": 40, "renewTime": now},
         }
-        self._kube.ask(
+        self.kube.ask(
             "PATCH", f"{path}/{name}", json=lease, params={"fieldManager": "kubelet", "force": "true"},
             headers={"Content-Type": "application/apply-patch+yaml"},
         )  # fmt: skip
-        self._kube.note(f"{path}/{name}")
+        self.kube.note(f"{path}/{name}")
 
     def pods(self) -> list[Json]:
         """Return the pods of the test's namespace that are on its nodes."""
-        found = self._kube.list("v1", "pods")
+        found = self.kube.list("v1", "pods")
         return [pod for pod in found if pod["spec"].get("nodeName") in self.nodes]
 
     # ---- what a kubelet writes -------------------------------------------------------------------
 
     def status(self, name: str, **status: Any) -> Json:
         """Write fields of a pod's status; conditions are merged by their type."""
-        return self._kube.patch(
+        return self.kube.patch(
             "v1", "pods", name, {"status": status}, sub="status", kind="strategic"
         )
 
     def run(self, name: str, *, ready: bool = True, ip: str = "127.0.0.1") -> Json:
         """Have a pod run; ready, or not yet."""
-        pod = self._kube.get("v1", "pods", name)
+        pod = self.kube.get("v1", "pods", name)
         running = {"running": {"startedAt": stamp()}}
         containers = [
             {
@@ -110,7 +110,7 @@ class Kubelet:
 
     def fail(self, name: str, *, code: int = 1, reason: str = "Error", message: str = "") -> Json:
         """Have a pod end by itself, for good."""
-        pod = self._kube.get("v1", "pods", name)
+        pod = self.kube.get("v1", "pods", name)
         ended = {"terminated": {"exitCode": code, "reason": reason, "message": message}}
         containers = [
             {
@@ -127,7 +127,7 @@ class Kubelet:
     def finish(self, name: str) -> None:
         """Have a pod that was told to end be gone, as a kubelet says it when its containers are."""
         try:
-            self._kube.delete("v1", "pods", name, gracePeriodSeconds=0)
+            self.kube.delete("v1", "pods", name, gracePeriodSeconds=0)
         except Refused as error:
             if error.code != 404:
                 raise

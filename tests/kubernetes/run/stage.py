@@ -1,0 +1,262 @@
+"""The whole of a run: API server, nodes, router, Prometheus, coordinator, and what a test asks of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc.aio
+import httpx
+
+from heteroscale.convert import from_wire
+from heteroscale.documents import write_document
+from heteroscale.words import InstanceState, Role
+from heteroscale_workbench.cluster.operator import Operator
+from heteroscale_workbench.cluster.processes import Part
+from heteroscale_workbench.demo.profile import SERVICE, DemoProfile
+from heteroscale_workbench.load import Arrival, LoadOptions, LoadReport, LoadRun
+from heteroscale_workbench.router import Router, free_port
+from tests.kubernetes.kubelet import Kubelet
+from tests.kubernetes.run.endpoints import Endpoints
+from tests.kubernetes.run.nodes import Nodes
+
+Json = dict[str, Any]
+PATIENCE = 60.0
+"""Seconds after which what a test waits for is not coming."""
+S = InstanceState
+PROMPT, OUTPUT = 64, 40
+GPUS = 4
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is made of."""
+
+    gate: Json
+    """The adapter's rule: how traffic is kept from a pod."""
+    selector: Mapping[str, str]
+    """Labels of the pods that the router is to have, if they are Ready."""
+    spec: Json = field(default_factory=dict)
+    """More of the coordinator's document."""
+    service: Json = field(default_factory=dict)
+    """Laid over the service's spec."""
+
+
+class Stage:
+    """See the module."""
+
+    def __init__(self, kubelet: Kubelet, folder: Path, plan: Plan) -> None:
+        self.kubelet, self.kube, self.folder, self.plan = kubelet, kubelet.kube, folder, plan
+        self.port, self.http_port, self.engine_port = free_port(), free_port(), free_port()
+        self.seen_dir = folder / "seen"
+        self.nodes = Nodes(kubelet, folder)
+        self.router = Router(log=folder / "router.log", policy="round_robin")
+        self.endpoints = Endpoints(self.nodes, self.router, plan.selector)
+        self.operator = Operator(f"127.0.0.1:{self.port}")
+        self.most: Counter[Role] = Counter()
+        """The most of each role that were in service at once."""
+        command = [sys.executable, "-m", "heteroscale_coordinator", "run", "-c"]
+        environ = {"PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+        config = folder / "coordinator.yaml"
+        log = folder / "coordinator.log"
+        self.coordinator = Part("coordinator", [*command, str(config)], log, environ)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Start all, the coordinator last, and wait until it has the cluster's nodes."""
+        self.seen_dir.mkdir()
+        for number in range(4):
+            labels = {"example.com/rack": f"rack-{number // 2}"}
+            labels["nvidia.com/gpu.product"] = f"NVIDIA-{'L20' if number % 2 else 'H20'}"
+            await asyncio.to_thread(self.kubelet.join, f"n{number}", gpus=GPUS, labels=labels)
+        await self.router.start()
+        self._tasks = [asyncio.create_task(each.run()) for each in (self.nodes, self.endpoints)]
+        config = self.folder / "coordinator.yaml"
+        config.write_text(write_document(self._document()), "utf-8")
+        await self.coordinator.start()
+        await self.until(self._has_nodes, "the cluster's nodes")
+
+    async def close(self) -> None:
+        """Stop all, and leave no process behind."""
+        for task in self._tasks:
+            task.cancel()
+        ended = await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.operator.__aexit__(None, None, None)
+        await self.coordinator.stop()
+        await self.endpoints.close()
+        await self.router.stop()
+        await self.nodes.close()
+        for one in ended:
+            if isinstance(one, Exception):
+                raise one
+
+    def _document(self) -> Json:
+        options = {
+            "kubeconfig": str(self.kube.config),
+            "namespace": self.kube.namespace,
+            "topology": {"s1": ["example.com/rack"]},
+            "gate": self.plan.gate,
+            "templates": [self._template("prefill"), self._template("decode")],
+        }
+        spec = {
+            "listen": f"127.0.0.1:{self.port}",
+            "http": {"listen": f"127.0.0.1:{self.http_port}"},
+            "dataDir": str(self.folder / "data"),
+            "rules": DemoProfile().rules().document(),
+            "adapters": [{"name": "east", "kind": "kubernetes", "options": options}],
+        }
+        return {
+            "apiVersion": "heteroscale/v1",
+            "kind": "Coordinator",
+            "spec": spec | self.plan.spec,
+        }
+
+    def _template(self, role: str) -> Json:
+        command = [
+            *(sys.executable, "-m", "heteroscale_workbench.engine_sim", "--mode", role),
+            *("--host", "$(POD_IP)", "--port", str(self.engine_port), "--startup", "0.3"),
+        ]
+        env = [
+            {"name": "HETEROSCALE_SEEN_DIR", "value": str(self.seen_dir)},
+            {"name": "HETEROSCALE_INSTANCE_ID", "value": "pod"},
+        ]
+        container = {
+            "name": "engine", "image": "example.invalid/engine:1", "command": command, "env": env,
+            "resources": {"limits": {"nvidia.com/gpu": "1"}},
+        }  # fmt: skip
+        labels = {"app": f"{SERVICE}-{role}"}
+        pod = {"metadata": {"labels": labels}, "spec": {"containers": [container]}}
+        manifest = {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "spec": {"selector": {"matchLabels": labels}, "template": pod},
+        }
+        return {
+            "name": role, "role": role, "gpus": 1, "engine": "sglang", "port": self.engine_port,
+            "object": manifest,
+        }  # fmt: skip
+
+    async def apply(self, **roles: Json) -> None:
+        """Apply the service; ``roles`` are laid over its roles."""
+        plain: Json = DemoProfile().service([])
+        body = plain["spec"]
+        del body["gate"]
+        for role, said in roles.items():
+            body["roles"][role] |= said
+        plain["spec"] = body | self.plan.service
+        await self.operator.apply(write_document(plain))
+
+    # ---- what is -----------------------------------------------------------------------------------
+
+    async def counts(self, state: InstanceState = S.IN_SERVICE) -> Counter[Role]:
+        """Return how many of each role are in a state."""
+        found: Counter[Role] = Counter()
+        for one in await self.operator.instances(SERVICE):
+            role = from_wire(Role, one.role)
+            if role is not None and from_wire(S, one.state) is state:
+                found[role] += 1
+        if state is S.IN_SERVICE:
+            self.most |= found
+        return found
+
+    async def alone(self) -> bool:
+        """Return whether all that lives is in service, and the router has just these."""
+        live = Counter(from_wire(S, one.state) for one in await self.operator.instances(SERVICE))
+        if set(live) - {S.IN_SERVICE, S.TERMINATED}:
+            return False
+        workers = [one for one in await self.router.workers() if one.healthy]
+        return len(workers) == live[S.IN_SERVICE] == len(self.nodes.living())
+
+    async def decided(self) -> list[Any]:
+        """Return the decisions that did something, oldest first."""
+        found = await self.operator.decisions(SERVICE)
+        return [one for one in reversed(found) if one.action != "hold"]
+
+    # ---- waiting -----------------------------------------------------------------------------------
+
+    async def until(
+        self, condition: Callable[[], Awaitable[Any]], what: str, patience: float = PATIENCE
+    ) -> None:
+        """Wait until the condition holds; a coordinator that does not answer says neither."""
+        try:
+            async with asyncio.timeout(patience):
+                while True:
+                    for task in self._tasks:
+                        if task.done():
+                            task.result()
+                    with contextlib.suppress(grpc.aio.AioRpcError, httpx.HTTPError):
+                        if await condition():
+                            return
+                    await asyncio.sleep(0.1)
+        except TimeoutError:
+            raise AssertionError(
+                f"not within {patience:g} s: {what}\n{await self.told()}"
+            ) from None
+
+    async def until_serving(self, prefill: int, decode: int) -> None:
+        """Wait until exactly these counts serve, and nothing else is there."""
+
+        async def there() -> bool:
+            wanted = {Role.PREFILL: prefill, Role.DECODE: decode}
+            return await self.counts() == wanted and await self.alone()
+
+        await self.until(there, f"{prefill} prefill and {decode} decode in service, and no other")
+
+    async def _has_nodes(self) -> bool:
+        self.coordinator.require()
+        return len(await self.operator.nodes()) == len(self.kubelet.nodes)
+
+    async def told(self) -> str:
+        """Return what an operator sees and why it is so, for a failing test's eyes."""
+        lines = [f"workers: {[(w.url, w.role, w.healthy) for w in await self.router.workers()]}"]
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            for one in await self.operator.instances(SERVICE):
+                state, role = from_wire(S, one.state), from_wire(Role, one.role)
+                lines.append(f"{one.instance_id} {role} {state} {one.endpoint} {one.message}")
+            for decision in reversed(await self.operator.decisions(SERVICE)):
+                lines.append(f"{decision.action}: {decision.reason}")
+        return "\n".join([*lines[-60:], "--- coordinator", self.coordinator.tail(25)])
+
+    # ---- traffic -----------------------------------------------------------------------------------
+
+    @contextlib.asynccontextmanager
+    async def traffic(self, rate: float) -> AsyncIterator[LoadRun]:
+        """Send steady traffic while inside; at the end every request must have been answered well."""
+        arrivals = [Arrival(i / rate, PROMPT, OUTPUT) for i in range(round(rate * 300))]
+        options = LoadOptions(seen_dir=self.seen_dir, timeout=60.0)
+        run = LoadRun(self.router.url, arrivals, options)
+        task = asyncio.create_task(run.run())
+        try:
+            yield run
+            run.stop()
+            clean(await task)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+def clean(report: LoadReport) -> None:
+    """Assert that every request passed, with no retry."""
+    told = [f"{one.at:.1f} s {one.kind.value}: {one.reason}" for one in report.failures]
+    assert report.requests > 0
+    assert (report.failed_requests, report.retried_requests) == (0, 0), told
+    assert report.clean, told
+
+
+@contextlib.asynccontextmanager
+async def stage(kubelet: Kubelet, folder: Path, plan: Plan) -> AsyncIterator[Stage]:
+    """Run a stage; stop it whatever happens."""
+    made = Stage(kubelet, folder, plan)
+    try:
+        await made.start()
+        yield made
+    finally:
+        await made.close()
+    assert made.coordinator.status in (0, None), made.coordinator.tail(30)
