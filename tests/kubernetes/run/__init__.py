@@ -1,1 +1,1 @@
-"""From load to pods: a real coordinator, a real router and real engines, on the API server of the tests."""
+"""From load to pods: real coordinator, router and engines, on the API server of the tests."""

@@ -38,8 +38,8 @@ class Engine:
     url: str
     process: asyncio.subprocess.Process
     answers: bool = False
-    told: list[Json] | None = None
-    """Conditions as last written."""
+    told: list[tuple[str, str]] | None = None
+    """Conditions as last written: type and status."""
     running: float | None = None
     """Requests in flight when it was told to end; None: it has not been, or did not say."""
     kill_at: float = float("inf")
@@ -139,7 +139,7 @@ class Nodes:
         for one in told:
             if one["type"] == "Ready":
                 one["status"] = "True" if ready and open_ else "False"
-        plain = [(one["type"], one["status"]) for one in told]
+        plain = [(str(one["type"]), str(one["status"])) for one in told]
         if engine.told == plain:
             return
         container = pod["spec"]["containers"][0]

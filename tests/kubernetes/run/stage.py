@@ -1,4 +1,4 @@
-"""The whole of a run: API server, nodes, router, Prometheus, coordinator, and what a test asks of them."""
+"""The whole of a run: nodes, router, Prometheus, coordinator, and what a test asks of them."""
 
 from __future__ import annotations
 
@@ -220,8 +220,8 @@ class Stage:
             for one in await self.operator.instances(SERVICE):
                 state, role = from_wire(S, one.state), from_wire(Role, one.role)
                 lines.append(f"{one.instance_id} {role} {state} {one.endpoint} {one.message}")
-            for decision in reversed(await self.operator.decisions(SERVICE)):
-                lines.append(f"{decision.action}: {decision.reason}")
+            decisions = await self.operator.decisions(SERVICE)
+            lines += [f"{one.action}: {one.reason}" for one in reversed(decisions)]
         return "\n".join([*lines[-60:], "--- coordinator", self.coordinator.tail(25)])
 
     # ---- traffic -----------------------------------------------------------------------------------
