@@ -10,13 +10,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from heteroscale.documents import parse_duration, read_file
+from heteroscale.documents import parse_duration
 from heteroscale.words import Role
 from heteroscale_advisor.ask import step_for
+from heteroscale_advisor.files import Files, UsageError, read_files
 from heteroscale_advisor.policy import PAIR
 from heteroscale_advisor.wishes import Wishes
-from heteroscale_coordinator.core.spec import ServiceDocument, ServiceSpec
-from heteroscale_coordinator.edge.prometheus.spec import PrometheusSpec, SignalsDocument
+from heteroscale_coordinator.edge.prometheus.spec import PrometheusSpec
 
 STDOUT = Path("-")
 LONGEST = 31 * 86_400.0
@@ -32,14 +32,11 @@ Thanos, Mimir and VictoriaMetrics speak the same API.
 A login comes from files or the environment, never from the command line: --token-file, or
 HETEROSCALE_PROMETHEUS_TOKEN, or HETEROSCALE_PROMETHEUS_USERNAME and HETEROSCALE_PROMETHEUS_PASSWORD;
 or a document of kind Signals (-f), which holds everything that is said here of the Prometheus, and
-queries of your own. A document of kind Service (-f) is the policy to be tried.
+queries of your own. A document of kind Service (-f) is the policy to be tried; its `signals` are read
+too, and a document of kind Coordinator has the addresses of the Prometheuses that they name.
 
 Exit codes: 0 done, 1 the Prometheus or what is in it cannot be used, 2 wrong usage, 130 interrupted.
 """
-
-
-class UsageError(ValueError):
-    """Wrong usage; the message says what would be right."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +70,12 @@ def parser() -> argparse.ArgumentParser:
         help="how far back (default 24h)",
     )
     add(
-        "-f", "--file", action="append", type=Path, default=[], help="kind Service, Signals or both"
+        "-f",
+        "--file",
+        action="append",
+        type=Path,
+        default=[],
+        help="kind Service, Signals or Coordinator; may be given several times",
     )
     finding = result.add_argument_group("what is the service's")
     add = finding.add_argument
@@ -125,8 +127,8 @@ def options(argv: Sequence[str], now: float) -> Options:
 
     """
     given = parser().parse_args(argv)
-    name, spec, prometheus = _documents(given.file)
-    service = given.service or name
+    files = read_files(given.file)
+    service = given.service or files.name
     if not service:
         raise UsageError("--service NAME is missing: the model's name, or its job's")
     since, step = given.since, given.step or step_for(given.since)
@@ -138,11 +140,11 @@ def options(argv: Sequence[str], now: float) -> Options:
     return Options(
         Wishes(
             service=service,
-            prometheus=_prometheus(given, prometheus),
+            prometheus=_prometheus(given, files),
             since=since,
             end=end,
             step=step,
-            spec=spec,
+            spec=files.service,
             ttft=given.slo_ttft,
             tbt=given.slo_tbt,
             gpus=given.gpus,
@@ -157,25 +159,7 @@ def options(argv: Sequence[str], now: float) -> Options:
     )
 
 
-def _documents(paths: Sequence[Path]) -> tuple[str, ServiceSpec | None, PrometheusSpec | None]:
-    name, spec, prometheus = "", None, None
-    for path in paths:
-        for document in read_file(path):
-            kind = document.data.get("kind") if isinstance(document.data, dict) else None
-            if kind == "Service":
-                service = document.parse(ServiceDocument)
-                name, spec = service.metadata.name, service.spec
-            elif kind == "Signals":
-                signals = document.parse(SignalsDocument)
-                name, prometheus = name or signals.metadata.name, signals.spec
-            else:
-                raise UsageError(f"{path}: kind {kind}: write Service or Signals")
-    if spec is not None and set(spec.roles) != set(PAIR):
-        raise UsageError(f"{name}: has no prefill and decode apart; advise speaks of such services")
-    return name, spec, prometheus
-
-
-def _prometheus(given: argparse.Namespace, base: PrometheusSpec | None) -> PrometheusSpec:
+def _prometheus(given: argparse.Namespace, files: Files) -> PrometheusSpec:
     roles = {r.value: getattr(given, r.value) for r in PAIR if getattr(given, r.value)}
     said = {
         "url": given.prometheus,
@@ -187,10 +171,13 @@ def _prometheus(given: argparse.Namespace, base: PrometheusSpec | None) -> Prome
         "tenant": given.tenant,
         "timeout": given.timeout,
     }
-    written: dict[str, Any] = {} if base is None else base.model_dump(exclude_unset=True)
-    written |= {name: value for name, value in said.items() if value is not None}
+    laid = {name: value for name, value in said.items() if value is not None}
+    written = files.prometheus(address=given.prometheus is None) | laid
     if "url" not in written:
-        raise UsageError("--prometheus URL is missing, e.g. http://prometheus:9090")
+        raise UsageError(
+            "--prometheus URL is missing, e.g. http://prometheus:9090; or name the coordinator's "
+            "document too (-f), which has the address of its `prometheus`"
+        )
     try:
         return PrometheusSpec.model_validate(written)
     except ValidationError as error:

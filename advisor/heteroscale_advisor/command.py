@@ -13,7 +13,8 @@ from rich.console import Console
 
 from heteroscale.documents import DocumentError, write_document
 from heteroscale_advisor import ask, text
-from heteroscale_advisor.arguments import STDOUT, Options, UsageError, options
+from heteroscale_advisor.arguments import STDOUT, Options, options
+from heteroscale_advisor.files import UsageError
 from heteroscale_advisor.findings import Findings
 from heteroscale_advisor.history import Grid, History
 from heteroscale_advisor.page import page

@@ -9,9 +9,10 @@ import pytest
 from rich.console import Console
 
 from heteroscale.words import Role
-from heteroscale_advisor.arguments import UsageError, options
+from heteroscale_advisor.arguments import options
 from heteroscale_advisor.ask import MOST, step_for
 from heteroscale_advisor.command import execute, plain
+from heteroscale_advisor.files import UsageError
 
 NOW = 1_700_000_037.0
 BASE = ("--prometheus", "http://p:9090", "--service", "chat")
@@ -103,7 +104,7 @@ def test_a_number_for_each_role(text: str, capsys: pytest.CaptureFixture[str]) -
 def test_other_documents_and_other_services_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "x.yaml"
     file.write_text(SIGNALS.replace("kind: Signals", "kind: Fleet"))
-    with pytest.raises(UsageError, match="write Service or Signals"):
+    with pytest.raises(UsageError, match="write Service, Signals or Coordinator"):
         options((*BASE, "-f", str(file)), NOW)
     file.write_text(
         "apiVersion: heteroscale/v1\nkind: Service\nmetadata: {name: x}\n"
@@ -124,3 +125,70 @@ def test_a_server_that_is_not_there_is_said(tmp_path: Path) -> None:
     code, text = failed(*BASE, "--html", str(tmp_path / "no" / "x.html"))
     assert code == 2
     assert "there is no folder" in text
+
+
+COORDINATOR = """
+apiVersion: heteroscale/v1
+kind: Coordinator
+spec:
+  prometheus:
+    main: {url: "http://main:9090"}
+    other: {url: "http://other:9090", tenant: team-a, timeout: 3s, interval: 5s}
+"""
+LIVE = """
+apiVersion: heteroscale/v1
+kind: Service
+metadata: {name: chat}
+spec:
+  actuation: {by: external}
+  signals:
+    source: prometheus
+    server: other
+    select: namespace="llm"
+    roles: {decode: 'pod=~"d.*"'}
+    queries: {running: 'sum by (pod) (x{$select})'}
+  roles: {prefill: {}, decode: {}}
+"""
+
+
+def test_a_service_tells_of_its_own_signals(tmp_path: Path) -> None:
+    service, coordinator = tmp_path / "service.yaml", tmp_path / "coordinator.yaml"
+    service.write_text(LIVE)
+    coordinator.write_text(COORDINATOR)
+    both = ("-f", str(service), "-f", str(coordinator))
+    found = options(both, NOW).wishes.prometheus
+    assert (found.url, found.tenant) == ("http://other:9090", "team-a")
+    # How fast a live look must be answered says nothing of a day's history.
+    assert found.timeout == 30.0
+    assert found.select == 'namespace="llm"'
+    assert found.roles == {Role.DECODE: 'pod=~"d.*"'}
+    assert found.queries == {"running": "sum by (pod) (x{$select})"}
+
+    given = options((*both, "--prometheus", "http://p", "--select", 'job="x"'), NOW)
+    # A login goes to the server that it is of, and to no other.
+    assert (given.wishes.prometheus.url, given.wishes.prometheus.tenant) == ("http://p", None)
+    assert given.wishes.prometheus.select == 'job="x"'
+    assert given.wishes.prometheus.queries == found.queries
+
+
+def test_a_signals_document_goes_before_the_service(tmp_path: Path) -> None:
+    service, signals = tmp_path / "service.yaml", tmp_path / "signals.yaml"
+    service.write_text(LIVE)
+    signals.write_text(SIGNALS.partition("---")[0])
+    found = options(("-f", str(service), "-f", str(signals)), NOW).wishes.prometheus
+    assert found.url == "http://mimir/prometheus"
+    assert found.roles == {Role.DECODE: 'pod=~"d.*"'}
+
+
+def test_a_server_that_no_document_knows_is_asked_for(tmp_path: Path) -> None:
+    service, coordinator = tmp_path / "service.yaml", tmp_path / "coordinator.yaml"
+    service.write_text(LIVE)
+    with pytest.raises(UsageError, match=r"'other' that `signals` names .* known: none"):
+        options(("-f", str(service)), NOW)
+    coordinator.write_text(COORDINATOR)
+    with pytest.raises(UsageError, match=r"one of several .* known: main, other"):
+        options(("--service", "chat", "-f", str(coordinator)), NOW)
+    one = COORDINATOR.partition("    other")[0]
+    coordinator.write_text(one)
+    asked = options(("--service", "chat", "-f", str(coordinator)), NOW)
+    assert asked.wishes.prometheus.url == "http://main:9090"
