@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import sys
-import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -17,8 +15,10 @@ from heteroscale_agent.discovery import jobs
 from heteroscale_agent.probes.source import SourceError
 from tests.agent.body_twins import launch
 from tests.agent.found_world import FoundWorld
-from tests.agent.slurm_cluster import WHY_NOT, SlurmCluster, slurm_cluster
 from tests.agent.test_discovery_processes import SERVER
+from tests.slurm.cluster import SlurmCluster, slurm_cluster
+from tests.slurm.files import four
+from tests.slurm.host import WHY_NOT
 
 S = InstanceState
 pytestmark = [
@@ -29,10 +29,9 @@ pytestmark = [
 
 @pytest.fixture
 async def cluster(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SlurmCluster]:
-    with tempfile.TemporaryDirectory(prefix="slurm-", dir="/tmp") as folder:
-        async with slurm_cluster(Path(folder)) as running:
-            monkeypatch.setenv("SLURM_CONF", running.environ["SLURM_CONF"])
-            yield running
+    async with slurm_cluster(four(), scheduler="builtin") as running:
+        monkeypatch.setenv("SLURM_CONF", running.environ["SLURM_CONF"])
+        yield running
 
 
 @pytest.fixture
@@ -101,8 +100,7 @@ async def test_a_controller_that_is_down_takes_no_engine_away(
     await world.body.start()
     await world.until(lambda: f"job/{job}" in world.found())
     assert world.found()[f"job/{job}"].gpu_indices == (0,)
-    controller = int((cluster.folder / "slurmctld.pid").read_text())
-    os.kill(controller, 9)
+    await cluster.stop_controller(kill=True)
     await world.until(lambda: "no word of its job" in world.found()[f"job/{job}"].message)
     assert world.found()[f"job/{job}"].state is S.IN_SERVICE
     with pytest.raises(SourceError):

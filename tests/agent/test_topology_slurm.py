@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
 import pytest
 
 from heteroscale_agent.config import AgentSpec
@@ -12,7 +9,9 @@ from heteroscale_agent.config.places import SlurmLevels
 from heteroscale_agent.probes.source import SourceError
 from heteroscale_agent.probes.topology import look
 from heteroscale_agent.probes.topology.slurm import domains, node_name
-from tests.agent.slurm_cluster import WHY_NOT, slurm_cluster
+from tests.slurm.cluster import slurm_cluster
+from tests.slurm.files import four
+from tests.slurm.host import WHY_NOT
 
 TREE = """\
 SwitchName=core Level=2 LinkSpeed=1 Nodes=gpu[01-99],login Switches=spine[1-2]
@@ -59,12 +58,11 @@ def test_the_nodes_name() -> None:
 @pytest.mark.process
 @pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
 async def test_a_real_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
-    # A socket's name may have 107 letters: pytest's own folders are too deep.
-    with tempfile.TemporaryDirectory(prefix="slurm-", dir="/tmp") as folder:
-        async with slurm_cluster(Path(folder)) as cluster:
-            monkeypatch.setenv("SLURM_CONF", cluster.environ["SLURM_CONF"])
-            places = [await _look(node) for node in ("node1", "node3")]
-            (unknown,) = (await look(_spec("node9"), {}, 60)).problems
+    async with slurm_cluster(four(), scheduler="builtin") as cluster:
+        monkeypatch.setenv("SLURM_CONF", cluster.environ["SLURM_CONF"])
+        places = [await _look(node) for node in ("node1", "node3")]
+        (unknown,) = (await look(_spec("node9"), {}, 60)).problems
+        await cluster.stop_controller(kill=True)
         (down,) = (await look(_spec("node1"), {}, 60)).problems
     assert places == [{"s1": "leaf1", "s2": "spine"}, {"s1": "leaf2", "s2": "spine"}]
     assert "no switch or node named node9" in unknown

@@ -8,89 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
-_NEEDED = ("slurmctld", "slurmd", "scontrol", "squeue", "sbatch", "munged")
-
-
-def _missing(*names: str) -> list[str]:
-    return [name for name in names if shutil.which(name, path=_PATH) is None]
-
-
-def _why_not(missing: Sequence[str], packages: str) -> str:
-    if missing:
-        return f"needs {', '.join(missing)} (Debian: apt-get install {packages})"
-    return "needs root: slurmd starts jobs as their users" if os.getuid() else ""
-
-
-MISSING = _missing(*_NEEDED)
-WHY_NOT = _why_not(MISSING, "slurm-wlm munge")
-"""Why no cluster can be started here; empty: one can."""
-_JWT = any(Path("/usr/lib").glob("*/slurm-wlm/auth_jwt.so"))
-WHY_NO_REST = _why_not(
-    [*_missing(*_NEEDED, "slurmrestd"), *([] if _JWT else ["auth_jwt.so"])],
-    "slurm-wlm munge slurmrestd slurm-wlm-jwt-plugin",
-)
-"""Why there is no slurmrestd here; empty: there is."""
+from tests.slurm.files import Files, Machine, devices, eight
+from tests.slurm.host import block, end_processes, wait
 
 DEADLINE = 60.0
-PORTS = 20
-"""Of one cluster: its controller's, and one for each node."""
-CONFIG = """\
-ClusterName=tests
-SlurmctldHost=localhost(127.0.0.1)
-SlurmUser=root
-SlurmdUser=root
-SlurmctldPort={port}
-SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.%n.pid
-SlurmdSpoolDir={folder}/spool/%n
-StateSaveLocation={folder}/state
-SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd.%n.log
-AuthType=auth/munge
-AuthInfo=socket={folder}/munge/socket
-CredType=cred/munge
-ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
-JobAcctGatherType=jobacct_gather/none
-AccountingStorageType=accounting_storage/none
-MpiDefault=none
-SwitchType=switch/none
-ReturnToService=2
-SchedulerType=sched/backfill
-SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=1,sched_min_interval=0
-SelectType=select/cons_tres
-SelectTypeParameters=CR_Core
-GresTypes=gpu
-KillWait=1
-MinJobAge=300
-SlurmdParameters=config_overrides
-CommunicationParameters=NoAddrCache,NoCtldInAddrAny,NoInAddrAny
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """One node, in Slurm's words."""
-
-    name: str
-    gres: str = "gpu:h100:4"
-    switch: str = ""
-    cpus: int = 8
-    features: str = ""
+"""Seconds until a fact that does not come fails its test."""
 
 
 class SlurmCluster:
@@ -103,18 +35,17 @@ class SlurmCluster:
         *,
         lines: Sequence[str] = (),
         rest: str = "",
-        spine: str = "spine",
+        scheduler: str = "backfill",
     ) -> None:
         self.folder = folder
         self.machines = list(machines)
-        self.lines = list(lines)
-        self.spine = spine
         self.rest = rest
         """``local`` (its own user) or ``jwt`` (a token); empty: none."""
         self.socket = folder / "rest" / "socket"
         self.token_file = folder / "token"
         self.environ: Mapping[str, str] = {**os.environ, "SLURM_CONF": f"{folder}/slurm.conf"}
-        self._guard, self._port = _block()
+        self._guard, port = block()
+        self.files = Files(folder, port, lines, scheduler, jwt=bool(rest))
 
     # ---- up and down ---------------------------------------------------------------------------
 
@@ -140,14 +71,12 @@ class SlurmCluster:
                 await asyncio.sleep(0.1)
 
     async def stop(self) -> None:
-        """Stop everything that was started, by its pid."""
-        self._signal("slurmctld.pid", signal.SIGCONT)
-        if self._alive("slurmctld.pid") and self._alive("munge/pid"):
-            with suppress(AssertionError):
-                await self.run("scancel", "-u", "root,nobody", "--signal=KILL", "--full")
-        files = [*self.folder.glob("*.pid"), self.folder / "munge" / "pid"]
-        await self._end([path for path in files if path.exists()])
-        await asyncio.to_thread(end_jobs, self.folder)
+        """Kill everything that was started; nothing of its state is of use to anybody."""
+        with suppress(psutil.Error):
+            psutil.Process(self._pid("munge/pid")).kill()
+        await end_processes(self.folder)
+        if (rest := getattr(self, "_rest", None)) is not None:
+            rest.wait(timeout=20)
         self._guard.close()
 
     async def start_controller(self) -> None:
@@ -207,21 +136,7 @@ class SlurmCluster:
 
     def write(self) -> None:
         """Write the configuration, as it is to be at the next start of the controller."""
-        nodes = [self._node(place, machine) for place, machine in enumerate(self.machines)]
-        text = CONFIG.format(folder=self.folder, port=self._port)
-        if any(machine.switch for machine in self.machines):
-            text += "TopologyPlugin=topology/tree\n"
-        if self.rest:
-            text += f"AuthAltTypes=auth/jwt\nAuthAltParameters=jwt_key={self.folder}/jwt.key\n"
-        partition = "PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP"
-        lines = [line for line in self.lines if line]
-        if not any(line.startswith("PartitionName=main") for line in lines):
-            lines.append(partition)
-        (self.folder / "slurm.conf").write_text(text + "\n".join([*nodes, *lines, ""]))
-        (self.folder / "topology.conf").write_text(self._topology())
-        (self.folder / "cgroup.conf").write_text("CgroupPlugin=autodetect\n")
-        gres = [line for machine in self.machines for line in self._gres(machine)]
-        (self.folder / "gres.conf").write_text("\n".join([*gres, ""]))
+        self.files.write(self.machines)
 
     async def _run(self, *command: str) -> str:
         process = await asyncio.create_subprocess_exec(
@@ -248,7 +163,7 @@ class SlurmCluster:
         key.write_bytes(os.urandom(32))
         key.chmod(0o600)
         # One file for each GPU: any will do.
-        for number in range(max(self._count(m.gres) for m in self.machines)):
+        for number in range(devices(self.machines)):
             os.mknod(self.folder / f"nvidia{number}", 0o20666, os.makedev(1, 3))
 
     def _munge(self) -> None:
@@ -296,41 +211,6 @@ class SlurmCluster:
                 assert process.poll() is None, (self.folder / "slurmrestd.log").read_text()
                 await asyncio.sleep(0.02)
 
-    def _node(self, place: int, machine: Machine) -> str:
-        features = f" Features={machine.features}" if machine.features else ""
-        return (
-            f"NodeName={machine.name} NodeHostname={os.uname().nodename} "
-            f"NodeAddr=127.0.0.1 Port={self._port + 1 + place} CPUs={machine.cpus} RealMemory=1000 "
-            f"Gres={machine.gres} State=UNKNOWN{features}"
-        )
-
-    def _topology(self) -> str:
-        leaves: dict[str, list[str]] = {}
-        for machine in self.machines:
-            if machine.switch:
-                leaves.setdefault(machine.switch, []).append(machine.name)
-        lines = [f"SwitchName={name} Nodes={','.join(nodes)}" for name, nodes in leaves.items()]
-        if leaves:
-            lines.append(f"SwitchName={self.spine} Switches={','.join(leaves)}")
-        return "\n".join([*lines, ""])
-
-    def _gres(self, machine: Machine) -> list[str]:
-        lines: list[str] = []
-        first = 0
-        for part in machine.gres.split(","):
-            words = part.split(":")
-            count = int(words[-1])
-            kind = f" Type={words[1]}" if len(words) > 2 else ""
-            files = f"{self.folder}/nvidia[{first}-{first + count - 1}]"
-            lines.append(
-                f"NodeName={machine.name} Name=gpu{kind} File={files} Flags=nvidia_gpu_env"
-            )
-            first += count
-        return lines
-
-    def _count(self, gres: str) -> int:
-        return sum(int(part.split(":")[-1]) for part in gres.split(","))
-
     def _pid(self, name: str) -> int:
         try:
             return int((self.folder / name).read_text())
@@ -356,80 +236,30 @@ class SlurmCluster:
         for process in processes:
             with suppress(psutil.NoSuchProcess):
                 process.terminate()
-        _, alive = await asyncio.to_thread(psutil.wait_procs, processes, 5)
+        alive = await wait(processes, 5.0)
         for process in alive:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
-        await asyncio.to_thread(psutil.wait_procs, alive, 5)
+        await wait(alive, 5.0)
         for path in files:
             path.unlink(missing_ok=True)
-        child = getattr(self, "_rest", None)
-        if child is not None and child.pid in pids:
-            child.wait(timeout=20)
-
-
-def end_jobs(folder: Path) -> None:
-    """Kill what is left of a cluster's jobs, all of which have its configuration in their environment.
-
-    Step daemons and what they started outlive Slurm, and another cluster of this host has jobs of the
-    same numbers.
-    """
-    left: list[psutil.Process] = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            if process.environ().get("SLURM_CONF") == f"{folder}/slurm.conf":
-                left.append(process)
-    for process in left:
-        with suppress(psutil.Error):
-            process.kill()
-    psutil.wait_procs(left, 5)
-
-
-def _block() -> tuple[socket.socket, int]:
-    """Return a block of ports that nobody else has, and what keeps others away from it."""
-    blocks = list(range(12_000, 32_000, PORTS))
-    random.shuffle(blocks)
-    for first in blocks:
-        guard = socket.socket(socket.AF_UNIX)
-        try:
-            # A name of the kernel's, without a file: it goes with its process.
-            guard.bind(f"\0heteroscale-tests-slurm-{first}")
-        except OSError:
-            guard.close()
-            continue
-        if all(_free(port) for port in range(first, first + PORTS)):
-            return guard, first
-        guard.close()
-    raise AssertionError("no block of ports is free")
-
-
-def _free(port: int) -> bool:
-    with socket.socket() as one:
-        try:
-            one.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
-
-
-def eight() -> list[Machine]:
-    """Return eight nodes of eight GPUs under two leaves, two of them with two types."""
-    plain = [
-        Machine(f"n{n}", "gpu:H20:8", "leaf1" if n <= 4 else "leaf2", features="ib")
-        for n in range(1, 7)
-    ]
-    return [*plain, *(Machine(f"n{n}", "gpu:H20:4,gpu:L20:4", "leaf2") for n in (7, 8))]
 
 
 @asynccontextmanager
 async def slurm_cluster(
-    machines: Sequence[Machine] | None = None, *, lines: Sequence[str] = (), rest: str = ""
+    machines: Sequence[Machine] | None = None,
+    *,
+    lines: Sequence[str] = (),
+    rest: str = "",
+    scheduler: str = "backfill",
 ) -> AsyncIterator[SlurmCluster]:
     """Run a cluster in a folder whose path is short enough for a socket's name."""
     with tempfile.TemporaryDirectory(
         prefix="slurm-", dir="/tmp", ignore_cleanup_errors=True
     ) as folder:
-        cluster = SlurmCluster(Path(folder), machines or eight(), lines=lines, rest=rest)
+        cluster = SlurmCluster(
+            Path(folder), machines or eight(), lines=lines, rest=rest, scheduler=scheduler
+        )
         try:
             await cluster.start()
             yield cluster

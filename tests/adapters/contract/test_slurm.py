@@ -16,7 +16,9 @@ from heteroscale_scheduler_adapters.slurm.rest import RestWay
 from heteroscale_scheduler_adapters.slurm.way import Way
 from tests.adapters.contract.harness import Cluster
 from tests.adapters.contract.suite import PortContract
-from tests.slurm.cluster import WHY_NO_REST, WHY_NOT, Machine, SlurmCluster, slurm_cluster
+from tests.slurm.cluster import SlurmCluster, slurm_cluster
+from tests.slurm.files import Machine
+from tests.slurm.host import WHY_NO_REST, WHY_NOT
 
 # An engine that ends as it is told to, and by itself when the harness says so.
 ENGINE = "trap 'exit 0' TERM; trap 'exit 3' USR1; while :; do sleep 0.1; done"
