@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 CONFIG = """\
@@ -78,6 +78,10 @@ class Files:
     scheduler: str = "backfill"
     jwt: bool = False
     spine: str = "spine"
+
+    def also(self, *lines: str) -> Files:
+        """Return the same with further lines of ``slurm.conf``."""
+        return replace(self, lines=(*self.lines, *lines))
 
     def write(self, machines: Sequence[Machine]) -> None:
         """Write the configuration, as it is to be at the next start of the controller."""

@@ -55,7 +55,7 @@ class SlurmAdapter:
         self._now = now
         self._monotonic = monotonic
         self._hidden: Mapping[str, int] = {}
-        self._places: tuple[float, Mapping[str, Place]] | None = None
+        self._places: tuple[float, set[str], Mapping[str, Place]] | None = None
 
     @property
     def capabilities(self) -> Capabilities:
@@ -161,16 +161,16 @@ class SlurmAdapter:
     async def _where(self, way: Way, nodes: set[str], notes: list[str]) -> Mapping[str, Place]:
         """Return the places of all nodes, asked anew when a node is new, and from time to time."""
         if self._places is not None:
-            since, known = self._places
-            fresh = self._monotonic() - since < _TOPOLOGY_EVERY
-            if fresh and (nodes <= known.keys() or self._options.topology.file is None):
+            since, asked, known = self._places
+            # A node that is under no switch is asked for once, not at each look.
+            if self._monotonic() - since < _TOPOLOGY_EVERY and nodes <= asked:
                 return known
         topology = self._options.topology
         try:
             text = topology.file.read_text() if topology.file else await way.topology()
         except OSError as error:
             notes.append(f"topology.file: {error}")
-            return self._places[1] if self._places else {}
+            return self._places[2] if self._places else {}
         found = places(text, topology.switches, topology.blocks)
         if not found:
             notes.append(
@@ -178,7 +178,7 @@ class SlurmAdapter:
                 if not text
                 else "Slurm's topology has no switches and no blocks"
             )
-        self._places = (self._monotonic(), found)
+        self._places = (self._monotonic(), nodes, found)
         return found
 
     def _opened(self) -> tuple[Way, Steps]:

@@ -22,7 +22,7 @@ from heteroscale_scheduler_adapters.slurm.records import (
     Order,
     ReservationRecord,
 )
-from heteroscale_scheduler_adapters.slurm.way import MAX_ANSWER, gone, verdict
+from heteroscale_scheduler_adapters.slurm.way import MAX_ANSWER, SILENCE, gone, verdict
 
 COMMANDS = ("sinfo", "squeue", "sbatch", "scontrol", "scancel")
 _FIELD = re.compile(r"(\w+)=(.*?)(?=\s\w+=|\s*$)")
@@ -129,7 +129,8 @@ class CommandWay:
         try:
             await self._run(*command)
         except RefusedError as error:
-            if not gone(error):
+            # Of a job that has just ended scancel says nothing, and fails.
+            if not gone(error) and not str(error).endswith(SILENCE):
                 raise
 
     async def _read(self, *command: str) -> bytes:

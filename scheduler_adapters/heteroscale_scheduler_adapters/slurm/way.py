@@ -103,9 +103,13 @@ _NO_SUCH_JOB = re.compile(
 )
 
 
+SILENCE = "nothing more"
+"""Said of what failed without a word."""
+
+
 def verdict(text: str, doing: str) -> AdapterError:
     """Return the error that Slurm's words mean."""
-    said = " ".join(text.split())[:500] or "nothing more"
+    said = " ".join(text.split())[:500] or SILENCE
     if _NOT_NOW.search(said):
         return UnavailableError(f"{doing}: {said}")
     return RefusedError(f"{doing}: {said}")
