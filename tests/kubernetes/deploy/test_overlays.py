@@ -16,6 +16,9 @@ ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "deploy" / "kubernetes"
 OVERLAYS = sorted(path.parent for path in (DEPLOY / "overlays").glob("*/kustomization.yaml"))
 
+SERVING: Json = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "serving"}}
+"""Of the user, whatever is deployed."""
+
 
 def of_kind(objects: list[Json], kind: str, name: str = "heteroscale-coordinator") -> Json:
     (found,) = [o for o in objects if o["kind"] == kind and o["metadata"]["name"] == name]
@@ -24,6 +27,7 @@ def of_kind(objects: list[Json], kind: str, name: str = "heteroscale-coordinator
 
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=[path.name for path in OVERLAYS])
 def test_an_api_server_takes_every_object(overlay: Path, small_kube: Kube) -> None:
+    small_kube.create(SERVING)
     for one in resolve(overlay):
         made = small_kube.create(one)
         assert made["metadata"]["uid"]

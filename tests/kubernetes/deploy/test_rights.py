@@ -30,14 +30,13 @@ from heteroscale_coordinator.edge.store.memory import MemoryStore
 from heteroscale_coordinator.loop import Loop
 from tests.coordinator.face import FAST, START, Clock
 from tests.coordinator.values import CHAT
+from tests.kubernetes.deploy.grants import USER, granted, used
 from tests.kubernetes.deploy.kustomize import resolve
 from tests.kubernetes.deploy.test_overlays import DEPLOY
 from tests.kubernetes.kube import LONG, Kube
 from tests.kubernetes.server.serve import ApiServer
 
-USER = "system:serviceaccount:heteroscale:heteroscale-coordinator"
 LEASE = lease_at("heteroscale", "heteroscale-coordinator")
-VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 
 
 class NoDecisions:
@@ -145,31 +144,7 @@ async def test_with_these_rights_it_leads_takes_objects_and_tells_of_them(scene:
     await lease.release()
     mine = [one for one in scene.server.seen() if one.user == USER]
     assert [one for one in mine if one.code == 403] == []
-    assert {used(one.method, one.path, one.query) for one in mine} == granted()
-
-
-def used(method: str, path: str, query: dict[str, str]) -> tuple[str, str]:
-    """Return verb and resource of a request, as roles have them."""
-    parts = path.strip("/").split("/")
-    parts = parts[3 if parts[0] == "apis" else 2 :]
-    if parts[0] == "namespaces" and len(parts) > 2:
-        parts = parts[2:]
-    verb = VERBS.get(method) or ("get" if len(parts) > 1 else "list")
-    verb = "watch" if query.get("watch") else verb
-    return verb, "/".join([parts[0], *parts[2:]])
-
-
-def granted() -> set[tuple[str, str]]:
-    every = resolve(DEPLOY / "base")
-    roles = [o for o in every if o["kind"] in ("Role", "ClusterRole")]
-    ours = [o for o in roles if not o["metadata"]["name"].startswith("heteroscale-services-")]
-    return {
-        (verb, resource)
-        for role in ours
-        for rule in role["rules"]
-        for verb in rule["verbs"]
-        for resource in rule["resources"]
-    }
+    assert used(mine) == granted(DEPLOY / "base")
 
 
 def new_lease(api: KubernetesApi, identity: str, at: Any = LEASE) -> Lease:

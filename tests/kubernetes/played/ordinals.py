@@ -12,6 +12,8 @@ from tests.kubernetes.server.store import Table
 
 STATEFUL: Table = ("apps", "statefulsets")
 LWS_GROUP = "leaderworkerset.x-k8s.io"
+LWS_MARK = "leaderworkerset.sigs.k8s.io"
+"""Of its labels and annotations; the group of its kind is another."""
 LEADERS: Table = (LWS_GROUP, "leaderworkersets")
 
 
@@ -104,11 +106,11 @@ class LeaderWorkerSets:
         parts = spec["leaderWorkerTemplate"]
         size, replicas = parts.get("size", 1), spec.get("replicas", 1)
         leader = copy.deepcopy(parts.get("leaderTemplate") or parts["workerTemplate"])
-        labels = {f"{LWS_GROUP}/name": name, f"{LWS_GROUP}/worker-index": "0"}
-        _stateful(hands, one, name, replicas, template=leader, labels=labels)
+        labels = {f"{LWS_MARK}/name": name, f"{LWS_MARK}/worker-index": "0"}
+        _stateful(hands, one, name, replicas, template=leader, labels=labels, size=size)
         for pod in hands.all(PODS, one["metadata"]["namespace"]):
             marks = pod["metadata"].get("labels") or {}
-            if marks.get(f"{LWS_GROUP}/name") != name or marks[f"{LWS_GROUP}/worker-index"] != "0":
+            if marks.get(f"{LWS_MARK}/name") != name or marks[f"{LWS_MARK}/worker-index"] != "0":
                 continue
             self._group(hands, one, pod, size)
         self._tell(hands, one, size)
@@ -118,24 +120,30 @@ class LeaderWorkerSets:
         """Number a group after its leader, and give it its workers, which go with their leader."""
         meta = leader["metadata"]
         group = meta["name"].rsplit("-", 1)[1]
-        key = f"{LWS_GROUP}/group-index"
+        key = f"{LWS_MARK}/group-index"
         if meta["labels"].get(key) != group:
             _mark(hands, leader, {key: group})
         if size > 1 and share.active(leader):
-            labels = {f"{LWS_GROUP}/name": one["metadata"]["name"], key: group}
+            labels = {f"{LWS_MARK}/name": one["metadata"]["name"], key: group}
             template = copy.deepcopy(one["spec"]["leaderWorkerTemplate"]["workerTemplate"])
             _stateful(
-                hands, leader, meta["name"], size - 1, template=template, labels=labels, start=1
+                hands,
+                leader,
+                meta["name"],
+                size - 1,
+                template=template,
+                labels=labels,
+                size=size,
+                start=1,
             )
         for pod in hands.all(PODS, meta["namespace"]):
             marks = pod["metadata"].get("labels") or {}
             mine = (
-                marks.get(key) == group
-                and marks.get(f"{LWS_GROUP}/name") == one["metadata"]["name"]
+                marks.get(key) == group and marks.get(f"{LWS_MARK}/name") == one["metadata"]["name"]
             )
             index = pod["metadata"]["name"].rsplit("-", 1)[1]
-            if mine and f"{LWS_GROUP}/worker-index" not in marks:
-                _mark(hands, pod, {f"{LWS_GROUP}/worker-index": index})
+            if mine and f"{LWS_MARK}/worker-index" not in marks:
+                _mark(hands, pod, {f"{LWS_MARK}/worker-index": index})
 
     @staticmethod
     def _tell(hands: Hands, one: Json, size: int) -> None:
@@ -143,8 +151,8 @@ class LeaderWorkerSets:
         groups: dict[str, list[Json]] = {}
         for pod in hands.all(PODS, one["metadata"]["namespace"]):
             marks = pod["metadata"].get("labels") or {}
-            if marks.get(f"{LWS_GROUP}/name") == name:
-                groups.setdefault(marks.get(f"{LWS_GROUP}/group-index", ""), []).append(pod)
+            if marks.get(f"{LWS_MARK}/name") == name:
+                groups.setdefault(marks.get(f"{LWS_MARK}/group-index", ""), []).append(pod)
         ready = sum(
             len(pods) >= size and all(share.ready_since(pod) for pod in pods)
             for pods in groups.values()
@@ -154,7 +162,7 @@ class LeaderWorkerSets:
             replicas=len(groups),
             readyReplicas=ready,
             updatedReplicas=len(groups),
-            hpaPodSelector=f"{LWS_GROUP}/name={name},{LWS_GROUP}/worker-index=0",
+            hpaPodSelector=f"{LWS_MARK}/name={name},{LWS_MARK}/worker-index=0",
         )
 
 
@@ -174,6 +182,7 @@ def _stateful(
     *,
     template: Json,
     labels: Json,
+    size: int,
     start: int = 0,
 ) -> None:
     """Have a StatefulSet of this name, with this many pods."""
@@ -185,6 +194,7 @@ def _stateful(
         return
     meta = template.setdefault("metadata", {})
     meta["labels"] = {**(meta.get("labels") or {}), **labels}
+    meta["annotations"] = {**(meta.get("annotations") or {}), f"{LWS_MARK}/size": str(size)}
     made = {
         "metadata": {"name": name, "namespace": space, "ownerReferences": [share.owner(by)]},
         "spec": {
