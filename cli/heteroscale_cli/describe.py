@@ -59,6 +59,7 @@ def instance(item: pb.Instance, now: float) -> list[str]:
             ("Started by", item.origin or "the coordinator"),
             ("Generation", str(item.generation)),
             ("Created", f"{text.since(item.create_time, now)} ago"),
+            ("Ends", text.ends(item, now)),
             ("Agents", ", ".join(item.agent_ids) or text.NONE),
             ("GPU type", item.gpu_type or text.UNKNOWN),
             ("GPUs", ", ".join(map(str, item.gpu_indices)) or text.NONE),

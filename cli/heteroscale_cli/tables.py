@@ -39,6 +39,7 @@ _ACTION_COLOURS = {
     "finish_scale_in": "yellow",
     "guard": "red",
     "repair": "red",
+    "renew": "yellow",
 }
 
 
@@ -123,6 +124,7 @@ def _instance(item: pb.Instance, now: float) -> Row:
         ",".join(map(str, item.gpu_indices)) or text.NONE,
         str(item.generation),
         text.since(item.create_time, now),
+        text.ends(item, now),
         item.origin or "coordinator",
         item.message or text.NONE,
     ]
@@ -196,7 +198,7 @@ _TABLES: dict[Kind, tuple[Sequence[str], Sequence[str], Callable[[Any, float], R
     ),
     Kind.INSTANCE: (
         ("ID", "SERVICE", "ROLE", "STATE", "GPU", "NODE", "RUNNING", "WAITING", "TOK/S", "AGE"),
-        ("GROUP", "ENDPOINT", "GPUS", "GENERATION", "CREATED", "STARTED-BY", "MESSAGE"),
+        ("GROUP", "ENDPOINT", "GPUS", "GENERATION", "CREATED", "ENDS", "STARTED-BY", "MESSAGE"),
         _instance,
     ),
     Kind.NODE: (

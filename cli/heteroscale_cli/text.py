@@ -45,6 +45,15 @@ def since(moment: Timestamp, now: float) -> str:
     return age(now - stamp) if stamp else UNKNOWN
 
 
+def ends(item: pb.Instance, now: float) -> str:
+    """Return in how long an instance's scheduler ends it, ``in 12m, a successor comes first``."""
+    if not item.HasField("end_time"):
+        return NONE
+    left = unix_seconds(item.end_time) - now
+    said = f"in {age(left)}" if left > 0 else "now"
+    return f"{said}, a successor comes first" if item.leaving else said
+
+
 def clock(moment: Timestamp) -> str:
     """Return the local time of day of ``moment``, ``14:03:11``."""
     stamp = unix_seconds(moment)

@@ -155,6 +155,9 @@ class Running:
     """Seconds since 1970 at which the phase began; 0: not known."""
     kept: str = ""
     """Why it cannot leave now (another leaves first, a disruption budget), in words; empty: it can."""
+    ends_at: float | None = None
+    """Seconds since 1970 at which the cluster begins to end it by itself (a time limit, a reservation's
+    end); None: not before it is told to."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,8 @@ class World:
         self.plant = Plant()
         self.startup = 30.0
         self.startup_timeout = 600.0
+        self.life: float | None = None
+        """Seconds after its launch at which what is launched from now on is killed; None: it lives on."""
         self.switches = False
         """Whether engines of agents that join can change their role."""
         self.startups: dict[Role, float] = {}
@@ -200,6 +202,7 @@ class World:
             gpu_indices=instance.ranks[command.rank].gpu_indices,
             endpoint=f"http://{agent.agent_id}/{instance.instance_id}",
             group=instance.group,
+            ends_at=None if self.life is None else self.now + self.life,
         )
         takes = self.startups.get(instance.role, self.startup)
         ready_at = math.inf if agent.stillborn else self.now + takes
@@ -281,8 +284,10 @@ class World:
                 self._engine_lives(agent, engine)
 
     def _engine_lives(self, agent: TwinAgent, engine: Engine) -> None:
-        state = engine.fact.state
-        if state is S.LAUNCHING and self.now >= engine.ready_at:
+        state, ends_at = engine.fact.state, engine.fact.ends_at
+        if ends_at is not None and self.now >= ends_at:
+            self.kill(engine.fact.instance_id)
+        elif state is S.LAUNCHING and self.now >= engine.ready_at:
             startup = self.startups.get(engine.fact.role, self.startup)
             engine.fact = replace(engine.fact, startup_time=startup)
             if engine.hold is None:

@@ -114,6 +114,7 @@ def withdrawable(draft: Draft, instance_id: str) -> bool:
         and instance.state is InstanceState.IN_SERVICE
         and not busy(draft, instance)
         and instance.ours
+        and instance.leaves_by is None
     )
 
 
@@ -187,7 +188,7 @@ def switchable(draft: Draft, instance: Instance) -> bool:
         return False
     if len(instance.ranks) > 1 or busy(draft, instance) or switching_to(draft, instance):
         return False
-    if draft.on_cordon(instance):
+    if draft.on_cordon(instance) or instance.leaves_by is not None:
         return False  # nothing new begins there, a role no more than an engine
     agent = draft.state.agents.get(instance.voice)
     templates = agent.inventory.templates if agent is not None and not agent.silent else ()

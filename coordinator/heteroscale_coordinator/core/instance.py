@@ -123,7 +123,7 @@ def fold(
         return instance
     known = instance.ranks[fact.rank]
     if known.speaker and known.speaker != agent_id:
-        return _of_job(instance, fact, agent_id, now)
+        return _of_job(_limited(instance, fact), fact, agent_id, now)
     if fact.generation < known.generation and known.voice == agent_id:
         return instance
     told = replace(known, state=fact.state, generation=fact.generation)
@@ -133,9 +133,18 @@ def fold(
     ranks = (*instance.ranks[: fact.rank], told, *instance.ranks[fact.rank + 1 :])
     back = instance.replaced or instance.state is S.LOST
     instance = replace(instance, ranks=ranks, silent_from=None, replaced=back)
+    if not known.speaker:
+        instance = _limited(instance, fact)
     if fact.rank == 0:
         instance = _speak(instance, fact, cause)
     return settle(instance, now, fact.message)
+
+
+def _limited(instance: Instance, fact: RankFact) -> Instance:
+    """Return ``instance`` with the end that its node tells; an agent within its job knows of none."""
+    if fact.rank or fact.state in ENDED:
+        return instance
+    return replace(instance, ends_at=fact.ends_at)
 
 
 def _of_job(instance: Instance, fact: RankFact, agent_id: str, now: float) -> Instance:

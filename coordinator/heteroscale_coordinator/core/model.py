@@ -146,6 +146,8 @@ class RankFact:
     origin: str = ""
     gpu_type: str = ""
     """Where who tells has no inventory; empty: as the agent's inventory says."""
+    ends_at: float | None = None
+    """When its scheduler ends it, on the coordinator's clock (a time limit); None: none is told."""
 
 
 # ---- instances -----------------------------------------------------------------------------
@@ -199,6 +201,10 @@ class Instance:
     """LOST, and another was launched for it: on return it is withdrawn first, never killed at sight."""
     origin: str = ""
     """Not launched by us: a fact. Empty for our own."""
+    ends_at: float | None = None
+    """When its scheduler ends it (a time limit), as its node last told; None: none is told."""
+    leaves_by: float | None = None
+    """The end for which a successor is sought: it serves until that one does, and is no supply."""
 
     @property
     def agent_id(self) -> str:
@@ -239,8 +245,11 @@ STARTING_STATES = frozenset({InstanceState.PENDING, InstanceState.LAUNCHING, Ins
 def counts_as_supply(instance: Instance) -> bool:
     """Return whether the laws count it: in service, on its way there, or silent but not given up.
 
-    ``ratio_hold`` is on its way; every other withdrawal is on its way out.
+    ``ratio_hold`` is on its way; every other withdrawal is on its way out, and so is what serves only
+    until a successor does.
     """
+    if instance.leaves_by is not None:
+        return False
     if instance.state is InstanceState.WITHDRAWN:
         return instance.reason is WithdrawReason.RATIO_HOLD
     return instance.state in STARTING_STATES or instance.state in (
@@ -283,6 +292,8 @@ class Action(StrEnum):
     """Launch what is missing of the wanted counts."""
     RELEASE = "release"
     """Let into service what waited, Ready, for the ratio."""
+    RENEW = "renew"
+    """Drain what its scheduler ends soon: once a successor serves, or at the last moment for it."""
     SWITCH_ROLE = "switch_role"
     """Have one instance of a role with some to spare change to the one that is short."""
 

@@ -16,6 +16,7 @@ from heteroscale_coordinator.core import (
     duties,
     fleet,
     placing,
+    renewal,
     shortage,
     silence,
     sites,
@@ -145,6 +146,7 @@ def _turn_of(draft: Draft, name: str, short: Sequence[Lack]) -> None:
 
 def _attend(draft: Draft, service: Service, short: Sequence[Lack]) -> None:
     duties.attend(draft, service)
+    renewal.attend(draft, service)
     if (now := draft.service(service.name)) is not None:
         evaluate(draft, now, short)
 

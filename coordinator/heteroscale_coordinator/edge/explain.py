@@ -41,6 +41,8 @@ _BOUND = {
     "placement": "a change was due, but it has no place",
     "starting": "a scale-in was due, but what serves now is still needed",
     "observation": "a soft scale-in is under observation",
+    "renewal": "instances reach the end of their time: successors come first, then they leave",
+    "time_limit": "no successor serves yet, and its scheduler ends the instance soon",
     "wanted": "instances are missing of the wanted counts",
     "partition": "too many agents are silent at once: nothing is replaced",
     "schedule": "a window of the schedule set the limit, or asked for it",

@@ -240,6 +240,8 @@ def instance_message(
         gpu_indices=[index for rank in instance.ranks for index in rank.gpu_indices],
         origin=instance.origin,
         sick=sick,
+        end_time=None if instance.ends_at is None else timestamp(instance.ends_at),
+        leaving=instance.leaves_by is not None,
     )
 
 

@@ -7,7 +7,8 @@ fails. Each is a revision of its own, so that a watch tells it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from heteroscale_scheduler_adapters.memory.faults import Fault
@@ -47,6 +48,10 @@ class MemoryCluster:
     """By call (``world``, ``watch``, ``launch``, ``gate``, ``stop``, ``open``); ``*``: every one."""
     at_once: bool = False
     """What is launched is ready at once, and what is stopped has ended at once."""
+    life: float | None = None
+    """Seconds after its launch at which the cluster ends what is launched from now on; None: never."""
+    clock: Callable[[], float] = time.time
+    """Seconds since 1970, of the cluster."""
     requests: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Steps that were taken: request id to the instances that they started."""
     graces: dict[str, float] = field(default_factory=dict)
@@ -63,6 +68,7 @@ class MemoryCluster:
 
     def world(self) -> World:
         """Return all that is there."""
+        self.end_due()
         nodes = {name: self._with_holdings(node) for name, node in self.nodes.items()}
         return World(
             nodes,
@@ -121,6 +127,7 @@ class MemoryCluster:
                     request_id=step.request_id,
                     endpoint=self._endpoint(one),
                     names=(one.instance_id,),
+                    ends_at=None if self.life is None else self.clock() + self.life,
                 )
             )
 
@@ -244,6 +251,17 @@ class MemoryCluster:
         one = self.running[instance_id]
         seen = one.gate.open and phase is Phase.READY
         self.put(replace(one, phase=phase, message=message, gate_seen=seen))
+
+    def end_in(self, instance_id: str, seconds: float | None) -> None:
+        """Let an instance's end be so far away; None: it has none."""
+        at = None if seconds is None else self.clock() + seconds
+        self.put(replace(self.running[instance_id], ends_at=at))
+
+    def end_due(self) -> None:
+        """Let what has reached its end be ended."""
+        for one in tuple(self.running.values()):
+            if one.ends_at is not None and one.ends_at <= self.clock() and one.phase not in _GONE:
+                self.become(one.instance_id, Phase.FAILED, "its time limit was reached")
 
     def vanish(self, instance_id: str) -> None:
         """Let an instance be gone without a trace."""

@@ -41,6 +41,8 @@ class MemoryOptions(_Strict):
     gpus_per_node: Count = 8
     gpu_type: str = "H20"
     templates: tuple[TemplateOptions, ...] = ()
+    lifetime: Annotated[float, Field(gt=0)] | None = None
+    """Seconds after its launch at which an instance is ended, as by a time limit; none: it lives on."""
 
 
 def create(name: str, options: Mapping[str, Any]) -> MemoryAdapter:
@@ -52,7 +54,7 @@ def create(name: str, options: Mapping[str, Any]) -> MemoryAdapter:
         where = ".".join(str(part) for part in first["loc"]) or "options"
         known = ", ".join(_camel(one) for one in MemoryOptions.model_fields)
         raise SettingsError(f"{where}: {first['msg']}; options are {known}") from None
-    cluster = MemoryCluster(name, at_once=True)
+    cluster = MemoryCluster(name, at_once=True, life=given.lifetime)
     cluster.templates = tuple(Template(t.name, t.role, t.gpus) for t in given.templates)
     for number in range(given.nodes):
         cluster.add_node(f"node-{number}", given.gpus_per_node, given.gpu_type)

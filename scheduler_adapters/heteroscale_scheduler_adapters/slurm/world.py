@@ -17,7 +17,7 @@ from heteroscale_scheduler_adapters.port import (
 )
 from heteroscale_scheduler_adapters.slurm import gres, phases, tag
 from heteroscale_scheduler_adapters.slurm.records import JobRecord, NodeRecord, ReservationRecord
-from heteroscale_scheduler_adapters.slurm.settings import SlurmOptions
+from heteroscale_scheduler_adapters.slurm.settings import JobOptions, SlurmOptions
 from heteroscale_scheduler_adapters.slurm.tag import Tag
 from heteroscale_scheduler_adapters.slurm.topology import Place
 
@@ -126,7 +126,15 @@ def _running(job: JobRecord, one: Tag, look: Look, options: SlurmOptions) -> Run
         request_id=one.request,
         message=message,
         since=_since(job, phase),
+        ends_at=_ends_at(job, phase, options.job_of(template) if template else options.job),
     )
+
+
+def _ends_at(job: JobRecord, phase: Phase, how: JobOptions) -> float | None:
+    """Return when TERM comes: so long before the time limit as its submission asked for."""
+    if phase not in (Phase.STARTING, Phase.READY) or not (job.limited and job.ended):
+        return None
+    return job.ended - (how.warning if how.time_limit else 0.0)
 
 
 def _since(job: JobRecord, phase: Phase) -> float:

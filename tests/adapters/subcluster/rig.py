@@ -77,9 +77,14 @@ def play(work: Coroutine[Any, Any, Result]) -> Result:
         return runner.run(work)
 
 
+def clock() -> float:
+    """Return the time of all clusters and coordinators."""
+    return START + asyncio.get_running_loop().time()
+
+
 def cluster(name: str = "east", nodes: int = 4, gpus: int = 8, **more: Any) -> MemoryCluster:
     """Return a cluster of nodes in one minipod each two."""
-    made = MemoryCluster(name, templates=TEMPLATES, **more)
+    made = MemoryCluster(name, templates=TEMPLATES, clock=clock, **more)
     for number in range(nodes):
         topology = {"s1": f"{name}-rack-{number // 2}", "s2": f"{name}-row"}
         made.add_node(f"n{number}", gpus, topology=topology)
@@ -200,7 +205,7 @@ class Rig:
         return cast(Adapter, MemoryAdapter(self.clusters[name]))
 
     def clock(self) -> float:
-        return START + asyncio.get_running_loop().time()
+        return clock()
 
     @asynccontextmanager
     async def coordinator(self) -> AsyncIterator[Coordinator]:
@@ -220,7 +225,7 @@ class Rig:
             state=state,
             step=ZonedStep(),
             renewals=renewals,
-            clock=self.clock,
+            clock=clock,
         )
         drivers = Drivers(
             Driver(name, self.adapter(name), loop, self.pace, jitter=lambda: 0.5)
@@ -257,6 +262,7 @@ async def ready_soon(made: MemoryCluster, after: float = 30.0) -> None:
     while True:
         await asyncio.sleep(1.0)
         now = asyncio.get_running_loop().time()
+        made.end_due()
         for key, one in tuple(made.running.items()):
             if one.phase is Phase.STARTING and now - since.setdefault(key, now) >= after:
                 made.become(key, Phase.READY)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from heteroscale_coordinator.core.model import Action, Verdict
+from heteroscale_coordinator.core.model import Action, Counts, Verdict
 from heteroscale_coordinator.core.policy import bounds
 from heteroscale_coordinator.core.policy.give import least_missing, told
 from heteroscale_coordinator.core.policy.grow import waiting
@@ -36,6 +36,24 @@ def repair(scene: Scene) -> Verdict | Held | None:
     if not paid:
         why = "the GPU budget is held by instances on their way out"
         return Held("bounds", f"{written(missing)} missing, but {why}.")
-    reason = f"{written(missing)} missing of the wanted counts: {written(paid)} launched."
-    found = act(scene, Action.REPAIR, paid, bound_by="wanted", reason=reason)
-    return replace(found, cause=f"{written(missing)} missing")
+    cause = _cause(scene, missing)
+    bound_by, reason = "wanted", f"{cause} of the wanted counts: {written(paid)} launched."
+    if cause != _missing(missing):
+        bound_by, reason = "renewal", f"{cause}: {written(paid)} launched."
+    found = act(scene, Action.REPAIR, paid, bound_by=bound_by, reason=reason)
+    return replace(found, cause=cause)
+
+
+def _cause(scene: Scene, missing: Counts) -> str:
+    """Return why something is to be launched, in words: for successors, or for what is not there."""
+    leaving = scene.view.leaving()
+    succeeded = {role: min(n, leaving[role]) for role, n in missing.items() if leaving[role]}
+    if not succeeded:
+        return _missing(missing)
+    said = f"{written(succeeded)} reach the end of their time, successors come first"
+    gone = {role: n - succeeded.get(role, 0) for role, n in missing.items()}
+    return f"{said}; {_missing(gone)}" if any(gone.values()) else said
+
+
+def _missing(counts: Counts) -> str:
+    return f"{written(counts)} missing"

@@ -32,7 +32,7 @@ from heteroscale_coordinator.core.policy.latency import Latency
 from heteroscale_coordinator.core.policy.observe import Signals, observe_signals
 from heteroscale_coordinator.core.policy.supply import Supply
 from heteroscale_coordinator.core.policy.transfer import Transfer, observe_transfer
-from heteroscale_coordinator.core.policy.view import ServiceView
+from heteroscale_coordinator.core.policy.view import ServiceView, written
 from heteroscale_coordinator.core.spec import PolicySpec, ServiceSpec
 from heteroscale_coordinator.core.sums import Sum
 
@@ -202,6 +202,8 @@ def _inputs(scene: Scene) -> dict[str, str]:
         inputs["transfer"] = scene.transfer.text
     for one in scene.latencies:
         inputs[one.kind] = one.text
+    if any((leaving := scene.view.leaving()).values()):
+        inputs["renewal"] = f"{written(leaving)} end soon: they serve until others do"
     return inputs | _heard(scene)
 
 

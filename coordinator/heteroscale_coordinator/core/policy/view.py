@@ -54,6 +54,11 @@ class Member:
         )
 
     @property
+    def leaving(self) -> bool:
+        """Whether its time ends soon and its place is filled anew."""
+        return self.instance.leaves_by is not None
+
+    @property
     def softly_withdrawn(self) -> bool:
         """Whether a soft scale-in took it out of service; it may come back."""
         return (
@@ -138,8 +143,14 @@ class ServiceView:
         return self._count(
             m
             for m in self.members
-            if m.instance.state is InstanceState.IN_SERVICE and m.instance.ours
+            if m.instance.state is InstanceState.IN_SERVICE
+            and m.instance.ours
+            and m.instance.leaves_by is None
         )
+
+    def leaving(self) -> dict[Role, int]:
+        """Return the counts that serve only until their successors do, for their time ends."""
+        return self._count(m for m in self.members if m.carrying and m.leaving)
 
     def recallable(self) -> dict[Role, int]:
         """Return the counts whose drain ends a soft scale-in and may still be called off."""

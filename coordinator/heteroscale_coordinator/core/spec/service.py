@@ -16,6 +16,7 @@ from heteroscale_coordinator.core.spec.names import Name
 from heteroscale_coordinator.core.spec.placement import PlacementSpec
 from heteroscale_coordinator.core.spec.policy import PolicySpec
 from heteroscale_coordinator.core.spec.ratio import Ratio, RatioSpec
+from heteroscale_coordinator.core.spec.renewal import RenewalSpec
 from heteroscale_coordinator.core.spec.roles import RoleSpec
 from heteroscale_coordinator.core.spec.source import FRESHNESS, SourceSpec
 
@@ -44,6 +45,8 @@ class ServiceSpec(DocumentModel):
     placement: PlacementSpec = PlacementSpec()
     gate: GateSpec = GateSpec()
     drain: DrainSpec = DrainSpec()
+    renewal: RenewalSpec = RenewalSpec()
+    """What is done about instances that a scheduler ends, as Slurm does at a time limit."""
     priority: int = 0
     """Higher is served first when GPUs are short."""
     max_gpus: PositiveInt | None = None

@@ -38,6 +38,7 @@ class _Told:
     essence: _Essence
     message: str
     generation: int
+    ends_at: float | None
 
 
 class Facts:
@@ -101,7 +102,7 @@ class Facts:
                 one.endpoint if rank == 0 else "",
                 one.phase is Phase.STOPPING,
             )
-            generation, news = self._tell(one.instance_id, rank, essence, text, known)
+            generation, news = self._tell(one, rank, essence, text, known)
             fact = RankFact(
                 one.instance_id,
                 one.service,
@@ -121,6 +122,7 @@ class Facts:
                 self._ready.get(one.instance_id),
                 max(0.0, now - one.since) if one.since else 0.0,
                 one.origin,
+                ends_at=one.ends_at,
             )
             yield agent_id, fact, news
 
@@ -149,21 +151,22 @@ class Facts:
             self._ready[one.instance_id] = max(0.0, at - known.created_at)
 
     def _tell(
-        self, key: str, rank: int, essence: _Essence, message: str, known: Instance | None
+        self, one: Running, rank: int, essence: _Essence, message: str, known: Instance | None
     ) -> tuple[int, bool]:
+        key = one.instance_id
         told = self._told.get((key, rank))
         there = known.ranks[rank] if known is not None and rank < len(known.ranks) else None
         least = there.generation if there is not None else 0
         if told is None:
             same = known is not None and _as_known(known, rank, essence)
-            told = _Told(essence, message, max(1, least + (not same)))
+            told = _Told(essence, message, max(1, least + (not same)), one.ends_at)
             self._told[key, rank] = told
             return told.generation, True
         if told.essence != essence:
             told.generation = max(told.generation, least) + 1
-        elif told.message == message:
+        elif (told.message, told.ends_at) == (message, one.ends_at):
             return told.generation, False
-        told.essence, told.message = essence, message
+        told.essence, told.message, told.ends_at = essence, message, one.ends_at
         return told.generation, True
 
     def _adopted(
