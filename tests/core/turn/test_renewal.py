@@ -94,9 +94,10 @@ def test_many_that_end_together_are_renewed_in_batches() -> None:
         "prefill": {"template": "prefill", "min": 4, "max": 4, "target": 5000},
         "decode": {"template": "decode", "min": 8, "max": 8, "target": 1000},
     }
-    world = limited(edited(roles=roles), agents=6)
+    life = 1.5 * LIFE
+    world = limited(edited(roles=roles), agents=6, life=life)
     most, killed = 0, 0
-    for _ in range(int(LIFE)):
+    for _ in range(int(life)):
         world.run(1)
         leaving = [
             i for i in world.state.instances.values() if i.leaves_by and i.state is S.IN_SERVICE
