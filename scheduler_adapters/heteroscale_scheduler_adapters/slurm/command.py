@@ -8,10 +8,11 @@ import os
 import re
 import shutil
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
+from typing import TypeVar
 
 from heteroscale_scheduler_adapters.port import RefusedError, SettingsError, UnavailableError
 from heteroscale_scheduler_adapters.slurm import parse
@@ -29,6 +30,8 @@ _FIELD = re.compile(r"(\w+)=(.*?)(?=\s\w+=|\s*$)")
 # What a job gets of our own environment: where Slurm is, and nothing that is secret.
 _KEPT = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "SLURM_CONF", "LD_LIBRARY_PATH")
 _CHUNK = 1 << 16
+_WORDS = 500
+_T = TypeVar("_T")
 
 
 class CommandWay:
@@ -75,11 +78,11 @@ class CommandWay:
 
     async def nodes(self) -> list[NodeRecord]:
         """Return what ``sinfo`` tells of every node, those that are hidden too."""
-        return parse.nodes(await self._read("sinfo", "--json", "--all"))
+        return await self._told(parse.nodes, "sinfo", "--json", "--all")
 
     async def jobs(self) -> list[JobRecord]:
         """Return what ``squeue`` tells of every job, those that ended too."""
-        return parse.jobs(await self._read("squeue", "--json", "--all", "--states=all"))
+        return await self._told(parse.jobs, "squeue", "--json", "--all", "--states=all")
 
     async def topology(self) -> str:
         """Return what ``scontrol`` prints."""
@@ -133,6 +136,18 @@ class CommandWay:
             if not gone(error) and not str(error).endswith(SILENCE):
                 raise
 
+    async def _told(self, read: Callable[[bytes], _T], *command: str) -> _T:
+        """Return what a command tells as JSON; where that is nothing, it says why beside it."""
+        try:
+            out, err = await self._both(*command)
+        except RefusedError as error:
+            raise UnavailableError(str(error)) from None
+        try:
+            return read(out)
+        except UnavailableError as error:
+            said = " ".join(err.decode(errors="replace").split())[:_WORDS]
+            raise UnavailableError(f"{error}; {said}" if said else str(error)) from None
+
     async def _read(self, *command: str) -> bytes:
         try:
             return await self._run(*command)
@@ -142,6 +157,10 @@ class CommandWay:
 
     async def _run(self, *command: str, stdin: bytes = b"") -> bytes:
         """Return what a command prints. Raises RefusedError, UnavailableError."""
+        return (await self._both(*command, stdin=stdin))[0]
+
+    async def _both(self, *command: str, stdin: bytes = b"") -> tuple[bytes, bytes]:
+        """Return what a command that ended well printed, and what it complained of."""
         doing = " ".join(command[:2])
         try:
             process = await asyncio.create_subprocess_exec(
@@ -165,7 +184,7 @@ class CommandWay:
             await _end(process)
         if process.returncode:
             raise verdict(err.decode(errors="replace") or out.decode(errors="replace"), doing)
-        return out
+        return out, err
 
 
 def options(order: Order) -> list[str]:
