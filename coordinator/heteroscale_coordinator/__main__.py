@@ -105,7 +105,7 @@ async def serve(spec: CoordinatorSpec, stop: asyncio.Event) -> None:
         loop.outlet = leading.LeasedOutlet(dispatcher, lease) if lease else dispatcher
         agents = _agents(spec, loop, sessions, dispatcher)
         gatekeeper = Gatekeeper(mutual=spec.tls.files().mutual)
-        watchers = Watchers(loop, spec.prometheus)
+        watchers = Watchers(loop, spec.prometheus, names=drivers.names)
         metrics.registry.register(WatchCollector(watchers.told, loop.now))
         operators = OperatorFace(loop, decisions, watched=watchers.told)
         server = Server(agents, operators, gatekeeper)

@@ -8,9 +8,10 @@ import os
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import grpc.aio
 import httpx
@@ -26,13 +27,21 @@ from heteroscale_workbench.router import Router, free_port
 from tests.kubernetes.kubelet import Kubelet
 from tests.kubernetes.run.endpoints import Endpoints
 from tests.kubernetes.run.nodes import Nodes
+from tests.prometheus.server import Target, prometheus, scrape
 
 Json = dict[str, Any]
 PATIENCE = 60.0
 """Seconds after which what a test waits for is not coming."""
 S = InstanceState
-PROMPT, OUTPUT = 64, 40
-GPUS = 4
+PROMPT, OUTPUT = 64, 60
+POLICY = {
+    "windowOut": "4s", "windowIn": "5s", "hold": "0s", "cooldownOut": "1s", "cooldownIn": "2s",
+    "observation": "3s", "freshness": "10s", "leastStepIn": 0,
+}  # fmt: skip
+DRAIN = {"settle": "3s", "quietScrapes": 3, "grace": "5s", "lease": "20s", "forceAfter": None}
+"""Nothing is stopped by force: what is not seen to be empty stays."""
+CLUSTER, GPUS = "east", 4
+_ENVIRON = {"PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
 
 
 @dataclass(frozen=True)
@@ -43,10 +52,9 @@ class Plan:
     """The adapter's rule: how traffic is kept from a pod."""
     selector: Mapping[str, str]
     """Labels of the pods that the router is to have, if they are Ready."""
-    spec: Json = field(default_factory=dict)
-    """More of the coordinator's document."""
-    service: Json = field(default_factory=dict)
-    """Laid over the service's spec."""
+    signals: Literal["prometheus", "agents"]
+    """Who tells how the engines are: a Prometheus, or an agent on each node."""
+    nodes: int = 4
 
 
 class Stage:
@@ -63,25 +71,35 @@ class Stage:
         self.most: Counter[Role] = Counter()
         """The most of each role that were in service at once."""
         command = [sys.executable, "-m", "heteroscale_coordinator", "run", "-c"]
-        environ = {"PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
         config = folder / "coordinator.yaml"
         log = folder / "coordinator.log"
-        self.coordinator = Part("coordinator", [*command, str(config)], log, environ)
+        self.coordinator = Part("coordinator", [*command, str(config)], log, _ENVIRON)
+        self.agents: list[Part] = []
         self._tasks: list[asyncio.Task[None]] = []
+        self._stack = contextlib.AsyncExitStack()
+        self._spec: Json = {}
 
     async def start(self) -> None:
         """Start all, the coordinator last, and wait until it has the cluster's nodes."""
         self.seen_dir.mkdir()
-        for number in range(4):
+        for number in range(self.plan.nodes):
             labels = {"example.com/rack": f"rack-{number // 2}"}
             labels["nvidia.com/gpu.product"] = f"NVIDIA-{'L20' if number % 2 else 'H20'}"
             await asyncio.to_thread(self.kubelet.join, f"n{number}", gpus=GPUS, labels=labels)
         await self.router.start()
         self._tasks = [asyncio.create_task(each.run()) for each in (self.nodes, self.endpoints)]
+        if self.plan.signals == "prometheus":
+            url = await self._stack.enter_async_context(prometheus(self.folder))
+            self._spec["prometheus"] = {"main": {"url": url, "interval": "1s"}}
+            self._tasks.append(asyncio.create_task(self._scrape()))
         config = self.folder / "coordinator.yaml"
         config.write_text(write_document(self._document()), "utf-8")
         await self.coordinator.start()
         await self.until(self._has_nodes, "the cluster's nodes")
+        if self.plan.signals == "agents":
+            self.agents = [self._agent(name) for name in sorted(self.kubelet.nodes)]
+            for agent in self.agents:
+                await agent.start()
 
     async def close(self) -> None:
         """Stop all, and leave no process behind."""
@@ -89,10 +107,12 @@ class Stage:
             task.cancel()
         ended = await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.operator.__aexit__(None, None, None)
-        await self.coordinator.stop()
+        for part in (*self.agents, self.coordinator):
+            await part.stop()
         await self.endpoints.close()
         await self.router.stop()
         await self.nodes.close()
+        await self._stack.aclose()
         for one in ended:
             if isinstance(one, Exception):
                 raise one
@@ -110,13 +130,31 @@ class Stage:
             "http": {"listen": f"127.0.0.1:{self.http_port}"},
             "dataDir": str(self.folder / "data"),
             "rules": DemoProfile().rules().document(),
-            "adapters": [{"name": "east", "kind": "kubernetes", "options": options}],
+            "adapters": [{"name": CLUSTER, "kind": "kubernetes", "options": options}],
         }
         return {
             "apiVersion": "heteroscale/v1",
             "kind": "Coordinator",
-            "spec": spec | self.plan.spec,
+            "spec": spec | self._spec,
         }
+
+    def _agent(self, node: str) -> Part:
+        """Return a node's agent, as a DaemonSet runs one: it may list pods, and starts nothing."""
+        folder = self.folder / node
+        folder.mkdir()
+        (folder / "token").write_text(self.kube.token, "utf-8")
+        access = {"apiServer": self.kube.url, "tokenFile": str(folder / "token")}
+        spec = {
+            "coordinator": f"127.0.0.1:{self.port}",
+            "stateDir": str(folder / "state"),
+            "reconnectWithin": "2s",
+            "kubernetes": {**access, "nodeName": node, "cluster": CLUSTER},
+            "discovery": {"kubernetes": {"every": "1s", "namespace": self.kube.namespace}},
+        }
+        document = {"apiVersion": "heteroscale/v1", "kind": "Agent", "spec": spec}
+        (folder / "agent.yaml").write_text(write_document(document), "utf-8")
+        command = [sys.executable, "-m", "heteroscale_agent", "run", "-c"]
+        return Part(node, [*command, str(folder / "agent.yaml")], folder / "log", _ENVIRON)
 
     def _template(self, role: str) -> Json:
         command = [
@@ -143,6 +181,22 @@ class Stage:
             "object": manifest,
         }  # fmt: skip
 
+    async def _scrape(self) -> None:
+        """Have Prometheus scrape the pods, named as its own discovery does: not by their addresses."""
+        known: list[Target] = []
+        while True:
+            found = [
+                Target(
+                    urlsplit(one.url).netloc,
+                    {"pod": one.pod, "namespace": self.kube.namespace, "instance": one.pod},
+                )
+                for one in self.nodes.living()
+            ]
+            if found != known:
+                scrape(self.folder, found)
+                known = found
+            await asyncio.sleep(0.2)
+
     async def apply(self, **roles: Json) -> None:
         """Apply the service; ``roles`` are laid over its roles."""
         plain: Json = DemoProfile().service([])
@@ -150,7 +204,10 @@ class Stage:
         del body["gate"]
         for role, said in roles.items():
             body["roles"][role] |= said
-        plain["spec"] = body | self.plan.service
+        body["policy"] |= POLICY
+        body["drain"] = DRAIN
+        if self.plan.signals == "prometheus":
+            body["signals"] = {"source": "prometheus", "select": 'job="engines"'}
         await self.operator.apply(write_document(plain))
 
     # ---- what is -----------------------------------------------------------------------------------
@@ -178,6 +235,18 @@ class Stage:
         """Return the decisions that did something, oldest first."""
         found = await self.operator.decisions(SERVICE)
         return [one for one in reversed(found) if one.action != "hold"]
+
+    def nothing_was_cut(self, ended: int) -> None:
+        """Assert that so many engines ended, each one empty, and in time."""
+        gone = self.nodes.ended()
+        assert [(one.running, one.killed, one.status) for one in gone] == [(0, False, 0)] * ended
+
+    async def steps_were_whole(self) -> None:
+        """Assert that each launch of a decision became a pod whose engine ran."""
+        ran = {one.instance for one in self.nodes.engines.values()}
+        for one in await self.decided():
+            if one.action == "scale_out":
+                assert set(one.instance_ids) <= ran, one.reason
 
     # ---- waiting -----------------------------------------------------------------------------------
 
@@ -209,9 +278,20 @@ class Stage:
 
         await self.until(there, f"{prefill} prefill and {decode} decode in service, and no other")
 
+    async def until_withdrawn(self) -> None:
+        """Wait until a pod's gate is closed."""
+
+        async def there() -> bool:
+            return any(
+                one["metadata"]["labels"].get("heteroscale.io/gate") == "closed"
+                for one in self.nodes.pods
+            )
+
+        await self.until(there, "a pod whose gate is closed")
+
     async def _has_nodes(self) -> bool:
         self.coordinator.require()
-        return len(await self.operator.nodes()) == len(self.kubelet.nodes)
+        return len(await self.operator.nodes()) >= len(self.kubelet.nodes)
 
     async def told(self) -> str:
         """Return what an operator sees and why it is so, for a failing test's eyes."""
@@ -221,8 +301,12 @@ class Stage:
                 state, role = from_wire(S, one.state), from_wire(Role, one.role)
                 lines.append(f"{one.instance_id} {role} {state} {one.endpoint} {one.message}")
             decisions = await self.operator.decisions(SERVICE)
-            lines += [f"{one.action}: {one.reason}" for one in reversed(decisions)]
-        return "\n".join([*lines[-60:], "--- coordinator", self.coordinator.tail(25)])
+            lines += [
+                f"{one.time.ToJsonString()} {one.action}: {one.reason}"
+                for one in reversed(decisions)
+            ]
+        logs = [f"--- {one.name}\n{one.tail(20)}" for one in (self.coordinator, *self.agents)]
+        return "\n".join([*lines[-60:], *logs])
 
     # ---- traffic -----------------------------------------------------------------------------------
 

@@ -17,15 +17,32 @@ pytestmark = [
     ),
 ]
 ROUTED = {"example.com/routed": "yes"}
+PROMETHEUS = Plan({"labels": ROUTED}, ROUTED, "prometheus")
+AGENTS = Plan({"readiness": True}, {"heteroscale.io/service": "chat"}, "agents", nodes=2)
 
 
-async def test_pods_of_both_roles_serve(kubelet: Kubelet, tmp_path: Path) -> None:
-    async with stage(kubelet, tmp_path, Plan(gate={"labels": ROUTED}, selector=ROUTED)) as run:
-        await run.apply(prefill={"min": 1}, decode={"min": 1})
-        await run.until_serving(1, 1)
-        async with run.traffic(5.0) as load:
+async def test_both_roles_go_out_and_in_with_the_traffic(kubelet: Kubelet, tmp_path: Path) -> None:
+    async with stage(kubelet, tmp_path, PROMETHEUS) as run:
+        await run.apply(prefill={"min": 1, "max": 2}, decode={"min": 2, "max": 4})
+        await run.until_serving(1, 2)
+        async with run.traffic(1.0):
+            async with run.traffic(9.0):
+                await run.until_serving(2, 4)
+            await run.until_serving(1, 2)
+        run.nothing_was_cut(3)
+        await run.steps_were_whole()
 
-            async def some_passed() -> bool:
-                return load.snapshot().passed >= 5
 
-            await run.until(some_passed, "five requests")
+async def test_the_coordinator_is_killed_as_both_roles_leave(
+    kubelet: Kubelet, tmp_path: Path
+) -> None:
+    async with stage(kubelet, tmp_path, AGENTS) as run:
+        await run.apply(prefill={"min": 2, "max": 2}, decode={"min": 4, "max": 4})
+        await run.until_serving(2, 4)
+        async with run.traffic(2.0):
+            await run.apply(prefill={"min": 1, "max": 2}, decode={"min": 2, "max": 4})
+            await run.until_withdrawn()
+            await run.coordinator.kill()
+            await run.coordinator.start()
+            await run.until_serving(1, 2)
+        run.nothing_was_cut(3)

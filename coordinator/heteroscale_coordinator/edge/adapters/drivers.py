@@ -30,6 +30,12 @@ class Drivers:
         """Return whether an agent is a node of one of the clusters."""
         return agent_id.partition("/")[0] in self._drivers and "/" in agent_id
 
+    def names(self, instance_id: str) -> Iterator[str]:
+        """Yield what monitoring may call an instance: pods, jobs, their addresses."""
+        for one in self._drivers.values():
+            if (found := one.sight.mirror.running.get(instance_id)) is not None:
+                yield from found.names
+
     def order(self, commands: Iterable[Command]) -> None:
         """Take the orders of one turn; each cluster gets its own together."""
         by_cluster = defaultdict[str, list[Command]](list)
