@@ -23,6 +23,7 @@ from heteroscale.words import InstanceState
 from heteroscale_agent.adoption import add_static, adopt
 from heteroscale_agent.config import AgentSpec
 from heteroscale_agent.discovery import Finder, Witness
+from heteroscale_agent.discovery.witness import Engine, engine_facts
 from heteroscale_agent.executor import Executor
 from heteroscale_agent.gatekeeper import Gatekeeper
 from heteroscale_agent.hands.port import Hands
@@ -311,6 +312,7 @@ class AgentBody:
             for instance in self._registry.instances.values()
             if _scraped(instance)
         )
+        targets += tuple(map(_measured, self._finder.measured))
         if targets != self._targets:
             self._targets = targets
             self._eyes.set_targets(targets)
@@ -323,9 +325,20 @@ class AgentBody:
             for instance in self._registry.instances.values()
             if not instance.record.ended
         )
+        holders += tuple(
+            GpuHolder(one.instance_id, one.gpus or (), one.seen.pid or None)
+            for one in self._finder.measured
+        )
         if holders != self._holders:
             self._holders = holders
             self._eyes.set_holders(holders)
+
+
+def _measured(one: Engine) -> ScrapeTarget:
+    """Return what is scraped of an engine of which an adapter tells."""
+    facts = engine_facts(one.seen)
+    url = f"http://{one.seen.host}:{one.seen.port}{facts.metrics_path}"
+    return ScrapeTarget(one.instance_id, url, facts.engine, facts.model_name, "")
 
 
 def _scraped(instance: Instance) -> bool:

@@ -38,6 +38,7 @@ from heteroscale_agent.probes import host
 from heteroscale_agent.probes.blocking import BlockingSource
 from heteroscale_agent.probes.gpu import GpuProbe
 from heteroscale_agent.probes.gpu.watch import GpuView, GpuWatch
+from heteroscale_agent.probes.kube import within
 from heteroscale_agent.probes.rdma import RdmaProbe, RdmaSight, rdma_rules
 from heteroscale_agent.probes.topology import Found, TopologyWatch
 from heteroscale_agent.probes.versions import Versions
@@ -310,7 +311,7 @@ class HostEyes:
                 )
                 for name, template in sorted(self._spec.templates.items())
             ),
-            labels=dict(self._spec.labels),
+            labels=self._spec.labels | within(self._spec.kubernetes, self._environ),
             taints=self._spec.taints,
             kernel=host.kernel(),
             driver_version=self._view.driver_version,

@@ -12,10 +12,11 @@ from aiohttp import web
 
 from heteroscale.words import GateState, InstanceState, Outcome, Role, WithdrawReason
 from heteroscale_agent.config import AgentSpec
+from heteroscale_agent.config.places import KubernetesAccess
 from heteroscale_agent.discovery.pods import sightings
 from heteroscale_agent.discovery.procs import Look
 from heteroscale_agent.discovery.sighting import Sighting
-from heteroscale_agent.probes.kube import KubernetesApi
+from heteroscale_agent.probes.kube import KubernetesApi, within
 from heteroscale_agent.probes.source import SourceError
 from tests.agent.body_twins import drain, launch
 from tests.agent.found_world import FoundWorld
@@ -32,9 +33,10 @@ async def twin(tmp_path: Path) -> AsyncIterator[KubeTwin]:
         yield running
 
 
-def world_of(twin: KubeTwin, folder: Path, **spec: Any) -> FoundWorld:
+def world_of(twin: KubeTwin, folder: Path, cluster: str = "", **spec: Any) -> FoundWorld:
+    access = {**twin.access, "cluster": cluster}
     discovery = {"kubernetes": {"every": "20ms", "timeout": "20s"}, "startupTimeout": "60s"}
-    return FoundWorld(folder / "state", discovery, kubernetes=twin.access, **spec)
+    return FoundWorld(folder / "state", discovery, kubernetes=access, **spec)
 
 
 @pytest.fixture
@@ -232,3 +234,62 @@ async def test_only_this_nodes_pods_page_by_page(twin: KubeTwin) -> None:
     with pytest.raises(SourceError, match="within"):
         await sightings(api, wanted.model_copy(update={"timeout": 0.05}))
     api.close()
+
+
+BOUND = {**LABELS, "heteroscale.io/port": "8000", "heteroscale.io/instance": "i-short"}
+
+
+async def test_of_a_pod_that_an_adapter_launched_nothing_is_told_it_is_measured(
+    twin: KubeTwin, world: FoundWorld
+) -> None:
+    whole = {"heteroscale.io/instance": "i-the-whole-name"}
+    twin.pods = [
+        pod("chat-0", labels=BOUND, ip="10.9.9.9"),
+        pod("chat-1", labels=BOUND, annotations=whole, ip="10.9.9.8"),
+        pod("chat-2", labels={**BOUND, "heteroscale.io/rank": "1"}, ip="10.9.9.7"),
+    ]
+    await world.until(lambda: world.eyes.targets)
+    assert {(one.instance_id, one.url) for one in world.eyes.targets} == {
+        ("i-short", "http://10.9.9.9:8000/metrics"),
+        ("i-the-whole-name", "http://10.9.9.8:8000/metrics"),
+    }
+    assert world.body.statuses() == []
+    twin.pods = []
+    await world.until(lambda: not world.eyes.targets)
+
+
+async def test_in_a_cluster_that_an_adapter_drives_every_pod_is_the_adapters(
+    twin: KubeTwin, tmp_path: Path
+) -> None:
+    world = world_of(twin, tmp_path)
+    await world.body.start()
+    await serving(twin, world)
+    await world.body.close()
+    world = world_of(twin, tmp_path, "east")
+    await world.body.start()
+    labels = {**LABELS, "heteroscale.io/port": "8000"}
+    twin.pods = [pod("chat-0", labels=labels, ip="10.9.9.9", uid="u-1")]
+    await world.until(world.ended)  # what it told of before, it tells of no more
+    assert world.found() == {}
+    assert [one.instance_id for one in world.eyes.targets] == ["pod-u-1"]
+    await world.body.close()
+
+
+async def test_a_process_of_a_pod_waits_until_its_pod_is_told(
+    twin: KubeTwin, tmp_path: Path
+) -> None:
+    world = world_of(twin, tmp_path, "east")
+    await world.body.start()
+    seen = Sighting("pod:u-9", "process/9", "10.9.9.9", 8000, "chat", Role.DECODE)
+    finder = world.body._finder
+    finder._processes.answer = Look((seen,))
+    assert finder.engines() == []
+    finder._processes.answer = Look((replace(seen, owner="pid:9.1"),))
+    assert [one.seen.origin for one in finder.engines()] == ["process/9"]
+    await world.body.close()
+
+
+def test_an_agent_says_in_which_node_of_an_adapters_cluster_it_stands() -> None:
+    assert within(KubernetesAccess(), {"NODE_NAME": "n1"}) == {}
+    said = within(KubernetesAccess(cluster="east"), {"NODE_NAME": "n1"})
+    assert said == {"heteroscale.io/within": "east/n1"}

@@ -67,5 +67,8 @@ class KubernetesAccess(DocumentModel):
     """The bearer token; read anew for each request, because it is rotated."""
     ca_file: Path = Path("/var/run/secrets/kubernetes.io/serviceaccount/ca.crt")
     """The authority that signed the API server's certificate."""
+    cluster: str = ""
+    """What the coordinator's `adapters` call this cluster, where it drives it: of pods that adapter
+    tells, and here they are only measured."""
     node_name: str = ""
     """This node's name; default: NODE_NAME (`fieldRef: spec.nodeName`), else the host name."""

@@ -53,6 +53,8 @@ class Finder:
         self._due_at = 0.0
         self._here = _addresses(spec.advertise_host)
         self.unplaced: tuple[Unplaced, ...] = ()
+        self.measured: tuple[Engine, ...] = ()
+        """Engines of which an adapter tells: they are scraped, and nothing else is said of them."""
 
     @property
     def sources(self) -> list[Source[Any]]:
@@ -88,7 +90,10 @@ class Finder:
             return  # where a pod or job serves, and so which instance it is, may be theirs to tell
         answered = {source.kind for source in self.sources if source.answer is not None}
         troubles = {source.kind: source.problem for source in self.sources if source.problem}
-        await self._witness.tell(self.engines(), answered, troubles, self._here)
+        engines = self.engines()
+        self.measured = tuple(one for one in engines if one.seen.told_as)
+        own = [one for one in engines if not one.seen.told_as]
+        await self._witness.tell(own, answered, troubles, self._here)
 
     def engines(self) -> list[Engine]:
         """Return every engine that is seen and has a service; the others are `unplaced`."""
@@ -98,15 +103,20 @@ class Finder:
         found: list[Engine] = []
         unplaced: list[Unplaced] = []
         for one in merge(seen, self._here):
-            if one.owner not in founders:
+            if one.owner not in founders or self._is_told(one):
                 continue
             service = one.service or ruled(self._spec.discovery.services, one.model)
-            if service:
+            if service or one.told_as:
                 found.append(self._engine(replace(one, service=service), look))
             else:
                 unplaced.append(Unplaced(one.origin, _missing(one)))
         self.unplaced = tuple(unplaced)
         return found
+
+    def _is_told(self, one: Sighting) -> bool:
+        """Whether an adapter tells of it, and nobody says as which instance: no pod was asked for it."""
+        adapted = bool(self._spec.kubernetes.cluster) and one.owner.startswith("pod:")
+        return adapted and not one.told_as
 
     def _founding(self, seen: Iterable[Sighting], look: Look) -> Iterable[Sighting]:
         """Yield those that may be engines by themselves; others only add to what they say."""
@@ -128,7 +138,7 @@ class Finder:
         # Pods and jobs outlive a reboot of nobody; a pid and its ticks do come again after one.
         salt = self._salt if one.owner.startswith("pid:") else self._salt[:1]
         return Engine(
-            instance_id(one.owner, one.port, *salt, one.service),
+            one.told_as or instance_id(one.owner, one.port, *salt, one.service),
             one,
             gpus if exact or gpus is None else tuple(sorted(gpus)),
             sees_none=using == () and bool(family),

@@ -78,4 +78,5 @@ def _one(group: Sequence[Sighting]) -> Sighting:
         pid=next((one.pid for one in group if one.pid), 0),
         ready=next((one.ready for one in group if one.ready is not None), None),
         leaving=any(one.leaving for one in group),
+        told_as=next((one.told_as for one in group if one.told_as), ""),
     )

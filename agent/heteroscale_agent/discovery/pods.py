@@ -17,24 +17,35 @@ from heteroscale_agent.discovery.sighting import (
 )
 from heteroscale_agent.probes.kube import KubernetesApi
 
+INSTANCE = "heteroscale.io/instance"
+"""Label of a pod that an adapter launched; the annotation of this name has it whole."""
+RANK = "heteroscale.io/rank"
+"""Of an instance of several pods only rank 0 serves."""
 _OVER = frozenset({"Succeeded", "Failed"})
 
 
-async def sightings(api: KubernetesApi, wanted: PodDiscovery) -> list[Sighting]:
-    """Return the engines among this node's pods. Raises SourceError."""
+async def sightings(
+    api: KubernetesApi, wanted: PodDiscovery, *, adapted: bool = False
+) -> list[Sighting]:
+    """Return the engines among this node's pods; ``adapted``: an adapter tells of each.
+
+    Raises SourceError.
+    """
     found: list[Sighting] = []
     async for pod in api.pods(wanted.selector, wanted.namespace, wanted.timeout):
-        one = sighting(pod, wanted.keys)
+        one = sighting(pod, wanted.keys, adapted=adapted)
         if one is not None:
             found.append(one)
     return found
 
 
-def sighting(pod: Mapping[str, Any], keys: PodKeys) -> Sighting | None:
+def sighting(pod: Mapping[str, Any], keys: PodKeys, *, adapted: bool = False) -> Sighting | None:
     """Return a pod as an engine, or None when it is none, has no address yet, or is over."""
     metadata, spec, status = (_map(pod.get(part)) for part in ("metadata", "spec", "status"))
     uid, address = str(metadata.get("uid") or ""), str(status.get("podIP") or "")
     if not uid or not address or status.get("phase") in _OVER:
+        return None
+    if _texts(metadata.get("labels")).get(RANK, "0") != "0":
         return None
     told = {**_texts(metadata.get("annotations")), **_texts(metadata.get("labels"))}
     containers = [one for one in _list(spec.get("containers")) if isinstance(one, dict)]
@@ -57,7 +68,16 @@ def sighting(pod: Mapping[str, Any], keys: PodKeys) -> Sighting | None:
         metrics_path=path_of(_first(told, keys.metrics_path)),
         ready=_ready(status),
         leaving="deletionTimestamp" in metadata,
+        told_as=_told_as(metadata, uid, adapted=adapted),
     )
+
+
+def _told_as(metadata: Mapping[str, Any], uid: str, *, adapted: bool) -> str:
+    """Return the instance as which an adapter tells of a pod; empty: none does."""
+    labels, notes = _texts(metadata.get("labels")), _texts(metadata.get("annotations"))
+    if bound := labels.get(INSTANCE):
+        return notes.get(INSTANCE, bound)  # a label has the shortened form of a long name
+    return f"pod-{uid}" if adapted else ""
 
 
 def _recognised(container: Mapping[str, Any]) -> Recognised | None:

@@ -54,6 +54,8 @@ class Sighting:
     leaving: bool = False
     """Its owner is about to end it."""
     notes: tuple[str, ...] = field(default=())
+    told_as: str = ""
+    """The instance as which an adapter of the coordinator tells of it: here it is only measured."""
 
 
 def role_of(text: str) -> Role | None:

@@ -68,10 +68,12 @@ def pod_source(
     wanted = spec.discovery.kubernetes
     if wanted is None:
         return None
-    api = KubernetesApi(spec.kubernetes, environ)
-    return Source(
-        "kubernetes", "pod", lambda: pods.sightings(api, wanted), wanted.every, on_news, api.close
-    )
+    api, adapted = KubernetesApi(spec.kubernetes, environ), bool(spec.kubernetes.cluster)
+
+    async def ask() -> list[Sighting]:
+        return await pods.sightings(api, wanted, adapted=adapted)
+
+    return Source("kubernetes", "pod", ask, wanted.every, on_news, api.close)
 
 
 def job_source(

@@ -128,13 +128,11 @@ class Witness:
         seen = engine.seen
         host = seen.host or self._spec.advertise_host
         unknown = engine.gpus is None and not (engine.sees_none and record.state is _S.IN_SERVICE)
-        kind = seen.engine or "vllm"
-        usual = "/prometheus/metrics" if kind == "tensorrt-llm" else "/metrics"
         return replace(
             record,
             launch=_launch(engine),
             origin=seen.origin,
-            facts=EngineFacts(engine=kind, metrics_path=seen.metrics_path or usual),
+            facts=engine_facts(seen),
             endpoint=f"http://{host}:{seen.port}",
             boot_id=self._boot_id,
             adopted=True,
@@ -169,6 +167,13 @@ class Witness:
 def kind_of(record: Record) -> str:
     """Return the kind of owner: `pod`, `job` or `process`."""
     return record.instance_id.partition("-")[0].replace("pid", "process")
+
+
+def engine_facts(seen: Sighting) -> EngineFacts:
+    """Return how an engine that was seen is scraped."""
+    kind = seen.engine or "vllm"
+    usual = "/prometheus/metrics" if kind == "tensorrt-llm" else "/metrics"
+    return EngineFacts(engine=kind, metrics_path=seen.metrics_path or usual)
 
 
 def _base(instance_id: str) -> str:

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from heteroscale.words import WITHIN
 from heteroscale_agent.config.places import KubernetesAccess
 from heteroscale_agent.exchange import ExchangeError, exchange
 from heteroscale_agent.probes.kube_account import Account
@@ -39,7 +40,7 @@ class KubernetesApi:
         self._thread = Thread("kubernetes")
         self._account = Account(access, environ)
         self.server = self._account.server
-        self.node_name = access.node_name or environ.get("NODE_NAME", "") or os.uname().nodename
+        self.node_name = node_name(access, environ)
 
     async def get(
         self, path: str, deadline: float, accept: str = "application/json"
@@ -99,6 +100,18 @@ class KubernetesApi:
     def close(self) -> None:
         """Let go of the thread."""
         self._thread.close()
+
+
+def node_name(access: KubernetesAccess, environ: Mapping[str, str]) -> str:
+    """Return what this node is called in its cluster."""
+    return access.node_name or environ.get("NODE_NAME", "") or os.uname().nodename
+
+
+def within(access: KubernetesAccess, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the label that says in which node of which adapter's cluster this host is; empty: none."""
+    if not access.cluster:
+        return {}
+    return {WITHIN: f"{access.cluster}/{node_name(access, environ)}"}
 
 
 def _object(body: bytes) -> dict[str, Any]:
