@@ -44,7 +44,12 @@ class Kubelet:
     def join(self, name: str, **more: Any) -> str:
         """Register a node (``things.node``), and return its name with the test's suffix."""
         full = self.kube.name(name)
-        made = things.node(full, **more)
+        self.register(things.node(full, **more))
+        return full
+
+    def register(self, made: Json) -> None:
+        """Register a node as it is given."""
+        full = made["metadata"]["name"]
         self.kube.create(made)
         # The real server gives a new node a taint until its controller has seen it ready.
         self.kube.patch(
@@ -52,7 +57,6 @@ class Kubelet:
         )
         self.nodes.add(full)
         self._beat(full)
-        return full
 
     def beat(self) -> None:
         """Renew the leases of all nodes: a real node controller taints a node that is silent for 50 s."""

@@ -63,6 +63,7 @@ class Ender:
         """End an instance; see `port.Adapter.stop`."""
         found = await self._pods(instance)
         if not found:
+            await self._not_others(instance)
             return
         target = await self.target_of(found[0])
         if target is None:
@@ -96,6 +97,17 @@ class Ender:
             if not request_of(pod) or labels(pod).get(names.CLUSTER) != mine:
                 raise RefusedError(f"{instance}: pod {namespace(pod)}/{name(pod)} is not ours")
         return found
+
+    async def _not_others(self, instance: str) -> None:
+        """Refuse what others launched: such an instance is known by its pod's uid alone."""
+        uid = instance.removeprefix("pod-")
+        if uid == instance:
+            return
+        for pod in (await self._client.list(PODS)).items:
+            if text(pod, "metadata", "uid") == uid and lives(pod):
+                raise RefusedError(
+                    f"{instance}: pod {namespace(pod)}/{name(pod)} was launched by others, who stop it"
+                )
 
     async def _evict(self, instance: str, pods: list[Object], grace: float) -> None:
         await self._allowed(instance, pods)

@@ -338,6 +338,7 @@ class PortContract:
         adapter = await cluster.adapter()
         if not adapter.capabilities.several_ranks:
             pytest.skip("no instances of several ranks here")
+        need(cluster, "several_ranks")
         one = launch(cluster, "i-1", "n1")
         wide = Launch("i-1", one.service, one.role, one.template, (Spot("n1"), Spot("n2")), 1)
         await adapter.launch(step("r1", wide))

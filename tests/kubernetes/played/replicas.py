@@ -52,8 +52,10 @@ class ReplicaSets:
 def _tell(hands: Hands, one: Json, mine: list[Json], conditions: list[Json] | None) -> None:
     ready = sum(bool(share.ready_since(pod)) for pod in mine)
     was = (one.get("status") or {}).get("conditions")
-    if was and conditions and was[0]["message"] == conditions[0]["message"]:
-        conditions = was
+    if was and conditions:
+        conditions = (
+            was  # as the real one: what it said first stands, whatever the next pod is called
+        )
     hands.status(
         one,
         replicas=len(mine),
