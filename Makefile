@@ -29,7 +29,7 @@ AGAIN ?= --reruns 1 -rR
 SOURCES := agent coordinator scheduler_adapters simulator advisor workbench cli proto tests benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-process test-prometheus test-kubernetes test-slurm coverage mutants e2e-setup e2e-vllm e2e-llamacpp check format proto
+.PHONY: help setup demo test test-fast test-process test-prometheus test-kubernetes test-federation test-slurm coverage mutants e2e-setup e2e-vllm e2e-llamacpp check format proto
 .PHONY: bench-ingest bench-agent bench-plant bench-placement policy-table paper-study clean
 
 help: ## Show this help
@@ -75,6 +75,11 @@ test-prometheus: $(READY) ## Signals and `advise` against a real Prometheus (Deb
 
 test-kubernetes: $(READY) ## The Kubernetes part against the cluster of KUBECONFIG, or a small API server of the tests
 	$(BIN)/python -m pytest -q tests/kubernetes $(AGAIN) $(ARGS)
+
+test-federation: $(READY) ## Bare metal, Slurm and Kubernetes under one coordinator, one silent for a while (as test-slurm)
+	@command -v slurmctld >/dev/null && command -v munged >/dev/null && test "$$(id -u)" = 0 \
+	  || { echo "missing: slurmctld, munged, or root (Debian: apt-get install slurm-wlm munge)"; exit 1; }
+	$(BIN)/python -m pytest -q tests/federation $(AGAIN) $(ARGS)
 
 test-slurm: $(READY) ## The Slurm adapter on real clusters, as root (Debian: slurm-wlm munge slurmrestd slurm-wlm-jwt-plugin)
 	@command -v slurmctld >/dev/null && command -v munged >/dev/null && command -v slurmrestd >/dev/null && test "$$(id -u)" = 0 \

@@ -98,7 +98,11 @@ async def serve(spec: CoordinatorSpec, stop: asyncio.Event) -> None:
         sessions = Sessions(
             takeover_after=spec.takeover_after, forget_after=spec.rules.forget_after
         )
-        drivers = Drivers(Driver(name, adapter, loop) for name, adapter in adapters)
+        paces = [one.pace.pace() for one in spec.adapters]
+        drivers = Drivers(
+            Driver(name, adapter, loop, pace)
+            for (name, adapter), pace in zip(adapters, paces, strict=True)
+        )
         metrics.registry.register(ClusterCollector(drivers))
         dispatcher = Dispatcher(sessions, routers, loop.now, drivers)
         dispatcher.restore(loop.state)

@@ -214,6 +214,40 @@ def test_what_runs_in_a_silent_sub_cluster_stays_counted_and_is_not_replaced() -
     assert len(there(made, "east", S.IN_SERVICE)) == 3
 
 
+def test_what_is_missing_beside_a_silent_sub_cluster_is_launched_in_another() -> None:
+    made = world()
+    apply(made, EAST_FIRST)
+    made.run(60)
+    silence(made)
+    made.run(60)
+    assert "A sub-cluster is silent: its instances count" in made.decisions[-1].reason
+
+    made.send(ScaleService("r", "chat", {Role.PREFILL: 2, Role.DECODE: 4}))
+    made.run(60)
+
+    assert {one.state for one in there(made, "east")} == {S.UNKNOWN}
+    assert len(there(made, "west", S.IN_SERVICE)) == 3
+    heard_again(made)
+    made.run(300)
+    assert (len(there(made, "east")), len(there(made, "west"))) == (3, 3)
+
+
+def test_in_a_partition_across_sub_clusters_nothing_is_launched() -> None:
+    made = world()
+    apply(made, "{subCluster: {require: [west]}, spread: {level: node, most: 1}}")
+    made.run(60)
+    silence(made, "east-0", "east-1", "east-2", "west-0", "west-1")
+    made.run(60)
+    assert made.state.silent_sub_clusters.keys() == {"east"}
+    assert there(made, "west", S.UNKNOWN)
+
+    made.send(ScaleService("r", "chat", {Role.PREFILL: 2, Role.DECODE: 4}))
+    made.run(60)
+
+    assert len(there(made, "west")) == 3
+    assert "a partition, not deaths" in made.decisions[-1].reason
+
+
 def test_most_agents_silent_is_silent_and_the_rest_gets_nothing_new() -> None:
     made = world()
     silence(made, "east-0", "east-1", "east-2")

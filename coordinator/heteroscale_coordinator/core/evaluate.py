@@ -9,7 +9,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from heteroscale.words import InstanceState, Role
-from heteroscale_coordinator.core import breaker, carry, external, launching, mend, shortage
+from heteroscale_coordinator.core import (
+    breaker,
+    carry,
+    external,
+    launching,
+    mend,
+    shortage,
+    subclusters,
+)
 from heteroscale_coordinator.core import instance as life
 from heteroscale_coordinator.core.command import switching_to
 from heteroscale_coordinator.core.draft import Draft
@@ -109,6 +117,7 @@ def view_of(draft: Draft, service: Service) -> ServiceView:
     homes = {rank.agent_id for i in present for rank in i.ranks if rank.agent_id}
     unheard = [agent_id for agent_id in homes if not _heard(state.agents.get(agent_id))]
     waited = draft.now - state.started_at >= state.rules.cover_for
+    cut_off = homes & state.cut_off.keys()
     switching = carry.switchers(draft, service, instances)
     return ServiceView(
         name=name,
@@ -130,7 +139,8 @@ def view_of(draft: Draft, service: Service) -> ServiceView:
         memory=service.memory,
         nic_shares=_nic_shares(draft, service, homes),
         now=draft.now,
-        partition=not homes.isdisjoint(state.cut_off),
+        partition=bool(cut_off),
+        elsewhere=subclusters.elsewhere(state, cut_off),
         covered=not unheard,
         launch_only=bool(unheard) and waited,
     )

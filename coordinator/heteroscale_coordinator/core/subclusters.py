@@ -58,6 +58,14 @@ def silent(state: State) -> dict[str, str]:
     return found if len(total) > 1 else {}
 
 
+def elsewhere(state: State, cut_off: Iterable[str]) -> bool:
+    """Return whether all these agents are of silent sub-clusters, and one that is not silent is left."""
+    closed = state.silent_sub_clusters.keys()
+    if not state.seen.view.ledger.names() - closed:
+        return False
+    return all(state.sub_cluster(agent_id) in closed for agent_id in cut_off)
+
+
 def _nodes(state: State) -> Counter[str]:
     """Count the agents with GPUs by sub-cluster; the view has the same once it is whole."""
     return Counter(

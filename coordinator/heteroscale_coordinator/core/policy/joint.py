@@ -57,6 +57,13 @@ ALL: tuple[Stage, ...] = (
     *(mend_ratio, keep_ratio, drop_surplus, shrink),
 )
 
+_PARTITION = (
+    "Many agents are silent at once: a partition, not deaths. Nothing is replaced or withdrawn."
+)
+_CLUSTER_SILENT = (
+    "A sub-cluster is silent: its instances count, none is replaced, and nothing is withdrawn."
+)
+
 
 def decide(view: ServiceView) -> Verdict:
     """Return what to do with the service now, why, and what to remember. Pure."""
@@ -74,19 +81,26 @@ def _decide(scene: Scene) -> Verdict:
     tell_advice(scene)
     if (back := rescue(scene)) is not None:
         return back
+    stages, otherwise = _open_to(scene)
+    return _first(scene, stages, otherwise)
+
+
+def _open_to(scene: Scene) -> tuple[Sequence[Stage], Held | None]:
+    """Return what may be done with what is heard, and the word for it if nothing is."""
     heard = enough_heard(scene)
     adding = ADDING if heard else ()
-    if view.partition:
-        why = "Many agents are silent at once: a partition, not deaths. Nothing is replaced or withdrawn."
-        return _first(scene, adding, Held("partition", why))
-    if view.launch_only:
+    if scene.view.partition:
+        if scene.view.elsewhere:
+            return (repair, *adding), Held("partition", _CLUSTER_SILENT)
+        return adding, Held("partition", _PARTITION)
+    if scene.view.launch_only:
         why = "Coverage did not come in time: instances may be added, none is withdrawn."
-        return _first(scene, (repair, *adding), Held("coverage", why))
+        return (repair, *adding), Held("coverage", why)
     if not heard:
-        given = counts_given(scene)
-        stages = BY_THE_CLOCK if given else (repair, release, enforce_bounds)
-        return _first(scene, stages, None if given else _unheard(scene))
-    return _first(scene, (repair, *ALL), None)
+        if counts_given(scene):
+            return BY_THE_CLOCK, None
+        return (repair, release, enforce_bounds), _unheard(scene)
+    return (repair, *ALL), None
 
 
 def _first(scene: Scene, stages: Sequence[Stage], otherwise: Held | None) -> Verdict:

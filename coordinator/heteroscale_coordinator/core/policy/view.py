@@ -92,6 +92,8 @@ class ServiceView:
     now: float = 0.0
     partition: bool = False
     """So many agents are silent that it is a partition, not deaths."""
+    elsewhere: bool = False
+    """All of them are of sub-clusters that are silent, and others are left, which get what is missing."""
     covered: bool = True
     """False until this coordinator has heard enough of the service since it started."""
     launch_only: bool = False
