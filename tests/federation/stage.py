@@ -24,7 +24,8 @@ from tests.kubernetes.server.serve import ApiServer
 from tests.process import fleet
 from tests.process.fleet import document
 from tests.process.stage import RULES, SPEC, Stage, role_of, state_of
-from tests.slurm.cluster import Machine, SlurmCluster, slurm_cluster
+from tests.slurm.cluster import SlurmCluster, slurm_cluster
+from tests.slurm.files import Machine
 
 METAL, HPC, EAST = "metal", "hpc", "east"
 WORLDS = (METAL, HPC, EAST)

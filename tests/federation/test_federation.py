@@ -8,7 +8,7 @@ import pytest
 
 from heteroscale.words import InstanceState
 from tests.federation.stage import EAST, HPC, METAL, PATIENCE, Federation, federation
-from tests.slurm.cluster import WHY_NOT
+from tests.slurm.host import WHY_NOT
 
 pytestmark = [pytest.mark.process, pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)]
 S = InstanceState
