@@ -11,7 +11,6 @@ import asyncio
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 
 import structlog
@@ -19,76 +18,41 @@ import structlog
 from heteroscale import __version__, logs
 from heteroscale.channel import ChannelError, require_trust
 from heteroscale.documents import DocumentError
-from heteroscale_agent.body import AgentBody
 from heteroscale_agent.config import AgentSpec, load
 from heteroscale_agent.experimental import notes
-from heteroscale_agent.eyes import HostEyes
-from heteroscale_agent.hands.host import host_hands
 from heteroscale_agent.identity import Identity, IdentityError, StateDirectory
+from heteroscale_agent.job import Claim, End
+from heteroscale_agent.job.ending import farewell, job_folder
+from heteroscale_agent.job.options import (
+    JobError,
+    add_options,
+    agent_id_of,
+    claim_of,
+    incarnation_of,
+    narrowed,
+)
 from heteroscale_agent.journal import JournalError
-from heteroscale_agent.link import Link, LinkSettings, Wiring
-from heteroscale_agent.outbox import Outbox
-from heteroscale_agent.patience import Patience
 from heteroscale_agent.probes.topology import TopologyError
+from heteroscale_agent.rooms import alive, wired
 
 log = structlog.get_logger("agent")
 
 USAGE, FAILED = 2, 1
-_MISTAKES = (DocumentError, ChannelError, IdentityError, JournalError, TopologyError, OSError)
+_USAGE = (DocumentError, ChannelError, JobError)
+_MISTAKES = (*_USAGE, IdentityError, JournalError, TopologyError, OSError)
 
 
-class Pace:
-    """How often to sample: as often as reports are wanted, never slower than configured."""
-
-    def __init__(self, configured: float) -> None:
-        self._configured = configured
-        self.report_interval = configured
-
-    @property
-    def sample_interval(self) -> float:
-        """Seconds between samples."""
-        return min(self._configured, self.report_interval)
-
-    def wanted(self, report_interval: float) -> None:
-        """Take note of what the coordinator asks for."""
-        self.report_interval = report_interval
-
-
-async def sample(eyes: HostEyes, outbox: Outbox, pace: Pace) -> None:
-    """Sample for ever; each report leaves when it is due, with the samples since the last in it."""
-    clock = asyncio.get_running_loop().time
-    due = report_due = clock()
-    while True:
-        report = await eyes.sample()
-        now = clock()
-        outbox.put_report(report, ready=now >= report_due)
-        if now >= report_due:
-            report_due = max(report_due + pace.report_interval, now)
-        due = max(due + pace.sample_interval, now)
-        await asyncio.sleep(max(0.0, due - clock()))
-
-
-async def serve(spec: AgentSpec, identity: Identity) -> None:
-    """Run the agent until SIGTERM or SIGINT."""
-    outbox, pace = Outbox(), Pace(spec.sample_interval)
-    eyes = await HostEyes.open(spec)
-    hands = host_hands(spec, time.monotonic)
-    body = AgentBody(spec, eyes, outbox.put, hands, agent_id=identity.agent_id)
-    settings = LinkSettings(
-        spec.coordinator,
-        spec.tls.files(),
-        spec.insecure,
-        spec.cluster_id,
-        spec.advertise_host,
-        __version__,
-    )
-    wiring = Wiring(settings, identity, eyes, body, outbox, time.monotonic, pace.wanted)
-    link = Link(wiring, Patience(max_backoff=spec.reconnect_within))
+async def serve(spec: AgentSpec, identity: Identity, claim: Claim | None = None) -> End:
+    """Run the agent until SIGTERM or SIGINT; one within a job until its instance has ended."""
+    rooms = await wired(spec, identity, claim)
+    duty = rooms.body.duty
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    await body.start()
+        loop.add_signal_handler(number, stop.set if duty is None else duty.told_to_end)
+    if duty is not None:
+        loop.add_signal_handler(signal.SIGUSR1, duty.told_to_end)
+    await rooms.body.start()
     for note in notes(spec):
         log.warning("experimental", note=note)
     log.info(
@@ -96,20 +60,17 @@ async def serve(spec: AgentSpec, identity: Identity) -> None:
         agent=identity.agent_id,
         incarnation=identity.incarnation,
         version=__version__,
+        **({"instance": claim.instance_id, "within": claim.within} if claim is not None else {}),
     )
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(body.run()),
-                group.create_task(sample(eyes, outbox, pace)),
-                group.create_task(link.run()),
-            ]
+    async with alive(rooms):
+        if duty is None:
             await stop.wait()
-            for task in tasks:
-                task.cancel()
-    finally:
-        await eyes.close()
-        log.info("stopped; engines go on")
+            end = End(0, "stopped; engines go on")
+        else:
+            end = await duty.run()
+            await farewell(duty, rooms.body, rooms.outbox)
+    log.info(end.why if duty is None else "ended", **({} if duty is None else {"why": end.why}))
+    return end
 
 
 def parser() -> argparse.ArgumentParser:
@@ -134,6 +95,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--coordinator", help="host:port; overrides the document")
     result.add_argument("--state-dir", type=Path, help="overrides the document")
     result.add_argument("--insecure", action="store_true", help="dial without TLS, knowingly")
+    add_options(result)
     result.add_argument(
         "--log-level", default="info", choices=("debug", "info", "warning", "error")
     )
@@ -141,10 +103,17 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
-def settings_of(arguments: argparse.Namespace) -> AgentSpec:
+def settings_of(arguments: argparse.Namespace, claim: Claim | None = None) -> AgentSpec:
     """Read the document and lay the command line's own words over it."""
     spec = load(arguments.config)
     changes: dict[str, object] = {}
+    if arguments.agent_id:
+        changes["agent_id"] = arguments.agent_id
+    if arguments.advertise_host:
+        changes["advertise_host"] = arguments.advertise_host
+    if claim is not None:
+        spec = narrowed(spec, claim, os.environ.get("HETEROSCALE_ADVERTISE_HOST", ""))
+        changes["agent_id"] = agent_id_of(claim, arguments, os.environ)
     if arguments.coordinator:
         changes["coordinator"] = arguments.coordinator
     if arguments.state_dir:
@@ -169,18 +138,34 @@ def run(argv: list[str]) -> int:
     arguments = parser().parse_args(argv)
     logs.configure(arguments.log_level, arguments.log_format)
     try:
-        spec = settings_of(arguments)
+        claim = claim_of(arguments, os.environ)
+        spec = settings_of(arguments, claim)
         if arguments.verb == "check":
             print(f"{arguments.config}: valid")
             for note in notes(spec):
                 print(f"note: {note}")
             return 0
-        with StateDirectory(spec.state_dir) as directory:
-            asyncio.run(serve(spec, directory.identify(spec.agent_id)))
+        if claim is None:
+            with StateDirectory(spec.state_dir) as directory:
+                asyncio.run(serve(spec, directory.identify(spec.agent_id)))
+            return 0
+        return run_job(spec, claim, own=arguments.state_dir is not None)
     except _MISTAKES as error:
         print(f"heteroscale agent: {error}", file=sys.stderr)
-        return USAGE if isinstance(error, DocumentError | ChannelError) else FAILED
-    return 0
+        return USAGE if isinstance(error, _USAGE) else FAILED
+
+
+def run_job(spec: AgentSpec, claim: Claim, *, own: bool) -> int:
+    """Run an agent within a job and return the exit status; ``own``: its directory was given."""
+    with job_folder(spec, own=own) as (folder, kept):
+        spec = spec.model_copy(update={"state_dir": folder})
+        with StateDirectory(folder) as directory:
+            identity = directory.identify(spec.agent_id, at_least=incarnation_of(os.environ))
+            end = asyncio.run(serve(spec, identity, claim))
+        kept.append(end.status)
+    if end.status:
+        print(f"heteroscale agent: {claim.instance_id}: {end.why}", file=sys.stderr)
+    return end.status
 
 
 def main() -> None:

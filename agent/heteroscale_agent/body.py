@@ -28,6 +28,7 @@ from heteroscale_agent.executor import Executor
 from heteroscale_agent.gatekeeper import Gatekeeper
 from heteroscale_agent.hands.port import Hands
 from heteroscale_agent.instances import Instance
+from heteroscale_agent.job import Duty, Post
 from heteroscale_agent.journal import Journal
 from heteroscale_agent.launcher import Launcher
 from heteroscale_agent.leases import renewable
@@ -74,6 +75,7 @@ class AgentBody:
         journal: Journal | None = None,
         rng: random.Random | None = None,
         agent_id: str = "",
+        post: Post | None = None,
     ) -> None:
         self._spec = spec
         self._eyes = eyes
@@ -90,13 +92,16 @@ class AgentBody:
             hands,
             gpus=lambda: eyes.inventory().gpus,
             rng=rng if rng is not None else random.Random(),  # noqa: S311 - draws ports
+            post=post,
         )
+        self.duty = Duty(self._registry, self._gatekeeper, post) if post is not None else None
+        """What it does besides, within a scheduler's job."""
         self._switcher = Switcher(self._registry, self._life, hands.roles)
         self._witness = Witness(spec, self._registry, eyes, hands.boot_id)
         self._finder = Finder(
             spec, self._witness, eyes, agent_id=agent_id, boot_id=hands.boot_id, clock=clock
         )
-        self._executor = Executor(self._registry, launcher, wall)
+        self._executor = Executor(self._registry, launcher, wall, post)
         self._acks: list[str] = []
         self._sweep_due_at = clock()
         self._busy: dict[tuple[str, str], asyncio.Task[None]] = {}

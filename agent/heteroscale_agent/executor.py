@@ -16,6 +16,7 @@ import structlog
 from heteroscale.words import InstanceState, Outcome, Role, WithdrawReason
 from heteroscale_agent.allowlist import RefusedError
 from heteroscale_agent.instances import IllegalChangeError, Instance, Record, Switch, moved
+from heteroscale_agent.job.claim import Post
 from heteroscale_agent.journal import JournalError
 from heteroscale_agent.launcher import Launcher
 from heteroscale_agent.leases import complaint, stays_out
@@ -45,10 +46,12 @@ class Executor:
         registry: Registry,
         launcher: Launcher,
         wall: Callable[[], float],
+        post: Post | None = None,
     ) -> None:
         self._registry = registry
         self._launcher = launcher
         self._wall = wall
+        self._post = post
         self._running: dict[str, asyncio.Task[CommandResult]] = {}
 
     async def execute(self, command: Command) -> CommandResult:
@@ -98,6 +101,8 @@ class Executor:
             return await self._launcher.launch(command, action, self._keep(command))
         instance = self._registry.instances.get(command.instance_id)
         if instance is None:
+            if self._post is not None and isinstance(action, Terminate):
+                return await self._dismissed(command, self._post)
             raise RefusedError(f"no instance {command.instance_id[:140]!r} on this host")
         if instance.record.origin:
             raise RefusedError(
@@ -137,6 +142,15 @@ class Executor:
             case _:
                 raise RefusedError("no such command for an instance that exists")
 
+    async def _dismissed(self, command: Command, post: Post) -> CommandResult:
+        """Take it that nobody needs what this agent is there for, and has not started."""
+        if command.instance_id != post.claim.instance_id:
+            raise RefusedError(f"this agent stands for {post.claim.instance_id} alone")
+        post.dismissed = command.cause or "told to go"
+        result = CommandResult(command.command_id, Outcome.DONE, "it goes, and its job with it")
+        await self._registry.note([self._entry(command, result)])
+        return result
+
     # ---- changes ----
 
     async def _withdraw(
@@ -168,6 +182,8 @@ class Executor:
             return await self._decide(command, instance, record, Outcome.DONE)
         if record.state not in (_S.WITHDRAWN, _S.DRAINING) or record.terminating:
             raise RefusedError(f"cannot reinstate an instance that is {_standing_of(record)}")
+        if self._leaving:
+            raise RefusedError("its job is about to end: it does not come back")
         if record.switch is not None and record.switch.asked:
             _refuse_while_switching(record)
         why = "reinstated"
@@ -199,6 +215,10 @@ class Executor:
         _refuse_while_switching(record)
         if action.lease <= 0:
             raise RefusedError("a drain needs a lease longer than 0 s")
+        if self._leaving and record.state is _S.DRAINING:
+            # It drains already, by terms that its job leaves it, and without a lease.
+            after = replace(record, owed=(*record.owed, command.command_id))
+            return await self._decide(command, instance, after, Outcome.ACCEPTED)
         after = moved(
             record,
             _S.DRAINING,
@@ -278,6 +298,10 @@ class Executor:
         return result
 
     # ---- small things ----
+
+    @property
+    def _leaving(self) -> bool:
+        return self._post is not None and self._post.leaving
 
     def _keep(self, command: Command) -> float:
         left = max(0.0, command.expires_at - self._registry.clock())

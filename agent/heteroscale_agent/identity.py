@@ -81,15 +81,17 @@ class StateDirectory:
             self._lock.close()
             self._lock = None
 
-    def identify(self, configured_id: str = "") -> Identity:
+    def identify(self, configured_id: str = "", *, at_least: int = 1) -> Identity:
         """Return this process's identity, with an incarnation above every one before.
+
+        ``at_least``: where the directory is new each time, and what came before is known otherwise.
 
         Raises:
             IdentityError: the file is damaged, cannot be written, or names another agent.
 
         """
         kept_id, last = self._read()
-        agent_id, incarnation = configured_id or kept_id or _draw_id(), last + 1
+        agent_id, incarnation = configured_id or kept_id or _draw_id(), max(last + 1, at_least)
         if kept_id not in ("", agent_id):
             raise IdentityError(
                 f"{self.path / _FILE} belongs to agent {kept_id!r}, the configuration says "

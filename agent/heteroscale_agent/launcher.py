@@ -28,6 +28,7 @@ from heteroscale_agent.hands.port import Hands
 from heteroscale_agent.hands.portpool import NoPortsError, draw
 from heteroscale_agent.hands.process import Ident, Order, Processes, SpawnError
 from heteroscale_agent.instances import Instance, Record, dump_record, moved
+from heteroscale_agent.job.claim import Post
 from heteroscale_agent.journal import JournalError
 from heteroscale_agent.ledger import Entry, Intent, instance_entry, intent_entry, result_entry
 from heteroscale_agent.model import Command, CommandResult, Gpu, Launch
@@ -49,6 +50,7 @@ class Launcher:
         *,
         gpus: Callable[[], Sequence[Gpu]],
         rng: random.Random,
+        post: Post | None = None,
     ) -> None:
         self._spec = spec
         self._registry = registry
@@ -56,6 +58,7 @@ class Launcher:
         self._hands = hands
         self._gpus = gpus
         self._rng = rng
+        self._post = post
 
     async def launch(self, command: Command, launch: Launch, keep: float) -> CommandResult:
         """Start one rank and return the answer, which is kept until ``keep`` (wall clock).
@@ -65,7 +68,12 @@ class Launcher:
             JournalError: the intent could not be written; nothing was started.
 
         """
-        record, ready = self._plan(command, launch)
+        try:
+            record, ready = self._plan(command, launch)
+        except RefusedError as error:
+            if self._post is not None and command.instance_id not in self._registry.instances:
+                self._post.refused = str(error)
+            raise
         instance = Instance(record)
         # Counted before anything is awaited: another launch sees these GPUs and ports as taken.
         self._registry.instances[record.instance_id] = instance
@@ -107,6 +115,8 @@ class Launcher:
                 f"{command.instance_id} exists already, at generation {known.record.generation} "
                 f"({known.record.state})"
             )
+        if self._post is not None:
+            launch = self._post.ordered(self._spec, command, launch, self._gpus())
         template = check_launch(self._spec, command, launch, self._standing())
         record = self._record(command, launch, template)
         if wrong := self.complaint(record.member, asks=launch.rank == 0):

@@ -24,6 +24,7 @@ from heteroscale.v1 import agent_pb2, agent_pb2_grpc
 from heteroscale.words import Outcome
 from heteroscale_agent import wire
 from heteroscale_agent.identity import Identity
+from heteroscale_agent.job import Claim
 from heteroscale_agent.model import Command, CommandResult, Inventory, Report
 from heteroscale_agent.outbox import Item, Outbox
 from heteroscale_agent.patience import PATIENCE, Patience, said, until
@@ -49,6 +50,8 @@ class LinkSettings:
     cluster_id: str
     advertise_host: str
     version: str
+    claim: Claim | None = None
+    """What it stands for within a scheduler's job; None: for its host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +165,7 @@ class Session:
             cluster_id=wiring.settings.cluster_id,
             highest_epoch=wiring.body.highest_epoch,
             advertise_host=wiring.settings.advertise_host,
+            claim=wiring.settings.claim,
         )
         sequence = await self._send(hello=hello)
         for result in results:

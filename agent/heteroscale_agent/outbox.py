@@ -46,6 +46,11 @@ class Outbox:
         self._sent.clear()
         self._something.clear()
 
+    @property
+    def empty(self) -> bool:
+        """Whether no event waits to be sent, and no result to be acknowledged."""
+        return not self._urgent and not self._sent
+
     async def take(self) -> Item:
         """Wait for the next thing to send; events and results before reports."""
         while True:

@@ -19,12 +19,12 @@ from tests.agent import virtual
 from tests.agent.twin_host import TwinEyes
 
 from heteroscale_agent import wire
-from heteroscale_agent.__main__ import Pace, sample
 from heteroscale_agent.config import AgentSpec
 from heteroscale_agent.identity import Identity
 from heteroscale_agent.model import Report
 from heteroscale_agent.outbox import Outbox
 from heteroscale_agent.ports import ScrapeTarget
+from heteroscale_agent.rooms import Pace, sample
 
 ROUND_S = 3600.0
 ENGINES = 4

@@ -16,6 +16,7 @@ from heteroscale_agent.config import AgentSpec
 from heteroscale_agent.hands.gates.port import GateKind, Member, View
 from heteroscale_agent.hands.port import Hands, RoleAnswer
 from heteroscale_agent.hands.process import Exit, Found, Ident, Order, SpawnError
+from heteroscale_agent.job import Post
 from heteroscale_agent.journal import Journal
 from heteroscale_agent.model import (
     Action,
@@ -256,8 +257,8 @@ SPEC: dict[str, Any] = {
 class World:
     """A host: its clock, hands and state directory. Bodies come and go in it."""
 
-    def __init__(self, folder: Path, **spec: Any) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, *, post: Post | None = None, **spec: Any) -> None:
+        self.folder, self.post = folder, post
         self.spec = AgentSpec.model_validate({**SPEC, "state_dir": folder, **spec})
         self.clock = Clock()
         self.wall = Clock(1_700_000_000.0)
@@ -285,6 +286,7 @@ class World:
             wall=self.wall,
             journal=Journal(self.folder, wall=self.wall, write=self._write),
             rng=random.Random(7),  # noqa: S311
+            post=self.post,
         )
 
     def _write(self, fd: int, data: bytes) -> int:

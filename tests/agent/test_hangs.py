@@ -12,7 +12,6 @@ from itertools import pairwise
 import pytest
 
 from heteroscale.words import GpuHealth, ScrapeQuality
-from heteroscale_agent.__main__ import Pace, sample
 from heteroscale_agent.config import AgentSpec
 from heteroscale_agent.model import EngineReport, Report
 from heteroscale_agent.names import Names
@@ -20,6 +19,7 @@ from heteroscale_agent.outbox import Outbox
 from heteroscale_agent.ports import ScrapeTarget
 from heteroscale_agent.probes.http import get_text
 from heteroscale_agent.probes.watch import EngineWatch
+from heteroscale_agent.rooms import Pace, sample
 from tests.agent import virtual
 from tests.agent.metrics_server import MetricsServer, answer, hangs, metrics_server
 from tests.agent.twin_host import TwinEyes

@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 from heteroscale.convert import duration, to_wire
 from heteroscale.v1 import agent_pb2, types_pb2
 from heteroscale_agent.identity import Identity
+from heteroscale_agent.job import Claim
 from heteroscale_agent.model import (
     CommandResult,
     InstanceEvent,
@@ -35,6 +36,7 @@ def hello(
     cluster_id: str,
     highest_epoch: int,
     advertise_host: str,
+    claim: Claim | None = None,
 ) -> agent_pb2.Hello:
     """Return the first message of a stream."""
     return agent_pb2.Hello(
@@ -51,7 +53,12 @@ def hello(
         history=[report(one, now, engines_only=True) for one in thin(history)],
         unacknowledged_results=[result(one) for one in results],
         advertise_host=advertise_host,
+        stands_for=_stands_for(claim) if claim is not None else None,
     )
+
+
+def _stands_for(claim: Claim) -> agent_pb2.StandsFor:
+    return agent_pb2.StandsFor(instance_id=claim.instance_id, rank=claim.rank, within=claim.within)
 
 
 def thin(history: Sequence[Report]) -> list[Report]:
