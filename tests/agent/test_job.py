@@ -43,9 +43,8 @@ class JobWorld(World):
         self.duty.told_to_end()
         await self.duty.leave()
 
-    @property
-    def end(self) -> End | None:
-        """How it ends, if it is to end now."""
+    def ends(self) -> End | None:
+        """Return how it ends, if it is to end now."""
         return self.duty.end()
 
 
@@ -69,7 +68,7 @@ async def test_the_launch_takes_the_gpus_of_the_job(tmp_path: Path) -> None:
     await in_service(job)
     assert job.status().gpu_indices == (2,)
     assert job.processes.running[job.processes.only].env["CUDA_VISIBLE_DEVICES"] == "2"
-    assert job.end is None
+    assert job.ends() is None
     await job.body.close()
 
 
@@ -88,16 +87,17 @@ async def test_a_drained_instance_ends_the_job_well(job: JobWorld) -> None:
     await job.do(drain())
     await job.passes(10)
     assert job.status().state is InstanceState.TERMINATED
-    assert job.end == End(0, job.status().message)
+    assert job.ends() == End(0, job.status().message)
 
 
 async def test_an_engine_that_ends_by_itself_ends_the_job_as_failed(job: JobWorld) -> None:
     await in_service(job)
     job.processes.end(job.processes.only, 3)
     await job.passes(1)
-    assert job.end is not None
-    assert job.end.status == 1
-    assert "exited with code 3" in job.end.why
+    end = job.ends()
+    assert end is not None
+    assert end.status == 1
+    assert "exited with code 3" in end.why
 
 
 async def test_a_signal_drains_and_then_ends(job: JobWorld) -> None:
@@ -110,9 +110,10 @@ async def test_a_signal_drains_and_then_ends(job: JobWorld) -> None:
     assert "i1" not in job.gate.places["r1"]
     job.eyes.scrape = IDLE
     await job.passes(2)
-    assert job.end is not None
-    assert job.end.status == 0
-    assert "quiet in 3 scrapes" in job.end.why
+    end = job.ends()
+    assert end is not None
+    assert end.status == 0
+    assert "quiet in 3 scrapes" in end.why
 
 
 async def test_it_is_over_in_time_whatever_runs(job: JobWorld) -> None:
@@ -122,8 +123,9 @@ async def test_it_is_over_in_time_whatever_runs(job: JobWorld) -> None:
     await job.signal()
     await job.passes(CLAIM.leave_within)
     assert job.processes.killed
-    assert job.end is not None
-    assert "FORCED" in job.end.why
+    end = job.ends()
+    assert end is not None
+    assert "FORCED" in end.why
 
 
 async def test_a_second_signal_waits_for_no_request(job: JobWorld) -> None:
@@ -134,7 +136,7 @@ async def test_a_second_signal_waits_for_no_request(job: JobWorld) -> None:
     assert not job.processes.terminated
     await job.signal()
     await job.passes(1)
-    assert job.end is not None
+    assert job.ends() is not None
 
 
 async def test_who_leaves_does_not_come_back(job: JobWorld) -> None:
@@ -163,7 +165,7 @@ async def test_a_drain_under_way_goes_on_without_its_lease(job: JobWorld) -> Non
     await job.passes(15)
     assert job.status().state is InstanceState.DRAINING
     await job.passes(20)
-    assert job.end is not None
+    assert job.ends() is not None
 
 
 async def test_what_is_withdrawn_leaves_too(job: JobWorld) -> None:
@@ -171,8 +173,9 @@ async def test_what_is_withdrawn_leaves_too(job: JobWorld) -> None:
     await job.do(SOFT)
     await job.signal()
     await job.passes(10)
-    assert job.end is not None
-    assert job.end.status == 0
+    end = job.ends()
+    assert end is not None
+    assert end.status == 0
 
 
 async def test_what_still_starts_is_stopped(job: JobWorld) -> None:
@@ -181,28 +184,30 @@ async def test_what_still_starts_is_stopped(job: JobWorld) -> None:
     await job.passes(1)
     await job.signal()
     await job.passes(1)
-    assert job.end is not None
-    assert job.end.status == 0
-    assert "its job ends before it was ready" in job.end.why
+    end = job.ends()
+    assert end is not None
+    assert end.status == 0
+    assert "its job ends before it was ready" in end.why
 
 
 async def test_it_goes_when_nobody_needs_it(job: JobWorld) -> None:
     command = job.command(Terminate(5.0), cause="not needed: its instance is replaced")
     assert (await job.body.execute(command)).outcome is Outcome.DONE
-    assert job.end == End(0, "not needed: its instance is replaced")
+    assert job.ends() == End(0, "not needed: its instance is replaced")
 
 
 async def test_it_goes_when_told_to_before_anything_began(job: JobWorld) -> None:
-    assert job.end is None
+    assert job.ends() is None
     await job.signal()
-    assert job.end == End(0, "told to end before anything was started")
+    assert job.ends() == End(0, "told to end before anything was started")
     assert (await job.do(JOBS)).outcome is Outcome.REFUSED
 
 
 async def test_a_launch_that_cannot_be_ends_the_job(job: JobWorld) -> None:
     await job.do(replace(JOBS, template="other"))
-    assert job.end is not None
-    assert (job.end.status, job.end.why[:52]) == (
+    end = job.ends()
+    assert end is not None
+    assert (end.status, end.why[:52]) == (
         1,
         "its launch was refused: no template 'other' in this ",
     )
@@ -210,9 +215,9 @@ async def test_a_launch_that_cannot_be_ends_the_job(job: JobWorld) -> None:
 
 async def test_it_does_not_wait_for_ever(job: JobWorld) -> None:
     await job.passes(CLAIM.wait, step=10.0)
-    assert job.end is None
+    assert job.ends() is None
     await job.passes(1)
-    assert job.end == End(1, "no coordinator asked for i1 within 60 s")
+    assert job.ends() == End(1, "no coordinator asked for i1 within 60 s")
 
 
 # ---- options -------------------------------------------------------------------------------------
