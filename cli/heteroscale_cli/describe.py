@@ -101,6 +101,28 @@ def node(item: pb.Node, instances: Iterable[pb.Instance], now: float) -> list[st
     ]
 
 
+def cluster(item: pb.Cluster, now: float) -> list[str]:
+    """Return everything known of a sub-cluster, with its notes one by one."""
+    since = f" for {text.since(item.state_time, now)}" if item.HasField("state_time") else ""
+    prices = ", ".join(f"{kind} {price:g}" for kind, price in sorted(item.gpu_prices.items()))
+    counts = ", ".join(f"{name} {number}" for name, number in sorted(item.instances.items()))
+    head = [
+        ("Name", tables.cluster_name(item)),
+        ("Shown by", "its adapter" if item.adapter else "agents on its hosts"),
+        ("State", f"{item.state}{since}"),
+        ("Message", item.message or text.NONE),
+        ("Nodes", f"{item.nodes - item.silent_nodes} of {item.nodes} heard"),
+        ("GPUs", f"{item.gpus_used} of {item.gpu_count} used"),
+        ("Quotas", text.quotas(item)),
+        ("Prices", prices or text.NONE),
+        ("Instances", counts or text.NONE),
+    ]
+    return [
+        *fields(head),
+        *_section("Notes", map(text.clean, item.notes) if item.notes else ["none"]),
+    ]
+
+
 def _versions(item: pb.Node) -> str:
     """Return the version of each launch template of which one is told."""
     told = [f"{name} {version}" for name, version in sorted(item.engine_versions.items())]

@@ -19,7 +19,14 @@ from heteroscale_cli.connection import Connection
 from heteroscale_cli.errors import EXIT_UNREACHABLE, CliError, usage
 from heteroscale_cli.moments import moment
 from heteroscale_cli.output import Table, print_line, print_message, print_note, print_text
-from heteroscale_cli.resources import NO_NARROW, Narrow, listing, pick_instance, whole_node
+from heteroscale_cli.resources import (
+    NO_NARROW,
+    Narrow,
+    listing,
+    pick_cluster,
+    pick_instance,
+    whole_node,
+)
 from heteroscale_cli.vocabulary import Kind, Output
 
 _SHOWN_DECISIONS = 5
@@ -82,8 +89,9 @@ async def _instances(client: Client, query: Query, output: Output) -> None:
 
 def get_watching(connection: Connection, query: Query, output: Output) -> None:
     """Print the present state, then every change, until interrupted or the stream ends."""
-    if query.kind is Kind.GROUP:
-        raise usage("groups cannot be watched: watch their instances")
+    if query.kind in (Kind.GROUP, Kind.CLUSTER):
+        other = "instances" if query.kind is Kind.GROUP else "nodes"
+        raise usage(f"{query.kind.value} cannot be watched: watch their {other}")
     if query.narrow.narrows:
         raise usage("--watch shows every change: filters of decisions are for lists")
     run(connection, lambda client: _watch(client, query, output))
@@ -158,7 +166,12 @@ def _print_rows(table: Table, items: Sequence[Message], query: Query, output: Ou
 
 def describe(connection: Connection, kind: Kind, name: str) -> None:
     """Print one thing at length."""
-    work = {Kind.SERVICE: _service, Kind.INSTANCE: _instance, Kind.NODE: _node}.get(kind)
+    work = {
+        Kind.SERVICE: _service,
+        Kind.INSTANCE: _instance,
+        Kind.NODE: _node,
+        Kind.CLUSTER: _cluster,
+    }.get(kind)
     if work is None:
         raise usage(f"{kind.value} have no description: see `heteroscale get {kind.value} -o wide`")
     print_text("\n".join(run(connection, lambda client: work(client, name))))
@@ -182,6 +195,11 @@ async def _node(client: Client, name: str) -> list[str]:
     node = await whole_node(client, name)
     answer = await pages.all_instances(client)
     return described.node(node, answer.instances, time.time())
+
+
+async def _cluster(client: Client, name: str) -> list[str]:
+    answer = await client.call(client.stub.ListClusters, pb.ListClustersRequest())
+    return described.cluster(pick_cluster(answer.clusters, name), time.time())
 
 
 def explain(

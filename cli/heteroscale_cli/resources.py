@@ -15,7 +15,7 @@ from heteroscale_cli.client import Client, NotFoundError
 from heteroscale_cli.errors import CliError
 from heteroscale_cli.vocabulary import Kind
 
-_M = TypeVar("_M", pb.Instance, pb.Node, pb.Group)
+_M = TypeVar("_M", pb.Instance, pb.Node, pb.Group, pb.Cluster)
 
 
 Listing = tuple[Message, Sequence[Message]]
@@ -67,16 +67,11 @@ async def listing(
             instances = await pages.all_instances(client, service)
             return _picked(instances, pick_instance(instances.instances, name) if name else None)
         case Kind.NODE:
-            if name:
-                node = await whole_node(client, name)
-                return node, [node]
-            nodes = await pages.all_nodes(client)
-            return nodes, nodes.nodes
+            return await _nodes(client, name)
         case Kind.GROUP:
-            groups = await client.call(
-                client.stub.ListGroups, pb.ListGroupsRequest(service=service)
-            )
-            return _picked(groups, _pick_group(groups.groups, name) if name else None)
+            return await _groups(client, name, service)
+        case Kind.CLUSTER:
+            return await _clusters(client, name)
         case Kind.DECISION:
             decisions = await _decisions(client, name or service, limit, narrow)
             return decisions, decisions.decisions
@@ -113,6 +108,24 @@ async def _services(client: Client, name: str | None) -> Listing:
         return service, [service]
     services = await client.call(client.stub.ListServices, pb.ListServicesRequest())
     return services, services.services
+
+
+async def _nodes(client: Client, name: str | None) -> Listing:
+    if name:
+        node = await whole_node(client, name)
+        return node, [node]
+    nodes = await pages.all_nodes(client)
+    return nodes, nodes.nodes
+
+
+async def _groups(client: Client, name: str | None, service: str) -> Listing:
+    groups = await client.call(client.stub.ListGroups, pb.ListGroupsRequest(service=service))
+    return _picked(groups, _pick_group(groups.groups, name) if name else None)
+
+
+async def _clusters(client: Client, name: str | None) -> Listing:
+    clusters = await client.call(client.stub.ListClusters, pb.ListClustersRequest())
+    return _picked(clusters, pick_cluster(clusters.clusters, name) if name else None)
 
 
 def _picked(everything: Message, item: Message | None) -> Listing:
@@ -162,6 +175,17 @@ async def whole_node(client: Client, text: str) -> pb.Node:
 def _pick_group(groups: Sequence[pb.Group], text: str) -> pb.Group:
     fits = [group for group in groups if group.name == text]
     return _only("group", text, fits, [f"{group.name} of {group.service}" for group in fits])
+
+
+def pick_cluster(clusters: Sequence[pb.Cluster], text: str) -> pb.Cluster:
+    """Return the cluster of this name.
+
+    Raises:
+        CliError: there is none.
+
+    """
+    fits = [cluster for cluster in clusters if cluster.name == text]
+    return _only("cluster", text, fits, [])
 
 
 def _only(kind: str, text: str, fits: Sequence[_M], ids: Sequence[str]) -> _M:

@@ -16,6 +16,7 @@ STATE_COLOURS = {
     "in_service": "green",
     "ready": "green",
     "connected": "green",
+    "up": "green",
     "pending": "cyan",
     "launching": "cyan",
     "warming": "cyan",
@@ -26,6 +27,7 @@ STATE_COLOURS = {
     "unknown": "magenta",
     "partition": "red",
     "silent": "red",
+    "down": "red",
     "failed": "red",
     "lost": "red",
     "quarantined": "red",
@@ -84,6 +86,11 @@ def nics(node: pb.Node) -> str:
     """Return RDMA ports as *active/all*."""
     active = node.nics_active if node.HasField("nics_active") else text.UNKNOWN
     return f"{active}/{node.nic_count}" if node.nic_count else text.NONE
+
+
+def cluster_name(item: pb.Cluster) -> str:
+    """Return what a sub-cluster is called; hosts that name none are one more."""
+    return item.name or "(without a name)"
 
 
 def _service(item: pb.Service, now: float) -> Row:
@@ -165,6 +172,22 @@ def _group(item: pb.Group, now: float) -> Row:  # noqa: ARG001  (every kind's ce
     ]
 
 
+def _cluster(item: pb.Cluster, now: float) -> Row:
+    since = text.since(item.state_time, now) if item.HasField("state_time") else text.UNKNOWN
+    return [
+        cluster_name(item),
+        "adapter" if item.adapter else "agents",
+        coloured(item.state, STATE_COLOURS),
+        since,
+        f"{item.nodes - item.silent_nodes}/{item.nodes}",
+        f"{item.gpus_used}/{item.gpu_count}",
+        str(sum(item.instances.values())),
+        str(len(item.notes)),
+        text.quotas(item),
+        item.message or text.NONE,
+    ]
+
+
 def _decision(item: pb.Decision, now: float) -> Row:
     last = item.last_time if item.HasField("last_time") else item.time
     return [
@@ -207,6 +230,11 @@ _TABLES: dict[Kind, tuple[Sequence[str], Sequence[str], Callable[[Any, float], R
         _node,
     ),
     Kind.GROUP: (("NAME", "SERVICE", "DOMAIN", "PREFILL", "DECODE", "OTHER", "RATIO"), (), _group),
+    Kind.CLUSTER: (
+        ("NAME", "BY", "STATE", "SINCE", "NODES", "USED", "INSTANCES", "NOTES"),
+        ("QUOTAS", "MESSAGE"),
+        _cluster,
+    ),
     Kind.DECISION: (
         ("AGE", "SERVICE", "ACTION", "STEP", "BOUND-BY", "TIMES", "REASON"),
         ("ID", "INSTANCES"),

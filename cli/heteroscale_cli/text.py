@@ -161,6 +161,19 @@ def load(service: pb.Service, names: Iterable[str] = ()) -> str:
     return ", ".join(parts) or UNKNOWN
 
 
+def quotas(cluster: pb.Cluster) -> str:
+    """Return the most GPUs there, by GPU type and by service, and what the cluster itself allows."""
+    told = [
+        *(f"{kind}: {most}" for kind, most in sorted(cluster.gpu_quotas.items())),
+        *(f"service {name}: {most}" for name, most in sorted(cluster.service_quotas.items())),
+        *(
+            f"{kind or 'any'}: {most} by its own word"
+            for kind, most in sorted(cluster.own_quotas.items())
+        ),
+    ]
+    return ", ".join(told) or NONE
+
+
 def signal(item: pb.Signal) -> str:
     """Return one signal with its unit, and its quality when that is not plainly good."""
     text = f"{item.name} {measured(item, 'value')}"

@@ -17,6 +17,7 @@ class Kind(StrEnum):
     INSTANCE = "instances"
     NODE = "nodes"
     GROUP = "groups"
+    CLUSTER = "clusters"
     DECISION = "decisions"
 
 
@@ -25,6 +26,7 @@ SHORT = {
     Kind.INSTANCE: "inst",
     Kind.NODE: "no",
     Kind.GROUP: "grp",
+    Kind.CLUSTER: "clu",
     Kind.DECISION: "dec",
 }
 _KINDS = {

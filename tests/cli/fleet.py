@@ -152,6 +152,20 @@ def nodes() -> list[pb.Node]:
     ]
 
 
+def clusters() -> list[pb.Cluster]:
+    """Return one whose scheduler does not answer, with a note, and one of hosts with agents."""
+    return [
+        pb.Cluster(
+            name="east", adapter=True, state="down", state_time=timestamp(time.time() - 300),
+            message="world: no answer within 10 s", nodes=2, silent_nodes=2, gpu_count=16,
+            gpus_used=3, instances={"chat": 3}, own_quotas={"": 8}, gpu_quotas={"H20": 12},
+            service_quotas={"chat": 6}, gpu_prices={"H20": 2.1},
+            notes=["orphan i-9: no service 'old' is known here; launched by a coordinator"],
+        ),
+        pb.Cluster(state="up", nodes=1, gpu_count=8),
+    ]  # fmt: skip
+
+
 def fill(twin: OperatorTwin) -> None:
     """Give the twin a service, two instances, a node, a group and two decisions."""
     twin.services["chat"] = service()
@@ -163,6 +177,7 @@ def fill(twin: OperatorTwin) -> None:
         withdraw_reason=types.WITHDRAW_REASON_SOFT_SCALE_IN,
     )
     twin.nodes = nodes()
+    twin.clusters = clusters()
     twin.groups = [
         pb.Group(name="chat-0", service="chat", domain="s1=minipod-0", prefill=1, decode=2),
         pb.Group(name="chat-1", service="chat", domain="s1=minipod-1", prefill=1),

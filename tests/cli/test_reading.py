@@ -45,6 +45,7 @@ def test_services_show_counts_ratio_and_last_action(typed: Typed) -> None:
         (("instances", "instance", "inst"), "aa11bb"),
         (("nodes", "node", "no"), "node-1"),
         (("groups", "group", "grp"), "chat-0"),
+        (("clusters", "cluster", "clu"), "east"),
         (("decisions", "decision", "dec"), SECONDS),
     ],
 )
@@ -288,3 +289,35 @@ def test_a_state_of_a_newer_coordinator_is_unknown(typed: Typed, twin: OperatorT
     twin.instances["aa11bb"].state = 99  # type: ignore[assignment]
     twin.instances["aa11bb"].role = types.ROLE_UNSPECIFIED
     assert rows(typed("get", "inst", "aa11bb").stdout)[1][2:4] == ["?", "?"]
+
+
+def test_clusters_show_who_is_down_since_when_and_what_counts_there(typed: Typed) -> None:
+    header, east, bare = rows(typed("get", "clusters").stdout)
+    assert header == ["NAME", "BY", "STATE", "SINCE", "NODES", "USED", "INSTANCES", "NOTES"]
+    assert east == ["east", "adapter", "down", east[3], "0/2", "3/16", "3", "1"]
+    assert MINUTES.fullmatch(east[3])
+    assert bare == ["(without a name)", "agents", "up", "?", "1/1", "0/8", "0", "0"]
+    _, wide, _ = rows(typed("get", "clu", "-o", "wide").stdout)
+    assert wide[8:] == [
+        "H20: 12, service chat: 6, any: 8 by its own word",
+        "world: no answer within 10 s",
+    ]
+    told = json.loads(typed("get", "clusters", "east", "-o", "json").stdout)
+    assert (told["state"], told["instances"], len(told["notes"])) == ("down", {"chat": 3}, 1)
+
+
+def test_a_described_cluster_shows_its_notes_one_by_one(typed: Typed, twin: OperatorTwin) -> None:
+    shown = typed("describe", "cluster", "east").stdout
+    assert re.search(r"State: +down for \dm\d+s", shown)
+    assert re.search(r"Nodes: +0 of 2 heard", shown)
+    assert re.search(r"Prices: +H20 2.1", shown)
+    assert re.search(r"Instances: +chat 3", shown)
+    assert "Notes:\n  orphan i-9: no service 'old' is known here" in shown
+    del twin.clusters[0].notes[:]
+    assert typed("describe", "cluster", "east").stdout.endswith("Notes:\n  none\n")
+    absent = typed("describe", "cluster", "nope")
+    assert "cluster 'nope' not found" in absent.stderr
+
+
+def test_clusters_cannot_be_watched(typed: Typed) -> None:
+    assert "clusters cannot be watched: watch their nodes" in typed("get", "clu", "-w").stderr

@@ -39,6 +39,7 @@ class OperatorTwin(OperatorServiceServicer):
         self.nodes: list[pb.Node] = []
         self.sub_clusters: list[pb.SubCluster] = []
         self.groups: list[pb.Group] = []
+        self.clusters: list[pb.Cluster] = []
         self.decisions: list[pb.Decision] = []
         self.largest_page = 1000
         self.prices: dict[str, float] = {}
@@ -166,6 +167,10 @@ class OperatorTwin(OperatorServiceServicer):
         await self._enter(request, context)
         mine = [g for g in self.groups if request.service in ("", g.service)]
         return pb.ListGroupsResponse(groups=mine)
+
+    async def ListClusters(self, request: pb.ListClustersRequest, context: Context) -> Any:
+        await self._enter(request, context)
+        return pb.ListClustersResponse(clusters=self.clusters)
 
     async def ListDecisions(self, request: pb.ListDecisionsRequest, context: Context) -> Any:
         await self._enter(request, context)

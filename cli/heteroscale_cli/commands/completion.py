@@ -18,6 +18,7 @@ _NAME_FIELD = {
     Kind.INSTANCE: "instance_id",
     Kind.NODE: "agent_id",
     Kind.GROUP: "name",
+    Kind.CLUSTER: "name",
     Kind.DECISION: "name",
 }
 
@@ -29,7 +30,7 @@ def kinds(incomplete: str) -> list[str]:
 
 def described_kinds(incomplete: str) -> list[str]:
     """Return the kinds of ``describe`` that begin so."""
-    known = (Kind.SERVICE, Kind.INSTANCE, Kind.NODE)
+    known = (Kind.SERVICE, Kind.INSTANCE, Kind.NODE, Kind.CLUSTER)
     return [k.value.removesuffix("s") for k in known if k.value.startswith(incomplete)]
 
 

@@ -12,7 +12,8 @@ KindArgument = Annotated[
     str,
     typer.Argument(
         metavar="KIND",
-        help="services (svc), instances (inst), nodes (no), groups (grp) or decisions (dec).",
+        help="services (svc), instances (inst), nodes (no), groups (grp), clusters (clu) or "
+        "decisions (dec).",
         autocompletion=completion.kinds,
     ),
 ]

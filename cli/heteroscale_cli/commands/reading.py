@@ -33,7 +33,7 @@ def get(
     advice: by.AdviceOption = False,
     instance: by.InstanceOption = "",
 ) -> None:
-    """List services, instances, nodes, groups or decisions.
+    """List services, instances, nodes, groups, clusters or decisions.
 
     Of decisions, -o json and -o yaml have the arithmetic too.
     """
@@ -64,7 +64,7 @@ def describe(
         str,
         typer.Argument(
             metavar="KIND",
-            help="service, instance or node.",
+            help="service, instance, node or cluster.",
             autocompletion=completion.described_kinds,
         ),
     ],
@@ -72,7 +72,7 @@ def describe(
         str, typer.Argument(metavar="NAME", help="Which.", autocompletion=completion.names)
     ],
 ) -> None:
-    """Show one service, instance or node at length."""
+    """Show one service, instance, node or cluster at length."""
     from heteroscale_cli import reads
 
     reads.describe(connection, kind_of(kind), name)

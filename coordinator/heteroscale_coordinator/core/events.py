@@ -118,6 +118,8 @@ class ClusterTold:
     """What an operator should see of it."""
     trouble: str = ""
     """Why it cannot be reached, in words; empty: it answers."""
+    since: float = 0.0
+    """When it was first so, reached or not; 0: not known."""
 
 
 @dataclass(frozen=True, slots=True)

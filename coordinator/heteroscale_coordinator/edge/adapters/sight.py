@@ -237,7 +237,10 @@ class Sight:
         for note in notes:
             if note not in self._cluster.notes:
                 log.warning("note of a cluster", cluster=self.name, note=note)
-        told = ClusterTold(self.name, quotas, notes, trouble)
+        before = self._cluster
+        turned = not before.since or bool(trouble) is not bool(before.trouble)
+        since = self.now() if turned else before.since
+        told = ClusterTold(self.name, quotas, notes, trouble, since)
         if told != self._cluster:
             self._cluster = told
             self.put(told)

@@ -15,6 +15,7 @@ from heteroscale_coordinator.core import events
 from heteroscale_coordinator.core.state import Agent
 from heteroscale_coordinator.edge import node_wire, pages
 from heteroscale_coordinator.edge import operator_wire as wire
+from heteroscale_coordinator.edge.cluster_wire import cluster_messages
 from heteroscale_coordinator.edge.guard import Context, guarded, words
 from heteroscale_coordinator.edge.operator.desk import Desk
 from heteroscale_coordinator.edge.room import Room
@@ -126,6 +127,15 @@ class Fleet(Desk):
         """Return the deployment groups of a service, or of all."""
         found = await self.instances(request.service, context)
         return pb.ListGroupsResponse(groups=wire.group_messages(found, self.loop.state))
+
+    @guarded
+    async def ListClusters(
+        self,
+        request: pb.ListClustersRequest,  # noqa: ARG002 - as the proto has it
+        context: Context,  # noqa: ARG002
+    ) -> pb.ListClustersResponse:
+        """Return the sub-clusters, in order of their names."""
+        return pb.ListClustersResponse(clusters=cluster_messages(self.loop.state))
 
     @guarded
     async def DrainInstance(
