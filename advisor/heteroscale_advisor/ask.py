@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 from heteroscale.engines import MAPPINGS
 from heteroscale.words import Role
-from heteroscale_advisor.history import Grid, History, fold
+from heteroscale_advisor.history import STOOD, UP, Grid, History, fold
 from heteroscale_coordinator.edge.prometheus import gpus, identify, promql
 from heteroscale_coordinator.edge.prometheus.answers import Labels, Matrix, PrometheusError
 from heteroscale_coordinator.edge.prometheus.client import PrometheusClient, spans
@@ -18,8 +18,14 @@ from heteroscale_coordinator.edge.prometheus.spec import PrometheusSpec
 STEPS = (15, 30, 60, 120, 300, 600, 1800, 3600)
 """Widths of a slot in seconds; the first that makes no more than ``MOST`` of them is used."""
 MOST = 1500
-LEAST_WINDOW = 60.0
-"""A rate needs two scrapes, and many scrape every 15 or 30 seconds."""
+LEAST_WINDOW, MOST_WINDOW, SCRAPES = 60.0, 300.0, 4
+"""Width of a rate in seconds, and how many scrapes it should hold: it needs two, and one may fail."""
+_COUNTED = 600
+"""Seconds in which scrapes are counted."""
+_NAMES = 200
+"""Instances in one query for whether they were scraped."""
+_STANDS = ("prompt_tokens", "generation_tokens")
+"""Counters by which a restart is seen; the last that is told is used."""
 Tell = Callable[[float, float], None]
 
 
@@ -32,6 +38,8 @@ class Asked:
     """By engine, by signal, with ``$select`` and ``$window`` in them."""
     window: float
     """What ``$window`` was, in seconds."""
+    stands: Mapping[str, str] = field(default_factory=dict)
+    """By engine: the query for what one of its counters stands at."""
 
 
 def step_for(since: float) -> float:
@@ -60,6 +68,7 @@ async def find(
     found = identify.identify(spec, select, everything)
     engines = sorted({one.engine for one in found.instances})
     queries: dict[str, Mapping[str, str]] = {}
+    stands: dict[str, str] = {}
     for engine in engines:
         mapping = MAPPINGS[engine]
         match = identify.names_match(promql.names(mapping), select)
@@ -67,8 +76,12 @@ async def find(
         _refuse_partial(warnings)
         made = promql.queries(mapping, identify.shown_names(there), found.by)
         queries[engine] = made | {str(name): own for name, own in spec.queries.items()}
+        now = promql.queries(mapping, identify.shown_names(there), found.by, newest=True)
+        if told := [now[name] for name in _STANDS if name in now]:
+            stands[engine] = told[-1]
     found = await _with_gpus(client, found, start, end)
-    return Asked(found, queries, LEAST_WINDOW)
+    window = await _window(client, select, identify.shown_names(everything), start, end)
+    return Asked(found, queries, window, stands)
 
 
 async def history(
@@ -80,23 +93,49 @@ async def history(
         PrometheusError: the server cannot be used, or the engines do not tell what is needed.
 
     """
-    window = max(LEAST_WINDOW, grid.step)
+    window = max(asked.window, grid.step)
     parts = spans(grid.start, grid.points, grid.step, len(asked.found.instances))
-    total = sum(len(made) for made in asked.queries.values()) * len(parts)
+    wanted = [
+        (signal, promql.fill(query, asked.found.select, window)) for signal, query in _wanted(asked)
+    ]
     answers: dict[str, list[Matrix]] = {}
-    done = 0
-    for made in asked.queries.values():
-        for signal, query in made.items():
-            filled = promql.fill(query, asked.found.select, window)
-            for start, end in parts:
-                answers.setdefault(signal, []).append(
-                    await client.range(filled, start, end, grid.step)
-                )
-                done += 1
-                told(done, total)
+    for number, (signal, query) in enumerate(wanted):
+        for place, (start, end) in enumerate(parts):
+            answers.setdefault(signal, []).append(await client.range(query, start, end, grid.step))
+            told(number * len(parts) + place + 1, len(wanted) * len(parts))
     found = fold(grid, asked.found.instances, answers, asked.found.by)
     _require(found, asked)
-    return found, Asked(asked.found, asked.queries, window)
+    return found, replace(asked, window=window)
+
+
+def _wanted(asked: Asked) -> Iterator[tuple[str, str]]:
+    """Yield (signal, query) of everything that a history is made of."""
+    for made in asked.queries.values():
+        yield from made.items()
+    for query in asked.stands.values():
+        yield STOOD, query
+    names = [one.name for one in asked.found.instances]
+    for first in range(0, len(names), _NAMES):
+        yield UP, promql.scraped(asked.found.by, names[first : first + _NAMES])
+
+
+async def _window(
+    client: PrometheusClient, select: str, shown: frozenset[str], start: float, end: float
+) -> float:
+    """Return the width of a rate that a failed scrape leaves whole; the least where none tells."""
+    span = max(_COUNTED, round(end - start))
+    counted = " or ".join(
+        f"max(count_over_time({name}{{{select}}}[{_COUNTED}s]))" for name in sorted(shown)
+    )
+    try:
+        answer = await client.instant(f"max_over_time(({counted})[{span}s:{_COUNTED}s])", end)
+    except PrometheusError:
+        return LEAST_WINDOW
+    told = [value for _, value in answer.rows if value > 0]
+    if answer.warnings or not told:
+        return LEAST_WINDOW
+    wide = math.ceil(SCRAPES * _COUNTED / max(told) / 5) * 5
+    return float(min(max(LEAST_WINDOW, wide), MOST_WINDOW))
 
 
 async def _with_gpus(client: PrometheusClient, found: Found, start: float, end: float) -> Found:

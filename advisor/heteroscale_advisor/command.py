@@ -18,8 +18,9 @@ from heteroscale_advisor.files import UsageError
 from heteroscale_advisor.findings import Findings
 from heteroscale_advisor.history import Grid, History
 from heteroscale_advisor.page import page
-from heteroscale_advisor.policy import PAIR
+from heteroscale_advisor.policy import PAIR, plain_name
 from heteroscale_advisor.replay import replay
+from heteroscale_coordinator.core.spec.source import FindingSpec
 from heteroscale_coordinator.edge.prometheus import identify, promql
 from heteroscale_coordinator.edge.prometheus.answers import PrometheusError
 from heteroscale_coordinator.edge.prometheus.client import PrometheusClient
@@ -124,7 +125,7 @@ def _queries(found: ask.Asked, asked: Options) -> list[str]:
         f"# {one.name}: {one.engine}, {one.role.value if one.role else 'role unknown'}"
         for one in found.found.instances
     ]
-    window = max(ask.LEAST_WINDOW, asked.wishes.step)
+    window = max(found.window, asked.wishes.step)
     lines.append(f"# found by {identify.presence_match(found.found.select)}")
     for engine, made in found.queries.items():
         lines.append(f"# {engine}")
@@ -140,7 +141,7 @@ def _deliver(found: Findings, asked: Options, out: TextIO, console: Console) -> 
         if asked.html is not None:
             batch.write(asked.html, page(found))
         if asked.write is not None:
-            batch.write(asked.write, [_service(found)])
+            batch.write(asked.write, [service_document(found)])
     if asked.json == STDOUT:
         out.write(text.as_json(found))
     elif not asked.quiet:
@@ -152,16 +153,30 @@ def _deliver(found: Findings, asked: Options, out: TextIO, console: Console) -> 
                 target.write(f"{name}: {path}\n")
 
 
-def _service(found: Findings) -> str:
-    spec = found.replay.spec.model_copy(update={"advisory": True})
+def service_document(found: Findings) -> str:
+    """Return the service as it was played; one of our making is ready for a coordinator that watches."""
+    wishes, spec = found.wishes, found.replay.spec
+    if wishes.spec is not None:
+        spec = spec.model_copy(update={"actuation": wishes.spec.actuation})
+    written = {**spec.document(), "advisory": True}
+    note = (
+        "# As `heteroscale advise` played it. Advisory: each decision is explained, none is sent.\n"
+    )
+    if wishes.spec is None:
+        finding = wishes.prometheus.model_dump(
+            include=set(FindingSpec.model_fields), exclude_unset=True, by_alias=True, mode="json"
+        )
+        select = found.asked.found.select
+        written["signals"] = {**finding, "source": "prometheus", "select": select}
+        written["actuation"] = {"by": "external"}
+        note += (
+            f"# Look live: heteroscale coordinator --prometheus {wishes.prometheus.url} "
+            "--data-dir ./state\n"
+        )
     document = {
         "apiVersion": "heteroscale/v1",
         "kind": "Service",
-        "metadata": {"name": found.wishes.service},
-        "spec": spec.document(),
+        "metadata": {"name": plain_name(wishes.service)},
+        "spec": written,
     }
-    note = (
-        "# As `heteroscale advise` played it. Advisory: each decision is explained, none is sent.\n"
-        "# `template` must name launch templates of your agents.\n"
-    )
     return note + write_document(document)

@@ -11,8 +11,9 @@ import numpy as np
 from heteroscale.documents import format_duration
 from heteroscale.words import Role
 from heteroscale_advisor.ask import Asked
-from heteroscale_advisor.history import Bools, Floats, History, quantile
-from heteroscale_advisor.policy import PAIR, UNKNOWN_GPU, gpus_of, gpus_told
+from heteroscale_advisor.history import History, quantile
+from heteroscale_advisor.policy import PAIR, UNKNOWN_GPU, gpus_of, gpus_told, pace
+from heteroscale_advisor.presence import Bools, Floats
 from heteroscale_advisor.replay import Replay
 from heteroscale_advisor.wishes import Wishes
 from heteroscale_simulator.report.words import number, percent, span
@@ -82,8 +83,8 @@ def assumptions(found: Findings) -> Iterator[str]:
     spec, models = found.replay.spec, found.replay.models
     startup = found.wishes.startup or spec.policy.guard.startup
     yield (
-        "The policy is the coordinator's own code, fed in virtual time with what was recorded; "
-        "nothing was started or changed."
+        "The policy is the coordinator's own code, fed in virtual time with what was recorded, every "
+        f"{pace(spec, found.wishes):g} s; nothing was started or changed."
     )
     yield (
         "Work is what was done, and what began to wait. Instances of a role share it evenly, each "

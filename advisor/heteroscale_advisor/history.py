@@ -1,7 +1,8 @@
 """What a service did over some time: counts, load and latency by slot, as arrays. Pure.
 
-NaN is unknown. An instance is there from its first known slot to its last; a hole between makes the
-slot unknown for its whole role, because what it did is missing from every sum.
+NaN is unknown. An instance is there from its first known slot to its last, less what it was provably
+away (``presence``); a hole between makes the slot unknown for its whole role, because what it did is
+missing from every sum.
 """
 
 from __future__ import annotations
@@ -10,19 +11,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from heteroscale.engines import MAPPINGS
 from heteroscale.words import Role
+from heteroscale_advisor.presence import Bools, Floats, Scraped, there
 from heteroscale_coordinator.edge.prometheus.answers import Matrix
 from heteroscale_coordinator.edge.prometheus.identify import Seen
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 COUNTERS = (
     *("generation_tokens", "prompt_tokens", "computed_prompt_tokens"),
     *("requests_finished", "requests_aborted", "ttft_sum", "ttft_count", "tbt_sum", "tbt_count"),
 )
+UP, STOOD = "up", "stood"
+"""Told beside the signals: whether an instance was scraped; what one of its counters stood at."""
 
 
 @dataclass(frozen=True)
@@ -51,20 +52,13 @@ class Past:
 
     seen: Seen
     values: Mapping[str, Floats]
+    there: Bools
+    """Slots in which it was there."""
 
     @property
     def known(self) -> Bools:
         """Slots in which it told anything of its queue."""
         return np.isfinite(self.values["running"])
-
-    @property
-    def there(self) -> Bools:
-        """Slots from its first known one to its last."""
-        known = np.flatnonzero(self.known)
-        result = np.zeros(len(self.values["running"]), dtype=np.bool_)
-        if len(known):
-            result[known[0] : known[-1] + 1] = True
-        return result
 
 
 @dataclass(frozen=True)
@@ -135,7 +129,8 @@ def fold(
 ) -> History:
     """Return the history that answers make: by signal, those of all its requests.
 
-    A partial answer is left out whole.
+    A partial answer is left out whole. ``UP`` and ``STOOD`` may be among the signals: whether each
+    instance was scraped, and what a counter of its stood at.
     """
     columns: dict[str, dict[str, Floats]] = {one.name: {} for one in instances}
     warnings: dict[str, None] = {}
@@ -149,7 +144,9 @@ def fold(
                 for at, value in points:
                     if (place := grid.place(at)) is not None:
                         column[place] = value
-    pasts = tuple(_past(grid, one, columns[one.name]) for one in instances)
+    tried = [np.isfinite(told[UP]) for told in columns.values() if UP in told]
+    anyone = np.any(tried, axis=0) if tried else np.zeros(grid.points, dtype=np.bool_)
+    pasts = tuple(_past(grid, one, columns[one.name], anyone) for one in instances)
     roles = {role: [p for p in pasts if p.seen.role is role] for role in Role}
     made = {role: _role(role, found) for role, found in roles.items() if found}
     missing = {
@@ -159,15 +156,18 @@ def fold(
     return History(grid, made, pasts, tuple(warnings), missing)
 
 
-def _past(grid: Grid, seen: Seen, told: Mapping[str, Floats]) -> Past:
+def _past(grid: Grid, seen: Seen, told: Mapping[str, Floats], anyone: Bools) -> Past:
     unknown = np.full(grid.points, np.nan)
     values = {name: told.get(name, unknown) for name in (*COUNTERS, *GAUGES)}
+    stood = told.get(STOOD, unknown)
     if MAPPINGS[seen.engine].counters_appear_on_use:
         # No counter before the first request: with nothing in its queues it has done nothing.
         empty = (values["running"] == 0) & (values["waiting"] == 0)
         for name in COUNTERS:
             values[name] = np.where(empty & ~np.isfinite(values[name]), 0.0, values[name])
-    return Past(seen, values)
+        stood = np.where(empty & ~np.isfinite(stood), 0.0, stood)
+    scraped = Scraped(told.get(UP, unknown), anyone, stood)
+    return Past(seen, values, there(np.isfinite(values["running"]), scraped, grid.step))
 
 
 GAUGES = ("running", "waiting", "transferring", "kv_usage")
@@ -200,17 +200,13 @@ def _total(pasts: Sequence[Past], name: str, count: Floats) -> Floats:
 
 
 def _begun(values: Floats, there: Bools) -> Floats:
-    """Return a counter's rates, nothing in the slot in which its instance came and was scraped once.
+    """Return a counter's rates, nothing in each slot in which its instance came and was scraped once.
 
     One that says nothing in the next slot either does not tell: it stays unknown.
     """
-    first = np.flatnonzero(there)[:1]
-    if not len(first) or not 0 < first[0] < len(values) - 1:
-        return values
-    if np.isfinite(values[first[0]]) or not np.isfinite(values[first[0] + 1]):
-        return values
+    came = there[1:-1] & ~there[:-2] & ~np.isfinite(values[1:-1]) & np.isfinite(values[2:])
     begun = values.copy()
-    begun[first[0]] = 0.0
+    begun[1:-1][came] = 0.0
     return begun
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from heteroscale.words import Role
-from heteroscale_advisor.history import Bools, Floats, History, RolePast, ratio
+from heteroscale_advisor.history import History, RolePast, ratio
+from heteroscale_advisor.presence import Bools, Floats
 from heteroscale_simulator.traffic.load import Load
 
 

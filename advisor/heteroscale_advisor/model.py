@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from heteroscale.words import Role
-from heteroscale_advisor.history import Bools, Floats, History, RolePast, quantile, ratio
+from heteroscale_advisor.history import History, RolePast, quantile, ratio
+from heteroscale_advisor.presence import Bools, Floats
 
 BINS = 12
 """Points of a curve."""

@@ -10,8 +10,8 @@ import numpy as np
 
 from heteroscale.words import Role
 from heteroscale_advisor.findings import Findings, assumptions, inventory, next_steps
-from heteroscale_advisor.history import Floats
 from heteroscale_advisor.policy import PAIR
+from heteroscale_advisor.presence import Floats
 from heteroscale_advisor.replay import Kept
 from heteroscale_advisor.text import headline
 from heteroscale_coordinator.edge.prometheus import promql

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from heteroscale.words import Role
-from heteroscale_advisor.history import Bools, Floats
 from heteroscale_advisor.model import RoleModel
+from heteroscale_advisor.presence import Bools, Floats
 from heteroscale_simulator.plant.port import Outcomes, Readings, Seat
 
 _READ = (

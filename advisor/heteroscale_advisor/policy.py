@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -12,12 +13,22 @@ from heteroscale_advisor.history import History, quantile
 from heteroscale_advisor.model import Promise, RoleModel, learn, promise_of, wanted_ratio
 from heteroscale_advisor.wishes import Wishes
 from heteroscale_coordinator.core.spec import ServiceSpec, SloSpec
+from heteroscale_coordinator.core.spec.actuation import ActuationSpec
+from heteroscale_coordinator.core.spec.source import FRESHNESS, SourceSpec
 from heteroscale_simulator.fleet import FleetSpec
 
 PAIR = (Role.PREFILL, Role.DECODE)
 UNKNOWN_GPU = "GPU"
 """Name of a GPU type that nobody tells."""
 _NODE = 8
+_LOOKS, _FASTEST, _SLOWEST = 8640, 5.0, 15.0
+"""Looks of the policy in a day; seconds between two, the least and the most."""
+
+
+def plain_name(service: str) -> str:
+    """Return a name that a service may have, of a model's: `meta-llama/Llama-3` is no such name."""
+    made = re.sub(r"[^a-z0-9.-]+", "-", service.lower())[:63].strip("-.")
+    return made or "service"
 
 
 def models_of(history: History, wishes: Wishes) -> dict[Role, RoleModel]:
@@ -72,11 +83,17 @@ def service_of(history: History, models: Mapping[Role, RoleModel], wishes: Wishe
     if wishes.spec is not None:
         roles = {
             role: asked.model_copy(
-                update={"gpu_types": (types[role],), "target": models[role].target}
+                update={
+                    "gpu_types": (types[role],),
+                    "target": models[role].target,
+                    "template": asked.template or role.value,
+                }
             )
             for role, asked in wishes.spec.roles.items()
         }
-        update = {"roles": roles, "advisory": False, "slo": _slo(models)}
+        # Whoever starts the engines there, here it is the policy itself.
+        own = {"advisory": False, "actuation": ActuationSpec()}
+        update = {"roles": roles, "slo": _slo(models), **own}
         return wishes.spec.model_copy(update=update)
     ratio = wanted_ratio(history, models)
     low, high = quantile(ratio, 0.05), quantile(ratio, 0.95)
@@ -84,7 +101,7 @@ def service_of(history: History, models: Mapping[Role, RoleModel], wishes: Wishe
     written = {
         "roles": {
             role.value: {
-                "template": f"{wishes.service}-{role.value}"[:63],
+                "template": f"{plain_name(wishes.service)[:55]}-{role.value}",
                 "gpuTypes": [types[role]],
                 "gpus": gpus_of(history, wishes, role),
                 "min": 1,
@@ -93,18 +110,35 @@ def service_of(history: History, models: Mapping[Role, RoleModel], wishes: Wishe
             }
             for role in PAIR
         },
-        "ratio": {
-            "min": _rounded(low or 1.0),
-            "max": max(_rounded(high or 1.0), _rounded(low or 1.0)),
-        },
+        "ratio": {"min": _outward(low or 1.0, -1), "max": _outward(high or low or 1.0, 1)},
         "slo": _slo(models).document(),
         "policy": {"guard": {"startup": wishes.startup or 120.0}},
     }
     return ServiceSpec.model_validate(written)
 
 
+def as_watched(spec: ServiceSpec) -> ServiceSpec:
+    """Return the service with signals as old as those of a Prometheus, but told by the plant's agents."""
+    policy = spec.policy
+    if "freshness" not in policy.model_fields_set:
+        policy = policy.model_copy(update={"freshness": FRESHNESS})
+    return spec.model_copy(update={"policy": policy, "signals": SourceSpec()})
+
+
+def pace(spec: ServiceSpec, wishes: Wishes) -> float:
+    """Return the seconds between two looks of the policy: 5 as live, 10 for a day, 15 for longer.
+
+    Each costs as much as a live one, and of a longer time more of them tell little more.
+    """
+    asked = min(
+        max(_FASTEST, wishes.since / _LOOKS), _SLOWEST, as_watched(spec).policy.freshness / 2
+    )
+    return float(max(1, int(asked)))
+
+
 def fleet_of(spec: ServiceSpec, wishes: Wishes) -> FleetSpec:
     """Return nodes enough for the service's bounds, near each other: where is not the question here."""
+    every = pace(spec, wishes)
     pools: dict[str, int] = {}
     node = _NODE
     for asked in spec.roles.values():
@@ -128,6 +162,7 @@ def fleet_of(spec: ServiceSpec, wishes: Wishes) -> FleetSpec:
                 for number, (kind, nodes) in enumerate(pools.items(), 1)
             ],
             "startup": {"median": startup},
+            "rules": {"tick": every, "reportInterval": every, "silentAfter": 3 * every},
         }
     )
 
@@ -146,6 +181,13 @@ def _target(wishes: Wishes, role: Role, kind: str) -> float | None:
     if wishes.spec is None or wishes.spec.roles[role].target == "learn":
         return None
     return wishes.spec.roles[role].target_of(kind)
+
+
+def _outward(value: float, way: int) -> float:
+    """Return a bound as a person would write it, never inside what was seen: 3 per 7 is not 0.429."""
+    digit = 10.0 ** (math.floor(math.log10(value)) - 2)
+    steps = round(value / digit, 6)
+    return float(f"{(math.floor(steps) if way < 0 else math.ceil(steps)) * digit:.3g}")
 
 
 def _rounded(value: float) -> float:

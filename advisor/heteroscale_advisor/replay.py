@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from heteroscale.words import InstanceState, Role
-from heteroscale_advisor.history import Bools, Floats, History, quantile, ratio
+from heteroscale_advisor.history import History, quantile, ratio
 from heteroscale_advisor.load import Arrivals, arrivals
 from heteroscale_advisor.model import RoleModel, held_ratio, wanted_ratio
 from heteroscale_advisor.plant import SeenPlant
-from heteroscale_advisor.policy import PAIR, fleet_of, gpus_of, models_of, service_of
+from heteroscale_advisor.policy import PAIR, as_watched, fleet_of, gpus_of, models_of, service_of
+from heteroscale_advisor.presence import Bools, Floats
 from heteroscale_advisor.wishes import Wishes
 from heteroscale_coordinator.core.spec import ServiceSpec
 from heteroscale_simulator.measures.ledger import Interval
@@ -89,16 +90,17 @@ def replay(history: History, wishes: Wishes, told: Tell) -> Replay:
         ratio(history.roles[Role.PREFILL].values["prompt_tokens"], came.prefill), 0.5, known
     )
     plant = SeenPlant(models, np.repeat(known, step), max(1.0, prompts or 1.0))
+    watched = as_watched(spec)
     run = simulation.ServiceRun(
         wishes.service,
-        spec,
+        watched,
         came.load(step, known),
         plant,
         _initial(history, spec),
         yields=True,
     )
     result = simulation.simulate(
-        [run], fleet_of(spec, wishes), None, 0, told, clock=history.grid.start
+        [run], fleet_of(watched, wishes), None, 0, told, clock=history.grid.start
     )
     own = result.services[wishes.service]
     gpus = {role: gpus_of(history, wishes, role) for role in PAIR}

@@ -13,7 +13,7 @@ from heteroscale_advisor.findings import (
     next_steps,
     range_of,
 )
-from heteroscale_advisor.history import Floats
+from heteroscale_advisor.presence import Floats
 from heteroscale_advisor.replay import Kept, Side
 from heteroscale_coordinator.edge.prometheus import promql
 from heteroscale_simulator.report.charts import describe

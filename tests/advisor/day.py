@@ -33,7 +33,9 @@ class Day:
     rate: Callable[[float], float]
     counts: Mapping[Role, int] = field(default_factory=lambda: {Role.PREFILL: 4, Role.DECODE: 8})
     unseen: Callable[[str, float], bool] = lambda _pod, _t: False
-    """Whether a pod was not scraped at a second."""
+    """Whether a pod was scraped in vain at a second."""
+    away: Callable[[str, float], bool] = lambda _pod, _t: False
+    """Whether a pod was not there at a second; it comes back with counters from the beginning."""
 
     def seen(self) -> tuple[Seen, ...]:
         """Return the instances as labels tell of them."""
@@ -103,11 +105,20 @@ class Day:
                     value = self.signals(one.role, t).get(signal)
                     if value is None:
                         break
+                    if self.away(one.name, t):
+                        total = 0.0
+                        continue
                     total += value * every
                     if self.unseen(one.name, t):
                         continue
                     told = value if kind == "gauge" else total
                     yield f"{name}{ending}{{{labels}}} {told:.6f} {start + t}\n"
+        yield "# TYPE up gauge\n"
+        for one in self.seen():
+            for t in range(0, seconds + 1, every):
+                if not self.away(one.name, t):
+                    up = 0 if self.unseen(one.name, t) else 1
+                    yield f'up{{pod="{one.name}",job="engines"}} {up} {start + t}\n'
         yield from self._gpus(start, seconds, every)
         yield "# EOF\n"
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from heteroscale.words import Role
-from heteroscale_advisor.history import Grid, fold
+from heteroscale_advisor.history import STOOD, UP, Grid, fold
 from heteroscale_coordinator.edge.prometheus.answers import Matrix
 from tests.advisor.day import OUTPUT, PROMPT, START, Day
 
@@ -85,3 +85,36 @@ def test_counters_that_appear_on_use_stand_at_zero_while_nothing_is_queued() -> 
     assert (idle.roles[Role.DECODE].work == 0).all()
     busy = fold(grid, seen, {"running": gauge(1), "waiting": gauge(0)}, "pod")
     assert np.isnan(busy.roles[Role.DECODE].work[1:]).all()
+
+
+def test_an_instance_that_was_away_and_came_back_new_is_counted_less() -> None:
+    """Of a StatefulSet that was scaled in and out again the pods have their old names."""
+    away = replace(STEADY, unseen=lambda pod, t: pod == "chat-decode-7" and 600 <= t < 1200)
+    grid = Grid(START, 60.0, 30)
+
+    def tried(name: str, slot: int) -> bool:
+        return name != "chat-decode-7" or not 10 <= slot < 18
+
+    def stood(name: str, slot: int) -> float:
+        return 60.0 * (slot - 20 if name == "chat-decode-7" and slot >= 20 else slot)
+
+    rows = {
+        UP: [
+            (
+                {"pod": one.name},
+                tuple((START + 60.0 * n, 1.0) for n in range(30) if tried(one.name, n)),
+            )
+            for one in away.seen()
+        ],
+        STOOD: [
+            ({"pod": one.name}, tuple((START + 60.0 * n, stood(one.name, n)) for n in range(30)))
+            for one in away.seen()
+        ],
+    }
+    answers = away.answers(grid)
+    history = fold(grid, away.seen(), answers, "pod")
+    assert not history.known[10:20].any()
+    told = {name: [Matrix(tuple(found))] for name, found in rows.items()}
+    history = fold(grid, away.seen(), {**answers, **told}, "pod")
+    assert history.known[1:].all()
+    assert history.roles[Role.DECODE].count.tolist() == [8] * 10 + [7] * 10 + [8] * 10

@@ -11,10 +11,11 @@ import pytest
 from heteroscale.documents import read_documents
 from heteroscale.words import Role
 from heteroscale_advisor.ask import Asked
+from heteroscale_advisor.command import service_document
 from heteroscale_advisor.findings import Findings, assumptions, next_steps
 from heteroscale_advisor.history import History
 from heteroscale_advisor.page import page
-from heteroscale_advisor.policy import gpus_of
+from heteroscale_advisor.policy import gpus_of, pace
 from heteroscale_advisor.replay import Replay, replay
 from heteroscale_advisor.text import as_json, headline, lines
 from heteroscale_advisor.wishes import Wishes
@@ -114,6 +115,44 @@ def test_a_file_is_the_policy(history: History) -> None:
     assert of.spec.roles[Role.DECODE].min == 6
     assert of.models[Role.DECODE].promise.seconds == 0.2
     assert of.joint.counts[Role.DECODE].min() >= 6 - 1e-9
+
+
+def test_a_file_of_a_service_that_others_scale_is_played_as_if_it_scaled_itself(
+    history: History,
+) -> None:
+    external = SERVICE.replace("template: p, ", "").replace("template: d, ", "")
+    external += "  actuation: {by: external}\n  signals: {source: prometheus, server: main}\n"
+    specs = [read_documents(text)[0].parse(ServiceDocument).spec for text in (SERVICE, external)]
+    own, others = (played(history, replace(WISHES, spec=spec)) for spec in specs)
+    assert [one.action for one in own.decisions] == [one.action for one in others.decisions]
+    assert own.joint.gpu_hours == pytest.approx(others.joint.gpu_hours)
+
+
+def test_the_name_of_a_model_is_made_one_of_a_service(history: History) -> None:
+    wishes = replace(WISHES, service="meta-llama/Llama-3.1-8B")
+    of = played(history, wishes)
+    text = service_document(told(history, of, wishes))
+    assert "name: meta-llama-llama-3.1-8b\n" in text
+    (document,) = read_documents(text)
+    live = document.parse(ServiceDocument).spec
+    assert live.advisory
+    # Nothing of ours starts engines, and their signals are found as they were found here.
+    assert live.actuation.by == "external"
+    assert (live.signals.source, live.signals.select) == ("prometheus", 'model_name=~"chat|"')
+    assert live.roles == of.spec.roles
+
+
+def test_bounds_of_a_ratio_are_never_inside_what_was_seen() -> None:
+    day = replace(DAY, counts={Role.PREFILL: 3, Role.DECODE: 7})
+    of = played(day.history(1200.0))
+    assert of.spec.ratio.min <= 3 / 7 <= of.spec.ratio.max
+    assert of.decisions[:1] == () or of.decisions[0].action != "scale_out"
+
+
+def test_a_long_time_is_looked_at_less_often(found: Replay) -> None:
+    days = (0.25, 1, 2, 7)
+    looks = [pace(found.spec, replace(WISHES, since=86_400 * n)) for n in days]
+    assert looks == [5.0, 10.0, 15.0, 15.0]
 
 
 def test_too_little_is_said_in_words() -> None:

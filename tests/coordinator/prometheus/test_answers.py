@@ -29,6 +29,9 @@ def test_warnings_make_an_answer_partial() -> None:
     assert matrix(answer([], isPartial=True)).warnings == ("the answer is partial",)
     assert not matrix(answer([], isPartial=False)).partial
     assert not matrix(answer([], infos=["metric might not be a counter"])).partial
+    remark = 'PromQL info: metric might not be a counter, name does not end in _total: "x"'
+    assert matrix(answer([], warnings=[remark, "store x is away"])).warnings == ("store x is away",)
+    assert not matrix(answer([], warnings=[remark])).partial
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,38 @@ async def test_logins_come_from_files_or_the_environment(tmp_path: Path) -> None
     assert seen[2] == seen[3] != ""
 
 
+async def test_a_token_that_is_renewed_in_its_file_is_used_at_once(tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request.headers["Authorization"])
+        return httpx.Response(200, content=EMPTY)
+
+    secret = tmp_path / "token"
+    secret.write_text("first")
+    async with client(answer, bearerTokenFile=str(secret)) as one:
+        await one.range("up", 0.0, 9.0, 1.0)
+        secret.write_text("second\n")
+        await one.range("up", 0.0, 9.0, 1.0)
+        secret.unlink()
+        with pytest.raises(PrometheusError, match="bearerTokenFile"):
+            await one.range("up", 0.0, 9.0, 1.0)
+    assert seen == ["Bearer first", "Bearer second"]
+
+
+THANOS_HALF = b"""{"status":"success","data":{"resultType":"matrix","result":[{"metric":{"pod":"d-0"},
+"values":[[0,"1"]]}],"analysis":{}},"warnings":["fetch series for {cluster=\\"b\\"} Addr: 10.0.0.7:10901:
+rpc error: code = Unavailable"]}""".replace(b"\n", b" ")
+"""What a Thanos answers that was not asked for whole answers, or does not know the word."""
+
+
+async def test_half_an_answer_is_none() -> None:
+    async with client(lambda _: httpx.Response(200, content=THANOS_HALF)) as one:
+        found = await one.range("up", 0.0, 9.0, 1.0)
+    assert found.partial
+    assert "rpc error" in found.warnings[0]
+
+
 def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.touch()
@@ -98,6 +130,7 @@ def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     ("status", "body", "says"),
     [
         (401, b"", "it wants a login"),
+        (401, b"no org id", "name yours (`tenant`, --tenant)"),
         (404, b"page not found", "Mimir's ends in /prometheus"),
         (400, b'{"status":"error","error":"1:5: parse error"}', "1:5: parse error"),
         (500, b"<html>" + b"x" * 10_000, "HTTP 500, <html>"),

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 Labels = Mapping[str, str]
+_REMARK = "PromQL info:"
+"""How remarks on a query's wording begin. Prometheus 2.48 to 2.54 put them among the warnings; nothing is
+missing then."""
 
 
 class PrometheusError(RuntimeError):
@@ -64,7 +67,8 @@ def read(text: bytes) -> tuple[Any, tuple[str, ...]]:
     if answer["status"] == "error":
         raise PrometheusError(f"refused: {str(answer.get('error', 'no reason given'))[:500]}")
     told = answer.get("warnings") or []
-    warnings = tuple(str(one)[:500] for one in told) if isinstance(told, list) else (str(told),)
+    said = [str(one)[:500] for one in told] if isinstance(told, list) else [str(told)]
+    warnings = tuple(one for one in said if not one.startswith(_REMARK))
     if answer.get("isPartial") is True:  # VictoriaMetrics' word for it
         warnings = (*warnings, "the answer is partial")
     return answer.get("data"), warnings

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -34,6 +34,7 @@ LONGEST_WAIT = 3600.0
 TOKEN, USERNAME, PASSWORD = (
     f"HETEROSCALE_PROMETHEUS_{name}" for name in ("TOKEN", "USERNAME", "PASSWORD")
 )
+_NO_TENANT = "it is a Mimir or Cortex of several tenants: name yours (`tenant`, --tenant)"
 _HINTS = {
     401: f"it wants a login: `bearerTokenFile` or ${TOKEN}, or `username` and `passwordFile`",
     403: "the login may not read this; Mimir and Cortex want `tenant` too",
@@ -174,7 +175,7 @@ def _refusal(url: str, answer: httpx.Response, body: bytes) -> str:
         told = str(answer_error(body))
     except PrometheusError:
         told = " ".join(body[:200].decode("utf-8", "replace").split())
-    hint = _HINTS.get(code, "")
+    hint = _NO_TENANT if "no org id" in told.lower() else _HINTS.get(code, "")
     return f"{url}: HTTP {code}{f', {told}' if told else ''}{f': {hint}' if hint else ''}"
 
 
@@ -196,15 +197,30 @@ def _login(
     headers = {"X-Scope-OrgID": spec.tenant} if spec.tenant else {}
     headers["Accept"] = "application/json"
     if spec.username is not None and spec.password_file is not None:
-        return headers, httpx.BasicAuth(spec.username, _secret(spec.password_file, "passwordFile"))
-    token = environment.get(TOKEN, "").strip()
+        return headers, _FromFile(spec.password_file, "passwordFile", spec.username)
     if spec.bearer_token_file is not None:
-        token = _secret(spec.bearer_token_file, "bearerTokenFile")
-    if token:
+        return headers, _FromFile(spec.bearer_token_file, "bearerTokenFile")
+    if token := environment.get(TOKEN, "").strip():
         headers["Authorization"] = f"Bearer {token}"
     elif USERNAME in environment:
         return headers, httpx.BasicAuth(environment[USERNAME], environment.get(PASSWORD, ""))
     return headers, None
+
+
+class _FromFile(httpx.Auth):
+    """A login whose secret is read anew for each request: tokens of Kubernetes last an hour."""
+
+    def __init__(self, path: str, field: str, username: str | None = None) -> None:
+        self._path, self._field, self._username = path, field, username
+        _secret(path, field)
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        secret = _secret(self._path, self._field)
+        if self._username is not None:
+            yield from httpx.BasicAuth(self._username, secret).auth_flow(request)
+        else:
+            request.headers["Authorization"] = f"Bearer {secret}"
+            yield request
 
 
 def _secret(path: str, field: str) -> str:
