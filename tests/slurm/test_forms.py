@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from heteroscale_scheduler_adapters.port import Phase, SettingsError, UnavailableError
 from heteroscale_scheduler_adapters.slurm import create, dialect, gres, hostlist, parse, phases, tag
-from heteroscale_scheduler_adapters.slurm.records import Order
+from heteroscale_scheduler_adapters.slurm.records import JobRecord, Order
+from heteroscale_scheduler_adapters.slurm.settings import options_of
 from heteroscale_scheduler_adapters.slurm.tag import Tag
 from heteroscale_scheduler_adapters.slurm.topology import places
+from heteroscale_scheduler_adapters.slurm.world import Look, world
 
 TAG = Tag("i-1", "chat", "decode", "chat-decode", "r-1")
 OLD: dict[str, Any] = {
@@ -81,6 +84,45 @@ def test_an_answer_with_errors_is_not_the_whole() -> None:
 def test_states_are_phases(state: list[str], stop: float, wanted: Phase) -> None:
     (job,) = parse.jobs(_jobs({**NEW, "job_state": state}))
     assert phases.phase(job, TAG.stopped(stop), agent=True)[0] is wanted
+
+
+@pytest.mark.parametrize(
+    ("reason", "waited", "wanted", "said"),
+    [
+        (
+            "QOSMaxGRESPerUser",
+            60,
+            Phase.FAILED,
+            "cannot start: QOSMaxGRESPerUser, a limit of its QOS",
+        ),
+        ("AssocGrpGRES", 60, Phase.FAILED, "cannot start: AssocGrpGRES, a limit of its account"),
+        ("AssocGrpGRES", 10, Phase.QUEUED, "waits: AssocGrpGRES"),
+        ("QOSMaxGRESPerJob", 0, Phase.FAILED, "can never start: QOSMaxGRESPerJob"),
+        ("PartitionTimeLimit", 0, Phase.FAILED, "can never start: PartitionTimeLimit"),
+        ("Resources", 6000, Phase.QUEUED, "waits: Resources"),
+    ],
+)
+def test_limits_are_no_endless_wait(reason: str, waited: int, wanted: Phase, said: str) -> None:
+    pending = {**NEW, "job_state": ["PENDING"], "state_reason": reason, "submit_time": 1000}
+    (job,) = parse.jobs(_jobs(pending))
+    phase, words = phases.phase(job, TAG, agent=True, now=1000.0 + waited)
+    assert (phase, said in words) == (wanted, True)
+    assert phases.hopeless(job, 1000.0 + waited) is (wanted is Phase.FAILED)
+
+
+def test_the_end_is_when_the_warning_comes() -> None:
+    (job,) = parse.jobs(_jobs(NEW))
+    ours = JobRecord(7, user="alice", states=("RUNNING",), comments=job.comments, nodes=("n1",))
+    template = {"name": "chat-decode", "role": "decode", "gpus": 1, "script": "x"}
+
+    def ends(limited: bool, **how: str) -> float | None:
+        options = options_of({"templates": [template], "job": how})
+        one = replace(ours, ended=3700.0, limited=limited)
+        return world(Look([], [one], user="alice"), options).running["i-1"].ends_at
+
+    assert ends(limited=True, timeLimit="60m", warning="5m") == 3400.0
+    assert ends(limited=True) == 3700.0, "the partition's own limit: nobody warns"
+    assert ends(limited=False) is None
 
 
 def test_switches_and_blocks_are_domains() -> None:

@@ -50,6 +50,8 @@ class CommandWay:
     ) -> None:
         self.user = getpass.getuser()
         self._deadline = deadline
+        self._groups = False
+        """Whether ``sinfo`` was heard to tell groups of nodes alone."""
         self._environ = {key: environ[key] for key in _KEPT if key in environ}
         if config:
             self._environ["SLURM_CONF"] = str(config)
@@ -77,8 +79,16 @@ class CommandWay:
         """Nothing is held."""
 
     async def nodes(self) -> list[NodeRecord]:
-        """Return what ``sinfo`` tells of every node, those that are hidden too."""
-        return await self._told(parse.nodes, "sinfo", "--json", "--all")
+        """Return what is told of every node, those that are hidden too.
+
+        By ``sinfo`` before 23.02; by ``scontrol`` since, for ``sinfo`` tells groups of nodes by then.
+        """
+        if not self._groups:
+            found = await self._told(parse.nodes_unless_groups, "sinfo", "--json", "--all")
+            if found is not None:
+                return found
+            self._groups = True
+        return await self._told(parse.nodes, "scontrol", "show", "nodes", "--json", "--all")
 
     async def jobs(self) -> list[JobRecord]:
         """Return what ``squeue`` tells of every job, those that ended too."""

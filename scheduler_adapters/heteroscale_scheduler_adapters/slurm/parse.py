@@ -75,6 +75,16 @@ def nodes(text: bytes | str) -> list[NodeRecord]:
     return [_node(one) for one in document(text, "nodes") if _text(one.get("name"))]
 
 
+def nodes_unless_groups(text: bytes | str) -> list[NodeRecord] | None:
+    """Return the nodes; None: groups of nodes alone are told, as by ``sinfo`` since 23.02."""
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        data = None
+    groups = isinstance(data, dict) and "sinfo" in data and "nodes" not in data
+    return None if groups else nodes(text)
+
+
 def jobs(text: bytes | str) -> list[JobRecord]:
     """Return the jobs of a document. Raises UnavailableError."""
     return [_job(one) for one in document(text, "jobs") if number(one.get("job_id"))]
@@ -176,7 +186,7 @@ def _states(words: Sequence[str]) -> tuple[str, ...]:
 
 
 def _exit(value: Any) -> str:
-    if isinstance(value, dict):
+    if isinstance(value, dict) and ("return_code" in value or "number" not in value):
         code = number(value.get("return_code")) or 0
         signal = value.get("signal")
         caught = (

@@ -35,12 +35,25 @@ _NEVER = frozenset(
         "InvalidQOS",
         "AccountNotAllowed",
         "QOSNotAllowed",
+        "PartitionNodeLimit",
+        "PartitionTimeLimit",
+        "AssocMaxGRESPerJob",
+        "AssocMaxGRESPerNode",
+        "AssocMaxWallDurationPerJobLimit",
+        "QOSMaxGRESPerJob",
+        "QOSMaxGRESPerNode",
+        "QOSMaxWallDurationPerJobLimit",
+        "QOSMinGRES",
         "JobHoldMaxRequeue",
         "MaxRequeue",
         "JobLaunchFailure",
         "launch_failed_requeued_held",
     ]
 )
+# How the reasons of a limit of an account or a QOS begin: it is lifted only by others' leaving.
+_LIMITS = ("Assoc", "QOS")
+LIMIT_PATIENCE = 30.0
+"""Seconds for which a job may wait at a limit: what is just leaving makes room."""
 _SAID = {
     "TIMEOUT": "its time limit was reached",
     "NODE_FAIL": "a node of it failed",
@@ -72,15 +85,29 @@ def never(job: JobRecord) -> bool:
     return job.state == "PENDING" and job.reason in _NEVER
 
 
+def limited(job: JobRecord, now: float) -> bool:
+    """Return whether a job waits at a limit of its account or QOS, and has for a while."""
+    at_limit = job.state == "PENDING" and job.reason.startswith(_LIMITS)
+    return at_limit and now - job.submitted >= LIMIT_PATIENCE
+
+
+def hopeless(job: JobRecord, now: float) -> bool:
+    """Return whether a job is to be taken back: it would wait for what does not come."""
+    return never(job) or limited(job, now)
+
+
 def began(job: JobRecord) -> bool:
     """Return whether a job that is over ever ran."""
     return bool(job.nodes) or 0 < job.started < job.ended
 
 
-def phase(job: JobRecord, tag: Tag, *, agent: bool) -> tuple[Phase, str]:
-    """Return the phase, and words for an operator."""
+def phase(job: JobRecord, tag: Tag, *, agent: bool, now: float = 0.0) -> tuple[Phase, str]:
+    """Return the phase at ``now``, and words for an operator."""
     if never(job):
         return Phase.FAILED, f"{_name(job)} can never start: {job.reason}"
+    if limited(job, now):
+        whose = "its QOS" if job.reason.startswith("QOS") else "its account"
+        return Phase.FAILED, f"{_name(job)} cannot start: {job.reason}, a limit of {whose}"
     if waiting(job):
         return Phase.QUEUED, _waits(job)
     return _end(job, tag, agent=agent) if over(job) else _here(job, tag, agent=agent)

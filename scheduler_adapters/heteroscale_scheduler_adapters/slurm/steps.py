@@ -63,7 +63,7 @@ class Steps:
             if one := tag.ours(job, self._way.user):
                 mine.setdefault(one.request, []).append((job, one))
                 overdue = 0 < one.stop <= now and "COMPLETING" not in job.states
-                if not phases.over(job) and (overdue or phases.never(job)):
+                if not phases.over(job) and (overdue or phases.hopeless(job, now)):
                     late.append(job.job_id)
         notes: list[str] = []
         try:

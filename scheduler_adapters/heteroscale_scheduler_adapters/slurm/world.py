@@ -104,7 +104,7 @@ def spots(job: JobRecord, one: Tag) -> tuple[Spot, ...]:
 def _running(job: JobRecord, one: Tag, look: Look, options: SlurmOptions) -> Running:
     template = next((t for t in options.templates if t.name == one.template), None)
     agent = template is None or not template.script
-    phase, message = phases.phase(job, one, agent=agent)
+    phase, message = phases.phase(job, one, agent=agent, now=look.now)
     ranks = spots(job, one)
     address = _address(ranks[0].node, look)
     port = template.port if template else 0
