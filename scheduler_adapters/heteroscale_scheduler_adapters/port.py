@@ -84,6 +84,8 @@ class Node:
     holdings: tuple[Holding, ...] = ()
     address: str = ""
     """By which other hosts reach it."""
+    marked: str = ""
+    """What ``mark`` has written on it, read back from the cluster; empty: nothing of ours."""
 
 
 # ---- what is there: instances ------------------------------------------------------------------
@@ -241,6 +243,8 @@ class Capabilities:
     """Each instance brings an agent of its own, which tells of it and takes its orders once it is heard;
     until then, and for stopping by force, the adapter is asked."""
     several_ranks: bool = False
+    marks: bool = False
+    """It is a ``Marking``, and its administrators want to be told of sick nodes."""
 
 
 # ---- how it goes wrong -------------------------------------------------------------------------
@@ -340,6 +344,22 @@ class Adapter(Protocol):
 
         Raises:
             RefusedError: it is not ours to stop, or the cluster keeps it (a disruption budget).
+            UnavailableError: it may have been done.
+
+        """
+        ...
+
+
+class Marking(Protocol):
+    """What an adapter with ``capabilities.marks`` can do beside."""
+
+    async def mark(self, node: str, reason: str) -> None:
+        """Let nothing new start on a node, for a reason; with an empty one undo that. A level.
+
+        Only what was marked so is ever undone; a node that others closed stays as they left it.
+
+        Raises:
+            RefusedError: there is no such node, or we may not.
             UnavailableError: it may have been done.
 
         """

@@ -18,7 +18,7 @@ from heteroscale_scheduler_adapters.port import (
 
 _R = TypeVar("_R")
 _FINE = Fault()
-ABLE = Capabilities(gates=True, watches=True, several_ranks=True)
+ABLE = Capabilities(gates=True, watches=True, several_ranks=True, marks=True)
 
 
 class MemoryAdapter:
@@ -66,6 +66,10 @@ class MemoryAdapter:
     async def stop(self, instance_id: str, grace: float) -> None:
         """End an instance."""
         await self._call("stop", instance_id, lambda: self._cluster.stop(instance_id, grace))
+
+    async def mark(self, node: str, reason: str) -> None:
+        """Close a node for a reason of ours, or undo that."""
+        await self._call("mark", node, lambda: self._cluster.mark(node, reason))
 
     async def _call(self, name: str, about: str, work: Callable[[], _R]) -> _R:
         self._cluster.calls.append(f"{name} {about}".strip())

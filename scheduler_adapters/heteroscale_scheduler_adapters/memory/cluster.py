@@ -150,6 +150,14 @@ class MemoryCluster:
             phase = Phase.ENDED if self.at_once else Phase.STOPPING
             self.put(replace(one, phase=phase, gate_seen=False))
 
+    def mark(self, node: str, reason: str) -> None:
+        """Close a node for a reason of ours, or undo that. Raises RefusedError."""
+        here = self.nodes.get(node)
+        if here is None:
+            raise RefusedError(f"there is no node {node}")
+        if (reason and not here.closed) or (not reason and here.marked):
+            self.put_node(replace(here, marked=reason, closed=reason and f"marked: {reason}"))
+
     def _ours(self, instance_id: str) -> Running:
         one = self.running.get(instance_id)
         if one is None:

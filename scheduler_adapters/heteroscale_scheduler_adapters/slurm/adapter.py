@@ -29,7 +29,15 @@ from heteroscale_scheduler_adapters.slurm.steps import Steps
 from heteroscale_scheduler_adapters.slurm.tag import Tag
 from heteroscale_scheduler_adapters.slurm.topology import Place, places
 from heteroscale_scheduler_adapters.slurm.way import Way, gone
-from heteroscale_scheduler_adapters.slurm.world import Look, holder, surplus, world
+from heteroscale_scheduler_adapters.slurm.world import (
+    CLOSED,
+    MARK,
+    Look,
+    holder,
+    marked,
+    surplus,
+    world,
+)
 
 _TOPOLOGY_EVERY = 300.0
 """Seconds; a new node brings it anew at once."""
@@ -65,6 +73,7 @@ class SlurmAdapter:
             watches=False,
             own_agents=any(not template.script for template in self._options.templates),
             several_ranks=True,
+            marks=self._options.node_health,
         )
 
     async def open(self) -> None:
@@ -141,6 +150,18 @@ class SlurmAdapter:
                 continue
             if not phases.over(job):
                 await self._end(way, job, one, grace)
+
+    async def mark(self, node: str, reason: str) -> None:
+        """Drain a node that nobody else has closed, or resume one that we drained. Raises …."""
+        way, _ = self._opened()
+        record = next((one for one in await way.nodes() if one.name == node), None)
+        if record is None:
+            raise RefusedError(f"Slurm has no node {node}")
+        if not reason:
+            if marked(record):
+                await way.resume(node)
+        elif not record.reason and not record.states & CLOSED:
+            await way.drain(node, f"{MARK}{reason}")
 
     async def _end(self, way: Way, job: JobRecord, one: Tag, grace: float) -> None:
         if one.stop and "COMPLETING" in job.states:

@@ -200,6 +200,9 @@ class RestWay:
             said = body[:200].decode(errors="replace")
             if httpx.codes.is_success(status):
                 raise UnavailableError(f"{doing}: no JSON: {said!r}") from None
+        if self._token_file is not None and "config is unable to load" in said:
+            # So says 22.05 of a token that slurmctld does not take, and of a slurmctld that is gone.
+            said = f"{said} (is the token good, and slurmctld up?)"
         if said or not httpx.codes.is_success(status):
             raise verdict(said or f"status {status}", doing)
 

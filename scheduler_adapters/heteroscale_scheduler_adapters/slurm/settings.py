@@ -156,6 +156,9 @@ class SlurmOptions(_Strict):
     agent: AgentOptions = AgentOptions()
     job: JobOptions = JobOptions()
     templates: Annotated[tuple[TemplateOptions, ...], Field(min_length=1)]
+    node_health: bool = False
+    """Nodes on which an agent of ours finds a GPU lost, an Xid, ECC errors or its ports down are drained,
+    and resumed once one finds them well for ten minutes. What others drained is never touched."""
     half_step_after: Annotated[Duration, Field(gt=0)] = 60.0
     """A step that was left half submitted is taken back after so long."""
     stuck_after: Annotated[Duration, Field(gt=0)] = 300.0

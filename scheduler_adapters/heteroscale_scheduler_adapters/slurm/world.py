@@ -44,6 +44,10 @@ _CLOSED = {
     "BLOCKED": "blocked",
     "COMPLETING": "completing a job",
 }
+CLOSED = frozenset(_CLOSED)
+"""States in which nothing new starts on a node."""
+MARK = "heteroscale: "
+"""How the reason of a drain of ours begins."""
 _ROLES = frozenset({"prefill", "decode", "aggregated", "attention", "ffn"})
 
 
@@ -223,7 +227,14 @@ def _node(
         closed=_closed(record, look, options, free),
         holdings=holdings,
         address=record.address,
+        marked=marked(record),
     )
+
+
+def marked(record: NodeRecord) -> str:
+    """Return the reason for which we drained a node; empty: we did not."""
+    ours = record.reason.startswith(MARK) and record.states & {"DRAIN", "DRAINING", "DRAINED"}
+    return record.reason.removeprefix(MARK) if ours else ""
 
 
 def gpus_of(record: NodeRecord, options: SlurmOptions) -> tuple[Gpu, ...]:

@@ -15,6 +15,7 @@ import structlog
 from heteroscale_coordinator.core.model import Command, CommandState, Verb
 from heteroscale_coordinator.core.spec import DrainSpec, ServiceSpec
 from heteroscale_coordinator.edge.adapters import translate
+from heteroscale_coordinator.edge.adapters.ailing import Ailing
 from heteroscale_coordinator.edge.adapters.caller import Caller
 from heteroscale_coordinator.edge.adapters.drains import Drain
 from heteroscale_coordinator.edge.adapters.orders import Orders
@@ -58,6 +59,7 @@ class Driver:
         self.sight = Sight(name, adapter, loop, self.pace, self.caller)
         self._adapter, self._loop = adapter, loop
         self._orders = Orders(self.sight)
+        self._ailing = Ailing(self.sight.prefix)
         self._early: list[Command] = []
         self._renewed: dict[str, float] = {}
         """Until when leases were renewed, by instance."""
@@ -219,6 +221,7 @@ class Driver:
             self._mind_start(one)
             if not one.gate.open and self._adapter.capabilities.gates:
                 self._mind_gate(one)
+        self._mind_nodes()
         self.sight.show(only=self.sight.unsettled())
 
     def _beat(self) -> None:
@@ -230,6 +233,17 @@ class Driver:
         if fresh and now - self._beat_at >= self._loop.state.rules.report_interval:
             self._beat_at = now
             self.sight.beat()
+
+    # -- nodes
+
+    def _mind_nodes(self) -> None:
+        """Have the cluster's own people told of sick nodes, where they want it."""
+        if not self._adapter.capabilities.marks:
+            return
+        state, now = self._loop.state, self._loop.now()
+        for name, why in tuple(self._ailing.changes(state, self.sight.mirror.nodes, now)):
+            if not self._orders.busy(f"node {name}"):
+                self._orders.mark(name, why)
 
     # -- starts
 

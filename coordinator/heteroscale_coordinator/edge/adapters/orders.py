@@ -10,7 +10,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import structlog
 
@@ -22,7 +22,15 @@ from heteroscale_coordinator.edge.adapters import translate
 from heteroscale_coordinator.edge.adapters.caller import GaveUpError
 from heteroscale_coordinator.edge.adapters.drains import Drain
 from heteroscale_coordinator.edge.adapters.sight import Sight
-from heteroscale_scheduler_adapters.port import GateWish, Launch, Phase, RefusedError, Running, Step
+from heteroscale_scheduler_adapters.port import (
+    GateWish,
+    Launch,
+    Marking,
+    Phase,
+    RefusedError,
+    Running,
+    Step,
+)
 
 log = structlog.get_logger("heteroscale.adapters")
 
@@ -57,6 +65,21 @@ class Orders:
     def gate(self, one: Running, wish: GateWish) -> None:
         """Gate an instance of our own accord: a lease is renewed, or over."""
         self._alone(one.instance_id, lambda: self._gate(one.instance_id, wish, self._soon()))
+
+    def mark(self, node: str, reason: str) -> None:
+        """Mark a node of our own accord, or take a mark of ours back."""
+
+        async def work() -> None:
+            sight = self._sight
+            marking = cast(Marking, sight.adapter)
+            try:
+                await sight.caller.insist("mark", lambda: marking.mark(node, reason), self._soon())
+            except RefusedError as error:
+                log.warning("node not marked", node=node, why=str(error))
+            else:
+                log.warning("node marked", node=node, reason=reason or "well again")
+
+        self._alone(f"node {node}", work)
 
     def stop(
         self, one: Running, grace: float, refused: Callable[[str], None] = lambda _: None
