@@ -100,7 +100,7 @@ async def serve(spec: CoordinatorSpec, stop: asyncio.Event) -> None:
         )
         paces = [one.pace.pace() for one in spec.adapters]
         drivers = Drivers(
-            Driver(name, adapter, loop, pace)
+            Driver(name, leading.leased(adapter, lease), loop, pace)
             for (name, adapter), pace in zip(adapters, paces, strict=True)
         )
         metrics.registry.register(ClusterCollector(drivers))

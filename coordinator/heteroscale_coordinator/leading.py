@@ -17,11 +17,13 @@ from heteroscale.channel import ChannelError
 from heteroscale_coordinator.config import CoordinatorSpec
 from heteroscale_coordinator.core.events import Changes, RenewLeases
 from heteroscale_coordinator.core.state import State
+from heteroscale_coordinator.edge.adapters import LeasedAdapter
 from heteroscale_coordinator.edge.cluster_api import ClusterApi
 from heteroscale_coordinator.edge.http import HttpFace
 from heteroscale_coordinator.edge.lease import Lease, lease_at
 from heteroscale_coordinator.edge.metrics import Metrics
 from heteroscale_coordinator.edge.ports import LoopStatus, Outlet
+from heteroscale_scheduler_adapters.port import Adapter
 
 log = structlog.get_logger("heteroscale.lease")
 
@@ -54,6 +56,11 @@ class LeasedOutlet:
         """Send lease renewals of instances."""
         if self._lease.held():
             self._inner.renew(leases, epoch)
+
+
+def leased(adapter: Adapter, lease: Lease | None) -> Adapter:
+    """Return an adapter that acts only while the lease is held; without a lease, the adapter itself."""
+    return adapter if lease is None else LeasedAdapter(adapter, lease.held)
 
 
 def identity() -> str:

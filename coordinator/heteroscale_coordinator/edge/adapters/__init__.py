@@ -5,6 +5,7 @@
 
 from heteroscale_coordinator.edge.adapters.driver import Driver
 from heteroscale_coordinator.edge.adapters.drivers import Drivers
+from heteroscale_coordinator.edge.adapters.leased import LeasedAdapter
 from heteroscale_coordinator.edge.adapters.pace import Pace
 
-__all__ = ["Driver", "Drivers", "Pace"]
+__all__ = ["Driver", "Drivers", "LeasedAdapter", "Pace"]
