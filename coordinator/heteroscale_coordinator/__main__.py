@@ -131,7 +131,8 @@ async def serve(spec: CoordinatorSpec, stop: asyncio.Event) -> None:
             work["lease"] = lease.keep()
         if api is not None and spec.kubernetes.objects:
             reporter, namespace = socket.gethostname(), spec.kubernetes.namespace
-            work["objects"] = Keeper(api, loop, decisions, reporter, namespace).run()
+            told = leading.leased_api(api, lease)
+            work["objects"] = Keeper(told, loop, decisions, reporter, namespace).run()
         await _run(stop, loop, work, server)
 
 

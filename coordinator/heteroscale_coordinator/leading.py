@@ -23,6 +23,7 @@ from heteroscale_coordinator.edge.http import HttpFace
 from heteroscale_coordinator.edge.lease import Lease, lease_at
 from heteroscale_coordinator.edge.metrics import Metrics
 from heteroscale_coordinator.edge.ports import LoopStatus, Outlet
+from heteroscale_coordinator.edge.while_held import LeasedApi
 from heteroscale_scheduler_adapters.port import Adapter
 
 log = structlog.get_logger("heteroscale.lease")
@@ -61,6 +62,11 @@ class LeasedOutlet:
 def leased(adapter: Adapter, lease: Lease | None) -> Adapter:
     """Return an adapter that acts only while the lease is held; without a lease, the adapter itself."""
     return adapter if lease is None else LeasedAdapter(adapter, lease.held)
+
+
+def leased_api(api: ClusterApi, lease: Lease | None) -> ClusterApi:
+    """Return the API server as who leads may use it; without a lease, as it is."""
+    return api if lease is None else LeasedApi(api, lease.held)
 
 
 def identity() -> str:

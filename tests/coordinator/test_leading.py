@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -13,6 +14,7 @@ from heteroscale_coordinator.core.events import Changes, RenewLeases
 from heteroscale_coordinator.core.model import Service
 from heteroscale_coordinator.core.spec import ServiceSpec
 from heteroscale_coordinator.core.state import State
+from heteroscale_coordinator.edge.cluster_api import Address, ApiError
 from heteroscale_coordinator.edge.http import HttpFace
 from heteroscale_coordinator.edge.lease import Lease
 from heteroscale_coordinator.edge.metrics import Metrics
@@ -21,6 +23,7 @@ from heteroscale_coordinator.leading import (
     Waiting,
     identity,
     leadership,
+    leased_api,
     new_lease,
     wait_for,
 )
@@ -30,6 +33,8 @@ from tests.coordinator.test_lease import AT, Clock, lease
 SPEC = CoordinatorSpec.model_validate(
     {"http": {"listen": ""}, "kubernetes": {"lease": "heteroscale/heteroscale-coordinator"}}
 )
+
+THING = Address("v1", "Event", "events", "serving", "chat.1")
 
 
 class Sent:
@@ -110,3 +115,23 @@ def test_each_process_has_a_name_of_its_own() -> None:
 def test_a_lease_is_named_by_namespace_and_name(name: str) -> None:
     with pytest.raises(ValueError, match="lease"):
         CoordinatorSpec.model_validate({"kubernetes": {"lease": name}})
+
+
+async def test_without_the_lease_objects_are_only_read() -> None:
+    cluster, clock = Cluster(), Clock()
+    mine = lease(cluster, "pod-a", clock)
+    assert leased_api(cluster, None) is cluster
+    api = leased_api(cluster, mine)
+    with pytest.raises(ApiError, match="does not hold the lease"):
+        await api.create(THING, {"kind": "Event"})
+    await mine.acquire()
+    await api.create(THING, {"kind": "Event", "count": 1})
+    await api.patch(THING, {"count": 2})
+    await api.replace(THING, {**await api.get(THING), "count": 3})
+    clock.now += 10
+    for call in (api.patch(THING, {"count": 4}), api.replace(THING, {"count": 5})):
+        with pytest.raises(ApiError, match="does not hold the lease"):
+            await call
+    assert (await api.get(THING))["count"] == 3
+    listed, _ = await api.list(replace(THING, name=""))
+    assert [one["count"] for one in listed] == [3]

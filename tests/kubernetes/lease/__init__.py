@@ -1,0 +1,1 @@
+"""Several coordinators of one cluster, as processes."""
