@@ -1,4 +1,4 @@
-"""Of two coordinators one acts: the other goes on with what it finds, and the first never acts beside it."""
+"""Of two coordinators one acts: the other goes on with what it finds; the first never acts beside it."""
 
 from __future__ import annotations
 
