@@ -132,10 +132,11 @@ class LeasedRig(Rig):
     """A rig whose first coordinator may lose its lease."""
 
     held = True
+    calls: Counter[str]
 
     def adapter(self, name: str) -> Adapter:
         counting = Counting(self.clusters[name])
-        counting.calls = self.calls = Counter()
+        counting.calls = self.calls
         inner = cast(Adapter, counting)
         return cast(Adapter, LeasedAdapter(inner, lambda: self.held))
 
@@ -145,6 +146,7 @@ def test_a_driver_repeats_nothing_once_the_lease_is_lost_and_the_next_goes_on() 
         east = cluster()
         east.faults["launch"] = Unavailable()
         rig = LeasedRig(east)
+        rig.calls = Counter()
         async with rig.coordinator() as one, kubelet(east):
             await one.apply()
             await one.until(lambda: rig.calls["launch"] >= 2, "it is tried again")
