@@ -58,7 +58,7 @@ class Nodes:
         self.pods: list[Json] = []
         """As last seen."""
         self._addresses = _addresses()
-        self._http = httpx.AsyncClient(trust_env=False, timeout=5.0)
+        self._http = httpx.AsyncClient(trust_env=False, timeout=30.0)
 
     async def run(self) -> None:
         """Be the kubelets, until cancelled."""

@@ -18,7 +18,7 @@ pytestmark = [
 ]
 ROUTED = {"example.com/routed": "yes"}
 PROMETHEUS = Plan({"labels": ROUTED}, ROUTED, "prometheus")
-AGENTS = Plan({"readiness": True}, {"heteroscale.io/service": "chat"}, "agents", nodes=2)
+AGENTS = Plan({"readiness": True}, {"heteroscale.io/service": "chat"}, "agents", 2, ("decode",))
 
 
 async def test_both_roles_go_out_and_in_with_the_traffic(kubelet: Kubelet, tmp_path: Path) -> None:
@@ -31,6 +31,7 @@ async def test_both_roles_go_out_and_in_with_the_traffic(kubelet: Kubelet, tmp_p
             await run.until_serving(1, 2)
         run.nothing_was_cut(3)
         await run.steps_were_whole()
+        run.rights_sufficed()
 
 
 async def test_the_coordinator_is_killed_as_both_roles_leave(
@@ -46,3 +47,4 @@ async def test_the_coordinator_is_killed_as_both_roles_leave(
             await run.coordinator.start()
             await run.until_serving(1, 2)
         run.nothing_was_cut(3)
+        run.rights_sufficed()
