@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 from heteroscale_agent.config import AgentSpec
 from heteroscale_agent.doctor import discovered
 from heteroscale_agent.doctor.finding import Case, Level
+from tests.agent.kube_twin import kube_twin, pod
 from tests.agent.test_discovery_processes import tree
 
 JOB = "0::/system.slice/slurmstepd.scope/job_1234/step_0/user/task_0"
@@ -64,3 +67,14 @@ def test_sources_that_fail_are_problems_and_hide_no_engine(proc: Path) -> None:
     problems = {one.check for one in found if one.level is Level.PROBLEM}
     assert "discovery by kubernetes" in problems
     assert [one.check for one in found if one.check.startswith("process/")] == ["process/77"]
+
+
+async def test_a_pod_of_which_an_adapter_tells_is_only_measured(tmp_path: Path) -> None:
+    labels = {"heteroscale.io/port": "8000", "heteroscale.io/service": "chat"}
+    async with kube_twin(tmp_path) as twin:
+        twin.pods = [pod("chat-0", labels={**labels, "heteroscale.io/instance": "i-1"})]
+        spec = {"kubernetes": twin.access, "discovery": {"kubernetes": {"timeout": "20s"}}}
+        asked = replace(case(tmp_path, **spec), deadline=60.0)
+        (one,) = await asyncio.to_thread(lambda: list(discovered.look(asked)))
+    assert (one.check, one.level) == ("pod/serving/chat-0", Level.OK)
+    assert one.saw == "engine at port 8000, measured only: an adapter tells of it as i-1"

@@ -68,6 +68,8 @@ def _engine(case: Case, one: Sighting) -> Finding:
     if not looked_for:
         todo = "`discovery: {processes: {}}` watches such engines; or name it under `engines`"
         return note(check, f"{kind}{at} runs here, and nobody watches it", todo)
+    if one.told_as:
+        return ok(check, f"{kind}{at}, measured only: an adapter tells of it as {one.told_as}")
     service = one.service or ruled(wanted.services, one.model)
     if not service:
         model = f"model {one.model}" if one.model else "no model"

@@ -107,9 +107,8 @@ class Stage:
         await self.until(self._has_nodes, "the cluster's nodes")
         if self.plan.signals == "agents":
             if self.kube.server is not None:
-                for one in yaml.safe_load_all((DEPLOY / "agent" / "daemonset.yaml").read_text()):
-                    if one["kind"] in ("ClusterRole", "ClusterRoleBinding"):
-                        self.kube.create(one)
+                for kind in ("ClusterRole", "ClusterRoleBinding"):
+                    self.kube.create(_deployed(kind))
             self.agents = [self._agent(name) for name in sorted(self.kubelet.nodes)]
             for agent in self.agents:
                 await agent.start()
@@ -157,14 +156,16 @@ class Stage:
         folder.mkdir()
         (folder / "token").write_text(self._agents_token(), "utf-8")
         access = {"apiServer": self.kube.url, "tokenFile": str(folder / "token")}
-        spec = {
+        document = yaml.safe_load(_deployed("ConfigMap")["data"]["agent.yaml"])
+        spec: Json = document["spec"]
+        del spec["tls"]
+        spec |= {
             "coordinator": f"127.0.0.1:{self.port}",
             "stateDir": str(folder / "state"),
             "reconnectWithin": "2s",
             "kubernetes": {**access, "nodeName": node, "cluster": CLUSTER},
-            "discovery": {"kubernetes": {"every": "1s", "namespace": self.kube.namespace}},
         }
-        document = {"apiVersion": "heteroscale/v1", "kind": "Agent", "spec": spec}
+        spec["discovery"]["kubernetes"] |= {"every": "1s", "namespace": self.kube.namespace}
         (folder / "agent.yaml").write_text(write_document(document), "utf-8")
         command = [sys.executable, "-m", "heteroscale_agent", "run", "-c"]
         return Part(node, [*command, str(folder / "agent.yaml")], folder / "log", _ENVIRON)
@@ -364,6 +365,12 @@ class Stage:
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+
+
+def _deployed(kind: str) -> Json:
+    """Return an object of the agents' DaemonSet, as it is deployed."""
+    text = (DEPLOY / "agent" / "daemonset.yaml").read_text("utf-8")
+    return next(dict(one) for one in yaml.safe_load_all(text) if one["kind"] == kind)
 
 
 def clean(report: LoadReport) -> None:
