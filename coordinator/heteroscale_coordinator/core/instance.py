@@ -25,6 +25,7 @@ EDGES: dict[S, frozenset[S]] = {
     S.LAUNCHING: frozenset(
         {
             S.WARMING,  # the engine answers; its gate is being opened
+            S.IN_SERVICE,  # ready with its gate open, as a cluster's scheduler starts it
             S.WITHDRAWN,  # ready, held for the ratio
             S.DRAINING,  # stopped before it was ready
             S.FAILED,  # the process ended, or the start-up deadline passed

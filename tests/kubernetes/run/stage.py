@@ -38,7 +38,8 @@ PATIENCE = 120.0
 """Seconds after which what a test waits for is not coming."""
 FORBIDDEN = 403
 S = InstanceState
-PROMPT, OUTPUT = 64, 60
+PROMPT, OUTPUT, LONG = 64, 60, 300
+"""Tokens; a long answer takes longer than an instance is watched before it is drained."""
 POLICY = {
     "windowOut": "4s", "windowIn": "5s", "hold": "0s", "cooldownOut": "1s", "cooldownIn": "2s",
     "observation": "3s", "freshness": "10s", "leastStepIn": 0,
@@ -282,6 +283,11 @@ class Stage:
             refused = [one for one in self.kube.server.seen() if one.code == FORBIDDEN]
             assert refused == []
 
+    async def nothing_was_unexpected(self) -> None:
+        """Assert that no instance changed in a way that surprised the coordinator."""
+        told = [one.message for one in await self.operator.instances(SERVICE)]
+        assert [message for message in told if "unexpected" in message] == []
+
     async def steps_were_whole(self) -> None:
         """Assert that each launch of a decision became a pod whose engine ran."""
         ran = {one.instance for one in self.nodes.engines.values()}
@@ -352,10 +358,10 @@ class Stage:
     # ---- traffic -----------------------------------------------------------------------------------
 
     @contextlib.asynccontextmanager
-    async def traffic(self, rate: float) -> AsyncIterator[LoadRun]:
+    async def traffic(self, rate: float, output: int = OUTPUT) -> AsyncIterator[LoadRun]:
         """Send steady traffic while inside; at the end every request must have been answered well."""
-        arrivals = [Arrival(i / rate, PROMPT, OUTPUT) for i in range(round(rate * 300))]
-        options = LoadOptions(seen_dir=self.seen_dir, timeout=60.0)
+        arrivals = [Arrival(i / rate, PROMPT, output) for i in range(round(rate * 300))]
+        options = LoadOptions(seen_dir=self.seen_dir, timeout=120.0)
         run = LoadRun(self.router.url, arrivals, options)
         task = asyncio.create_task(run.run())
         try:

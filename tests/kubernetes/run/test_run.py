@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.kubernetes.kubelet import Kubelet
-from tests.kubernetes.run.stage import Plan, stage
+from tests.kubernetes.run.stage import LONG, Plan, stage
 
 pytestmark = [
     pytest.mark.process,
@@ -25,12 +25,13 @@ async def test_both_roles_go_out_and_in_with_the_traffic(kubelet: Kubelet, tmp_p
     async with stage(kubelet, tmp_path, PROMETHEUS) as run:
         await run.apply(prefill={"min": 1, "max": 2}, decode={"min": 2, "max": 4})
         await run.until_serving(1, 2)
-        async with run.traffic(1.0):
+        async with run.traffic(0.4, LONG):
             async with run.traffic(9.0):
                 await run.until_serving(2, 4)
             await run.until_serving(1, 2)
         run.nothing_was_cut(3)
         await run.steps_were_whole()
+        await run.nothing_was_unexpected()
         run.rights_sufficed()
 
 
@@ -40,7 +41,7 @@ async def test_the_coordinator_is_killed_as_both_roles_leave(
     async with stage(kubelet, tmp_path, AGENTS) as run:
         await run.apply(prefill={"min": 2, "max": 2}, decode={"min": 4, "max": 4})
         await run.until_serving(2, 4)
-        async with run.traffic(2.0):
+        async with run.traffic(0.4, LONG):
             await run.apply(prefill={"min": 1, "max": 2}, decode={"min": 2, "max": 4})
             await run.until_withdrawn()
             await run.coordinator.kill()
