@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from heteroscale_scheduler_adapters.port import RefusedError, UnavailableError
 
@@ -45,6 +46,18 @@ class Unavailable(Fault):
     async def before(self) -> None:
         """Say so."""
         raise UnavailableError(self.text, retry_after=self.retry_after)
+
+
+@dataclass(slots=True)
+class Outage(Fault):
+    """Nobody answers while a file is there; nothing is done."""
+
+    file: Path = Path()
+
+    async def before(self) -> None:
+        """Say so."""
+        if self.file.exists():
+            raise UnavailableError(f"nobody answers while {self.file} is there")
 
 
 @dataclass(slots=True)

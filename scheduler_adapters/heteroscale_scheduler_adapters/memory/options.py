@@ -6,12 +6,14 @@ Its engines are none: what is launched is ready at once, and nothing is ever mea
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from heteroscale_scheduler_adapters.memory.adapter import MemoryAdapter
 from heteroscale_scheduler_adapters.memory.cluster import MemoryCluster
+from heteroscale_scheduler_adapters.memory.faults import Outage
 from heteroscale_scheduler_adapters.port import SettingsError, Template
 
 Count = Annotated[int, Field(ge=1, le=10_000)]
@@ -41,6 +43,8 @@ class MemoryOptions(_Strict):
     gpus_per_node: Count = 8
     gpu_type: str = "H20"
     templates: tuple[TemplateOptions, ...] = ()
+    outage: Path | None = None
+    """While this file is there nobody answers: to try what silence does."""
     lifetime: Annotated[float, Field(gt=0)] | None = None
     """Seconds after its launch at which an instance is ended, as by a time limit; none: it lives on."""
 
@@ -56,6 +60,8 @@ def create(name: str, options: Mapping[str, Any]) -> MemoryAdapter:
         raise SettingsError(f"{where}: {first['msg']}; options are {known}") from None
     cluster = MemoryCluster(name, at_once=True, life=given.lifetime)
     cluster.templates = tuple(Template(t.name, t.role, t.gpus) for t in given.templates)
+    if given.outage is not None:
+        cluster.faults["*"] = Outage(file=given.outage)
     for number in range(given.nodes):
         cluster.add_node(f"node-{number}", given.gpus_per_node, given.gpu_type)
     return MemoryAdapter(cluster)
