@@ -129,8 +129,8 @@ class TemplateOptions(_Strict):
     port: Annotated[int, Field(ge=0, le=65535)] = 0
     """Where rank 0 serves, if that is always the same; 0: its agent tells."""
     script: str = ""
-    """Shell lines that the job runs *instead of* an agent. Then it counts as ready when it runs. Needed
-    for now: agents do not know yet how to run for one instance alone (``--instance``)."""
+    """Shell lines that the job runs *instead of* an agent. Then it counts as ready when it runs, and
+    nobody gates or drains it."""
     job: dict[str, Any] = {}
     """Options of ``job`` that are others for this template."""
 
