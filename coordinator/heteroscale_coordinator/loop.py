@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from heteroscale.words import WITHIN
 from heteroscale_coordinator.clock import mint as random_id
 from heteroscale_coordinator.core.events import (
     Answer,
@@ -316,10 +317,12 @@ class Loop:
                 self._held.append(letter)
 
     def _learned(self, letters: Iterable[Letter]) -> dict[str, Inventory]:
+        """Return inventories to keep. Agents within jobs come and go for ever: theirs is asked anew."""
         return {
             event.agent_id: event.inventory
             for event in (letter.event for letter in letters)
             if isinstance(event, InventoryLearned)
+            and WITHIN not in event.inventory.labels
             and self.inventories.get(event.agent_id) != event.inventory
         }
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 from structlog.testing import capture_logs
 
-from heteroscale.words import InstanceState, Role
+from heteroscale.words import WITHIN, InstanceState, Role
 from heteroscale_coordinator.clock import SteadyClock, mint
 from heteroscale_coordinator.core.asked import Question
 from heteroscale_coordinator.core.breaker import NOTHING_BARRED
@@ -174,6 +175,17 @@ async def test_nothing_is_committed_in_a_quiet_turn_but_for_a_heartbeat() -> Non
         await loop.turn()
     assert 2 <= backing.commits <= 3
     assert backing.kept.last_now >= START + 30.0
+    loop.close()
+
+
+async def test_inventories_of_agents_within_jobs_are_not_kept() -> None:
+    store = MemoryStore()
+    loop, _, _ = make(store=store)
+    await loop.start()
+    within = replace(values.inventory(), labels={WITHIN: "east/n0"})
+    loop.mailbox.put_now(InventoryLearned("east.job-1-0", within))
+    await loop.turn()
+    assert store.backing.kept.inventories == {} == loop.inventories
     loop.close()
 
 
