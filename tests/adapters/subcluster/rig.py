@@ -7,7 +7,7 @@ agent that stands beside them, as a DaemonSet's would.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
 from typing import Any, TypeVar, cast
@@ -28,14 +28,18 @@ from heteroscale_coordinator.core.spec import ServiceDocument
 from heteroscale_coordinator.core.state import State
 from heteroscale_coordinator.core.step import renewals
 from heteroscale_coordinator.edge.adapters import Driver, Drivers, Pace
+from heteroscale_coordinator.edge.admission import Admission
 from heteroscale_coordinator.edge.dispatch import Dispatcher
 from heteroscale_coordinator.edge.routers import Routers
+from heteroscale_coordinator.edge.service import AgentService
 from heteroscale_coordinator.edge.sessions import Sessions
 from heteroscale_coordinator.edge.store.memory import Backing, MemoryStore
+from heteroscale_coordinator.edge.trust import Gatekeeper
 from heteroscale_coordinator.loop import Loop
 from heteroscale_coordinator.zones import ZonedStep
 from heteroscale_scheduler_adapters.memory import MemoryAdapter, MemoryCluster
 from heteroscale_scheduler_adapters.port import Adapter, Capabilities, Phase, Template
+from tests.adapters.subcluster.agents import AgentSite
 from tests.agent.virtual import VirtualLoop
 
 S = InstanceState
@@ -191,11 +195,14 @@ class Rig:
         rules: Rules | None = None,
         pace: Pace | None = None,
         able: Mapping[str, Capabilities] | None = None,
+        hosts: Sequence[AgentSite] = (),
     ) -> None:
         self.clusters = {one.name: one for one in clusters}
         self.rules = rules or Rules()
         self.pace = pace or Pace()
         self.able = able or {}
+        self.hosts = hosts
+        """Sub-clusters of hosts with agents, beside those of adapters."""
         self.backing = Backing()
 
     def adapter(self, name: str) -> Adapter:
@@ -241,9 +248,22 @@ class Rig:
             asyncio.create_task(work)
             for work in (loop.run(), drivers.run(), one.measure(), _note(one))
         ]
+        door = AgentService(
+            loop=loop,
+            sessions=sessions,
+            dispatcher=dispatcher,
+            admission=Admission(100.0, 100, loop.now),
+            gatekeeper=Gatekeeper(mutual=False),
+            cluster_id="local",
+            coordinator_id="rig",
+        )
+        for site in self.hosts:
+            site.dial(door)
         try:
             yield one
         finally:
+            for site in self.hosts:
+                await site.hang_up()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
