@@ -14,7 +14,7 @@ from heteroscale.documents import parse_duration
 from heteroscale.words import Role
 from heteroscale_advisor.ask import step_for
 from heteroscale_advisor.files import Files, UsageError, read_files
-from heteroscale_advisor.policy import PAIR
+from heteroscale_advisor.policy import ADVISED, PAIR
 from heteroscale_advisor.wishes import Wishes
 from heteroscale_coordinator.edge.prometheus.spec import PrometheusSpec
 
@@ -82,6 +82,7 @@ def parser() -> argparse.ArgumentParser:
     add("--select", metavar="MATCHERS", help="""its series, e.g. 'namespace="llm",job="chat"'""")
     add("--prefill", metavar="MATCHERS", help="""prefill instances, e.g. 'pod=~"p-.*"'""")
     add("--decode", metavar="MATCHERS", help="decode instances")
+    add("--aggregated", action="store_true", help="every instance does prefill and decode")
     add(
         "--instance-label",
         metavar="LABEL",
@@ -148,6 +149,7 @@ def options(argv: Sequence[str], now: float) -> Options:
             ttft=given.slo_ttft,
             tbt=given.slo_tbt,
             gpus=given.gpus,
+            aggregated=_aggregated(given, files),
             gpu_types=given.gpu_types,
             startup=given.startup,
         ),
@@ -157,6 +159,14 @@ def options(argv: Sequence[str], now: float) -> Options:
         given.show_queries,
         given.quiet,
     )
+
+
+def _aggregated(given: argparse.Namespace, files: Files) -> bool:
+    """Return whether every instance does all: as the command line says, or the file."""
+    alone = files.service is not None and Role.AGGREGATED in files.service.roles
+    if given.aggregated and (given.prefill or given.decode or (files.service and not alone)):
+        raise UsageError("--aggregated, or prefill and decode; not both")
+    return given.aggregated or alone
 
 
 def _prometheus(given: argparse.Namespace, files: Files) -> PrometheusSpec:
@@ -201,9 +211,11 @@ def _per_role(kind: Callable[[str], Any]) -> Callable[[str], Mapping[Role, Any]]
             try:
                 role, made = Role(name.strip()), kind(value.strip())
             except ValueError:
-                role, made = Role.AGGREGATED, None
-            if not equals or role not in PAIR or not made or (kind is int and made < 1):
-                raise argparse.ArgumentTypeError(f"{part!r}: write prefill=VALUE,decode=VALUE")
+                role, made = Role.FFN, None
+            if not equals or role not in ADVISED or not made or (kind is int and made < 1):
+                raise argparse.ArgumentTypeError(
+                    f"{part!r}: write prefill=VALUE,decode=VALUE, or aggregated=VALUE"
+                )
             found[role] = made
         return found
 

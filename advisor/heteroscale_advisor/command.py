@@ -18,7 +18,7 @@ from heteroscale_advisor.files import UsageError
 from heteroscale_advisor.findings import Findings
 from heteroscale_advisor.history import Grid, History
 from heteroscale_advisor.page import page
-from heteroscale_advisor.policy import PAIR, plain_name
+from heteroscale_advisor.policy import ALONE, PAIR, plain_name
 from heteroscale_advisor.replay import replay
 from heteroscale_coordinator.core.spec.source import FindingSpec
 from heteroscale_coordinator.edge.prometheus import identify, promql
@@ -58,7 +58,7 @@ def execute(
                 out.write(plain("\n".join(_queries(found, asked)) + "\n"))
                 return 0
             queries, history = found
-            _require_pair(queries)
+            _require_roles(queries)
             played = replay(history, asked.wishes, told.stage("playing the policy over it"))
         _deliver(Findings(asked.wishes, queries, history, played), asked, out, console)
     except (DocumentError, UsageError, UnwritableError) as error:
@@ -91,19 +91,21 @@ async def _read(
     async with PrometheusClient(wishes.prometheus, environment) as client:
         told.stage("looking for the service")
         found = await ask.find(client, wishes.service, wishes.prometheus, grid.start, wishes.end)
+        if wishes.aggregated:
+            found = found.all_in_one()
         if asked.show_queries:
             return found
-        _require_pair(found)
+        _require_roles(found)
         history, queries = await ask.history(client, found, grid, told.stage("reading its history"))
         return queries, history
 
 
-def _require_pair(asked: ask.Asked) -> None:
-    """Refuse what is no pair of roles, in words that say what to write."""
+def _require_roles(asked: ask.Asked) -> None:
+    """Refuse what is neither a pair of roles nor one for all, in words that say what to write."""
     instances = asked.found.instances
     unknown = [one.name for one in instances if one.role is None]
     have = {one.role for one in instances if one.role is not None}
-    if have >= set(PAIR) and not unknown:
+    if not unknown and have in (set(PAIR), set(ALONE)):
         return
     labels = sorted({label for one in instances for label in one.labels} - {"__name__"})
     listed = ", ".join(unknown[:_NAMED]) + (" …" if len(unknown) > _NAMED else "")
@@ -114,8 +116,8 @@ def _require_pair(asked: ask.Asked) -> None:
     )
     raise PrometheusError(
         f"{what}. Say which are which: --prefill 'pod=~\"x-prefill-.*\"' --decode "
-        f"'pod=~\"x-decode-.*\"'; their labels are {', '.join(labels)}. Ordinary serving, without "
-        "prefill and decode apart, is not advised on yet"
+        f"'pod=~\"x-decode-.*\"'; their labels are {', '.join(labels)}. Where every instance does "
+        "both: --aggregated"
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from heteroscale.documents import Document, read_file
-from heteroscale_advisor.policy import PAIR
+from heteroscale_advisor.policy import ADVISED
 from heteroscale_coordinator.config import CoordinatorDocument
 from heteroscale_coordinator.core.spec import ServiceDocument, ServiceSpec
 from heteroscale_coordinator.edge.prometheus.spec import (
@@ -82,9 +82,10 @@ def read_files(paths: Iterable[Path]) -> Files:
     for path in paths:
         for document in read_file(path):
             _take(files, document, path)
-    if files.service is not None and set(files.service.roles) != set(PAIR):
+    if files.service is not None and not set(files.service.roles) <= set(ADVISED):
         raise UsageError(
-            f"{files.name}: has no prefill and decode apart; advise speaks of such services"
+            f"{files.name}: its prefill is split into attention and ffn; advise speaks of services "
+            "with prefill and decode, or aggregated"
         )
     return files
 

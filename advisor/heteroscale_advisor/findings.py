@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import numpy as np
 
 from heteroscale.documents import format_duration
 from heteroscale.words import Role
 from heteroscale_advisor.ask import Asked
-from heteroscale_advisor.history import History, quantile
-from heteroscale_advisor.policy import PAIR, UNKNOWN_GPU, gpus_of, gpus_told, pace
+from heteroscale_advisor.history import Grid, History, quantile
+from heteroscale_advisor.model import latencies_of
+from heteroscale_advisor.policy import UNKNOWN_GPU, gpus_of, gpus_told, pace
 from heteroscale_advisor.presence import Bools, Floats
 from heteroscale_advisor.replay import Replay
 from heteroscale_advisor.wishes import Wishes
@@ -42,6 +44,15 @@ class Findings:
     def seen(self) -> float:
         """Share of the time in which everything is known."""
         return float(self.history.known.mean())
+
+
+def when(grid: Grid) -> str:
+    """Return from when to when, as a person says it."""
+    first, last = (
+        datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M")
+        for at in (grid.start, grid.start + grid.seconds)
+    )
+    return f"{first} to {last} UTC"
 
 
 def range_of(values: Floats, among: Bools | None = None) -> tuple[float, float, float] | None:
@@ -91,8 +102,7 @@ def assumptions(found: Findings) -> Iterator[str]:
         "does no more than one was ever seen to do, and latency at a load is the median that was "
         "measured at it."
     )
-    for role in PAIR:
-        model = models[role]
+    for role, model in models.items():
         if model.stated and model.highest <= model.target:
             yield (
                 f"{role.value}: your file's target of {number(model.target)} tokens/s is taken to be "
@@ -103,15 +113,16 @@ def assumptions(found: Findings) -> Iterator[str]:
                 f"{role.value}: sized by {number(model.target)} tokens/s an instance, which one of "
                 f"twenty kept moments exceeded; the most ever seen is {number(model.highest)}."
             )
-        if not model.promise.stated and model.promise.seconds is not None:
-            name = "TTFT" if role is Role.PREFILL else "TBT"
+    for name, (_, latency) in latencies_of(models).items():
+        if not latency.promise.stated and latency.promise.seconds is not None:
             yield (
-                f"No SLO of {name} was given: {_ms(model.promise.seconds)} stands for it; 99 of 100 "
-                "came in moments whose mean kept it."
+                f"No SLO of {name.upper()} was given: {_ms(latency.promise.seconds)} stands for it; "
+                "99 of 100 came in moments whose mean kept it."
             )
     yield f"A launch takes {format_duration(startup)} to serve, and every node has room."
-    if not any(_gpus_known(found, role) for role in PAIR):
-        yield "An instance is counted as one GPU: say --gpus prefill=4,decode=8 where it is more."
+    if not any(_gpus_known(found, role) for role in models):
+        example = ",".join(f"{role.value}={8 if role is Role.DECODE else 4}" for role in models)
+        yield f"An instance is counted as one GPU: say --gpus {example} where it is more."
     if found.seen < 1:
         yield (
             f"{percent(1 - found.seen)} of the time is unknown, and left out on both sides: some "
@@ -135,19 +146,12 @@ def next_steps(found: Findings) -> Iterator[str]:
             "Mend the holes first: look at `up` of the engines' job, scrape every 15 s or faster. "
             f"Not always scraped: {worst}."
         )
-    if not all(replay.models[role].promise.stated for role in PAIR):
+    if not all(one.promise.stated for _, one in latencies_of(replay.models).values()):
         yield (
             "State what users were promised: --slo-ttft 1s --slo-tbt 50ms, or `slo` in a service "
             "file (-f)."
         )
-    if held is not None and replay.held_by_model.both is not None:
-        gap = abs(replay.held_by_model.both - held)
-        if gap > MODEL_AGREES:
-            yield (
-                f"Do not trust the SLO figures yet: for what you held, the model says "
-                f"{percent(replay.held_by_model.both)} and Prometheus {percent(held)}. Latency here "
-                "follows something else than load."
-            )
+    yield from _of_model(replay)
     if saved is not None and saved >= WORTH and safe:
         yield (
             "Let it watch live: --write service.yaml, which is `advisory: true`, then `heteroscale "
@@ -195,7 +199,22 @@ def holes(found: Findings) -> list[tuple[str, float]]:
     return sorted([one for one in lost if one[1] > 0], key=lambda one: (-one[1], one[0]))
 
 
+def _of_model(replay: Replay) -> Iterator[str]:
+    held, modelled = replay.held.kept.both, replay.held_by_model.both
+    if held is not None and modelled is not None and abs(modelled - held) > MODEL_AGREES:
+        yield (
+            f"Do not trust the SLO figures yet: for what you held, the model says "
+            f"{percent(modelled)} and Prometheus {percent(held)}. Latency here follows something "
+            "else than load."
+        )
+
+
 def _of_ratio(replay: Replay) -> Iterator[str]:
+    if Role.AGGREGATED in replay.models:
+        yield (
+            "Prefill and decode share these instances. Whether to part them, their metrics do not "
+            "tell: long prompts that hold up others' tokens speak for it."
+        )
     wanted, had = range_of(replay.wanted), range_of(replay.had)
     if wanted is None or had is None:
         return

@@ -22,6 +22,12 @@ COUNTERS = (
     *("generation_tokens", "prompt_tokens", "computed_prompt_tokens"),
     *("requests_finished", "requests_aborted", "ttft_sum", "ttft_count", "tbt_sum", "tbt_count"),
 )
+LATENCIES: Mapping[Role, tuple[str, ...]] = {
+    Role.PREFILL: ("ttft",),
+    Role.DECODE: ("tbt",),
+    Role.AGGREGATED: ("ttft", "tbt"),
+}
+"""What users wait for at each role that is advised on: the first token, and each that follows."""
 UP, STOOD = "up", "stood"
 """Told beside the signals: whether an instance was scraped; what one of its counters stood at."""
 
@@ -87,11 +93,9 @@ class RolePast:
         """Work of one instance."""
         return ratio(self.work, self.count)
 
-    @property
-    def latency(self) -> Floats:
-        """Mean seconds to the first token at prefill, between tokens at decode."""
-        name = "ttft" if self.role is Role.PREFILL else "tbt"
-        return ratio(self.values[f"{name}_sum"], self.values[f"{name}_count"])
+    def mean(self, latency: str) -> Floats:
+        """Return the mean seconds of ``ttft`` (to the first token) or ``tbt`` (between tokens)."""
+        return ratio(self.values[f"{latency}_sum"], self.values[f"{latency}_count"])
 
 
 @dataclass(frozen=True)

@@ -43,9 +43,16 @@ def arrivals(history: History) -> Arrivals:
         ValueError: nobody tells how many requests there were.
 
     """
+    step = history.grid.step
+    if (alone := history.roles.get(Role.AGGREGATED)) is not None:
+        requests, told = _requests(alone)
+        prompts = alone.values["computed_prompt_tokens"]
+        if not np.isfinite(prompts).any():
+            prompts = alone.values["prompt_tokens"]
+        # What waits is asked of it once, in tokens to be generated: its work is told in these.
+        return Arrivals(requests, prompts, _came(alone, ratio(alone.work, requests), step), told)
     prefill, decode = history.roles[Role.PREFILL], history.roles[Role.DECODE]
     requests, told = _requests(prefill, decode)
-    step = history.grid.step
     return Arrivals(
         requests,
         _came(prefill, ratio(prefill.work, requests), step),
@@ -54,15 +61,11 @@ def arrivals(history: History) -> Arrivals:
     )
 
 
-def _requests(prefill: RolePast, decode: RolePast) -> tuple[Floats, str]:
-    for past, name in (
-        (prefill, "requests_finished"),
-        (prefill, "ttft_count"),
-        (decode, "requests_finished"),
-        (decode, "ttft_count"),
-    ):
-        if np.isfinite(past.values[name]).any():
-            return past.values[name], f"{past.role.value} {name}"
+def _requests(*roles: RolePast) -> tuple[Floats, str]:
+    for past in roles:
+        for name in ("requests_finished", "ttft_count"):
+            if np.isfinite(past.values[name]).any():
+                return past.values[name], f"{past.role.value} {name}"
     raise ValueError(
         "no engine tells how many requests ended (requests_finished, nor a count of first tokens): give "
         "a query of your own for requests_finished in `queries`"

@@ -34,6 +34,28 @@ class Promise:
 
 
 @dataclass(frozen=True)
+class Latency:
+    """How long tokens take at a load, and what was promised of it."""
+
+    loads: Floats
+    """Of the curve, rising."""
+    seconds: Floats
+    """Never falling; empty where latency is unknown."""
+    promise: Promise
+
+    def at(self, load: float) -> float | None:
+        """Return the mean latency at a load, in seconds; None where it is unknown."""
+        if not len(self.seconds):
+            return None
+        return float(np.interp(load, self.loads, self.seconds))
+
+    def keeps(self, latency: float | None) -> bool:
+        """Return whether a latency keeps the promise. None is promised: every latency does."""
+        limit = self.promise.seconds
+        return limit is None or latency is None or latency <= limit
+
+
+@dataclass(frozen=True)
 class RoleModel:
     """What was learned of a role."""
 
@@ -44,35 +66,29 @@ class RoleModel:
     """Tokens/s that an instance was ever seen to do: it does no more here."""
     stated: bool
     """Whether ``target`` is a person's."""
-    loads: Floats
-    """Of the curve, rising."""
-    latencies: Floats
-    """Seconds, never falling; empty where latency is unknown."""
-    promise: Promise
+    latencies: Mapping[str, Latency]
+    """By name, those of ``history.LATENCIES``."""
     kv_per_request: float | None
     """KV usage for each running request."""
 
-    def latency(self, load: float) -> float | None:
-        """Return the mean latency at a load, in seconds; None where it is unknown."""
-        if not len(self.latencies):
-            return None
-        return float(np.interp(load, self.loads, self.latencies))
 
-    def keeps(self, latency: float | None) -> bool:
-        """Return whether a latency keeps the promise. None is promised: every latency does."""
-        limit = self.promise.seconds
-        return limit is None or latency is None or latency <= limit
+def latencies_of(models: Mapping[Role, RoleModel]) -> Mapping[str, tuple[Role, Latency]]:
+    """Return ``ttft`` and ``tbt``, each with the role at which it comes about."""
+    return {
+        name: (role, latency)
+        for role, model in models.items()
+        for name, latency in model.latencies.items()
+    }
 
 
-def promise_of(past: RolePast, known: Bools, stated: float | None) -> Promise:
-    """Return the SLO that a role is judged by: the stated one, else what it held itself.
+def promise_of(past: RolePast, name: str, known: Bools, stated: float | None) -> Promise:
+    """Return the SLO that a latency of a role is judged by: the stated one, else what it held itself.
 
     The latter is the least mean latency that the slots of 99 of 100 observations kept.
     """
     if stated is not None:
         return Promise(stated, stated=True)
-    name = "ttft_count" if past.role is Role.PREFILL else "tbt_count"
-    latency, weights = past.latency, past.values[name]
+    latency, weights = past.mean(name), past.values[f"{name}_count"]
     seen = known & np.isfinite(latency) & np.isfinite(weights) & (weights > 0)
     if not seen.any():
         return Promise(None, stated=False)
@@ -82,14 +98,16 @@ def promise_of(past: RolePast, known: Bools, stated: float | None) -> Promise:
     return Promise(float(latency[seen][order][place]), stated=False)
 
 
-def learn(past: RolePast, known: Bools, promise: Promise, target: float | None) -> RoleModel:
+def learn(
+    past: RolePast, known: Bools, promises: Mapping[str, Promise], target: float | None
+) -> RoleModel:
     """Return what a role's history shows. ``target`` is the one that a person gives, if any.
 
     Raises:
         ValueError: it never did any work, and nobody says what an instance carries.
 
     """
-    load, latency = past.load, past.latency
+    load = past.load
     busy = known & np.isfinite(load) & (load > 0)
     if target is None and int(busy.sum()) < FEWEST:
         raise ValueError(
@@ -98,18 +116,19 @@ def learn(past: RolePast, known: Bools, promise: Promise, target: float | None) 
         )
     highest = quantile(load, 1.0, busy) or 0.0
     kept = busy
-    if promise.seconds is not None and np.isfinite(latency).any():
-        kept = busy & ~(latency > promise.seconds)
+    for name, promise in promises.items():
+        if promise.seconds is not None:
+            kept = kept & ~(past.mean(name) > promise.seconds)
     sized = target or quantile(load, BUSY, kept) or quantile(load, 0.05, busy) or highest
-    loads, latencies = _curve(load, latency, busy)
     return RoleModel(
         role=past.role,
         target=sized,
         highest=max(highest, sized),
         stated=target is not None,
-        loads=loads,
-        latencies=latencies,
-        promise=promise,
+        latencies={
+            name: Latency(*_curve(load, past.mean(name), busy), promise)
+            for name, promise in promises.items()
+        },
         kv_per_request=quantile(
             ratio(past.kv_usage, ratio(past.values["running"], past.count)), 0.5, busy
         ),
@@ -117,14 +136,18 @@ def learn(past: RolePast, known: Bools, promise: Promise, target: float | None) 
 
 
 def wanted_ratio(history: History, models: Mapping[Role, RoleModel]) -> Floats:
-    """Return prefill for each decode that the work of each slot asks for."""
+    """Return prefill for each decode that the work of each slot asks for; nothing where they are one."""
+    if Role.AGGREGATED in models:
+        return np.full(history.grid.points, np.nan)
     prefill, decode = history.roles[Role.PREFILL], history.roles[Role.DECODE]
     needed = prefill.work / models[Role.PREFILL].target
     return ratio(needed, decode.work / models[Role.DECODE].target)
 
 
 def held_ratio(history: History) -> Floats:
-    """Return prefill for each decode that was there."""
+    """Return prefill for each decode that was there; nothing where they are one."""
+    if Role.AGGREGATED in history.roles:
+        return np.full(history.grid.points, np.nan)
     return ratio(history.roles[Role.PREFILL].count, history.roles[Role.DECODE].count)
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterator, Sequence
 from importlib import resources
 
 import numpy as np
 
 from heteroscale.words import Role
-from heteroscale_advisor.findings import Findings, assumptions, inventory, next_steps
-from heteroscale_advisor.policy import PAIR
+from heteroscale_advisor.findings import Findings, assumptions, inventory, next_steps, when
 from heteroscale_advisor.presence import Floats
 from heteroscale_advisor.replay import Kept
 from heteroscale_advisor.text import headline
@@ -21,7 +21,7 @@ from heteroscale_simulator.report.page import MAX_LISTED, POLICY
 from heteroscale_simulator.report.words import clock, number, percent, span
 from heteroscale_simulator.world.result import Decision
 
-_NAMES = {Role.PREFILL: ("TTFT", "prompt tokens/s"), Role.DECODE: ("TBT", "tokens/s")}
+_UNITS = {Role.PREFILL: "prompt tokens/s"}
 
 
 def page(found: Findings) -> Iterator[str]:
@@ -37,18 +37,22 @@ def page(found: Findings) -> Iterator[str]:
     )
     grid = found.history.grid
     yield (
-        f"<p class=quiet>{html.escape(span(grid.seconds))} of recorded traffic, "
+        f"<p class=quiet>{when(grid)}: {html.escape(span(grid.seconds))} of recorded traffic, "
         f"{html.escape(percent(found.seen))} of it known, slots of {grid.step:g} s</p>"
         f"<p><strong>{html.escape(headline(found))}</strong></p>"
     )
     yield _figures(found)
+    yield _list("What to do next", list(next_steps(found)))
     yield from _charts(found)
     yield _there(found)
-    yield _list("What to do next", list(next_steps(found)))
     yield _list("What this rests on", list(assumptions(found)))
     yield _decisions([one for one in found.replay.decisions if one.scales])
     yield _queries(found)
     yield "</body></html>\n"
+
+
+def _policy(found: Findings) -> str:
+    return "policy" if Role.AGGREGATED in found.replay.models else "joint policy"
 
 
 def _figures(found: Findings) -> str:
@@ -56,7 +60,7 @@ def _figures(found: Findings) -> str:
     rows = (
         ("held, measured", number(replay.held.gpu_hours), replay.held.kept),
         ("held, as the model sees it", "", replay.held_by_model),
-        ("joint policy, as modelled", number(replay.joint.gpu_hours), replay.joint.kept),
+        (f"{_policy(found)}, as modelled", number(replay.joint.gpu_hours), replay.joint.kept),
     )
     body = "".join(
         f"<tr><th scope=row>{html.escape(name)}</th><td>{hours}</td>{_cells(kept)}</tr>"
@@ -77,37 +81,41 @@ def _charts(found: Findings) -> Iterator[str]:
     replay, grid = found.replay, found.history.grid
     axis = Axis(round(grid.step), grid.seconds)
     yield "<h2>GPUs and instances</h2>"
-    gpus = [Line("held", "c1", replay.held.gpus), Line("joint policy", "c0", replay.joint.gpus)]
+    policy = _policy(found)
+    gpus = [Line("held", "c1", replay.held.gpus), Line(policy, "c0", replay.joint.gpus)]
     yield figure("GPUs held", gpus, chart(axis, gpus, label="GPUs held", height=230))
-    for role in PAIR:
+    for role in replay.models:
         lines = [
             Line("held", "c1", replay.held.counts[role]),
-            Line("joint policy", "c0", replay.joint.counts[role]),
+            Line(policy, "c0", replay.joint.counts[role]),
         ]
         name = f"{role.value.capitalize()} instances"
         yield figure(name, lines, chart(axis, lines, label=name))
-    ratios = [Line("wanted by the work", "c0", replay.wanted), Line("held", "c1", replay.had)]
-    yield figure("P:D ratio", ratios, chart(axis, ratios, label="P:D ratio", height=140))
+    if Role.AGGREGATED not in replay.models:
+        ratios = [Line("wanted by the work", "c0", replay.wanted), Line("held", "c1", replay.had)]
+        yield figure("P:D ratio", ratios, chart(axis, ratios, label="P:D ratio", height=140))
     yield _timeline(axis, replay.decisions)
     yield "<h2>Traffic and latency, as recorded</h2>"
-    for role in PAIR:
+    for role in replay.models:
         yield from _of_role(found, axis, role)
 
 
 def _of_role(found: Findings, axis: Axis, role: Role) -> Iterator[str]:
     past, model = found.history.roles[role], found.replay.models[role]
-    name, unit = _NAMES[role]
+    unit = _UNITS.get(role, "tokens/s")
     work = [Line(f"{role.value} {unit}", "c2", past.work)]
     yield figure(f"{role.value.capitalize()} work", work, chart(axis, work, label=unit, height=140))
-    latency = [Line(f"mean {name}, ms", "c0", past.latency * 1000)]
-    limits = []
-    if model.promise.seconds is not None:
-        limit = model.promise.seconds * 1000
-        what = "SLO" if model.promise.stated else "stands for an SLO:"
-        values: Floats = np.full(len(past.latency), limit)
-        limits.append(Line(f"{what} {number(limit)} ms", "limit", values))
-    drawing = chart(axis, latency, limits=limits, label=f"{name}, ms", height=140)
-    yield figure(name, [*latency, *limits], drawing)
+    for short, latency in model.latencies.items():
+        name, promise = short.upper(), latency.promise
+        line = Line(f"mean {name}, ms", "c0", past.mean(short) * 1000)
+        limits = []
+        if promise.seconds is not None:
+            limit = promise.seconds * 1000
+            what = "SLO" if promise.stated else "stands for an SLO:"
+            values: Floats = np.full(len(past.count), limit)
+            limits.append(Line(f"{what} {number(limit)} ms", "limit", values))
+        drawing = chart(axis, [line], limits=limits, label=f"{name}, ms", height=140)
+        yield figure(name, [line, *limits], drawing)
 
 
 def _timeline(axis: Axis, decisions: Sequence[Decision]) -> str:
@@ -143,8 +151,13 @@ def _there(found: Findings) -> str:
     )
 
 
+def _marked(sentence: str) -> str:
+    """Return a sentence with its `code` as HTML marks it."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(sentence))
+
+
 def _list(title: str, sentences: Sequence[str]) -> str:
-    items = "".join(f"<li>{html.escape(one)}</li>" for one in sentences)
+    items = "".join(f"<li>{_marked(one)}</li>" for one in sentences)
     return f"<h2>{html.escape(title)}</h2><ul>{items}</ul>"
 
 

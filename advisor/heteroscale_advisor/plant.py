@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from heteroscale.words import Role
-from heteroscale_advisor.model import RoleModel
+from heteroscale_advisor.model import RoleModel, latencies_of
 from heteroscale_advisor.presence import Bools, Floats
 from heteroscale_simulator.plant.port import Outcomes, Readings, Seat
 
@@ -69,7 +69,8 @@ class SeenPlant:
         self, models: Mapping[Role, RoleModel], known: Bools, prompt_per_computed: float = 1.0
     ) -> None:
         """``known``: by second, whether anybody saw the service; its length is that of the outcomes."""
-        self._queues = {role: _Queue(models[role]) for role in (Role.PREFILL, Role.DECODE)}
+        self._queues = {role: _Queue(model) for role, model in models.items()}
+        self._latencies = latencies_of(models)
         self._known = known
         self._prompts = prompt_per_computed
         self._engines: dict[str, _Engine] = {}
@@ -119,15 +120,10 @@ class SeenPlant:
     def advance(self, requests: Floats, input_tokens: Floats, output_tokens: Floats) -> None:
         """Move on one second, in which these arrive."""
         came, prompt, output = (float(a.sum()) for a in (requests, input_tokens, output_tokens))
-        opened = {role: self._opened(role) for role in self._queues}
-        prefill, decode = self._queues[Role.PREFILL], self._queues[Role.DECODE]
-        prefill.second(prompt, len(opened[Role.PREFILL]))
-        decode.second(output, len(opened[Role.DECODE]))
-        first = prefill.model.latency(prefill.load)
-        between = decode.model.latency(decode.load)
-        ttft = None if first is None else first + prefill.wait
+        for role, queue in self._queues.items():
+            queue.second(prompt if role is Role.PREFILL else output, len(self._opened(role)))
         length = output / came if came else 1.0
-        tbt = None if between is None else between + decode.wait / max(length, 1.0)
+        ttft, tbt = self._latency("ttft"), self._latency("tbt", max(length, 1.0))
         self._note(came, prompt, output, ttft, tbt)
         if came:
             self._run(length, prompt / came, ttft, tbt)
@@ -170,14 +166,25 @@ class SeenPlant:
     def _opened(self, role: Role) -> list[_Engine]:
         return [e for e in self._engines.values() if e.open and e.seat.role is role]
 
+    def _latency(self, name: str, tokens: float = 1.0) -> float | None:
+        """Return a mean latency now, with its part of the wait: one of ``tokens``."""
+        role, latency = self._latencies[name]
+        queue = self._queues[role]
+        if (seconds := latency.at(queue.load)) is None:
+            return None
+        # Where both come about at one role, who waits there waits for the first token alone.
+        waits = name == "ttft" or role is Role.DECODE
+        return seconds + waits * queue.wait / tokens
+
     def _note(
         self, came: float, prompt: float, output: float, ttft: float | None, tbt: float | None
     ) -> None:
         if self._now >= len(self._known):
             return
+        seen = {"ttft": ttft, "tbt": tbt}
         kept = {
-            "ttft": self._queues[Role.PREFILL].model.keeps(ttft) and self._served(Role.PREFILL),
-            "tbt": self._queues[Role.DECODE].model.keeps(tbt) and self._served(Role.DECODE),
+            name: latency.keeps(seen[name]) and self._served(role)
+            for name, (role, latency) in self._latencies.items()
         }
         told = {
             "arrived": came,
@@ -197,24 +204,24 @@ class SeenPlant:
 
     def _run(self, length: float, prompt: float, ttft: float | None, tbt: float | None) -> None:
         """Let the open engines of both roles count what they did, alike."""
-        stays = {Role.PREFILL: ttft or 0.0, Role.DECODE: length * (tbt or 0.0)}
-        size = {Role.PREFILL: prompt, Role.DECODE: length}
+        first, rest = ttft or 0.0, length * (tbt or 0.0)
         for role, queue in self._queues.items():
+            stays = first * (role is not Role.DECODE) + rest * (role is not Role.PREFILL)
+            size = prompt if role is Role.PREFILL else length
             engines = self._opened(role)
-            done = queue.done / max(size[role], 1e-9) / max(1, len(engines))
-            queue.running = done * max(0.0, stays[role] - queue.wait * (role is Role.PREFILL))
+            done = queue.done / max(size, 1e-9) / max(1, len(engines))
+            queue.running = done * max(0.0, stays - queue.wait * (role is not Role.DECODE))
             for engine in engines:
                 told = engine.counters
                 told[_DONE] += done
                 told[_PROMPT] += done * prompt * self._prompts
-                if role is Role.PREFILL:
-                    told[_GEN] += done
+                told[_GEN] += done * (1.0 if role is Role.PREFILL else length)
+                if role is not Role.DECODE:
                     told[_COMPUTED] += done * prompt
-                    told[_TTFT] += done * stays[role]
+                    told[_TTFT] += done * first
                     told[_TTFT_N] += done
-                else:
-                    told[_GEN] += done * length
-                    told[_TBT] += done * stays[role]
+                if role is not Role.PREFILL:
+                    told[_TBT] += done * rest
                     told[_TBT_N] += done * length
 
     def _leave(self) -> None:

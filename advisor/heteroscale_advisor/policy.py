@@ -9,8 +9,15 @@ from collections.abc import Mapping
 import numpy as np
 
 from heteroscale.words import Role
-from heteroscale_advisor.history import History, quantile
-from heteroscale_advisor.model import Promise, RoleModel, learn, promise_of, wanted_ratio
+from heteroscale_advisor.history import LATENCIES, History, quantile
+from heteroscale_advisor.model import (
+    Promise,
+    RoleModel,
+    latencies_of,
+    learn,
+    promise_of,
+    wanted_ratio,
+)
 from heteroscale_advisor.wishes import Wishes
 from heteroscale_coordinator.core.spec import ServiceSpec, SloSpec
 from heteroscale_coordinator.core.spec.actuation import ActuationSpec
@@ -18,6 +25,9 @@ from heteroscale_coordinator.core.spec.source import FRESHNESS, SourceSpec
 from heteroscale_simulator.fleet import FleetSpec
 
 PAIR = (Role.PREFILL, Role.DECODE)
+ALONE = (Role.AGGREGATED,)
+ADVISED = (*PAIR, *ALONE)
+"""Roles that are advised on: the pair, or all in one."""
 UNKNOWN_GPU = "GPU"
 """Name of a GPU type that nobody tells."""
 _NODE = 8
@@ -34,18 +44,17 @@ def plain_name(service: str) -> str:
 def models_of(history: History, wishes: Wishes) -> dict[Role, RoleModel]:
     """Return what each role's history shows. ValueError as ``learn``."""
     known = history.known
-    slo = {Role.PREFILL: wishes.ttft, Role.DECODE: wishes.tbt}
+    slo = {"ttft": wishes.ttft, "tbt": wishes.tbt}
     if wishes.spec is not None:
-        written = {Role.PREFILL: wishes.spec.slo.ttft, Role.DECODE: wishes.spec.slo.tbt}
-        slo = {role: slo[role] or written[role] for role in PAIR}
+        slo = {name: asked or getattr(wishes.spec.slo, name) for name, asked in slo.items()}
     return {
         role: learn(
-            history.roles[role],
+            past,
             known,
-            promise_of(history.roles[role], known, slo[role]),
+            {name: promise_of(past, name, known, slo[name]) for name in LATENCIES[role]},
             _target(wishes, role, gpu_type(history, wishes, role)),
         )
-        for role in PAIR
+        for role, past in history.roles.items()
     }
 
 
@@ -79,7 +88,7 @@ def gpus_of(history: History, wishes: Wishes, role: Role) -> int:
 
 def service_of(history: History, models: Mapping[Role, RoleModel], wishes: Wishes) -> ServiceSpec:
     """Return the service to be played: targets and GPU types as they were found, where not given."""
-    types = {role: gpu_type(history, wishes, role) for role in PAIR}
+    types = {role: gpu_type(history, wishes, role) for role in history.roles}
     if wishes.spec is not None:
         roles = {
             role: asked.model_copy(
@@ -95,9 +104,7 @@ def service_of(history: History, models: Mapping[Role, RoleModel], wishes: Wishe
         own = {"advisory": False, "actuation": ActuationSpec()}
         update = {"roles": roles, "slo": _slo(models), **own}
         return wishes.spec.model_copy(update=update)
-    ratio = wanted_ratio(history, models)
-    low, high = quantile(ratio, 0.05), quantile(ratio, 0.95)
-    most = {role: float(np.nanmax(history.roles[role].count)) for role in PAIR}
+    most = {role: float(np.nanmax(past.count)) for role, past in history.roles.items()}
     written = {
         "roles": {
             role.value: {
@@ -108,13 +115,22 @@ def service_of(history: History, models: Mapping[Role, RoleModel], wishes: Wishe
                 "max": max(4, math.ceil(2 * most[role])),
                 "target": _rounded(models[role].target),
             }
-            for role in PAIR
+            for role in history.roles
         },
-        "ratio": {"min": _outward(low or 1.0, -1), "max": _outward(high or low or 1.0, 1)},
+        **_band(history, models),
         "slo": _slo(models).document(),
         "policy": {"guard": {"startup": wishes.startup or 120.0}},
     }
     return ServiceSpec.model_validate(written)
+
+
+def _band(history: History, models: Mapping[Role, RoleModel]) -> Mapping[str, object]:
+    """Return `ratio` as the work asked for it in nine of ten slots; none where there is one role."""
+    if Role.AGGREGATED in models:
+        return {}
+    wanted = wanted_ratio(history, models)
+    low, high = quantile(wanted, 0.05), quantile(wanted, 0.95)
+    return {"ratio": {"min": _outward(low or 1.0, -1), "max": _outward(high or low or 1.0, 1)}}
 
 
 def as_watched(spec: ServiceSpec) -> ServiceSpec:
@@ -172,7 +188,7 @@ def _slo(models: Mapping[Role, RoleModel]) -> SloSpec:
         return None if not promise.seconds else float(f"{promise.seconds:.3g}")
 
     return SloSpec(
-        ttft=seconds(models[Role.PREFILL].promise), tbt=seconds(models[Role.DECODE].promise)
+        **{name: seconds(one.promise) for name, (_, one) in latencies_of(models).items()}
     )
 
 

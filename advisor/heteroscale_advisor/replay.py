@@ -10,7 +10,7 @@ import numpy as np
 from heteroscale.words import InstanceState, Role
 from heteroscale_advisor.history import History, quantile, ratio
 from heteroscale_advisor.load import Arrivals, arrivals
-from heteroscale_advisor.model import RoleModel, held_ratio, wanted_ratio
+from heteroscale_advisor.model import RoleModel, held_ratio, latencies_of, wanted_ratio
 from heteroscale_advisor.plant import SeenPlant
 from heteroscale_advisor.policy import PAIR, as_watched, fleet_of, gpus_of, models_of, service_of
 from heteroscale_advisor.presence import Bools, Floats
@@ -86,9 +86,8 @@ def replay(history: History, wishes: Wishes, told: Tell) -> Replay:
             "there is no moment at which all instances of both roles are known: a hole in any of them "
             "hides how much was done. Does Prometheus reach them all (`up`)? Take another time: --since"
         )
-    prompts = quantile(
-        ratio(history.roles[Role.PREFILL].values["prompt_tokens"], came.prefill), 0.5, known
-    )
+    first = history.roles[PAIR[0] if PAIR[0] in models else Role.AGGREGATED]
+    prompts = quantile(ratio(first.values["prompt_tokens"], came.prefill), 0.5, known)
     plant = SeenPlant(models, np.repeat(known, step), max(1.0, prompts or 1.0))
     watched = as_watched(spec)
     run = simulation.ServiceRun(
@@ -103,8 +102,8 @@ def replay(history: History, wishes: Wishes, told: Tell) -> Replay:
         [run], fleet_of(watched, wishes), None, 0, told, clock=history.grid.start
     )
     own = result.services[wishes.service]
-    gpus = {role: gpus_of(history, wishes, role) for role in PAIR}
-    counts = {role: _counts(result.intervals, role, history.grid.points, step) for role in PAIR}
+    gpus = {role: gpus_of(history, wishes, role) for role in models}
+    counts = {role: _counts(result.intervals, role, history.grid.points, step) for role in models}
     requests = np.repeat(known, step) * own.outcomes.arrived[: history.grid.seconds]
     return Replay(
         spec=spec,
@@ -112,7 +111,7 @@ def replay(history: History, wishes: Wishes, told: Tell) -> Replay:
         came=came,
         known=known,
         held=_side(
-            {role: history.roles[role].count for role in PAIR},
+            {role: history.roles[role].count for role in models},
             gpus,
             known,
             step,
@@ -161,26 +160,28 @@ def _counts(intervals: tuple[Interval, ...], role: Role, points: int, step: int)
 def _side(
     counts: Mapping[Role, Floats], gpus: Mapping[Role, int], known: Bools, step: float, kept: Kept
 ) -> Side:
-    held = np.sum([counts[role] * gpus[role] for role in PAIR], axis=0)
+    held = np.sum([counts[role] * gpus[role] for role in gpus], axis=0)
     hours = float(np.where(known, held, 0.0).sum()) * step / 3600
     return Side(hours, kept, counts, np.where(known, held, np.nan))
 
 
 def _measured(history: History, models: Mapping[Role, RoleModel], came: Arrivals) -> Kept:
-    latencies = {role: history.roles[role].latency for role in PAIR}
-    return _kept(latencies, models, came, history.known)
+    seen = {
+        name: history.roles[role].mean(name) for name, (role, _) in latencies_of(models).items()
+    }
+    return _kept(seen, models, came, history.known)
 
 
 def _modelled(history: History, models: Mapping[Role, RoleModel], came: Arrivals) -> Kept:
-    latencies = {
-        role: np.array([models[role].latency(x) or np.nan for x in history.roles[role].load])
-        for role in PAIR
+    seen = {
+        name: np.array([latency.at(load) or np.nan for load in history.roles[role].load])
+        for name, (role, latency) in latencies_of(models).items()
     }
-    return _kept(latencies, models, came, history.known)
+    return _kept(seen, models, came, history.known)
 
 
 def _kept(
-    latencies: Mapping[Role, Floats],
+    latencies: Mapping[str, Floats],
     models: Mapping[Role, RoleModel],
     came: Arrivals,
     known: Bools,
@@ -188,24 +189,23 @@ def _kept(
     """Return the shares of requests in slots whose mean latency kept the promise."""
     weights = np.where(known & np.isfinite(came.requests), came.requests, 0.0)
     ok, told = {}, {}
-    for role in PAIR:
-        limit = models[role].promise.seconds
-        seen = np.isfinite(latencies[role])
-        told[role] = bool((seen & (weights > 0)).any()) or limit is None
+    for name, (_, latency) in latencies_of(models).items():
+        limit = latency.promise.seconds
+        seen = np.isfinite(latencies[name])
+        told[name] = bool((seen & (weights > 0)).any()) or limit is None
         # Nothing ran, so nothing was late.
-        ok[role] = np.ones(len(weights), dtype=np.bool_)
+        ok[name] = np.ones(len(weights), dtype=np.bool_)
         if limit is not None:
-            ok[role] = ~seen | (latencies[role] <= limit)
+            ok[name] = ~seen | (latencies[name] <= limit)
     total = float(weights.sum())
 
     def share(mask: Bools) -> float | None:
         return _share(float(weights[mask].sum()), total)
 
-    both = told[Role.PREFILL] and told[Role.DECODE]
     return Kept(
-        share(ok[Role.PREFILL]) if told[Role.PREFILL] else None,
-        share(ok[Role.DECODE]) if told[Role.DECODE] else None,
-        share(ok[Role.PREFILL] & ok[Role.DECODE]) if both else None,
+        share(ok["ttft"]) if told["ttft"] else None,
+        share(ok["tbt"]) if told["tbt"] else None,
+        share(ok["ttft"] & ok["tbt"]) if told["ttft"] and told["tbt"] else None,
     )
 
 

@@ -6,13 +6,16 @@ import json
 from collections.abc import Iterator, Mapping
 
 from heteroscale import __version__
+from heteroscale.words import Role
 from heteroscale_advisor.findings import (
     Findings,
     assumptions,
     inventory,
     next_steps,
     range_of,
+    when,
 )
+from heteroscale_advisor.model import latencies_of
 from heteroscale_advisor.presence import Floats
 from heteroscale_advisor.replay import Kept, Side
 from heteroscale_coordinator.edge.prometheus import promql
@@ -30,6 +33,7 @@ def lines(found: Findings) -> Iterator[str]:
         f"{wishes.service}: {span(grid.seconds)} in slots of {grid.step:g} s from "
         f"{wishes.prometheus.url}, {percent(found.seen)} of it known"
     )
+    yield f"  {when(grid)}"
     yield f"  series {{{found.asked.found.select}}}, instances by label {found.asked.found.by!r}"
     yield ""
     yield "WHAT IS THERE"
@@ -49,10 +53,11 @@ def lines(found: Findings) -> Iterator[str]:
         ],
     )
     yield ""
-    yield "P:D RATIO (5th percentile, median, 95th)"
-    yield f"  wanted by the work   {_range(found.replay.wanted)}"
-    yield f"  held                 {_range(found.replay.had)}"
-    yield ""
+    if Role.AGGREGATED not in found.replay.models:
+        yield "P:D RATIO (5th percentile, median, 95th)"
+        yield f"  wanted by the work   {_range(found.replay.wanted)}"
+        yield f"  held                 {_range(found.replay.had)}"
+        yield ""
     yield from _sides(found)
     yield ""
     yield from _decided(found)
@@ -71,13 +76,14 @@ def headline(found: Findings) -> str:
     if saved is None:
         return f"{found.wishes.service}: nothing was held."
     way = "fewer" if saved >= 0 else "more"
+    policy = "policy" if Role.AGGREGATED in replay.models else "joint policy"
     kept = ""
     if replay.joint.kept.both is not None:
         kept = f", with {percent(replay.joint.kept.both)} of requests within the SLO"
         if replay.held.kept.both is not None:
             kept += f" (held: {percent(replay.held.kept.both)})"
     return (
-        f"The joint policy would have held {percent(abs(saved))} {way} GPU-hours: "
+        f"The {policy} would have held {percent(abs(saved))} {way} GPU-hours: "
         f"{number(replay.joint.gpu_hours)} instead of {number(replay.held.gpu_hours)}{kept}."
     )
 
@@ -99,7 +105,10 @@ def as_json(found: Findings) -> str:
             name: _named(values)
             for name, values in (("wanted", replay.wanted), ("held", replay.had))
         },
-        "slo": {role.value: model.promise.seconds for role, model in replay.models.items()},
+        "slo": {
+            name: latency.promise.seconds
+            for name, (_, latency) in latencies_of(replay.models).items()
+        },
         "held": {**_side(replay.held), "kept_by_model": _kept(replay.held_by_model)},
         "joint": _side(replay.joint),
         "saved": replay.saved,

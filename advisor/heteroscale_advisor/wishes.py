@@ -31,5 +31,7 @@ class Wishes:
     gpus: Mapping[Role, int] = field(default_factory=dict)
     """GPUs of one instance."""
     gpu_types: Mapping[Role, str] = field(default_factory=dict)
+    aggregated: bool = False
+    """Every instance does prefill and decode."""
     startup: float | None = None
     """Seconds from a launch until it serves; None: the policy's own assumption."""

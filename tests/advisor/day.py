@@ -39,7 +39,7 @@ class Day:
 
     def seen(self) -> tuple[Seen, ...]:
         """Return the instances as labels tell of them."""
-        kinds = {Role.PREFILL: "L20", Role.DECODE: "H20"}
+        kinds = {Role.PREFILL: "L20", Role.DECODE: "H20", Role.AGGREGATED: "H800"}
         return tuple(
             Seen(f"chat-{role}-{n}", "vllm", role, kinds[role], {}, role_from="pod")
             for role, count in self.counts.items()
@@ -53,6 +53,16 @@ class Day:
             ttft = 0.15 + 0.3 * (rate * PROMPT / 9000) ** 2
             own = {"ttft_sum": rate * ttft, "ttft_count": rate, "running": rate * ttft}
             work = {"generation_tokens": rate, "computed_prompt_tokens": rate * PROMPT}
+        elif role is Role.AGGREGATED:
+            ttft, tbt = 0.2 + 0.2 * rate / 4, 0.02 + 0.02 * rate / 4
+            own = {
+                "ttft_sum": rate * ttft,
+                "ttft_count": rate,
+                "tbt_sum": rate * OUTPUT * tbt,
+                "tbt_count": rate * OUTPUT,
+                "running": rate * (ttft + OUTPUT * tbt),
+            }
+            work = {"generation_tokens": rate * OUTPUT, "computed_prompt_tokens": rate * PROMPT}
         else:
             tbt = 0.015 + 0.02 * rate * OUTPUT / 1100
             own = {

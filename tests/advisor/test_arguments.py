@@ -108,10 +108,26 @@ def test_other_documents_and_other_services_are_refused(tmp_path: Path) -> None:
         options((*BASE, "-f", str(file)), NOW)
     file.write_text(
         "apiVersion: heteroscale/v1\nkind: Service\nmetadata: {name: x}\n"
+        "spec:\n  roles:\n    attention: {template: a}\n    ffn: {template: f}\n"
+        '    decode: {template: d}\n  innerRatio: "2:1"\n'
+    )
+    with pytest.raises(UsageError, match="split into attention and ffn"):
+        options((*BASE, "-f", str(file)), NOW)
+
+
+def test_where_every_instance_does_both_it_is_said(tmp_path: Path) -> None:
+    assert not options(BASE, NOW).wishes.aggregated
+    asked = options((*BASE, "--aggregated", "--gpus", "aggregated=8"), NOW).wishes
+    assert asked.aggregated
+    assert asked.gpus == {Role.AGGREGATED: 8}
+    file = tmp_path / "x.yaml"
+    file.write_text(
+        "apiVersion: heteroscale/v1\nkind: Service\nmetadata: {name: x}\n"
         "spec:\n  roles:\n    aggregated: {template: a}\n"
     )
-    with pytest.raises(UsageError, match="no prefill and decode apart"):
-        options((*BASE, "-f", str(file)), NOW)
+    assert options((*BASE, "-f", str(file)), NOW).wishes.aggregated
+    with pytest.raises(UsageError, match="not both"):
+        options((*BASE, "--aggregated", "--decode", 'pod=~"d.*"'), NOW)
 
 
 def test_control_signs_of_strangers_do_not_reach_the_terminal() -> None:

@@ -21,7 +21,7 @@ def test_sums_are_over_instances_and_latency_is_of_sums() -> None:
     assert history.known[1:].all()
     assert prefill.work[5] == pytest.approx(12 * PROMPT)
     assert decode.load[5] == pytest.approx(12 * OUTPUT / 8)
-    assert decode.latency[5] == pytest.approx(0.015 + 0.02 * 1.5 * OUTPUT / 1100)
+    assert decode.mean("tbt")[5] == pytest.approx(0.015 + 0.02 * 1.5 * OUTPUT / 1100)
     assert (decode.count == 8).all()
     assert prefill.gpu_types == ("L20",)
     assert history.missing[Role.DECODE] == ("ttft_sum", "ttft_count", "transferring")

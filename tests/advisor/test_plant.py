@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from heteroscale.words import Role
-from heteroscale_advisor.model import Promise, RoleModel
+from heteroscale_advisor.history import LATENCIES
+from heteroscale_advisor.model import Latency, Promise, RoleModel
 from heteroscale_advisor.plant import SeenPlant
 from heteroscale_simulator.plant.port import Seat
 
@@ -20,9 +21,10 @@ def model(role: Role, highest: float, limit: float) -> RoleModel:
         highest,
         highest,
         stated=False,
-        loads=loads,
-        latencies=np.array([0.01, 0.02]),
-        promise=Promise(limit, stated=True),
+        latencies={
+            name: Latency(loads, np.array([0.01, 0.02]), Promise(limit, stated=True))
+            for name in LATENCIES[role]
+        },
         kv_per_request=0.1,
     )
 
@@ -123,3 +125,39 @@ def test_what_nobody_tells_stays_unknown() -> None:
     told = plant().readings()
     assert np.isnan(told.transferring).all()
     assert np.isnan(told.gpu_util).all()
+
+
+def alone() -> SeenPlant:
+    made = SeenPlant(
+        {Role.AGGREGATED: model(Role.AGGREGATED, 200.0, 0.5)}, np.ones(SECONDS, dtype=np.bool_)
+    )
+    for name in ("a1", "a2"):
+        made.join(Seat(name, Role.AGGREGATED, "H20", 1, {}))
+        made.open(name)
+    return made
+
+
+def test_where_every_engine_does_both_it_counts_both() -> None:
+    made = alone()
+    for _ in range(10):
+        second(made, 5.0)
+    told = made.readings()
+    assert told.computed_prompt_tokens.tolist() == pytest.approx([2500.0, 2500.0])
+    assert told.generation_tokens.tolist() == pytest.approx([500.0, 500.0])
+    assert told.requests_finished.tolist() == pytest.approx([25.0, 25.0])
+    assert told.ttft_sum[0] / told.ttft_count[0] == pytest.approx(0.0125)
+    assert told.tbt_sum[0] / told.tbt_count[0] == pytest.approx(0.0125)
+    # A request stays for its first token, and for all that follow.
+    assert told.running[0] == pytest.approx(2.5 * (0.0125 + 20 * 0.0125))
+
+
+def test_there_who_waits_waits_for_the_first_token_alone() -> None:
+    made = alone()
+    for _ in range(20):
+        second(made, 30.0)
+    # 600 tokens/s of at most 400 arrive for 20 s.
+    assert made.readings().waiting.sum() == pytest.approx(20 * 200.0 / 20)
+    out = made.outcomes()
+    assert out.ttft_met[5:].sum() == 0.0
+    assert out.tbt_met.sum() == out.arrived.sum()
+    assert out.met[5:].sum() == 0.0

@@ -113,7 +113,7 @@ def test_a_file_is_the_policy(history: History) -> None:
     of = played(history, replace(WISHES, spec=document.spec, ttft=None, tbt=None))
     assert of.spec.roles[Role.DECODE].target == 300.0
     assert of.spec.roles[Role.DECODE].min == 6
-    assert of.models[Role.DECODE].promise.seconds == 0.2
+    assert of.models[Role.DECODE].latencies["tbt"].promise.seconds == 0.2
     assert of.joint.counts[Role.DECODE].min() >= 6 - 1e-9
 
 
@@ -126,6 +126,32 @@ def test_a_file_of_a_service_that_others_scale_is_played_as_if_it_scaled_itself(
     own, others = (played(history, replace(WISHES, spec=spec)) for spec in specs)
     assert [one.action for one in own.decisions] == [one.action for one in others.decisions]
     assert own.joint.gpu_hours == pytest.approx(others.joint.gpu_hours)
+
+
+def test_where_every_instance_does_both_it_is_advised_on_too() -> None:
+    day = Day(swing(2.0, 20.0, LONG), counts={Role.AGGREGATED: 6})
+    wishes = replace(WISHES, gpus={Role.AGGREGATED: 8}, aggregated=True)
+    past = day.history(LONG)
+    of = played(past, wishes)
+    assert of.held.gpu_hours == pytest.approx(float(past.known.sum()) / 60 * 6 * 8)
+    assert of.held.kept.both == of.held_by_model.both == 1.0
+    assert of.saved is not None
+    assert of.saved > 0.03
+    assert of.joint.kept.both is not None
+    assert of.joint.kept.both > 0.9
+    assert {one.action for one in of.decisions} >= {"scale_in", "scale_out"}
+
+    findings = told(past, of, wishes)
+    text = "\n".join(lines(findings))
+    assert "P:D RATIO" not in text
+    assert "6× H800" in text
+    assert "Prefill and decode share these instances" in text
+    whole = "".join(page(findings))
+    assert "P:D ratio" not in whole
+    assert "TTFT" in whole
+    assert "TBT" in whole
+    (document,) = read_documents(service_document(findings))
+    assert set(document.parse(ServiceDocument).spec.roles) == {Role.AGGREGATED}
 
 
 def test_the_name_of_a_model_is_made_one_of_a_service(history: History) -> None:

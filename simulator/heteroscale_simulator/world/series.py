@@ -17,12 +17,12 @@ from heteroscale_simulator.world.yard import Tenant
 EVERY = 5
 """Seconds between looks at the hardware; each stands for the seconds since the one before."""
 MINUTE = 60
-ROLES = (Role.PREFILL, Role.DECODE)
 SUMS = ("running", "waiting", "transferring")
-SIGNALS = tuple(f"{role.value}_{name}" for role in ROLES for name in ("tps", *SUMS, "kv_usage"))
-"""By role: tokens/s of its own work over the minute (computed prompt tokens; generated tokens),
-requests running, waiting and transferring, and the highest KV usage of an engine in service."""
-_WORK = {Role.PREFILL: "computed_prompt_tokens", Role.DECODE: "generation_tokens"}
+SIGNALS = ("tps", *SUMS, "kv_usage")
+"""By role, as `decode_tps`: tokens/s of its own work over the minute (computed prompt tokens; generated
+tokens), requests running, waiting and transferring, and the highest KV usage of an engine in service."""
+_WORK = {Role.PREFILL: "computed_prompt_tokens"}
+"""Of the others it is ``generation_tokens``."""
 
 Rows = NDArray[np.intp]
 
@@ -33,8 +33,10 @@ class Watcher:
     def __init__(self, tenant: Tenant, seconds: int) -> None:
         self._tenant = tenant
         minutes = -(-seconds // MINUTE)
-        self._series: dict[str, list[float]] = {name: [] for name in SIGNALS}
-        self._sums = {role: np.zeros((3, minutes)) for role in ROLES}
+        self._roles = tuple(role for role in Role if role in tenant.spec.roles)
+        names = (f"{role.value}_{name}" for role in self._roles for name in SIGNALS)
+        self._series: dict[str, list[float]] = {name: [] for name in names}
+        self._sums = {role: np.zeros((3, minutes)) for role in self._roles}
         """GPU-seconds in service, those busy, and those with active SMs, by minute."""
         self._work: dict[str, float] = {}
         self._known: tuple[int, tuple[str, ...]] | None = None
@@ -56,7 +58,7 @@ class Watcher:
     def usage(self) -> Mapping[Role, Usage]:
         """Return what the hardware showed, by minute."""
         found = {}
-        for role in ROLES:
+        for role in self._roles:
             seconds, busy, active = self._sums[role]
             some = np.where(seconds > 0, seconds, 1.0)
             found[role] = Usage(seconds, busy / some, active / some)
@@ -71,7 +73,7 @@ class Watcher:
         known = (self._tenant.version, tuple(readings.ids))
         if known == self._known:
             return self._rows
-        found: dict[Role, list[tuple[int, int]]] = {role: [] for role in ROLES}
+        found: dict[Role, list[tuple[int, int]]] = {role: [] for role in self._roles}
         twins = self._tenant.twins
         for row, name in enumerate(readings.ids):
             twin = twins.get(name)
@@ -89,14 +91,13 @@ class Watcher:
 
     def _minute(self, readings: Readings, serving: Mapping[Role, tuple[Rows, Floats]]) -> None:
         done = self._tell_work(readings)
-        for role in ROLES:
+        for role in self._roles:
             mine = self._of(readings, role)
-            self._series[f"{role.value}_tps"].append(done[role] / MINUTE)
-            for name in SUMS:
-                total = float(getattr(readings, name)[mine].sum())
-                self._series[f"{role.value}_{name}"].append(total)
-            highest = float(readings.kv_usage[serving[role][0]].max(initial=0.0))
-            self._series[f"{role.value}_kv_usage"].append(highest)
+            told = {"tps": done[role] / MINUTE}
+            told |= {name: float(getattr(readings, name)[mine].sum()) for name in SUMS}
+            told["kv_usage"] = float(readings.kv_usage[serving[role][0]].max(initial=0.0))
+            for name, value in told.items():
+                self._series[f"{role.value}_{name}"].append(value)
 
     def _of(self, readings: Readings, role: Role) -> list[int]:
         twins = self._tenant.twins
@@ -108,11 +109,11 @@ class Watcher:
 
     def _tell_work(self, readings: Readings) -> dict[Role, float]:
         """Return each role's work since the minute before."""
-        done, now = dict.fromkeys(ROLES, 0.0), {}
+        done, now = dict.fromkeys(self._roles, 0.0), {}
         for row, name in enumerate(readings.ids):
             twin = self._tenant.twins.get(name)
             if twin is not None:
-                now[name] = float(getattr(readings, _WORK[twin.role])[row])
+                now[name] = float(getattr(readings, _WORK.get(twin.role, "generation_tokens"))[row])
                 # An engine that changed its role counts from zero.
                 done[twin.role] += max(0.0, now[name] - self._work.get(name, 0.0))
         self._work = now

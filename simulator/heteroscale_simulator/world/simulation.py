@@ -238,9 +238,12 @@ def _check(services: Sequence[ServiceRun], fleet: FleetSpec) -> None:
     if len(set(names)) < len(names):
         raise ValueError(f"services named alike: {', '.join(sorted(names))}")
     for run in services:
-        if set(run.spec.roles) != {Role.PREFILL, Role.DECODE}:
+        roles = set(run.spec.roles)
+        alone = roles == {Role.AGGREGATED} and run.initial is not None
+        if roles != {Role.PREFILL, Role.DECODE} and not alone:
             raise ValueError(
-                f"{run.name} is not disaggregated: a simulation needs prefill and decode"
+                f"{run.name} is not disaggregated: a simulation needs prefill and decode, or stated "
+                "counts of aggregated"
             )
     minimum = {
         run.name: (run.spec, {role: asked.min for role, asked in run.spec.roles.items()})
