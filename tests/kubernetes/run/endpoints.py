@@ -7,6 +7,7 @@ that is lost is nothing to it. So what an operator needs beside it is played her
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 
 import httpx
@@ -30,18 +31,22 @@ class Endpoints:
     async def run(self) -> None:
         """Keep the router's workers, until cancelled."""
         while True:
-            wanted = self.wanted()
-            there = {one.url: one for one in await self._router.workers()}
-            self._asked &= wanted.keys() - there.keys()
-            for url in sorted(wanted.keys() - there.keys() - self._asked):
-                role = wanted[url]
-                more = {"bootstrap_port": BOOTSTRAP} if role == "prefill" else {}
-                body = {"url": url, "worker_type": role, **more}
-                (await self._http.post("/workers", json=body)).raise_for_status()
-                self._asked.add(url)
-            for url in sorted(there.keys() - wanted.keys()):
-                await self._http.delete(f"/workers/{there[url].id}")
+            with contextlib.suppress(httpx.HTTPError):  # a router that is busy is asked again
+                await self._round()
             await asyncio.sleep(PACE)
+
+    async def _round(self) -> None:
+        wanted = self.wanted()
+        there = {one.url: one for one in await self._router.workers()}
+        self._asked &= wanted.keys() - there.keys()
+        for url in sorted(wanted.keys() - there.keys() - self._asked):
+            role = wanted[url]
+            more = {"bootstrap_port": BOOTSTRAP} if role == "prefill" else {}
+            body = {"url": url, "worker_type": role, **more}
+            (await self._http.post("/workers", json=body)).raise_for_status()
+            self._asked.add(url)
+        for url in sorted(there.keys() - wanted.keys()):
+            await self._http.delete(f"/workers/{there[url].id}")
 
     async def close(self) -> None:
         """Let go of the connections."""

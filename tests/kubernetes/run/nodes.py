@@ -24,6 +24,8 @@ from tests.kubernetes.kubelet import Kubelet, conditions, stamp
 Json = dict[str, Any]
 PACE = 0.1
 """Seconds between two looks at the pods."""
+BEAT = 10.0
+"""Seconds between two signs of life of the nodes."""
 GRACE = 30.0
 """Seconds that a pod has to end, unless it says otherwise."""
 
@@ -62,9 +64,14 @@ class Nodes:
 
     async def run(self) -> None:
         """Be the kubelets, until cancelled."""
+        beaten_at = float("-inf")
         while True:
+            if (now := asyncio.get_running_loop().time()) - beaten_at > BEAT:
+                await asyncio.to_thread(self.kubelet.beat)
+                beaten_at = now
             self.pods = await asyncio.to_thread(self.kubelet.pods)
             await asyncio.gather(*map(self._mind, self.pods))
+            await self._sweep({pod["metadata"]["uid"] for pod in self.pods})
             await asyncio.sleep(PACE)
 
     async def close(self) -> None:
@@ -170,6 +177,15 @@ class Nodes:
             await asyncio.to_thread(self.kubelet.finish, engine.pod)
         else:
             await asyncio.to_thread(self.kubelet.fail, engine.pod, code=engine.status or 1)
+
+    async def _sweep(self, there: set[str]) -> None:
+        """Kill what runs for a pod that is gone: somebody took it away with no time to end."""
+        for uid, engine in self.engines.items():
+            if uid not in there and engine.status is None:
+                engine.killed = True
+                if engine.process.returncode is None:
+                    engine.process.kill()
+                engine.status = await engine.process.wait()
 
     async def _in_flight(self, engine: Engine) -> float | None:
         """Return how many requests the engine has, by its own metrics."""

@@ -156,7 +156,9 @@ class Stage:
         folder = self.folder / node
         folder.mkdir()
         (folder / "token").write_text(self._agents_token(), "utf-8")
+        (folder / "ca").write_bytes(self.kube.reach.authority)
         access = {"apiServer": self.kube.url, "tokenFile": str(folder / "token")}
+        access["caFile"] = str(folder / "ca")
         document = yaml.safe_load(_deployed("ConfigMap")["data"]["agent.yaml"])
         spec: Json = document["spec"]
         del spec["tls"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ PROMETHEUS = Plan({"labels": ROUTED}, ROUTED, "prometheus")
 AGENTS = Plan({"readiness": True}, {"heteroscale.io/service": "chat"}, "agents", 2, ("decode",))
 
 
+@pytest.mark.skipif(shutil.which("prometheus") is None, reason="needs prometheus")
 async def test_both_roles_go_out_and_in_with_the_traffic(kubelet: Kubelet, tmp_path: Path) -> None:
     async with stage(kubelet, tmp_path, PROMETHEUS) as run:
         await run.apply(prefill={"min": 1, "max": 2}, decode={"min": 2, "max": 4})
@@ -38,6 +40,8 @@ async def test_both_roles_go_out_and_in_with_the_traffic(kubelet: Kubelet, tmp_p
 async def test_the_coordinator_is_killed_as_both_roles_leave(
     kubelet: Kubelet, tmp_path: Path
 ) -> None:
+    if not kubelet.kube.token:
+        pytest.skip("agents log in by a token, and this kubeconfig has none")
     async with stage(kubelet, tmp_path, AGENTS) as run:
         await run.apply(prefill={"min": 2, "max": 2}, decode={"min": 4, "max": 4})
         await run.until_serving(2, 4)
