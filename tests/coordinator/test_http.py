@@ -11,7 +11,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from heteroscale.words import GpuHealth, InstanceState, Role
+from heteroscale.words import WITHIN, GpuHealth, InstanceState, Role
 from heteroscale_coordinator.core import sites
 from heteroscale_coordinator.core.devices import GpuFact, GpuSample, KnownDevices, NicSample
 from heteroscale_coordinator.core.draft import Draft
@@ -190,6 +190,37 @@ async def test_metrics_tell_for_how_many_services_a_sub_cluster_is_left_out(
         ("west", "silent"): 0,
         ("west", "refusing"): 1,
     }
+
+
+async def test_metrics_count_a_gpu_once_that_a_node_and_an_agent_within_it_tell_of(
+    port: int, loop: TwinLoop, metrics: Metrics
+) -> None:
+    filled(loop, metrics)
+    gpus = (GpuFact(0, "H20"), GpuFact(1, "H20"))
+    place = {"physical_cluster": "zone-a"}
+    agents = loop.state.agents
+    agents.clear()
+    agents["east/n0"] = Agent("east/n0", inventory=Inventory(gpus=(*gpus, GpuFact(2, "L20"))))
+    agents["a-0"] = Agent(
+        "a-0",
+        inventory=Inventory(gpus=gpus, topology=place, labels={WITHIN: "east/n0"}),
+        devices=KnownDevices((GpuSample(GpuHealth.OK), GpuSample(GpuHealth.ERROR))),
+    )
+    value = series((await get(port, "/metrics")).text)
+    found = {
+        (kind, state): value("gpus", type=kind, state=state)
+        for kind in ("H20", "L20")
+        for state in ("ok", "sick", "unknown")
+    }
+    assert found == {
+        ("H20", "ok"): 1,
+        ("H20", "sick"): 1,
+        ("H20", "unknown"): 0,
+        ("L20", "ok"): 0,
+        ("L20", "sick"): 0,
+        ("L20", "unknown"): 1,
+    }
+    assert value("sub_cluster_left_out", sub_cluster="zone-a", reason="silent") is None
 
 
 async def test_metrics_count_changes_of_rdma_class_from_zero(

@@ -245,10 +245,14 @@ def _devices(agents: list[Agent]) -> Iterator[Metric]:
     ports = _gauge("rdma_ports", "RDMA ports by state.", ("state",))
     by_gpu: Tally[tuple[str, str]] = Tally()
     by_port: Tally[str] = Tally()
+    inner = Tally((a.within, gpu.type) for a in agents if a.within for gpu in a.inventory.gpus)
     for agent in agents:
         seen = NO_DEVICES if agent.silent else agent.devices
         healthy = chain(seen.healthy, repeat(None))
         for gpu, well in zip(agent.inventory.gpus, healthy, strict=False):
+            if inner[agent.agent_id, gpu.type] > 0:
+                inner[agent.agent_id, gpu.type] -= 1  # an agent within the node tells more of it
+                continue
             by_gpu[gpu.type, "unknown" if well is None else "ok" if well else "sick"] += 1
         up, down = seen.ports_up, seen.ports_down
         unknown = max(0, len(agent.inventory.nics) - up - down)

@@ -16,7 +16,8 @@ def sub_cluster_metrics(
     agents: Iterable[Agent], services: Collection[Service], silent: Collection[str], now: float
 ) -> Iterator[Metric]:
     """Yield how many services each sub-cluster is left out for; nothing where there is but one."""
-    names = sorted({sub_cluster_of(one.inventory.topology) for one in agents if one.inventory.gpus})
+    nodes = (one for one in agents if one.inventory.gpus and not one.within)
+    names = sorted({sub_cluster_of(one.inventory.topology) for one in nodes})
     if len(names) < 2:  # noqa: PLR2004 - one alone stands for the whole fleet
         return
     left_out = GaugeMetricFamily(

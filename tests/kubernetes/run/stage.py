@@ -297,6 +297,11 @@ class Stage:
             if one.action == "scale_out":
                 assert set(one.instance_ids) <= ran, one.reason
 
+    def break_watches(self) -> None:
+        """Have the API server end all watches and forget the past, as real ones do now and then."""
+        if self.kube.server is not None:
+            self.kube.server.expire()
+
     # ---- waiting -----------------------------------------------------------------------------------
 
     async def until(

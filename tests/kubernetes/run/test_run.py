@@ -29,6 +29,7 @@ async def test_both_roles_go_out_and_in_with_the_traffic(kubelet: Kubelet, tmp_p
         await run.until_serving(1, 2)
         async with run.traffic(0.4, LONG):
             async with run.traffic(9.0):
+                run.break_watches()
                 await run.until_serving(2, 4)
             await run.until_serving(1, 2)
         run.nothing_was_cut(3)
