@@ -1,4 +1,4 @@
-"""The field tables of docs/{service,agent,coordinator,fleet}.md, drawn from the models.
+"""The field tables of docs/{service,agent,coordinator,fleet,kubernetes-options}.md, drawn from the models.
 
 ``python -m tests.docs.reference`` (with the sources on the path) writes them; a test checks that what
 stands there is what the models say.
@@ -17,6 +17,7 @@ from heteroscale.documents import format_duration
 from heteroscale_agent.config import AgentSpec
 from heteroscale_coordinator.config import CoordinatorSpec
 from heteroscale_coordinator.core.spec import ServiceSpec
+from heteroscale_scheduler_adapters.kubernetes.settings import KubernetesSettings
 from heteroscale_simulator.fleet import FleetSpec
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -25,7 +26,10 @@ PAGES: dict[str, type[BaseModel]] = {
     "agent.md": AgentSpec,
     "coordinator.md": CoordinatorSpec,
     "fleet.md": FleetSpec,
+    "kubernetes-options.md": KubernetesSettings,
 }
+ROOTS: dict[type[BaseModel], str] = {KubernetesSettings: "options"}
+"""Where a model stands; `spec` for those that are none of these."""
 BEGIN, END = "<!-- fields: begin -->", "<!-- fields: end -->"
 DURATION = ["string", "number"]
 WHOLE = "^[1-9][0-9]*$"
@@ -38,13 +42,13 @@ def render(model: type[BaseModel]) -> str:
     """Return a table for each part of a document, as Markdown."""
     schema = model.model_json_schema(by_alias=True)
     parts = {"": schema, **schema.get("$defs", {})}
-    titles = _titles(schema, parts)
+    titles = _titles(schema, parts, ROOTS.get(model, "spec"))
     return "\n".join(_part(parts[name], title, titles) for name, title in titles.items())
 
 
-def _titles(schema: dict[str, Any], parts: dict[str, Any]) -> dict[str, str]:
+def _titles(schema: dict[str, Any], parts: dict[str, Any], root: str) -> dict[str, str]:
     """Return the path under which each model is reached, in the order of the fields."""
-    titles = {"": "spec"}
+    titles = {"": root}
 
     def visit(path: str, part: dict[str, Any]) -> None:
         for name, field in part.get("properties", {}).items():
@@ -53,7 +57,7 @@ def _titles(schema: dict[str, Any], parts: dict[str, Any]) -> dict[str, str]:
                     titles[reference] = below
                     visit(below, parts[reference])
 
-    visit("spec", schema)
+    visit(root, schema)
     return titles
 
 

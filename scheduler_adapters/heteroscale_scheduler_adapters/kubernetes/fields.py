@@ -5,7 +5,14 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+)
 from pydantic.alias_generators import to_camel
 
 from heteroscale_scheduler_adapters.port import SettingsError
@@ -34,8 +41,9 @@ def seconds(value: object) -> float:
     return found
 
 
-Seconds = Annotated[float, BeforeValidator(seconds)]
-Positive = Annotated[float, BeforeValidator(seconds), Field(gt=0)]
+_WRITTEN = WithJsonSchema({"type": ["string", "number"]})
+Seconds = Annotated[float, BeforeValidator(seconds), _WRITTEN]
+Positive = Annotated[float, BeforeValidator(seconds), Field(gt=0), _WRITTEN]
 
 
 class Settings(BaseModel):

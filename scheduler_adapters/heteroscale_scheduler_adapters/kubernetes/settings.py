@@ -89,19 +89,28 @@ class PodKeys(Settings):
     """Labels or annotations by which pods that others made are known; the first a pod carries wins."""
 
     service: tuple[str, ...] = (names.SERVICE,)
+    """Which service of ours it serves. Without one it is nobody's."""
     role: tuple[str, ...] = (names.ROLE, "llm-d.ai/role")
+    """Its role there."""
     port: tuple[str, ...] = (names.PORT,)
+    """Where it serves; without one, its one container port."""
 
 
 class AdoptSettings(Settings):
     """Something that others made and own, whose pods serve a service of ours. It is never changed."""
 
     api_version: str = "apps/v1"
+    """Of its kind."""
     kind: str = "Deployment"
+    """What it is."""
     namespace: Name
+    """Where it is."""
     name: str
+    """What it is called."""
     service: str
+    """Which service of ours its pods serve."""
     role: Role
+    """Their role there."""
     port: Annotated[int, Field(ge=1, le=65535)] | None = None
     """Where its pods serve; without one, their label or their one container port says."""
 

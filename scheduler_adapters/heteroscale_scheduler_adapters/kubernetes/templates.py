@@ -49,8 +49,11 @@ class Existing(Settings):
     """An object that is there already, handed over to be scaled."""
 
     api_version: Text = "apps/v1"
+    """Of its kind: `leaderworkerset.x-k8s.io/v1`."""
     kind: Text
+    """Any kind with the scale subresource."""
     name: Text
+    """Of the object; it must be there."""
     namespace: str = ""
     """Empty: the template's."""
     service: Text
@@ -58,26 +61,32 @@ class Existing(Settings):
 
 
 class LaunchTemplate(Settings):
-    """One template. Exactly one of ``object``, ``scale`` and ``pod`` is given."""
+    """One template. Exactly one of `object`, `scale` and `pod` is given."""
 
     name: Text
+    """As services' roles name it."""
     role: Literal["prefill", "decode", "aggregated", "attention", "ffn"]
+    """Which role its instances have."""
     gpus: Annotated[int, Field(ge=0)]
     """GPUs of one rank, which is one pod."""
     engine: str = ""
+    """Which engine runs there: `vllm`, `sglang`."""
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
     """Where rank 0 serves."""
     namespace: str = ""
     """Empty: the manifest's own, else the adapter's first."""
     object: dict[str, Any] | None = None
+    """A manifest with the scale subresource: one object is kept for each service, role and domain."""
     scale: Existing | None = None
+    """An object that is there already, handed over to be scaled."""
     pod: dict[str, Any] | None = None
+    """`metadata` and `spec` of pods that stand for themselves, each bound to its node."""
     gate: GateRule | None = None
-    """None: the adapter's."""
+    """Without one, the adapter's."""
     pod_templates: tuple[str, ...] = ()
-    """Where ``object`` has the templates of its pods, as dotted paths; known kinds need not say it."""
+    """Where `object` has the templates of its pods, as dotted paths; known kinds need not say it."""
     selector: str = ""
-    """Where ``object`` has the labels by which it finds its pods; empty: ``spec.selector.matchLabels``,
+    """Where `object` has the labels by which it finds its pods; empty: `spec.selector.matchLabels`,
     if it is there."""
     pin: Literal["preferred", "required"] = "preferred"
     """Whether an object's pod only prefers the node that placement chose in the domain, or needs it."""

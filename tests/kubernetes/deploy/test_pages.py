@@ -5,16 +5,15 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pytest
 import yaml
 
 from heteroscale_coordinator.edge.crd import objects, words
 from tests.kubernetes.deploy.kustomize import Json, resolve
-from tests.kubernetes.deploy.test_overlays import DEPLOY, ROOT
+from tests.kubernetes.deploy.test_overlays import DEPLOY, ROOT, SERVING
 from tests.kubernetes.kube import Kube
 
 PAGE = ROOT / "docs" / "kubernetes.md"
-EXAMPLES = sorted((ROOT / "examples" / "kubernetes").glob("*.yaml"))
+KEDA = ROOT / "examples" / "kubernetes" / "keda.yaml"
 
 
 def told() -> list[Json]:
@@ -36,11 +35,10 @@ def test_what_the_page_names_is_there() -> None:
         assert f"| `{overlay.name}` |" in text
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=[path.name for path in EXAMPLES])
-def test_an_example_is_taken_but_for_the_kinds_of_others(path: Path, small_kube: Kube) -> None:
-    space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "serving"}}
-    every = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
-    for one in [*resolve(DEPLOY / "crd"), space, *every]:
+def test_the_example_for_keda_is_taken_but_for_the_kinds_of_others(small_kube: Kube) -> None:
+    """The other examples: `test_examples_driven`."""
+    every = list(yaml.safe_load_all(KEDA.read_text(encoding="utf-8")))
+    for one in [*resolve(DEPLOY / "crd"), SERVING, *every]:
         if not one["apiVersion"].startswith("keda.sh/"):
             assert small_kube.create(one)["metadata"]["uid"]
     (service,) = [one for one in every if one["kind"] == words.KIND]
