@@ -1,4 +1,4 @@
-"""The field tables of docs/{service,agent,coordinator,fleet,kubernetes-options}.md, drawn from the models.
+"""The field tables of docs/{service,agent,coordinator,fleet,kubernetes-options}.md, from the models.
 
 ``python -m tests.docs.reference`` (with the sources on the path) writes them; a test checks that what
 stands there is what the models say.

@@ -1,4 +1,4 @@
-"""Each example with a coordinator's document of its own: the adapter launches one of each of its roles."""
+"""Each example with a coordinator's document: the adapter launches one instance of each of its roles."""
 
 from __future__ import annotations
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import yaml
 
 from heteroscale_coordinator.edge.crd import objects, words
+from heteroscale_scheduler_adapters.kubernetes.settings import TOPOLOGY
 from tests.kubernetes.deploy.kustomize import Json, resolve
 from tests.kubernetes.deploy.test_overlays import DEPLOY, ROOT, SERVING
 from tests.kubernetes.kube import Kube
@@ -33,6 +33,12 @@ def test_what_the_page_names_is_there() -> None:
         assert (ROOT / path.rstrip("/")).exists(), path
     for overlay in (DEPLOY / "overlays").iterdir():
         assert f"| `{overlay.name}` |" in text
+
+
+def test_the_labels_of_levels_are_told_as_they_are_read() -> None:
+    page = (ROOT / "docs" / "kubernetes-options.md").read_text(encoding="utf-8")
+    for level, keys in TOPOLOGY.items():
+        assert f"| `{level}` | {', '.join(f'`{key}`' for key in keys)} |" in page
 
 
 def test_the_example_for_keda_is_taken_but_for_the_kinds_of_others(small_kube: Kube) -> None:
