@@ -83,18 +83,18 @@ async def test_one_of_each_role_is_launched_gated_and_stopped(
     await adapter.launch(Step("r-1", "d-1", launches))
     kubelet.tick()
     kubelet.tick()
-    for one in launches:
-        await adapter.gate(one.instance_id, GateWish(open=False, reason="soft_scale_in"))
+    for each in launches:
+        await adapter.gate(each.instance_id, GateWish(open=False, reason="soft_scale_in"))
     world = await adapter.world()
     assert world.notes == ()
     mine = {key: world.running[key] for key in ("i-prefill", "i-decode")}
     assert {one.gate.open for one in mine.values()} == {False}
-    assert [len(mine[one.instance_id].ranks) for one in launches] == [
-        len(one.ranks) for one in launches
+    assert [len(mine[each.instance_id].ranks) for each in launches] == [
+        len(each.ranks) for each in launches
     ]
-    for one in launches:
-        assert mine[one.instance_id].phase in (Phase.READY, Phase.STARTING)
-        await adapter.stop(one.instance_id, 0.0)
+    for each in launches:
+        assert mine[each.instance_id].phase in (Phase.READY, Phase.STARTING)
+        await adapter.stop(each.instance_id, 0.0)
     kubelet.tick()
     kubelet.tick()
     assert not {"i-prefill", "i-decode"} & set((await adapter.world()).running)
