@@ -103,3 +103,42 @@ def test_a_process_that_is_asked_for_a_hello_loses_its_stream_and_no_other_does(
     dispatcher.dispatch(Changes(effects=[AskHello("a0", 1), *before]), State(), 1)
     assert streams["a0"].ended.startswith("UNAVAILABLE: agent 'a0' was forgotten")
     assert not streams["a1"].ended, "that was asked of a process before it"
+
+
+class Stops:
+    """Clusters that own no agent, and note what they are told to stop by force."""
+
+    def __init__(self) -> None:
+        self.ended: list[tuple[str, float]] = []
+
+    def owns(self, agent_id: str) -> bool:
+        return False
+
+    def end(self, instance_id: str, grace: float) -> bool:
+        self.ended.append((instance_id, grace))
+        return True
+
+
+def ended_by_its_cluster(verb: Verb, agent_id: str, *streams: str) -> list[tuple[str, float]]:
+    """Return what a cluster is told to stop by an order to an agent within one of its jobs."""
+    state, _ = ordered()
+    command = Command("cmd-9", verb, agent_id, "i", "chat", "dec", 0, 1.0, 100.0)
+    there = {name: Stream(name, name) for name in streams}
+    clusters, sessions = Stops(), cast(Any, SimpleNamespace(get=there.get))
+    dispatcher = Dispatcher(sessions, cast(Any, None), lambda: 2.0, cast(Any, clusters))
+    dispatcher.dispatch(Changes(commands={"cmd-9": command}), state, 1)
+    return clusters.ended
+
+
+def test_who_cannot_be_told_to_end_is_stopped_by_its_cluster() -> None:
+    grace = SPEC.drain.grace
+    assert ended_by_its_cluster(Verb.TERMINATE, "a0") == [("i", grace)]
+
+
+def test_a_cluster_stops_nobody_whose_agent_is_there_or_who_is_to_be_emptied_first() -> None:
+    assert ended_by_its_cluster(Verb.TERMINATE, "a0", "a0") == []
+    assert ended_by_its_cluster(Verb.DRAIN, "a0") == []
+
+
+def test_an_agent_that_left_an_instance_to_another_has_it_stopped_by_nobody() -> None:
+    assert ended_by_its_cluster(Verb.TERMINATE, "who-left") == []

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import wraps
 from itertools import count
 from typing import Any, TypeVar, cast
 
@@ -18,6 +19,7 @@ from heteroscale_coordinator.core.events import (
     AgentConnected,
     ApplyService,
     Changes,
+    DrainInstance,
     ReportReceived,
     ScaleService,
     Wish,
@@ -60,6 +62,8 @@ spec:
   ratio: "1:2"
   drain: {settle: 5s, quietScrapes: 3, grace: 30s, lease: 30s}
 """
+WHOLE = {"prefill": 1, "decode": 2}
+"""What of it serves."""
 TEMPLATES = (Template("chat-prefill", "prefill", 1), Template("chat-decode", "decode", 1))
 
 
@@ -79,6 +83,16 @@ def play(work: Coroutine[Any, Any, Result]) -> Result:
     """Run a test in virtual time."""
     with asyncio.Runner(loop_factory=_Inline) as runner:
         return runner.run(work)
+
+
+def played(story: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Have a story be a test that is played in virtual time."""
+
+    @wraps(story)
+    def test(*fixtures: Any, **named: Any) -> None:
+        play(story(*fixtures, **named))
+
+    return test
 
 
 def clock() -> float:
@@ -141,6 +155,21 @@ class Coordinator:
         for one in self.having(S.IN_SERVICE):
             found[one.role.value] = found.get(one.role.value, 0) + 1
         return found
+
+    async def serve(self, text: str = CHAT) -> None:
+        """Apply a service, and wait until it serves."""
+        await self.apply(text)
+        await self.until(lambda: self.serving() == WHOLE, "in service")
+
+    def a_decode(self) -> str:
+        """Return the id of a decode instance that serves."""
+        found = self.having(S.IN_SERVICE)
+        return next(one.instance_id for one in found if one.role is Role.DECODE)
+
+    async def drain(self, instance_id: str) -> None:
+        """Drain an instance, and wait until it is being emptied."""
+        await self.submit(DrainInstance(self.request(), instance_id, "test"))
+        await self.until(lambda: self.state.instances[instance_id].state is S.DRAINING, "draining")
 
     async def until(self, fact: Callable[[], Any], what: str = "") -> None:
         """Wait until ``fact`` holds."""

@@ -14,14 +14,13 @@ from typing import Protocol
 import pytest
 
 from heteroscale.words import InstanceState
-from heteroscale_coordinator.core.events import DrainInstance, ReinstateInstance
+from heteroscale_coordinator.core.events import ReinstateInstance
 from heteroscale_scheduler_adapters.memory import Hang, MemoryCluster, Refusal
 from heteroscale_scheduler_adapters.port import Phase
 from tests.adapters.subcluster.agents import AgentSite
-from tests.adapters.subcluster.rig import Coordinator, Rig, cluster, kubelet, play
+from tests.adapters.subcluster.rig import WHOLE, Coordinator, Rig, cluster, kubelet, played
 
 S = InstanceState
-WHOLE = {"prefill": 1, "decode": 2}
 OVER = (Phase.ENDED, Phase.FAILED)
 
 
@@ -142,154 +141,126 @@ def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-async def serving(one: Coordinator) -> None:
-    """Apply the service, and wait until it serves."""
-    await one.apply()
-    await one.until(lambda: one.serving() == WHOLE, "in service")
-
-
-def a_decode(one: Coordinator) -> str:
-    return next(i for i in one.having(S.IN_SERVICE) if i.role.value == "decode").instance_id
-
-
-def test_a_step_gets_into_service_in_one_and_nothing_more_is_started(
+@played
+async def test_a_step_gets_into_service_in_one_and_nothing_more_is_started(
     kind: str, tmp_path: Path
 ) -> None:
-    async def story() -> None:
-        async with (
-            _living(kind, tmp_path, "east", "west") as world,
-            world.coordinator() as one,
-        ):
-            await serving(one)
-            home = world.home(one)
-            assert all(home.routed(i.instance_id) for i in one.having(S.IN_SERVICE))
+    async with (
+        _living(kind, tmp_path, "east", "west") as world,
+        world.coordinator() as one,
+    ):
+        await one.serve()
+        home = world.home(one)
+        assert all(home.routed(i.instance_id) for i in one.having(S.IN_SERVICE))
+        await asyncio.sleep(300)
+        assert one.serving() == WHOLE
+        assert (home.launched(), world.other(home).launched()) == (3, 0)
+
+
+@played
+async def test_what_is_refused_in_one_is_placed_in_another(kind: str, tmp_path: Path) -> None:
+    async with (
+        _living(kind, tmp_path, "east", "west") as world,
+        world.coordinator() as one,
+    ):
+        world.sites["east"].refuse("no more today")
+        await one.serve()
+        assert not world.sites["east"].alive_ids()
+        assert len(world.sites["west"].alive_ids()) == 3
+
+
+@played
+async def test_one_that_is_silent_keeps_its_instances_counted_and_its_return_is_reconciled(
+    kind: str, tmp_path: Path
+) -> None:
+    async with (
+        _living(kind, tmp_path, "east", "west") as world,
+        world.coordinator() as one,
+    ):
+        await one.serve()
+        home, ids = world.home(one), {i.instance_id for i in one.having(S.IN_SERVICE)}
+        home.cut()
+        await one.until(lambda: {i.instance_id for i in one.having(S.UNKNOWN)} == ids, "unknown")
+        await asyncio.sleep(600)
+        assert {i.instance_id for i in one.having(S.UNKNOWN)} == ids, "counted, not replaced"
+        await one.scale(prefill=2, decode=4)
+        await one.until(lambda: one.serving() == WHOLE, "what is new, elsewhere")
+        assert len(world.other(home).alive_ids()) == 3
+        assert home.launched() == 3, "nothing new there"
+        home.heal()
+        await one.until(lambda: one.serving() == {"prefill": 2, "decode": 4}, "back")
+        assert ids <= {i.instance_id for i in one.having(S.IN_SERVICE)}
+        await asyncio.sleep(120)
+        assert (home.launched(), world.other(home).launched()) == (3, 3)
+
+
+@played
+async def test_what_failed_while_it_was_silent_is_found_on_its_return(
+    kind: str, tmp_path: Path
+) -> None:
+    async with (
+        _living(kind, tmp_path, "east", "west") as world,
+        world.coordinator() as one,
+    ):
+        await one.serve()
+        home, lost = world.home(one), one.a_decode()
+        home.cut()
+        await one.until(lambda: len(one.having(S.UNKNOWN)) == 3, "unknown")
+        home.fail(lost)
+        home.heal()
+        await one.until(lambda: one.state.instances[lost].state is S.FAILED, "failed")
+        await one.until(lambda: one.serving() == WHOLE, "replaced")
+
+
+@played
+async def test_a_restart_of_the_coordinator_starts_nothing_twice(kind: str, tmp_path: Path) -> None:
+    async with _living(kind, tmp_path, "east", "west") as world:
+        async with world.coordinator() as one:
+            await one.apply()
+            await one.until(lambda: one.having(S.PENDING, S.LAUNCHING), "on its way")
+        async with world.coordinator() as one:
+            await one.until(lambda: one.serving() == WHOLE, "in service")
             await asyncio.sleep(300)
             assert one.serving() == WHOLE
-            assert (home.launched(), world.other(home).launched()) == (3, 0)
-
-    play(story())
+            assert sum(site.launched() for site in world.sites.values()) == 3
 
 
-def test_what_is_refused_in_one_is_placed_in_another(kind: str, tmp_path: Path) -> None:
-    async def story() -> None:
-        async with (
-            _living(kind, tmp_path, "east", "west") as world,
-            world.coordinator() as one,
-        ):
-            world.sites["east"].refuse("no more today")
-            await serving(one)
-            assert not world.sites["east"].alive_ids()
-            assert len(world.sites["west"].alive_ids()) == 3
-
-    play(story())
-
-
-def test_one_that_is_silent_keeps_its_instances_counted_and_its_return_is_reconciled(
-    kind: str, tmp_path: Path
-) -> None:
-    async def story() -> None:
-        async with (
-            _living(kind, tmp_path, "east", "west") as world,
-            world.coordinator() as one,
-        ):
-            await serving(one)
-            home, ids = world.home(one), {i.instance_id for i in one.having(S.IN_SERVICE)}
-            home.cut()
-            await one.until(
-                lambda: {i.instance_id for i in one.having(S.UNKNOWN)} == ids, "unknown"
-            )
-            await asyncio.sleep(600)
-            assert {i.instance_id for i in one.having(S.UNKNOWN)} == ids, "counted, not replaced"
-            await one.scale(prefill=2, decode=4)
-            await one.until(lambda: one.serving() == WHOLE, "what is new, elsewhere")
-            assert len(world.other(home).alive_ids()) == 3
-            assert home.launched() == 3, "nothing new there"
-            home.heal()
-            await one.until(lambda: one.serving() == {"prefill": 2, "decode": 4}, "back")
-            assert ids <= {i.instance_id for i in one.having(S.IN_SERVICE)}
-            await asyncio.sleep(120)
-            assert (home.launched(), world.other(home).launched()) == (3, 3)
-
-    play(story())
+@played
+async def test_a_drain_waits_for_what_is_in_flight(kind: str, tmp_path: Path) -> None:
+    async with _living(kind, tmp_path, "east") as world, world.coordinator() as one:
+        await one.serve()
+        key, site = one.a_decode(), world.sites["east"]
+        site.busy(key, 2.0)
+        await one.drain(key)
+        await one.until(lambda: not site.routed(key), "out of the routers")
+        await asyncio.sleep(120)
+        assert not site.told_to_end(), "two requests are in flight"
+        site.busy(key, 0.0)
+        await one.until(lambda: one.state.instances[key].state is S.TERMINATED, "gone")
+        assert site.told_to_end() == 1
+        assert key not in site.alive_ids()
 
 
-def test_what_failed_while_it_was_silent_is_found_on_its_return(kind: str, tmp_path: Path) -> None:
-    async def story() -> None:
-        async with (
-            _living(kind, tmp_path, "east", "west") as world,
-            world.coordinator() as one,
-        ):
-            await serving(one)
-            home, lost = world.home(one), a_decode(one)
-            home.cut()
-            await one.until(lambda: len(one.having(S.UNKNOWN)) == 3, "unknown")
-            home.fail(lost)
-            home.heal()
-            await one.until(lambda: one.state.instances[lost].state is S.FAILED, "failed")
-            await one.until(lambda: one.serving() == WHOLE, "replaced")
-
-    play(story())
+@played
+async def test_a_drain_is_called_back(kind: str, tmp_path: Path) -> None:
+    async with _living(kind, tmp_path, "east") as world, world.coordinator() as one:
+        await one.serve()
+        key, site = one.a_decode(), world.sites["east"]
+        site.busy(key, 1.0)
+        await one.drain(key)
+        await one.submit(ReinstateInstance(one.request(), key))
+        await one.until(lambda: one.state.instances[key].state is S.IN_SERVICE, "back")
+        await asyncio.sleep(120)
+        assert site.routed(key)
+        assert not site.told_to_end()
 
 
-def test_a_restart_of_the_coordinator_starts_nothing_twice(kind: str, tmp_path: Path) -> None:
-    async def story() -> None:
-        async with _living(kind, tmp_path, "east", "west") as world:
-            async with world.coordinator() as one:
-                await one.apply()
-                await one.until(lambda: one.having(S.PENDING, S.LAUNCHING), "on its way")
-            async with world.coordinator() as one:
-                await one.until(lambda: one.serving() == WHOLE, "in service")
-                await asyncio.sleep(300)
-                assert one.serving() == WHOLE
-                assert sum(site.launched() for site in world.sites.values()) == 3
-
-    play(story())
-
-
-def test_a_drain_waits_for_what_is_in_flight(kind: str, tmp_path: Path) -> None:
-    async def story() -> None:
-        async with _living(kind, tmp_path, "east") as world, world.coordinator() as one:
-            await serving(one)
-            key, site = a_decode(one), world.sites["east"]
-            site.busy(key, 2.0)
-            await one.submit(DrainInstance(one.request(), key, "test"))
-            await one.until(lambda: one.state.instances[key].state is S.DRAINING, "draining")
-            await one.until(lambda: not site.routed(key), "out of the routers")
-            await asyncio.sleep(120)
-            assert not site.told_to_end(), "two requests are in flight"
-            site.busy(key, 0.0)
-            await one.until(lambda: one.state.instances[key].state is S.TERMINATED, "gone")
-            assert site.told_to_end() == 1
-            assert key not in site.alive_ids()
-
-    play(story())
-
-
-def test_a_drain_is_called_back(kind: str, tmp_path: Path) -> None:
-    async def story() -> None:
-        async with _living(kind, tmp_path, "east") as world, world.coordinator() as one:
-            await serving(one)
-            key, site = a_decode(one), world.sites["east"]
-            site.busy(key, 1.0)
-            await one.submit(DrainInstance(one.request(), key, "test"))
-            await one.until(lambda: one.state.instances[key].state is S.DRAINING, "draining")
-            await one.submit(ReinstateInstance(one.request(), key))
-            await one.until(lambda: one.state.instances[key].state is S.IN_SERVICE, "back")
-            await asyncio.sleep(120)
-            assert site.routed(key)
-            assert not site.told_to_end()
-
-    play(story())
-
-
-def test_what_ended_by_itself_is_replaced(kind: str, tmp_path: Path) -> None:
-    async def story() -> None:
-        async with _living(kind, tmp_path, "east") as world, world.coordinator() as one:
-            await serving(one)
-            key = a_decode(one)
-            world.sites["east"].fail(key)
-            await one.until(lambda: one.state.instances[key].state is S.FAILED, "failed")
-            await one.until(lambda: one.serving() == WHOLE, "replaced")
-            assert len(world.sites["east"].alive_ids()) == 3
-
-    play(story())
+@played
+async def test_what_ended_by_itself_is_replaced(kind: str, tmp_path: Path) -> None:
+    async with _living(kind, tmp_path, "east") as world, world.coordinator() as one:
+        await one.serve()
+        key = one.a_decode()
+        world.sites["east"].fail(key)
+        await one.until(lambda: one.state.instances[key].state is S.FAILED, "failed")
+        await one.until(lambda: one.serving() == WHOLE, "replaced")
+        assert len(world.sites["east"].alive_ids()) == 3
