@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import aiohttp
-from kubernetes_asyncio.client.api_client import ApiClient
 from kubernetes_asyncio.client.configuration import Configuration
 
 from heteroscale_scheduler_adapters.kubernetes import names, objects
 from heteroscale_scheduler_adapters.kubernetes.errors import (
-    TOO_MANY,
     Ask,
     GoneError,
     NotFoundError,
-    fault,
-    status_of,
 )
-from heteroscale_scheduler_adapters.kubernetes.pace import Pace
 from heteroscale_scheduler_adapters.kubernetes.resources import KNOWN, PODS, Object, Resource
 from heteroscale_scheduler_adapters.kubernetes.settings import RequestSettings
-from heteroscale_scheduler_adapters.port import AdapterError, UnavailableError
+from heteroscale_scheduler_adapters.kubernetes.wire import Request, Wire, lines
+from heteroscale_scheduler_adapters.port import UnavailableError
 
-UNAVAILABLE = 503
-BAD = 400
 _PATCHES = {
     "merge": "application/merge-patch+json",
     "strategic": "application/strategic-merge-patch+json",
@@ -47,31 +38,17 @@ class Listing:
     revision: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Request:
-    """One request as it leaves."""
-
-    ask: Ask
-    method: str
-    path: str
-    query: Mapping[str, str]
-    body: Any = None
-    content: str = "application/json"
-
-
 class Client:
     """One API server; it keeps connections. Each method raises the errors of `errors` and of the port."""
 
     def __init__(self, configuration: Configuration, settings: RequestSettings) -> None:
         self._settings = settings
-        self._pace = Pace(settings.per_second, settings.burst)
-        self._api = ApiClient(configuration)
-        self._api.user_agent = names.MANAGER
+        self._wire = Wire(configuration, settings)
         self._kinds: dict[tuple[str, str], Resource] = dict(KNOWN)
 
     async def close(self) -> None:
         """Let go of connections."""
-        await self._api.close()
+        await self._wire.close()
 
     # ---- reading -----------------------------------------------------------------------------------
 
@@ -88,7 +65,7 @@ class Client:
 
         All pages are of one moment. Raises what `call` raises; never returns a part.
         """
-        async with self._deadline(
+        async with self._wire.deadline(
             Ask("list", resource.rbac, "", namespace), self._settings.list_timeout
         ):
             try:
@@ -126,7 +103,7 @@ class Client:
         root = "/apis/" if "/" in api_version else "/api/"
         ask = Ask("get", f"{kind} ({api_version})")
         try:
-            told = await self._asked(_Request(ask, "GET", root + api_version, {}))
+            told = await self._wire.asked(Request(ask, "GET", root + api_version, {}))
         except NotFoundError:
             told = {}
         kinds = objects.items(told, "resources")
@@ -171,12 +148,12 @@ class Client:
         }
         query |= {"labelSelector": labels} if labels else {}
         query |= {"fieldSelector": fields} if fields else {}
-        async with self._deadline(ask, self._settings.timeout):
-            answer = await self._send(
-                _Request(ask, "GET", resource.path(namespace), query), endless=True
+        async with self._wire.deadline(ask, self._settings.timeout):
+            answer = await self._wire.send(
+                Request(ask, "GET", resource.path(namespace), query), endless=True
             )
         try:
-            yield _lines(answer, self._settings.stall)
+            yield lines(answer, self._settings.stall)
         finally:
             answer.close()
 
@@ -305,9 +282,9 @@ class Client:
         if options:
             wish["deleteOptions"] = options
         ask = Ask("create", "pods/eviction", name, namespace)
-        async with self._deadline(ask, self._settings.timeout):
+        async with self._wire.deadline(ask, self._settings.timeout):
             path = PODS.path(namespace, name, "eviction")
-            answer = await self._send(_Request(ask, "POST", path, {}, wish), patient=False)
+            answer = await self._wire.send(Request(ask, "POST", path, {}, wish), patient=False)
             answer.release()
 
     # ---- one call ----------------------------------------------------------------------------------
@@ -333,99 +310,4 @@ class Client:
         ask = Ask(verb or _VERBS[method], rbac, name, namespace)
         path = resource.path(namespace, name, subresource)
         content = content or "application/json"
-        return await self._asked(_Request(ask, method, path, query or {}, body, content))
-
-    async def _asked(self, request: _Request) -> Object:
-        ask = request.ask
-        async with self._deadline(ask, self._settings.timeout):
-            answer = await self._send(request)
-            try:
-                data = json.loads(await answer.read())
-            except ValueError as error:
-                raise UnavailableError(
-                    f"{ask}: the answer is no JSON; is this an API server?"
-                ) from error
-            except aiohttp.ClientError as error:
-                raise UnavailableError(f"{ask}: the answer broke off: {error}") from error
-        if not isinstance(data, dict):
-            raise UnavailableError(f"{ask}: the answer is no object")
-        return data
-
-    async def _send(
-        self, request: _Request, *, endless: bool = False, patient: bool = True
-    ) -> aiohttp.ClientResponse:
-        """Return an answer whose status is a success; what it says is not read yet."""
-        while True:
-            await self._turn()
-            answer = await self._request(request, endless=endless)
-            if answer.status < BAD:
-                return answer
-            error, wait = await _failure(request.ask, answer)
-            if wait:
-                self._pace.hold(asyncio.get_running_loop().time(), wait)
-            # Turned away unread: asking again cannot do a thing twice.
-            if not (patient and wait and answer.status in (TOO_MANY, UNAVAILABLE)):
-                raise error
-            if wait >= self._settings.timeout:
-                raise error
-
-    async def _turn(self) -> None:
-        wait = self._pace.take(asyncio.get_running_loop().time())
-        if wait > 0:
-            await asyncio.sleep(wait)
-
-    async def _request(self, request: _Request, *, endless: bool) -> aiohttp.ClientResponse:
-        timeout = self._settings.timeout
-        try:
-            answer: aiohttp.ClientResponse = await self._api.call_api(
-                request.path,
-                request.method,
-                query_params=list(request.query.items()),
-                header_params={"Accept": "application/json", "Content-Type": request.content},
-                body=request.body,
-                auth_settings=["BearerToken"],
-                _preload_content=False,
-                _request_timeout=aiohttp.ClientTimeout(
-                    total=None if endless else timeout, sock_connect=timeout
-                ),
-            )
-        except (aiohttp.ClientError, OSError) as error:
-            why = str(error) or type(error).__name__
-            host = self._api.configuration.host
-            raise UnavailableError(f"{request.ask}: {host} does not answer: {why}") from error
-        return answer
-
-    @asynccontextmanager
-    async def _deadline(self, ask: Ask, seconds: float) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(seconds):
-                yield
-        except TimeoutError as error:
-            raise UnavailableError(f"{ask}: no answer within {seconds:g} s") from error
-
-
-async def _failure(ask: Ask, answer: aiohttp.ClientResponse) -> tuple[AdapterError, float]:
-    """Return what an answer's status means, and how long the server asks to be left alone."""
-    try:
-        body = (await answer.read()).decode(errors="replace")
-    except aiohttp.ClientError:
-        body = ""
-    said = objects.part(status_of(body), "details").get("retryAfterSeconds")
-    wait = _seconds(answer.headers.get("Retry-After")) or _seconds(said)
-    return fault(ask, answer.status, body, wait), wait
-
-
-def _seconds(value: object) -> float:
-    try:
-        return max(0.0, float(str(value)))
-    except ValueError:
-        return 0.0
-
-
-async def _lines(answer: aiohttp.ClientResponse, stall: float) -> AsyncIterator[bytes]:
-    while True:
-        async with asyncio.timeout(stall):
-            line = await answer.content.readline()
-        if not line:
-            return
-        yield line
+        return await self._wire.asked(Request(ask, method, path, query or {}, body, content))

@@ -47,7 +47,4 @@ class Ground:
 
     def where(self, template: LaunchTemplate) -> str:
         """Return the namespace that a template's pods live in."""
-        if template.scale is not None and template.scale.namespace:
-            return template.scale.namespace
-        manifest = template.object or template.pod or {}
-        return template.namespace or text(manifest, "metadata", "namespace") or self.namespace
+        return template.where(self.namespace)

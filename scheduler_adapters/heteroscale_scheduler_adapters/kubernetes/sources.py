@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from heteroscale_scheduler_adapters.kubernetes.objects import namespace
 from heteroscale_scheduler_adapters.kubernetes.resources import BUDGETS, NODES, PODS, QUOTAS
 from heteroscale_scheduler_adapters.kubernetes.settings import KubernetesSettings
-from heteroscale_scheduler_adapters.kubernetes.templates import LaunchTemplate
 from heteroscale_scheduler_adapters.kubernetes.watch import Source
 
 
@@ -22,15 +20,8 @@ def sources(settings: KubernetesSettings) -> tuple[Source, ...]:
 
 def launch_namespaces(settings: KubernetesSettings) -> tuple[str, ...]:
     """Return where instances are launched."""
-    found = {_namespace(one, settings.namespace) for one in settings.templates}
+    found = {one.where(settings.namespace) for one in settings.templates}
     return tuple(sorted(found)) or (settings.namespace,)
-
-
-def _namespace(template: LaunchTemplate, otherwise: str) -> str:
-    if template.scale is not None and template.scale.namespace:
-        return template.scale.namespace
-    manifest = template.object or template.pod or {}
-    return template.namespace or namespace(manifest) or otherwise
 
 
 def quota_namespaces(settings: KubernetesSettings) -> tuple[str, ...]:

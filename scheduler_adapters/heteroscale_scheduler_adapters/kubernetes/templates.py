@@ -121,6 +121,13 @@ class LaunchTemplate(Settings):
         known = self.pod_templates or POD_TEMPLATES.get(self.kind, ("spec.template",))
         return tuple(path for path in known if part(self.object, *path.split(".")))
 
+    def where(self, otherwise: str) -> str:
+        """Return the namespace that its pods live in; ``otherwise``: the adapter's."""
+        if self.scale is not None and self.scale.namespace:
+            return self.scale.namespace
+        manifest = self.object or self.pod or {}
+        return self.namespace or text(manifest, "metadata", "namespace") or otherwise
+
     def told(self) -> Template:
         """Return it as the port tells it."""
         return Template(self.name, self.role, self.gpus, self.engine)
