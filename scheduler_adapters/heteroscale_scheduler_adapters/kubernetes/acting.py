@@ -13,7 +13,7 @@ from heteroscale_scheduler_adapters.kubernetes.launching import Launcher
 from heteroscale_scheduler_adapters.kubernetes.scaled import Scaler
 from heteroscale_scheduler_adapters.kubernetes.steps import Steps
 from heteroscale_scheduler_adapters.kubernetes.templates import GateRule, LaunchTemplate
-from heteroscale_scheduler_adapters.kubernetes.tending import Tender
+from heteroscale_scheduler_adapters.kubernetes.tending import Tended, Tender
 from heteroscale_scheduler_adapters.port import GateWish, Step
 
 
@@ -37,13 +37,25 @@ class Hands:
             asyncio.Lock(),
         )  # fmt: skip
         steps = Steps(ground)
+        self.handed: Mapping[str, str] = ground.handed
+        """Pods of objects that were handed over and that nothing was written on yet: uid to template."""
+        self._launching = 0
         self._launcher = Launcher(ground, steps)
         self._ender = Ender(ground, steps)
         self._tender = Tender(ground, steps)
 
     async def launch(self, step: Step) -> None:
         """Start all of ``step``, or nothing."""
-        await self._launcher.launch(step)
+        self._launching += 1
+        try:
+            await self._launcher.launch(step)
+        finally:
+            self._launching -= 1
+
+    @property
+    def launching(self) -> bool:
+        """Whether a step is on its way: who launches it sees to its pods."""
+        return self._launching > 0
 
     async def gate(self, instance_id: str, wish: GateWish) -> None:
         """Let traffic reach an instance, or keep it away."""
@@ -53,6 +65,6 @@ class Hands:
         """End an instance."""
         await self._ender.stop(instance_id, grace)
 
-    async def tend(self) -> tuple[str, ...]:
-        """Finish or take back what was begun, adopt what came by itself; return notes for an operator."""
+    async def tend(self) -> Tended:
+        """Finish or take back what was begun, adopt what came by itself; see `tending`."""
         return await self._tender.tend()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 from kubernetes_asyncio.client.configuration import Configuration
@@ -17,20 +19,25 @@ from heteroscale_scheduler_adapters.kubernetes.errors import (
     LoginError,
     NotFoundError,
 )
-from heteroscale_scheduler_adapters.kubernetes.mirror import Clock
+from heteroscale_scheduler_adapters.kubernetes.mirror import Clock, Mirror
 from heteroscale_scheduler_adapters.kubernetes.reading import Reader, revision_of
 from heteroscale_scheduler_adapters.kubernetes.settings import KubernetesSettings, read_settings
 from heteroscale_scheduler_adapters.kubernetes.sources import quota_namespaces, sources
+from heteroscale_scheduler_adapters.kubernetes.tending import Tended
 from heteroscale_scheduler_adapters.port import (
+    AdapterError,
     Capabilities,
     Change,
     GateWish,
+    Running,
     SettingsError,
     Step,
     UnavailableError,
     World,
 )
 
+BETWEEN = 1.0
+"""Seconds between two rounds of seeing to what waits, while a watch tells changes."""
 Connect = Callable[[KubernetesSettings], Awaitable[Configuration]]
 
 
@@ -51,6 +58,8 @@ class KubernetesAdapter:
         self._client: Client | None = None
         self._hands: Hands | None = None
         self._reader: Reader | None = None
+        self._tended = Tended()
+        self._next_tend = 0.0
 
     @property
     def capabilities(self) -> Capabilities:
@@ -82,7 +91,12 @@ class KubernetesAdapter:
             clock=self._clock,
         )
         self._reader = Reader(
-            client, self._settings, self._cluster, sources(self._settings), self._clock
+            client,
+            self._settings,
+            self._cluster,
+            sources(self._settings),
+            clock=self._clock,
+            handed=self._hands.handed,
         )
 
     async def close(self) -> None:
@@ -95,24 +109,56 @@ class KubernetesAdapter:
     async def world(self) -> World:
         """Return all that is there; all lists are read to their end, or none counts.
 
-        What was begun and not ended, by this process or one before it, is gone on with first.
+        What was begun and not ended, by this process or one before it, is gone on with first. Beyond
+        that nothing is written: a cluster in which nothing was ever launched, gated or stopped is read.
         """
-        told = await self._acting().tend()
+        self._tended = await self._acting().tend()
         mirror = await self._reading().world()
         return World(
             nodes=dict(mirror.nodes),
-            running=dict(mirror.running),
+            running={**self._queued(), **mirror.running},
             revision=revision_of(mirror),
             quotas=mirror.quotas(quota_namespaces(self._settings)),
             templates=tuple(one.told() for one in self._settings.templates),
-            notes=(*mirror.node_notes(), *told),
+            notes=self._notes(mirror),
         )
 
     async def watch(self, revision: str) -> AsyncGenerator[Change]:
         """Yield what changes after ``revision``."""
         async with aclosing(self._reading().watch(revision)) as changes:
-            async for _, change in changes:
-                yield change
+            async for mirror, change in changes:
+                notes = None if change.notes is None else self._notes(mirror)
+                yield replace(change, notes=notes)
+                if mirror.loose and (more := await self._see_to(mirror)) is not None:
+                    yield more
+
+    def _notes(self, mirror: Mirror) -> tuple[str, ...]:
+        return (*mirror.node_notes(), *self._tended.notes)
+
+    def _queued(self) -> dict[str, Running]:
+        return {one.instance_id: one for one in self._tended.queued}
+
+    async def _see_to(self, mirror: Mirror) -> Change | None:
+        """See to pods that wait at our gate: a step of a process that died, or a pod made anew.
+
+        What comes of it is watched; what is no pod's is told here.
+        """
+        acting, loop = self._acting(), asyncio.get_running_loop()
+        if acting.launching:
+            return None
+        await asyncio.sleep(max(0.0, self._next_tend - loop.time()))
+        self._next_tend = loop.time() + BETWEEN
+        before, queued = self._tended, self._queued()
+        try:
+            self._tended = await acting.tend()
+        except AdapterError:
+            return None  # the next look says what is wrong
+        if self._tended == before:
+            return None
+        changed: dict[str, Running | None] = dict.fromkeys(queued)
+        changed |= self._queued()
+        gone = {key: one for key, one in changed.items() if key not in mirror.running}
+        return Change(revision_of(mirror), running=gone, notes=self._notes(mirror))
 
     async def launch(self, step: Step) -> None:
         """Start all of ``step``, or nothing."""

@@ -47,7 +47,7 @@ class Ender:
 
     async def gate(self, instance: str, wish: GateWish) -> None:
         """Let traffic reach an instance, or keep it away; see `port.Adapter.gate`."""
-        found = await self._pods(instance)
+        found = await self._pods(instance) or await self._taken_over(instance)
         if not found:
             raise RefusedError(f"there is no instance {instance} of ours")
         for pod in found:
@@ -61,9 +61,8 @@ class Ender:
 
     async def stop(self, instance: str, grace: float) -> None:
         """End an instance; see `port.Adapter.stop`."""
-        found = await self._pods(instance)
+        found = await self._pods(instance) or await self._taken_over(instance)
         if not found:
-            await self._not_others(instance)
             return
         target = await self.target_of(found[0])
         if target is None:
@@ -98,16 +97,34 @@ class Ender:
                 raise RefusedError(f"{instance}: pod {namespace(pod)}/{name(pod)} is not ours")
         return found
 
-    async def _not_others(self, instance: str) -> None:
-        """Refuse what others launched: such an instance is known by its pod's uid alone."""
+    async def _taken_over(self, instance: str) -> list[Object]:
+        """Return the pods of an instance that is known by its pod's uid alone, once they are ours.
+
+        RefusedError: others launched it, and nobody handed it over.
+        """
         uid = instance.removeprefix("pod-")
         if uid == instance:
-            return
-        for pod in (await self._client.list(PODS)).items:
-            if text(pod, "metadata", "uid") == uid and lives(pod):
-                raise RefusedError(
-                    f"{instance}: pod {namespace(pod)}/{name(pod)} was launched by others, who stop it"
-                )
+            return []
+        every = (await self._client.list(PODS)).items
+        pod = next(
+            (one for one in every if text(one, "metadata", "uid") == uid and lives(one)), None
+        )
+        if pod is None:
+            return []
+        template = self._ground.templates.get(self._ground.handed.get(uid, ""))
+        if template is None or template.scale is None:
+            where = f"{namespace(pod)}/{name(pod)}"
+            raise RefusedError(
+                f"{instance}: pod {where} was launched by others, whose it is to stop"
+            )
+        scale = template.scale
+        resource = await self._client.resource(scale.api_version, scale.kind)
+        where = self._ground.where(template)
+        target = Target(resource, scale.name, where, made=False, force=template.force)
+        async with self._ground.lock:
+            await self._ground.scaler.free(target)
+            await self._steps.take_over(target)
+        return await self._pods(instance)
 
     async def _evict(self, instance: str, pods: list[Object], grace: float) -> None:
         await self._allowed(instance, pods)

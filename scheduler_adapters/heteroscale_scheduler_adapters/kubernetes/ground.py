@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from heteroscale_scheduler_adapters.kubernetes import names
 from heteroscale_scheduler_adapters.kubernetes.client import Client
@@ -34,6 +34,8 @@ class Ground:
     pause: Pause
     lock: asyncio.Lock
     """Held while pods are bound and let go, so that two tasks of one process do not do the same."""
+    handed: dict[str, str] = field(default_factory=dict)
+    """Pods of objects that were handed over and that we have written nothing on yet: uid to template."""
 
     def rule_of(self, template: str) -> GateRule:
         """Return how the traffic of a template's pods is gated."""

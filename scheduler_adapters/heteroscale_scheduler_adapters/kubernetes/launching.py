@@ -174,6 +174,7 @@ class Launcher:
                 await self._make(target, manifest)
             await self._ground.scaler.free(target)
             await self._check_selector(target, plan.seats[target])
+            await self._steps.take_over(target)
         for target, launches in plan.seats.items():
             opened = Open(step.cause, plan.size, plan.until, tuple(map(seat, launches)))
             record = await self._ground.scaler.edit(

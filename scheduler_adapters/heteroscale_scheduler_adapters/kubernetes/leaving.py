@@ -66,14 +66,13 @@ def _by_ordinal(kind: str, pods: Sequence[Object]) -> dict[str, str]:
 
 def _by_rank(pods: Sequence[Object]) -> dict[str, str]:
     staying = sorted((pod for pod in pods if not _leaves(pod)), key=_rank)
-    found = {}
-    for pod in staying:
-        earlier = next((one for one in staying if _rank(one) < _rank(pod)), None)
-        if earlier is not None and instance_of(pod):
-            found[instance_of(pod)] = (
-                f"its ReplicaSet would end {name(earlier)} first, which is {_state(earlier)}"
-            )
-    return found
+    if not staying:
+        return {}
+    first = staying[0]
+    why = f"its ReplicaSet would end {name(first)} first, which is {_state(first)}"
+    return {
+        instance_of(pod): why for pod in staying if instance_of(pod) and _rank(pod) > _rank(first)
+    }
 
 
 def _rank(pod: Object) -> tuple[int, int, int]:

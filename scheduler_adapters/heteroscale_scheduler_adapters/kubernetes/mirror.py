@@ -1,14 +1,15 @@
 """All that was read of a cluster, and what of it changes with each event.
 
-Folding one event costs as much as its node and its instance have pods, not as the cluster has. What is
-neither a node with GPUs nor a pod that holds some or serves is not kept.
+Folding one event costs as much as its node, its instance and its object have pods, not as the cluster
+has. What is neither a node with GPUs nor a pod that holds some or serves is not kept.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TypeVar
 
 from heteroscale_scheduler_adapters.kubernetes.budgets import (
@@ -19,6 +20,7 @@ from heteroscale_scheduler_adapters.kubernetes.budgets import (
     quotas,
 )
 from heteroscale_scheduler_adapters.kubernetes.instances import running
+from heteroscale_scheduler_adapters.kubernetes.leaving import kept
 from heteroscale_scheduler_adapters.kubernetes.nodes import SeenNode, seen_node, with_holdings
 from heteroscale_scheduler_adapters.kubernetes.objects import name, namespace
 from heteroscale_scheduler_adapters.kubernetes.pods import SeenPod, seen_pod
@@ -50,10 +52,18 @@ class Touched:
 class Mirror:
     """See the module. `put` and `drop` take objects in; `fold` says what has become different."""
 
-    def __init__(self, settings: KubernetesSettings, cluster: str, clock: Clock) -> None:
+    def __init__(
+        self,
+        settings: KubernetesSettings,
+        cluster: str,
+        clock: Clock,
+        handed: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """``handed``: uids of pods whose object was handed over, and by which template."""
         self._settings = settings
         self._cluster = cluster
         self._clock = clock
+        self._handed = handed
         self.revisions: dict[str, str] = {}
         """By source."""
         self.nodes: dict[str, Node] = {}
@@ -64,6 +74,11 @@ class Mirror:
         self._pods: dict[str, SeenPod] = {}
         self._on_node: defaultdict[str, dict[str, SeenPod]] = defaultdict(dict)
         self._of_unit: defaultdict[str, dict[str, SeenPod]] = defaultdict(dict)
+        self._of_object: defaultdict[str, dict[str, Object]] = defaultdict(dict)
+        """Pods as they are told, by the object that sets their number: among them one leaves first."""
+        self._first: dict[str, Mapping[str, str]] = {}
+        """What is kept by that, of the objects that were asked for since the last change."""
+        self._loose: set[str] = set()
         self._told: dict[str, str] = {}
         """Unit to the instance id that it was last told by."""
         self._budgets: defaultdict[str, dict[str, Budget]] = defaultdict(dict)
@@ -76,7 +91,8 @@ class Mirror:
         """Take in an object that came or changed."""
         key = _key(thing)
         if resource is PODS:
-            self._put_pod(key, seen_pod(thing, self._settings, self._cluster, self._clock()))
+            seen = seen_pod(thing, self._settings, self._cluster, self._clock(), self._handed)
+            self._put_pod(key, seen, thing)
         elif resource is NODES:
             self._put_node(name(thing), seen_node(thing, self._settings))
         elif resource is BUDGETS:
@@ -96,7 +112,7 @@ class Mirror:
         """Take out an object that is gone."""
         key = _key(thing)
         if resource is PODS:
-            self._put_pod(key, None)
+            self._put_pod(key, None, thing)
         elif resource is NODES:
             self._put_node(name(thing), None)
         elif resource is BUDGETS:
@@ -108,7 +124,7 @@ class Mirror:
             self.others.pop((resource.rbac, key), None)
             self._touched.notes = True
 
-    def _put_pod(self, key: str, pod: SeenPod | None) -> None:
+    def _put_pod(self, key: str, pod: SeenPod | None, thing: Object) -> None:
         old = self._pods.pop(key, None)
         if old is not None:
             self._forget(old)
@@ -120,8 +136,26 @@ class Mirror:
             if pod.member is not None:
                 self._of_unit[pod.member.unit][key] = pod
                 self._touched.units.add(pod.member.unit)
+            if pod.owner:
+                self._of_object[pod.owner][key] = thing
+                self._touch_object(pod.owner)
+            if pod.loose:
+                self._loose.add(key)
+
+    def _touch_object(self, owner: str) -> None:
+        self._first.pop(owner, None)
+        for key in self._of_object[owner]:
+            pod = self._pods.get(key)
+            if pod is not None and pod.member is not None:
+                self._touched.units.add(pod.member.unit)
 
     def _forget(self, pod: SeenPod) -> None:
+        self._loose.discard(pod.key)
+        if pod.owner:
+            self._of_object[pod.owner].pop(pod.key, None)
+            self._touch_object(pod.owner)
+            if not self._of_object[pod.owner]:
+                del self._of_object[pod.owner]
         if pod.node:
             _take_out(self._on_node, pod.node, pod.key)
             self._touched.nodes.add(pod.node)
@@ -176,7 +210,17 @@ class Mirror:
         pods = list(self._of_unit.get(unit, {}).values())
         ready = [pod for pod in pods if pod.ready]
         budgets = self._budgets.get(ready[0].namespace, {}).values() if ready else ()
-        return running(pods, kept_by(ready, budgets))
+        return running(pods, kept_by(ready, budgets) or self._kept_by_object(pods))
+
+    def _kept_by_object(self, pods: Iterable[SeenPod]) -> str:
+        """Return why an instance's object would end another first, in words; empty: it would not."""
+        for pod in pods:
+            if pod.owner and pod.member is not None:
+                if pod.owner not in self._first:
+                    kind = pod.owner.split()[1] if " " in pod.owner else ""
+                    self._first[pod.owner] = kept(kind, self._of_object[pod.owner].values())
+                return self._first[pod.owner].get(pod.member.instance_id, "")
+        return ""
 
     def _node(self, title: str) -> Node | None:
         seen = self._seen.get(title)
@@ -195,6 +239,11 @@ class Mirror:
         return "" if pod.member is None else self._told.get(pod.member.unit, "")
 
     # ---- told with them ----------------------------------------------------------------------------
+
+    @property
+    def loose(self) -> bool:
+        """Whether pods of ours wait at our gate until somebody sees to them."""
+        return bool(self._loose)
 
     @property
     def notes_touched(self) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from heteroscale_scheduler_adapters.kubernetes import names
 from heteroscale_scheduler_adapters.kubernetes.gpus import asked_by
-from heteroscale_scheduler_adapters.kubernetes.marks import ADOPTED, wish_of
+from heteroscale_scheduler_adapters.kubernetes.marks import ADOPTED, OWNER, lives, waits, wish_of
 from heteroscale_scheduler_adapters.kubernetes.objects import (
     condition,
     items,
@@ -18,6 +20,7 @@ from heteroscale_scheduler_adapters.kubernetes.objects import (
 from heteroscale_scheduler_adapters.kubernetes.progress import OVER, progress
 from heteroscale_scheduler_adapters.kubernetes.resources import Object
 from heteroscale_scheduler_adapters.kubernetes.settings import AdoptSettings, KubernetesSettings
+from heteroscale_scheduler_adapters.kubernetes.templates import LaunchTemplate
 from heteroscale_scheduler_adapters.port import GateWish, Phase
 
 ROLES = {
@@ -68,21 +71,36 @@ class SeenPod:
     owned: bool
     """A controller makes it anew when it is gone."""
     ready: bool
+    owner: str = ""
+    """The object that sets the number of its instance's; see `marks.OWNER`."""
+    loose: bool = False
+    """It is ours, lives, and waits at our gate until somebody sees to it."""
     member: Member | None = None
     """None: it is no instance of a service of ours."""
 
 
 def seen_pod(
-    thing: Object, settings: KubernetesSettings, cluster: str, now: float
+    thing: Object,
+    settings: KubernetesSettings,
+    cluster: str,
+    now: float,
+    handed: Mapping[str, str] = MappingProxyType({}),
 ) -> SeenPod | None:
     """Read a pod; None if it neither holds GPUs nor is an instance.
 
-    ``now``, in seconds since 1970, tells how long it has been trying.
+    Args:
+        thing: The pod.
+        settings: The adapter's.
+        cluster: The adapter's name.
+        now: Seconds since 1970; it tells how long the pod has been trying.
+        handed: Uids of pods whose object was handed over, and by which template.
+
     """
     over = text(thing, "status", "phase") in OVER
     gpus = asked_by(thing, settings.gpus.resources)
-    member = _member(thing, settings, cluster)
-    if not gpus and member is None:
+    member = _member(thing, settings, cluster, handed)
+    loose = waits(thing) and lives(thing) and _of(thing, cluster)
+    if not gpus and member is None and not loose:
         return None
     metadata = part(thing, "metadata")
     phase, message, since = progress(thing, settings.failure, now)
@@ -99,6 +117,8 @@ def seen_pod(
         since=since,
         owned=controller(thing) is not None,
         ready=condition(thing, "Ready").get("status") == "True",
+        owner=text(metadata, "annotations", OWNER),
+        loose=loose,
         member=member,
     )
 
@@ -129,7 +149,13 @@ def origin_of(thing: Object) -> str:
     return f"{kind.lower()}/{space}/{named}"
 
 
-def _member(thing: Object, settings: KubernetesSettings, cluster: str) -> Member | None:
+def _of(thing: Object, cluster: str) -> bool:
+    return labels(thing).get(names.CLUSTER) == names.label_value(cluster)
+
+
+def _member(
+    thing: Object, settings: KubernetesSettings, cluster: str, handed: Mapping[str, str]
+) -> Member | None:
     carried = labels(thing)
     owner = carried.get(names.CLUSTER, "")
     if owner and owner != names.label_value(cluster):
@@ -138,7 +164,9 @@ def _member(thing: Object, settings: KubernetesSettings, cluster: str) -> Member
         return _ours(thing)
     if carried.get(names.MANAGED_BY) == names.MANAGER:
         return None  # of an object of ours, and not yet given to an instance
-    return _adopted(thing, settings)
+    by = handed.get(text(thing, "metadata", "uid"))
+    template = next((one for one in settings.templates if one.name == by), None)
+    return _adopted(thing, settings, template)
 
 
 def _ours(thing: Object) -> Member:
@@ -161,11 +189,15 @@ def _ours(thing: Object) -> Member:
     )
 
 
-def _adopted(thing: Object, settings: KubernetesSettings) -> Member | None:
+def _adopted(
+    thing: Object, settings: KubernetesSettings, handed: LaunchTemplate | None
+) -> Member | None:
     origin = origin_of(thing)
     named = next((one for one in settings.adopt if origin == _origin(one)), None)
     service = named.service if named else _first(thing, settings.pod_keys.service)
     role = named.role if named else ROLES.get(_first(thing, settings.pod_keys.role), "")
+    if handed is not None and handed.scale is not None:
+        service, role, origin = handed.scale.service, handed.role, ""
     if not service or not role:
         return None
     carried, uid = labels(thing), text(thing, "metadata", "uid")
@@ -175,7 +207,7 @@ def _adopted(thing: Object, settings: KubernetesSettings) -> Member | None:
         unit = "/".join(("lws", space, carried[names.LWS_NAME], carried.get(names.LWS_GROUP, "0")))
         rank = _number(carried.get(names.LWS_WORKER, "0"))
         ranks = max(1, _number(told(thing, names.LWS_SIZE) or "1"))
-    port = named.port if named else None
+    port = handed.port if handed else (named.port if named else None)
     return Member(
         unit=unit,
         instance_id=f"pod-{uid}" if rank == 0 else "",
@@ -184,6 +216,7 @@ def _adopted(thing: Object, settings: KubernetesSettings) -> Member | None:
         rank=rank,
         ranks=ranks,
         group=told(thing, names.GROUP),
+        template=handed.name if handed else "",
         origin=origin,
         gate=wish_of(thing),
         gate_seen=_gate_seen(thing) if condition(thing, "Ready") else None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 
 from heteroscale_scheduler_adapters.kubernetes.client import Client, Listing
@@ -35,11 +35,14 @@ class Reader:
         settings: KubernetesSettings,
         cluster: str,
         sources: Sequence[Source],
+        *,
         clock: Clock,
+        handed: Mapping[str, str],
     ) -> None:
         self._settings = settings
         self._cluster = cluster
         self._clock = clock
+        self._handed = handed
         self._watchers = {one: Watcher(client, one, settings.requests) for one in sources}
         self._kept: dict[str, Mirror] = {}
         """By revision: what nobody follows now."""
@@ -47,7 +50,7 @@ class Reader:
     async def world(self) -> Mirror:
         """Return all that is there. Raises UnavailableError if any of the lists cannot be read whole."""
         lists = await self._lists()
-        mirror = Mirror(self._settings, self._cluster, self._clock)
+        mirror = Mirror(self._settings, self._cluster, self._clock, self._handed)
         for source, listing in lists.items():
             for thing in listing.items:
                 mirror.put(source.resource, thing)

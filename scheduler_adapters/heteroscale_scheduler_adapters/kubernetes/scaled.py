@@ -96,6 +96,22 @@ class Scaler:
             return wanted
         raise UnavailableError(f"{target.owner}: others changed it {TRIES} times in a row")
 
+    async def touch(self, target: Target) -> None:
+        """Write a first record on a target that has none."""
+        for _ in range(TRIES):
+            sight = await self.see(target)
+            if sight.touched:
+                return
+            version = text(sight.thing, "metadata", "resourceVersion")
+            notes = {RECORD: sight.record.dump()}
+            patch = {"metadata": {"resourceVersion": version, "annotations": notes}}
+            try:
+                await self._client.patch(target.resource, target.name, target.namespace, patch)
+            except ConflictError:
+                continue
+            return
+        raise UnavailableError(f"{target.owner}: others changed it {TRIES} times in a row")
+
     async def settle(self, target: Target) -> None:
         """Set the number of pods to what is written. HeldError: another's hand is on it."""
         for _ in range(TRIES):

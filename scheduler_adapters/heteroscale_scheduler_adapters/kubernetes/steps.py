@@ -121,6 +121,17 @@ class Steps:
                     )
         return missed
 
+    async def take_over(self, target: Target) -> None:
+        """Adopt the pods of an object that was handed over, when something is first done with it."""
+        if target.made:
+            return
+        sight = await self._ground.scaler.see(target)
+        if sight.touched:
+            return
+        await self.bind(target, sight, adopt=True)
+        # Written even if it says nothing new: from now on what stands there is ours.
+        await self._ground.scaler.touch(target)
+
     async def let_go(self, pod: Object) -> None:
         """Take our gate from a pod, and let its readiness follow what is wished."""
         here = pod

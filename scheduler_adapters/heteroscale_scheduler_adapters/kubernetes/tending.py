@@ -2,12 +2,16 @@
 
 From any state it comes to the same: steps are finished or taken back, an object's number is what is
 written on it, pods that a controller made by itself are adopted, and nothing of ours is left half done.
+
+Only what we have begun is gone on with: what was handed over is looked at, and nothing is written on it
+or on its pods before the first launch, gate or stop of it. So a cluster whose services are only advised
+is only read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from heteroscale_scheduler_adapters.kubernetes import names
 from heteroscale_scheduler_adapters.kubernetes.binding import units
@@ -22,14 +26,34 @@ from heteroscale_scheduler_adapters.kubernetes.marks import (
     request_of,
     waits,
 )
-from heteroscale_scheduler_adapters.kubernetes.objects import name, namespace, part, text
+from heteroscale_scheduler_adapters.kubernetes.objects import (
+    labels,
+    name,
+    namespace,
+    part,
+    text,
+    told,
+)
 from heteroscale_scheduler_adapters.kubernetes.resources import PODS, Object, Resource
 from heteroscale_scheduler_adapters.kubernetes.scaled import HeldError, Sight, Target
 from heteroscale_scheduler_adapters.kubernetes.steps import Steps
-from heteroscale_scheduler_adapters.port import AdapterError, RefusedError
+from heteroscale_scheduler_adapters.kubernetes.templates import LaunchTemplate
+from heteroscale_scheduler_adapters.port import AdapterError, Phase, RefusedError, Running, Spot
 
+BINDS = 3
+"""So often pods are bound anew in one round that others changed meanwhile."""
 EMPTY = 600.0
 """An object of ours that has had no pods for so many seconds is removed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tended:
+    """What there is beside nodes and pods."""
+
+    notes: tuple[str, ...] = ()
+    """For an operator."""
+    queued: tuple[Running, ...] = ()
+    """Instances that an object is to have, and that have no pod yet."""
 
 
 class Tender:
@@ -40,20 +64,22 @@ class Tender:
         self._client = ground.client
         self._steps = steps
 
-    async def tend(self) -> tuple[str, ...]:
-        """Go on with all that was begun, and return notes. What fails is a note: others go on."""
+    async def tend(self) -> Tended:
+        """Go on with all that was begun. What fails is a note: others go on."""
+        queued: list[Running] = []
         async with self._ground.lock:
+            self._ground.handed.clear()
             targets, notes = await self._targets()
             sights = [(one, await self._ground.scaler.see(one)) for one in targets]
             notes += await self._go_on(targets, sights)
             for one in targets:
                 try:
-                    notes += await self._tend(one)
+                    notes += await self._tend(one, queued)
                 except NotFoundError:
                     continue
                 except AdapterError as error:
                     notes.append(str(error))
-        return tuple(dict.fromkeys(notes))
+        return Tended(tuple(dict.fromkeys(notes)), tuple(queued))
 
     async def _targets(self) -> tuple[list[Target], list[str]]:
         """Return all that we scale: what we made, and what was handed over."""
@@ -115,11 +141,11 @@ class Tender:
 
     async def _finish(self, request: str, until: float, targets: Sequence[Target]) -> list[str]:
         spaces = self._namespaces() | {one.namespace for one in targets}
-        told = await self._steps.advance(request, targets, spaces)
-        if told.started or self._ground.clock() < until:
+        come = await self._steps.advance(request, targets, spaces)
+        if come.started or self._ground.clock() < until:
             return []
         await self._steps.take_back(request, targets, spaces)
-        there, size = told.muster.there, told.muster.size
+        there, size = come.muster.there, come.muster.size
         return [f"step {request} was taken back: {there} of {size or '?'} pods were there in time"]
 
     def _namespaces(self) -> set[str]:
@@ -130,9 +156,11 @@ class Tender:
 
     # ---- one object --------------------------------------------------------------------------------
 
-    async def _tend(self, target: Target) -> list[str]:
-        notes = []
+    async def _tend(self, target: Target, queued: list[Running]) -> list[str]:
         sight = await self._ground.scaler.see(target)
+        if not target.made and not sight.touched:
+            return await self._look_at(target, sight)
+        notes = []
         if sight.replicas != sight.record.replicas or sight.record.was != sight.record.replicas:
             try:
                 await self._ground.scaler.settle(target)
@@ -142,12 +170,61 @@ class Tender:
             notes += why
         pods = await self._ground.scaler.pods(target, sight)
         notes += await self._leavers(target, sight, pods)
-        await self._steps.bind(target, sight, adopt=True)
-        for pod in await self._ground.scaler.pods(target, sight):
+        for _ in range(BINDS):
+            if not await self._steps.bind(target, sight, adopt=True):
+                break
+        now = await self._ground.scaler.pods(target, sight)
+        for pod in now:
             if lives(pod) and waits(pod) and request_of(pod) == ADOPTED:
                 await self._steps.let_go(pod)
+        queued += self._queued(target, sight, now)
         await self._sweep(target, sight, pods)
         return notes
+
+    async def _look_at(self, target: Target, sight: Sight) -> list[str]:
+        """Tell of an object that was handed over, and leave it as it is."""
+        template = self._handed(target)
+        for pod in await self._ground.scaler.pods(target, sight):
+            if template is not None and lives(pod):
+                self._ground.handed[text(pod, "metadata", "uid")] = template.name
+        return await self._ground.scaler.held(sight)
+
+    def _handed(self, target: Target) -> LaunchTemplate | None:
+        """Return the template that an object was handed over by."""
+        for one in self._ground.templates.values():
+            scale = one.scale
+            if scale is not None and target.owner == (
+                f"{scale.api_version} {scale.kind} {self._ground.where(one)}/{scale.name}"
+            ):
+                return one
+        return None
+
+    def _queued(self, target: Target, sight: Sight, pods: Iterable[Object]) -> list[Running]:
+        """Return the instances of open steps that have no pod yet."""
+        there = {one.instance for one in units(pods)}
+        handed, thing = self._handed(target), sight.thing
+        service = told(thing, names.SERVICE)
+        role, template = labels(thing).get(names.ROLE, ""), told(thing, names.TEMPLATE)
+        if handed is not None and handed.scale is not None:
+            service, role, template = handed.scale.service, handed.role, handed.name
+        return [
+            Running(
+                seat.instance,
+                service,
+                role,
+                Phase.QUEUED,
+                tuple(Spot("") for _ in seat.nodes or ("",)),
+                gate=seat.gate,
+                gate_seen=False,
+                group=seat.group,
+                template=template,
+                request_id=request,
+                message=f"{target.owner} has not made its pods yet",
+            )
+            for request, step in sight.record.steps.items()
+            for seat in step.seats
+            if seat.instance not in there
+        ]
 
     async def _leavers(self, target: Target, sight: Sight, pods: Iterable[Object]) -> list[str]:
         """Forget those that have left; tell of one that stayed because another was taken."""

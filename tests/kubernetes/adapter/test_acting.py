@@ -1,21 +1,13 @@
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from heteroscale_scheduler_adapters.kubernetes import names
+from heteroscale_scheduler_adapters.kubernetes.tending import Tended
 from heteroscale_scheduler_adapters.port import GateWish, Launch, RefusedError, Spot, Step
 from tests.kubernetes.adapter.stage import Json, Stage, acting
 from tests.kubernetes.adapter.things import CONTAINERS, MANIFEST
-from tests.kubernetes.kube import Kube
-from tests.kubernetes.played.base import Controller, Play
-from tests.kubernetes.played.basics import Accounts, Definitions, Namespaces, Quotas, Rubbish
-from tests.kubernetes.server.calls import Shared
-from tests.kubernetes.server.serve import ApiServer
-from tests.kubernetes.things import budget, node, workload
+from tests.kubernetes.things import budget, workload
 
 POD = {"spec": {"containers": CONTAINERS}}
 PODS = {"name": "pods", "role": "decode", "gpus": 1, "pod": POD}
@@ -24,22 +16,6 @@ ORDINALS = DEPLOYMENT | {
     "object": {**MANIFEST, "kind": "StatefulSet", "spec": {**MANIFEST["spec"], "serviceName": "c"}}
 }
 CLOSED = GateWish(open=False, reason="soft_scale_in", until=2_000_000_000.0)
-
-
-def _bare(shared: Shared) -> None:
-    """Play no controllers of workloads: `Stage` does, a turn at a time."""
-    basics: list[Controller] = [Accounts(), Definitions(), Quotas(), Namespaces(), Rubbish()]
-    Play(shared, basics).on(asyncio.get_running_loop())
-
-
-@pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
-    server = ApiServer(controllers=_bare).start()
-    kube = Kube(server.kubeconfig(tmp_path / "kubeconfig"), server).open()
-    kube.create(node(kube.name("n1"), labels={"rack": "r7"}))
-    yield Stage(kube)
-    kube.close()
-    server.stop()
 
 
 def _launch(stage: Stage, instance: str, template: str = "many", **more: object) -> Launch:
@@ -125,7 +101,7 @@ async def test_a_step_of_a_process_that_died_is_finished_by_the_next(stage: Stag
     stage.turn()
     assert stage.waiting()
     async with acting(stage, DEPLOYMENT) as later:
-        assert await later.tend() == ()
+        assert await later.tend() == Tended()
     assert stage.waiting() == []
     assert stage.instances() == ["i-1"]
 
@@ -138,7 +114,7 @@ async def test_a_step_of_a_process_that_died_is_taken_back_when_its_time_is_over
         await _die_in_launch(stage, hands, step)
     stage.now += 3600.0
     async with acting(stage, DEPLOYMENT, PODS) as later:
-        (note,) = await later.tend()
+        (note,) = (await later.tend()).notes
     assert "r-1 was taken back: 1 of 2 pods" in note
     stage.turn()
     assert stage.pods() == []
@@ -170,7 +146,7 @@ async def test_a_victim_is_the_one_that_goes(stage: Stage) -> None:
         assert stage.only()["spec"]["replicas"] == 2, "asked twice it leaves once"
         stage.turn()
         assert stage.instances() == ["i-0", "i-2"]
-        assert await hands.tend() == ()
+        assert await hands.tend() == Tended()
         await hands.stop("i-1", 30.0)
     assert stage.only()["spec"]["replicas"] == 2
 
@@ -183,7 +159,7 @@ async def test_a_victim_that_stayed_because_another_went_is_told(stage: Stage) -
         (other,) = [p for p in stage.pods() if p["metadata"]["labels"][names.INSTANCE] == "i-2"]
         stage.kube.delete("v1", "pods", other["metadata"]["name"], gracePeriodSeconds=0)
         stage.turn()
-        notes = await hands.tend()
+        notes = (await hands.tend()).notes
         assert "another pod than that of i-1 was ended" in notes[0]
         (left,) = stage.pods()
         assert names.STOPPING not in left["metadata"]["annotations"]
@@ -239,7 +215,7 @@ async def test_a_pod_that_a_controller_made_anew_is_adopted_and_let_go(stage: St
         stage.kube.delete("v1", "pods", lost["metadata"]["name"], gracePeriodSeconds=0)
         stage.turn()
         assert stage.waiting()
-        assert await hands.tend() == ()
+        assert await hands.tend() == Tended()
     (found,) = stage.pods()
     assert found["metadata"]["annotations"][names.INSTANCE] == f"pod-{found['metadata']['uid']}"
     assert found["metadata"]["labels"][names.REQUEST] == "adopted"
@@ -276,7 +252,7 @@ async def test_another_hand_on_the_number_is_told_and_not_fought(stage: Stage) -
         name = stage.only()["metadata"]["name"]
         stage.scale(name, 3, "kubectl")
         stage.turn()
-        (note,) = await hands.tend()
+        (note,) = (await hands.tend()).notes
         assert "spec.replicas is 3, set by kubectl, and 1 by us" in note
         with pytest.raises(RefusedError, match="set by kubectl"):
             await hands.launch(_step("r-2", _launch(stage, "i-2")))

@@ -193,3 +193,24 @@ def test_folded_one_by_one_or_all_at_once_it_is_the_same(seed: int) -> None:
     fast.fold()
     assert slow.nodes == fast.nodes
     assert slow.running == fast.running == told
+
+
+def test_of_ordinals_all_but_the_last_are_kept_until_it_has_gone() -> None:
+    owner = {"heteroscale.io/owner": "apps/v1 StatefulSet llm/c"}
+    first, last = (pod(f"c-{n}", labels=ours(f"i-{n}"), annotations=owner) for n in range(2))
+    seen = mirror((NODES, node()), (PODS, first), (PODS, last))
+    assert "highest ordinal first: i-1 (1)" in seen.running["i-0"].kept
+    assert not seen.running["i-1"].kept
+    seen.drop(PODS, last)
+    _, changed = seen.fold()
+    assert changed["i-0"] is not None
+    assert not changed["i-0"].kept
+
+
+def test_pods_of_ours_that_wait_at_our_gate_are_loose() -> None:
+    gated = {"schedulingGates": [{"name": "heteroscale.io/step"}]}
+    waiting = pod(labels={"heteroscale.io/cluster": "east"}, phase="Pending", node="", spec=gated)
+    seen = mirror((NODES, node()), (PODS, waiting))
+    assert seen.loose
+    seen.put(PODS, pod(labels={"heteroscale.io/cluster": "east"}, revision=2))
+    assert not seen.loose
