@@ -115,6 +115,12 @@ class SlurmCluster:
         self._signal(f"slurmd.{name}.pid", signal.SIGKILL)
         await self._end([self.folder / f"slurmd.{name}.pid"])
 
+    async def lose_node(self, name: str) -> None:
+        """Let a host be gone as by its power: slurmd, step daemons, and all that its jobs started."""
+        self._signal(f"slurmd.{name}.pid", signal.SIGKILL)
+        await end_processes(self.folder, name)
+        (self.folder / f"slurmd.{name}.pid").unlink(missing_ok=True)
+
     # ---- asked ---------------------------------------------------------------------------------
 
     async def run(self, *command: str) -> str:

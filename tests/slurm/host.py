@@ -42,15 +42,15 @@ PORTS = 20
 """Of one cluster: its controller's, and one for each node."""
 
 
-async def end_processes(folder: Path) -> None:
-    """Kill all that is left of a cluster: daemons, step daemons, and what jobs started.
+async def end_processes(folder: Path, node: str = "") -> None:
+    """Kill all that is left of a cluster, or of jobs on a node: daemons, step daemons, what jobs started.
 
     They know its configuration by their environment; step daemons write over theirs, and stand in its
     folder. Step daemons and what they started outlive Slurm, and another cluster of this host has jobs of
     the same numbers.
     """
     for _ in range(10):
-        left = [process for process in psutil.process_iter() if _of(process, folder)]
+        left = [process for process in psutil.process_iter() if _of(process, folder, node)]
         if not left:
             return
         for process in left:
@@ -76,14 +76,17 @@ def _lives(process: psutil.Process) -> bool:
     return False
 
 
-def _of(process: psutil.Process, folder: Path) -> bool:
+def _of(process: psutil.Process, folder: Path, node: str) -> bool:
     with suppress(psutil.Error, OSError):
         if not _lives(process):
             return False
-        if process.environ().get("SLURM_CONF") == f"{folder}/slurm.conf":
-            return True
-        stands = Path(process.cwd())
-        return process.name().startswith("slurm") and stands.is_relative_to(folder)
+        environ = process.environ()
+        if environ.get("SLURM_CONF") == f"{folder}/slurm.conf":
+            return not node or environ.get("SLURMD_NODENAME") == node
+        if not process.name().startswith("slurm") or not Path(process.cwd()).is_relative_to(folder):
+            return False
+        log = str(folder / f"slurmd.{node}.log")
+        return not node or any(file.path == log for file in process.open_files())
     return False
 
 
