@@ -242,13 +242,15 @@ class Stage:
 
         await self.until(there, f"{prefill} prefill and {decode} decode in service, and no other")
 
-    async def until_gone(self, job: Job) -> None:
-        """Wait until a job runs no more."""
+    async def until_gone(self, *jobs: Job) -> None:
+        """Wait until one of these jobs runs no more."""
+        numbers = {job.number for job in jobs}
 
         async def gone() -> bool:
-            return job.number not in {one.number for one in await self.jobs("R,CG,PD,S")}
+            there = {one.number for one in await self.jobs("R,CG,PD,S")}
+            return bool(numbers - there)
 
-        await self.until(gone, f"{job} ended")
+        await self.until(gone, f"one of {sorted(numbers)} ended")
 
     async def until_told(self, words: str) -> None:
         """Wait until the coordinator's log has these words."""
