@@ -112,6 +112,7 @@ class Stage:
     def _spec(self) -> Json:
         options = {
             "way": "command",
+            "timeout": "5s",
             "command": {"config": self.slurm.cluster.environ["SLURM_CONF"]},
             "agent": {
                 "command": f"sh {self.folder}/agent.sh",

@@ -76,7 +76,7 @@ async def test_what_happens_to_a_slurm_costs_no_request(tmp_path: Path) -> None:
         await run.until_serving(2, 2)
         assert lost[0].node not in {job.node for job in await run.jobs("RUNNING")}
         async with run.traffic(2.0) as load:
-            await run.until_answered(load, 20)
+            await run.until_answered(load, 10)
 
 
 RENEWAL = {"ahead": "60s", "emptying": "10s", "margin": "0s"}
@@ -89,7 +89,7 @@ async def test_a_time_limit_is_met_by_a_successor_first(tmp_path: Path) -> None:
         await run.until_serving(1, 2)
         old = next(job for job in await run.jobs("RUNNING") if job.role == "decode")
         async with run.traffic(2.0):
-            await slurm.run("scontrol", "update", f"JobId={old.number}", "EndTime=now+100")
+            await slurm.run("scontrol", "update", f"JobId={old.number}", "EndTime=now+80")
             await run.until_gone(old)
             await run.until_serving(1, 2)
         (ended,) = [job for job in await run.jobs() if job.state != "RUNNING"]
