@@ -8,7 +8,7 @@ import os
 import psutil
 import pytest
 
-from heteroscale_scheduler_adapters.port import Phase, RefusedError, UnavailableError, World
+from heteroscale_scheduler_adapters.port import Phase, RefusedError, UnavailableError
 from heteroscale_scheduler_adapters.slurm.adapter import SlurmAdapter
 from tests.slurm.files import Machine
 from tests.slurm.host import WHY_NOT
@@ -111,45 +111,6 @@ async def _one_job(slurm: Told, adapter: SlurmAdapter, instance: str) -> None:
     async with asyncio.timeout(60):
         while len(await slurm.jobs(instance)) > 1:
             await adapter.world()
-
-
-PREEMPTION = [
-    "PreemptType=preempt/partition_prio",
-    "PreemptMode=REQUEUE",
-    "PartitionName=main Nodes=ALL Default=YES PriorityTier=1 State=UP",
-    "PartitionName=urgent Nodes=ALL PriorityTier=9 State=UP",
-]
-
-
-async def test_preempted_it_fails_and_is_replaced_or_waits_where_it_may_be_requeued() -> None:
-    async with told(lines=PREEMPTION) as slurm:
-        adapter = await slurm.adapter()
-        patient = await slurm.adapter(job={"requeue": True})
-        await adapter.launch(step("r1", launch("i-1", "n1", gpus=8)))
-        await patient.launch(step("r2", launch("i-2", "n2", gpus=8)))
-        await slurm.phase(adapter, "i-1", P.READY)
-        await slurm.phase(adapter, "i-2", P.READY)
-        urgent = [await _urgent(slurm, node) for node in ("n1", "n2")]
-        one = await slurm.phase(adapter, "i-1", P.FAILED)
-        assert "PREEMPTED: it was preempted" in one.message
-        two = await slurm.phase(adapter, "i-2", P.QUEUED)
-        assert "requeued 1 times" in two.message
-        world = await slurm.until(adapter, lambda w: _held_by(w, "n1") and _held_by(w, "n2"))
-        assert [h.holder for h in world.nodes["n2"].holdings] == [f"job/{urgent[1]} (root)"]
-        assert all(not h.instance_id for h in world.nodes["n2"].holdings)
-
-        # It starts anew after two minutes, Slurm's own; told to end before, it does not.
-        await patient.stop("i-2", 30.0)
-        await slurm.phase(adapter, "i-2", P.ENDED)
-
-
-async def _urgent(slurm: Told, node: str) -> str:
-    asked = ["-p", "urgent", "-w", node, "--gres=gpu:8", "--wrap", "sleep 1000"]
-    return (await slurm.cluster.run("sbatch", "--parsable", "-o", "/dev/null", *asked)).strip()
-
-
-def _held_by(world: World, node: str) -> bool:
-    return any(not held.instance_id for held in world.nodes[node].holdings)
 
 
 async def test_a_job_stuck_in_completing_is_told_and_holds_up_nobody_else() -> None:
