@@ -122,7 +122,8 @@ class Launcher:
         if wrong := self.complaint(record.member, asks=launch.rank == 0):
             raise RefusedError(wrong)
         gpus = self._gpus_by_index()
-        return record, order(template, record, self._spec.advertise_host, gpus)
+        ready = order(template, record, self._spec.advertise_host, gpus)
+        return record, ready if self._post is None else self._post.shielded(launch, ready)
 
     def _record(self, command: Command, launch: Launch, template: Template) -> Record:
         now = self._registry.clock()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -70,6 +71,21 @@ async def test_the_launch_takes_the_gpus_of_the_job(tmp_path: Path) -> None:
     assert job.processes.running[job.processes.only].env["CUDA_VISIBLE_DEVICES"] == "2"
     assert job.ends() is None
     await job.body.close()
+
+
+async def test_engines_of_several_ranks_are_deaf_to_the_warning(tmp_path: Path) -> None:
+    job = JobWorld(tmp_path)
+    await job.body.start()
+    await job.do(replace(JOBS, rank_count=2))
+    shielded = job.processes.running[job.processes.only].command
+    await job.body.close()
+    assert shielded[:2] == ["/bin/sh", "-c"]
+    script = 'kill -USR1 $$; echo "$0 $@"'
+    process = await asyncio.create_subprocess_exec(
+        *(*shielded[:4], "/bin/sh", "-c", script, *shielded[4:]), stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await process.communicate()
+    assert (process.returncode, out.split()[0]) == (0, b"engine")
 
 
 async def test_it_stands_for_one_rank_alone(job: JobWorld) -> None:

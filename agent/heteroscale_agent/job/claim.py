@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from heteroscale_agent.allowlist import RefusedError
 from heteroscale_agent.config import AgentSpec
+from heteroscale_agent.hands.process import Order
 from heteroscale_agent.model import Command, Drain, Gpu, Launch
 
 _MOST_GRACE = 30.0
@@ -14,6 +15,8 @@ _SHARE_OF_GRACE = 0.25
 _SETTLE = 5.0
 _SHARE_OF_SETTLE = 0.1
 _QUIET_SCRAPES = 3
+_DEAF = ("/bin/sh", "-c", 'trap "" USR1; exec "$@"', "sh")
+"""Becomes what follows it: what is ignored stays so over an exec."""
 _SLACK = 2.0
 """Seconds kept for the end itself: KILL, the last word to the coordinator."""
 
@@ -70,6 +73,12 @@ class Post:
     def leaving(self) -> bool:
         """Whether its job is about to end."""
         return self.signals > 0
+
+    def shielded(self, launch: Launch, ready: Order) -> Order:
+        """Return ``ready`` deaf to USR1, where the scheduler sends it to all that a job's step runs."""
+        if launch.rank_count == 1:
+            return ready
+        return replace(ready, command=[*_DEAF, *ready.command])
 
     def ordered(
         self, spec: AgentSpec, command: Command, launch: Launch, gpus: Sequence[Gpu]

@@ -29,8 +29,6 @@ def old_job(order: Order) -> dict[str, Any]:
         said["requeue"] = True
     else:
         said["no_requeue"] = True
-    if order.warning and not order.warn_batch:
-        said["signal"] = f"TERM@{order.warning}"
     return {"script": order.script, "job": {**_said(said), **_more(order)}}
 
 

@@ -100,7 +100,7 @@ class Order:
     warning: int = 0
     """Seconds before the limit at which TERM is sent."""
     warn_batch: bool = True
-    """To the batch script alone; else to its steps."""
+    """To the batch script alone; where Slurm cannot, the script warns itself."""
     requeue: bool = False
     folder: str = "/"
     output: str = ""

@@ -13,6 +13,8 @@ from heteroscale_scheduler_adapters.slurm.settings import AgentOptions, Template
 _ASKS = re.compile(r"\{[A-Za-z_]\w*\}")
 _MARGIN = 10
 """Seconds between the end of draining and the time limit."""
+_AFTER_THE_FIRST = 60
+"""Seconds that the other ranks of an instance have when one has ended well."""
 
 
 def batch_script(
@@ -29,7 +31,9 @@ def batch_script(
     if template.script:
         said = environment(step, launch, template)
         head += [f"export {key}={shlex.quote(value)}" for key, value in said.items()]
-        return "\n".join([*head, filled(template.script, launch.parameters, quoted=True), ""])
+        return "\n".join(
+            [*head, *_alarm(order), filled(template.script, launch.parameters, quoted=True), ""]
+        )
     words = [agent.command, "--config", shlex.quote(agent.config)]
     words += ["--instance", shlex.quote(launch.instance_id), "--within", shlex.quote(cluster)]
     if order.warning:
@@ -38,7 +42,7 @@ def batch_script(
     line = " ".join(words)
     if order.count == 1:
         return "\n".join([*head, *_alarm(order), f"exec {line} --rank 0", ""])
-    return "\n".join([*head, _each(line, order), ""])
+    return "\n".join([*head, *_alarm(order), *_each(line, order), ""])
 
 
 def environment(step: Step, launch: Launch, template: TemplateOptions) -> dict[str, str]:
@@ -95,13 +99,24 @@ def _alarm(order: Order) -> list[str]:
     return [f"( sleep {after}; kill -TERM $$ ) &"]
 
 
-def _each(line: str, order: Order) -> str:
-    """Return a line that starts one agent on each node; the rank is that of the node in the order."""
+def _each(line: str, order: Order) -> list[str]:
+    """Return lines that start one agent on each node; the rank is that of the node in the order.
+
+    To srun TERM is an order to kill its tasks. USR1 it hands on to all processes of the step: agents
+    drain at it, and engines are started deaf to it.
+    """
     ranks = [f"{shlex.quote(node)}) rank={rank};;" for rank, node in enumerate(order.nodes)]
     which = f"case $SLURMD_NODENAME in {' '.join(ranks)} *) rank=$SLURM_PROCID;; esac"
     inner = f"{which}; exec {line} --rank $rank"
     many = order.count
-    return (
-        f"exec srun --nodes={many} --ntasks={many} --ntasks-per-node=1 --kill-on-bad-exit=1 "
-        f"sh -c {shlex.quote(inner)}"
-    )
+    how = f"--nodes={many} --ntasks={many} --ntasks-per-node=1 --kill-on-bad-exit=1"
+    return [
+        "srun= told=",
+        'trap \'told=1; [ -z "$srun" ] || kill -USR1 "$srun"\' TERM USR1',
+        f"srun {how} --wait={_AFTER_THE_FIRST} sh -c {shlex.quote(inner)} &",
+        "srun=$!",
+        '[ -z "$told" ] || kill -USR1 "$srun"',
+        # A wait that a signal ends tells nothing of srun; one that ends with it does.
+        "while wait $srun; status=$?; kill -0 $srun 2>/dev/null; do :; done",
+        "exit $status",
+    ]

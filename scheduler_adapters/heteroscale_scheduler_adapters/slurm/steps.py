@@ -175,7 +175,7 @@ class Steps:
             memory=job.memory_per_gpu * launch.gpus,
             limit=math.ceil(job.time_limit / 60),
             warning=int(job.warning) if job.time_limit else 0,
-            warn_batch=count == 1 and self._way.warns_script,
+            warn_batch=self._way.warns_script,
             requeue=job.requeue,
             folder=job.folder,
             output=job.output,
