@@ -203,6 +203,11 @@ class Teller:
         """
         self._schedule = {"timeZone": zone, "windows": [_window(text) for text in windows]}
 
+    def do_life(self, seconds: str) -> None:
+        """Of what is launched from now on."""
+        self.world.life = float(seconds)
+        self._say(f"whatever is launched now is ended after {float(seconds):.0f} s")
+
     def do_traffic(self, *settings: str) -> None:
         for setting in settings:
             name, value = setting.split("=")

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from math import floor
+from math import ceil, floor
 from typing import NamedTuple
 
 from heteroscale.words import InstanceState, Role
@@ -46,14 +46,18 @@ def attend(draft: Draft, service: Service) -> None:
     instances = draft.instances_of(service.name)
     if not any(one.ends_at is not None or one.leaves_by is not None for one in instances):
         return
-    for role in spec.roles:
+    batches, stuck = 0, set[str]()
+    for role in reversed(spec.roles):
         mates = [one for one in instances if one.role is role and one.state not in life.ENDED]
         mates = [_called_off(draft, service, one) for one in mates]
-        _mark(draft, service, mates)
+        moments = _moments(service, mates, batches)
+        _mark(draft, service, mates, moments)
+        stuck |= _stuck(draft, mates, moments)
+        batches += ceil(len(moments) / _at_once(service, mates))
     for role in spec.roles:
         mates = [one for one in draft.instances_of(service.name) if one.role is role]
         _drain_succeeded(draft, service, role, mates)
-    _drain_the_last(draft, service, draft.instances_of(service.name))
+    _drain_the_last(draft, service, draft.instances_of(service.name), stuck)
 
 
 def lead(service: Service, one: Instance) -> float:
@@ -81,12 +85,16 @@ def _called_off(draft: Draft, service: Service, one: Instance) -> Instance:
     return back
 
 
-def _mark(draft: Draft, service: Service, mates: Sequence[Instance]) -> None:
+def _mark(
+    draft: Draft,
+    service: Service,
+    mates: Sequence[Instance],
+    moments: Iterable[tuple[Instance, _Moments]],
+) -> None:
     """Mark whose successors are to be launched now, of one role at most a share at once."""
-    serving = _serving(mates)
-    room = _at_once(service, serving) - sum(one.leaves_by is not None for one in serving)
-    for one, moments in _moments(service, serving):
-        if room > 0 and one.leaves_by is None and draft.now >= moments.begins:
+    room = _at_once(service, mates) - sum(one.leaves_by is not None for one in _serving(mates))
+    for one, when in moments:
+        if room > 0 and one.leaves_by is None and draft.now >= when.begins:
             room -= 1
             draft.put_instance(replace(one, leaves_by=one.ends_at))
 
@@ -98,19 +106,22 @@ class _Moments(NamedTuple):
     """When it is drained where no successor can be launched."""
 
 
-def _moments(service: Service, serving: Iterable[Instance]) -> list[tuple[Instance, _Moments]]:
-    """Return the moments of each that has an end, the nearest end first.
+def _moments(
+    service: Service, mates: Iterable[Instance], batches: int
+) -> list[tuple[Instance, _Moments]]:
+    """Return the moments of each of a role that serves and has an end, the nearest end first.
 
-    Backwards from the last end: one batch comes a start-up and a drain before the one that follows it,
-    so that the GPUs of one will do for the next.
+    Backwards from the last end: one batch comes a start-up and a drain before the one that follows it, so
+    that the GPUs of one will do for the next. ``batches``: how many of other roles follow all of these.
     """
-    serving = list(serving)
+    serving = _serving(mates)
     at_once = _at_once(service, serving)
     ends = sorted((one.ends_at, one.instance_id, one) for one in serving if one.ends_at is not None)
     cycle = startup_p90(service.memory, service.spec.policy) + _last_moment(service)
     found: list[tuple[Instance, _Moments]] = []
     for end, _, one in reversed(ends):
         begins, last = end - lead(service, one), _no_later(service, one, end)
+        begins, last = begins - batches * cycle, last - batches * cycle
         if len(found) >= at_once:
             then = found[-at_once][1]
             begins, last = min(begins, then.begins - cycle), min(last, then.last - cycle)
@@ -128,8 +139,8 @@ def _serving(mates: Iterable[Instance]) -> list[Instance]:
     return [one for one in mates if one.ours and one.state is InstanceState.IN_SERVICE]
 
 
-def _at_once(service: Service, serving: Sequence[Instance]) -> int:
-    return max(1, floor(service.spec.renewal.share * len(serving)))
+def _at_once(service: Service, mates: Iterable[Instance]) -> int:
+    return max(1, floor(service.spec.renewal.share * len(_serving(mates))))
 
 
 def _drain_succeeded(draft: Draft, service: Service, role: Role, mates: Sequence[Instance]) -> None:
@@ -147,26 +158,25 @@ def _drain_succeeded(draft: Draft, service: Service, role: Role, mates: Sequence
         _drain(draft, service, going, f"{why}, so {_it(going)} {_are(going)} drained.", "renewal")
 
 
-def _drain_the_last(draft: Draft, service: Service, instances: Sequence[Instance]) -> None:
-    """Drain whoever can wait for a successor no longer."""
-    late = {one.instance_id for one in instances if _is_late(draft, service, one)}
-    for role in service.spec.roles:
-        late |= _stuck(draft, service, [one for one in instances if one.role is role])
-    going = _nearest_first(
+def _drain_the_last(
+    draft: Draft, service: Service, instances: Sequence[Instance], stuck: set[str]
+) -> None:
+    """Drain whoever can wait for a successor no longer, and whoever is to make room for its own."""
+    free = [
         one
-        for one in instances
-        if one.instance_id in late
-        and not busy(draft, one)
-        and not draining(draft, one)
-        and _heard(draft, one)
-    )
-    if not going:
-        return
+        for one in _nearest_first(instances)
+        if not busy(draft, one) and not draining(draft, one) and _heard(draft, one)
+    ]
     unplaced = service.memory.stability.unplaced
     why = unplaced.why if unplaced is not None else "No successor serves yet."
-    said = f"{_ending(draft, going)}, and no more time is left for a successor. {why}"
-    said = f"{said} Drained now: an end with grace beats a kill."
-    _drain(draft, service, going, said, "time_limit")
+    if late := [one for one in free if _is_late(draft, service, one)]:
+        said = f"{_ending(draft, late)}, and no more time is left for a successor. {why}"
+        said = f"{said} Drained now: an end with grace beats a kill."
+        _drain(draft, service, late, said, "time_limit")
+    if going := [one for one in free if one.instance_id in stuck and one not in late]:
+        said = f"{_ending(draft, going)}, and no successor has a place beside {_it(going)}. {why}"
+        said = f"{said} Drained now, to make room for it: others end soon after."
+        _drain(draft, service, going, said, "time_limit")
 
 
 def _is_late(draft: Draft, service: Service, one: Instance) -> bool:
@@ -175,14 +185,16 @@ def _is_late(draft: Draft, service: Service, one: Instance) -> bool:
     return draft.now >= _no_later(service, one, one.ends_at)
 
 
-def _stuck(draft: Draft, service: Service, mates: Sequence[Instance]) -> set[str]:
+def _stuck(
+    draft: Draft, mates: Sequence[Instance], moments: Iterable[tuple[Instance, _Moments]]
+) -> set[str]:
     """Return who makes room for its own successor now: nothing of its role starts, and others end too."""
     if any(one.state in STARTING_STATES for one in mates):
         return set()
     return {
         one.instance_id
-        for one, moments in _moments(service, _serving(mates))
-        if one.leaves_by is not None and draft.now >= moments.last
+        for one, when in moments
+        if one.leaves_by is not None and draft.now >= when.last
     }
 
 
@@ -191,6 +203,7 @@ def _drain(
 ) -> None:
     decision_id = draft.mint("dec")
     for one in going:
+        draft.put_instance(replace(one, leaves_by=one.ends_at))
         issue(draft, Verb.DRAIN, one, decision_id)
     draft.record(
         Decision(

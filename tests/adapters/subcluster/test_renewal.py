@@ -6,7 +6,7 @@ import asyncio
 
 from heteroscale.words import InstanceState
 from heteroscale_coordinator.core.model import Action
-from heteroscale_scheduler_adapters.port import Phase
+from heteroscale_scheduler_adapters.port import Capabilities, Phase
 from tests.adapters.subcluster.rig import CHAT, Coordinator, Rig, cluster, kubelet, play
 
 S = InstanceState
@@ -107,5 +107,25 @@ def test_an_end_that_is_moved_away_ends_the_renewal() -> None:
             await asyncio.sleep(LIFE)
             assert not [run for run in east.running.values() if run.phase is Phase.FAILED]
             assert not [d for d in one.decisions if d.bound_by == "time_limit"]
+
+    play(story())
+
+
+def test_where_nobody_keeps_traffic_away_the_old_one_is_told_to_end_once_its_successor_serves() -> (
+    None
+):
+    async def story() -> None:
+        east = cluster(life=LIFE)
+        able = {"east": Capabilities(gates=False, watches=True)}
+        async with Rig(east, able=able).coordinator() as one, kubelet(east):
+            await one.apply()
+            await one.until(lambda: one.serving() == {"prefill": 1, "decode": 2}, "in service")
+            first = set(east.running)
+            for _ in range(int(LIFE)):
+                await asyncio.sleep(1)
+                assert _least(one) >= (1, 2)
+            assert all(east.running[key].phase is Phase.ENDED for key in first)
+            renewed = [d for d in one.decisions if d.action is Action.RENEW]
+            assert sorted(key for d in renewed for key in d.instance_ids) == sorted(first)
 
     play(story())

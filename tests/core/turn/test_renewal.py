@@ -85,7 +85,7 @@ def test_the_surplus_one_is_beyond_the_maximum_and_counts_for_the_budget() -> No
     assert least_serving(world, Role.DECODE, LIFE) == 1
     late = renewals(world, "time_limit")
     assert late
-    assert "no more time is left for a successor" in late[0].reason
+    assert "no successor has a place beside it" in late[0].reason
     assert not [i for i in world.state.instances.values() if i.state is S.FAILED]
 
 
@@ -117,7 +117,8 @@ def test_without_any_place_it_is_drained_in_time_and_said() -> None:
     world.run(LIFE + 120)
     late = renewals(world, "time_limit")
     assert late
-    assert "no more time is left for a successor. No place for" in late[0].reason
+    assert "no successor has a place beside it. No place for" in late[0].reason
+    assert "to make room for it" in late[0].reason
     assert not world.instances(Role.DECODE, S.FAILED)
     assert world.serving(Role.DECODE) == 2
 

@@ -228,12 +228,21 @@ class Orders:
         if one.phase in _BEFORE_TRAFFIC and not self._sight.facts.was_ready(one.instance_id):
             await self._stop(one.instance_id, drain.grace, command.expires_at)
             return Outcome.ACCEPTED, "stopped before it was ready"
+        if not self._sight.adapter.capabilities.gates and self._ends_anyhow(one):
+            # Its cluster would send TERM at the end too, and a successor serves: sooner is no worse.
+            await self._stop(one.instance_id, drain.grace, command.expires_at)
+            return Outcome.ACCEPTED, "told to end: it cannot be emptied first here"
         self._can_gate(one)
         lease = drain.lease if command.lease is None else command.lease
         wish = GateWish(False, translate.DRAINING, self._sight.now() + lease)
         await self._gate(one.instance_id, wish, command.expires_at)
         self._sight.drains[one.instance_id] = Drain.of(command, drain, one.role)
         return Outcome.ACCEPTED, "draining"
+
+    def _ends_anyhow(self, one: Running) -> bool:
+        """Return whether the core renews an instance: its cluster ends it soon."""
+        known = self._sight.state.instances.get(one.instance_id)
+        return known is not None and known.leaves_by is not None
 
     def _can_gate(self, one: Running) -> None:
         if one.phase in (Phase.STOPPING, Phase.ENDED, Phase.FAILED):
