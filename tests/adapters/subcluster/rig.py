@@ -261,7 +261,7 @@ class Rig:
             state=state,
             step=ZonedStep(),
             renewals=renewals,
-            clock=clock,
+            clock=self.clock,
         )
         drivers = Drivers(
             Driver(name, self.adapter(name), loop, self.pace, jitter=lambda: 0.5)
