@@ -27,7 +27,8 @@ pytestmark = [
 class _Real(Rig):
     """A coordinator over a real cluster, by the clock on the wall.
 
-    """A coordinator over a real cluster, by the clock on the wall.
+    Of the three minutes one and a quarter pass before anybody is succeeded: half of what the warning
+    leaves.
     """
 
     def __init__(self, slurm: SlurmCluster) -> None:
