@@ -77,8 +77,15 @@ def parser() -> argparse.ArgumentParser:
         default=[],
         help="kind Service, Signals or Coordinator; may be given several times",
     )
-    finding = result.add_argument_group("what is the service's")
-    add = finding.add_argument
+    _finding(result.add_argument_group("what is the service's"))
+    _judging(result.add_argument_group("what it is judged by"))
+    _reaching(result.add_argument_group("how the Prometheus is reached"))
+    _telling(result.add_argument_group("what is told"))
+    return result
+
+
+def _finding(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
     add("--select", metavar="MATCHERS", help="""its series, e.g. 'namespace="llm",job="chat"'""")
     add("--prefill", metavar="MATCHERS", help="""prefill instances, e.g. 'pod=~"p-.*"'""")
     add("--decode", metavar="MATCHERS", help="decode instances")
@@ -88,8 +95,10 @@ def parser() -> argparse.ArgumentParser:
         metavar="LABEL",
         help="tells instances apart (default: pod, or instance)",
     )
-    judging = result.add_argument_group("what it is judged by")
-    add = judging.add_argument
+
+
+def _judging(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
     add("--slo-ttft", type=_duration, metavar="1s", help="promised mean time to first token")
     add("--slo-tbt", type=_duration, metavar="50ms", help="promised mean time between tokens")
     add("--gpus", type=_per_role(int), default={}, metavar="prefill=N,decode=N", help="GPUs of one")
@@ -104,20 +113,23 @@ def parser() -> argparse.ArgumentParser:
         "--startup", type=_duration, metavar="2m", help="from a launch until it serves (default 2m)"
     )
     add("--step", type=_duration, metavar="60s", help="width of a slot (default: by --since)")
-    reaching = result.add_argument_group("how the Prometheus is reached")
-    add = reaching.add_argument
+
+
+def _reaching(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
     add("--token-file", metavar="FILE", help="bearer token")
     add("--ca-file", metavar="FILE", help="certificates to trust")
     add("--tenant", metavar="ID", help="X-Scope-OrgID of Mimir and Cortex")
     add("--timeout", type=_duration, metavar="30s", help="for each request")
-    telling = result.add_argument_group("what is told")
-    add = telling.add_argument
+
+
+def _telling(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
     add("--html", type=Path, metavar="FILE", help="a page to show")
     add("--json", type=Path, metavar="FILE", help="figures for programs; - is standard output")
     add("--write", type=Path, metavar="FILE", help="the service as it was played, to be applied")
     add("--show-queries", action="store_true", help="print the PromQL and end")
     add("--quiet", action="store_true", help="print nothing but errors")
-    return result
 
 
 def options(argv: Sequence[str], now: float) -> Options:

@@ -140,6 +140,11 @@ def next_steps(found: Findings) -> Iterator[str]:
             f"All that is known begins {span(late)} into the time that was asked for: ask for less "
             "(--since), or again when more is recorded."
         )
+    if early := ended(found):
+        yield (
+            f"All that is known ends {span(early)} before the end: were the engines taken away, or is "
+            "it the scraping that stopped?"
+        )
     if found.seen < SEEN and holes(found):
         worst = ", ".join(f"{name} ({span(seconds)})" for name, seconds in holes(found)[:NAMED])
         yield (
@@ -187,6 +192,14 @@ def began(found: Findings) -> float:
     return (
         first * found.history.grid.step if first > (1 - SEEN) * found.history.grid.points else 0.0
     )
+
+
+def ended(found: Findings) -> float:
+    """Return the seconds after the last known slot; 0 where they are next to none."""
+    points = found.history.grid.points
+    known = np.flatnonzero(found.history.known)
+    late = points - 1 - int(known[-1]) if len(known) else 0
+    return late * found.history.grid.step if late > (1 - SEEN) * points else 0.0
 
 
 def holes(found: Findings) -> list[tuple[str, float]]:

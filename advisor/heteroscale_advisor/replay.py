@@ -17,8 +17,9 @@ from heteroscale_advisor.presence import Bools, Floats
 from heteroscale_advisor.wishes import Wishes
 from heteroscale_coordinator.core.spec import ServiceSpec
 from heteroscale_simulator.measures.ledger import Interval
+from heteroscale_simulator.plant.port import Outcomes
 from heteroscale_simulator.world import simulation
-from heteroscale_simulator.world.result import Decision
+from heteroscale_simulator.world.result import Decision, WorldResult
 
 Tell = Callable[[float, float], None]
 
@@ -86,6 +87,37 @@ def replay(history: History, wishes: Wishes, told: Tell) -> Replay:
             "there is no moment at which all instances of both roles are known: a hole in any of them "
             "hides how much was done. Does Prometheus reach them all (`up`)? Take another time: --since"
         )
+    result = _play(history, wishes, spec, models, came, told=told)
+    own = result.services[wishes.service]
+    gpus = {role: gpus_of(history, wishes, role) for role in models}
+    counts = {role: _counts(result.intervals, role, history.grid.points, step) for role in models}
+    there = {role: history.roles[role].count for role in models}
+    return Replay(
+        spec=spec,
+        models=models,
+        came=came,
+        known=known,
+        held=_side(there, gpus, known, step, _measured(history, models, came)),
+        held_by_model=_modelled(history, models, came),
+        joint=_side(counts, gpus, known, step, _played(own.outcomes, history)),
+        decisions=own.decisions,
+        holds=own.holds,
+        wanted=np.where(known, wanted_ratio(history, models), np.nan),
+        had=np.where(known, held_ratio(history), np.nan),
+    )
+
+
+def _play(
+    history: History,
+    wishes: Wishes,
+    spec: ServiceSpec,
+    models: Mapping[Role, RoleModel],
+    came: Arrivals,
+    *,
+    told: Tell,
+) -> WorldResult:
+    """Let the policy hold the engines that were seen, through the work that came."""
+    known, step = history.known, round(history.grid.step)
     first = history.roles[PAIR[0] if PAIR[0] in models else Role.AGGREGATED]
     prompts = quantile(ratio(first.values["prompt_tokens"], came.prefill), 0.5, known)
     plant = SeenPlant(models, np.repeat(known, step), max(1.0, prompts or 1.0))
@@ -98,43 +130,17 @@ def replay(history: History, wishes: Wishes, told: Tell) -> Replay:
         _initial(history, spec),
         yields=True,
     )
-    result = simulation.simulate(
+    return simulation.simulate(
         [run], fleet_of(watched, wishes), None, 0, told, clock=history.grid.start
     )
-    own = result.services[wishes.service]
-    gpus = {role: gpus_of(history, wishes, role) for role in models}
-    counts = {role: _counts(result.intervals, role, history.grid.points, step) for role in models}
-    requests = np.repeat(known, step) * own.outcomes.arrived[: history.grid.seconds]
-    return Replay(
-        spec=spec,
-        models=models,
-        came=came,
-        known=known,
-        held=_side(
-            {role: history.roles[role].count for role in models},
-            gpus,
-            known,
-            step,
-            _measured(history, models, came),
-        ),
-        held_by_model=_modelled(history, models, came),
-        joint=_side(
-            counts,
-            gpus,
-            known,
-            step,
-            Kept(
-                *(
-                    _share(float(column[: history.grid.seconds].sum()), float(requests.sum()))
-                    for column in (own.outcomes.ttft_met, own.outcomes.tbt_met, own.outcomes.met)
-                )
-            ),
-        ),
-        decisions=own.decisions,
-        holds=own.holds,
-        wanted=np.where(known, wanted_ratio(history, models), np.nan),
-        had=np.where(known, held_ratio(history), np.nan),
-    )
+
+
+def _played(outcomes: Outcomes, history: History) -> Kept:
+    """Return the shares of requests of known slots that were within the SLO."""
+    seconds, step = history.grid.seconds, round(history.grid.step)
+    arrived = float((np.repeat(history.known, step) * outcomes.arrived[:seconds]).sum())
+    kept = (outcomes.ttft_met, outcomes.tbt_met, outcomes.met)
+    return Kept(*(_share(float(column[:seconds].sum()), arrived) for column in kept))
 
 
 def _initial(history: History, spec: ServiceSpec) -> Mapping[Role, int]:

@@ -97,6 +97,8 @@ def test_a_recording_that_began_late_is_said(history: History, found: Replay) ->
     steps = list(next_steps(told(young, found)))
     assert steps[0].startswith("All that is known begins 20 min into the time")
     assert not any("Mend the holes" in one for one in steps)
+    old = replace(DAY, unseen=lambda _pod, t: t >= 2400).history(LONG)
+    assert next(next_steps(told(old, found))).startswith("All that is known ends 10 min before")
 
 
 def test_gpus_that_are_told_are_counted_unless_others_are_given(history: History) -> None:

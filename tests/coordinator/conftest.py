@@ -15,6 +15,8 @@ from heteroscale.v1.operator_pb2_grpc import (
 )
 from heteroscale_coordinator.edge.operator import OperatorFace
 from heteroscale_coordinator.edge.store.decisions import DecisionLog
+from heteroscale_coordinator.edge.trust import ServerTls
+from tests.coordinator.keda import Rig
 from tests.coordinator.twin import TwinLoop
 
 if TYPE_CHECKING:
@@ -41,3 +43,12 @@ async def stub(loop: TwinLoop, decisions: DecisionLog) -> AsyncIterator[Operator
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         yield OperatorServiceStub(channel)
     await server.stop(None)
+
+
+@pytest.fixture
+async def rig(loop: TwinLoop, decisions: DecisionLog) -> AsyncIterator[Rig]:
+    made = Rig(loop, decisions, ServerTls())
+    await made.server.start()
+    yield made
+    await made.channel.close()
+    await made.server.stop(0)

@@ -1,4 +1,4 @@
-"""A client that behaves as KEDA's operator does with an external scaler, and the HPA behind it.
+"""A client that behaves as KEDA's operator does, the HPA behind it, and a server on loopback for both.
 
 Written from what KEDA 2 does (pkg/scalers/external_scaler.go and pkg/scaling in its sources), over stubs
 of KEDA's own proto: one channel for all triggers of an address; GetMetricSpec first, whose names become
@@ -10,14 +10,26 @@ StreamMetricSpec until it hears that there is none.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import asyncio
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import grpc
 import grpc.aio
+from prometheus_client import CollectorRegistry, generate_latest
 
 from heteroscale.keda import externalscaler_pb2 as pb
 from heteroscale.keda.externalscaler_pb2_grpc import ExternalScalerStub
+from heteroscale.words import Role
+from heteroscale_coordinator.core.events import Changes
+from heteroscale_coordinator.core.memory.external import ExternalMemory
+from heteroscale_coordinator.core.model import Decision, Service
+from heteroscale_coordinator.edge.keda import KedaFace, KedaServer, Polls
+from heteroscale_coordinator.edge.store.decisions import DecisionLog
+from heteroscale_coordinator.edge.trust import Gatekeeper, ServerTls, listen
 from tests.coordinator.face import PATIENCE
+from tests.coordinator.twin import TwinLoop
+from tests.coordinator.values import NOW, service
 from tests.hpa import Hpa
 
 RETRY = (("grpc.initial_reconnect_backoff_ms", 50), ("grpc.min_reconnect_backoff_ms", 50))
@@ -95,3 +107,58 @@ class ScaledObject:
         except grpc.aio.AioRpcError as error:
             return f"{error.code().name}: {error.details()}"
         return "OK"
+
+
+P, D = Role.PREFILL, Role.DECODE
+PREFILL = {"service": "chat", "role": "prefill"}
+DECODE = {"service": "chat", "role": "decode"}
+
+
+def asked(prefill: int, decode: int, generation: int = 1, **changes: Any) -> Service:
+    """Return a service that others scale, with its counts."""
+    plain = service()
+    spec = {"actuation": {"by": "external"}} | changes
+    counts = {P: prefill, D: decode} if prefill else {}
+    external = ExternalMemory(counts, generation, NOW)
+    return replace(
+        plain,
+        spec=type(plain.spec).model_validate(plain.spec.model_dump() | spec),
+        memory=replace(plain.memory, external=external),
+    )
+
+
+class Rig:
+    """A server on loopback, over a loop that tests drive."""
+
+    def __init__(self, loop: TwinLoop, decisions: DecisionLog, tls: ServerTls) -> None:
+        self.loop = loop
+        self.registry = CollectorRegistry()
+        self.polls = Polls(loop, self.registry)
+        gatekeeper = Gatekeeper(mutual=tls.mutual)
+        self.face = KedaFace(
+            loop, decisions, gatekeeper, self.polls, look_every=0.01, max_streams=2
+        )
+        self.server = KedaServer(self.face)
+        self.port = listen(self.server.grpc, "127.0.0.1:0", tls, insecure=False)
+        self.channel = dial(f"127.0.0.1:{self.port}")
+
+    def commit(self, one: Service, *decided: Decision) -> None:
+        self.loop.commit(Changes({one.name: one}, decisions=list(decided)))
+
+    def scaled(self, metadata: dict[str, str], **more: Any) -> ScaledObject:
+        return ScaledObject(self.channel, metadata, **more)
+
+    def series(self) -> str:
+        return generate_latest(self.registry).decode()
+
+
+async def first(call: Any) -> bool:
+    async with asyncio.timeout(PATIENCE):
+        answer = await call.read()
+        assert isinstance(answer, pb.IsActiveResponse)
+        return answer.result
+
+
+async def ending(call: Any) -> tuple[grpc.StatusCode, str]:
+    async with asyncio.timeout(PATIENCE):
+        return await call.code(), await call.details()
