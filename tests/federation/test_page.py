@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
+from heteroscale.convert import from_wire
+from heteroscale.v1 import operator_pb2 as pb
+from heteroscale.v1 import operator_pb2_grpc
+from heteroscale.words import InstanceState
 from heteroscale_workbench.router import free_port
 from tests.docs.reference import DOCS
 
 pytestmark = pytest.mark.process
 PAGE = (DOCS / "federation.md").read_text(encoding="utf-8")
 PATIENCE = 120.0
+S = InstanceState
 BIN = Path(sys.executable).parent
 
 
@@ -29,6 +36,8 @@ class User:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.port, http = free_port(), free_port()
+        channel = grpc.insecure_channel(f"127.0.0.1:{self.port}")
+        self.stub: Any = operator_pb2_grpc.OperatorServiceStub(channel)
         self.environ = {
             **os.environ,
             "PATH": f"{BIN}:{os.environ['PATH']}",
@@ -51,40 +60,41 @@ class User:
 
     def reaches(self) -> bool:
         """Return whether the coordinator answers."""
-        words = [str(BIN / "heteroscale"), "get", "services"]
-        return (
-            subprocess.run(words, env=self.environ, capture_output=True, check=False).returncode
-            == 0
-        )
+        with suppress(grpc.RpcError):
+            return self.stub.ListServices(pb.ListServicesRequest()) is not None
+        return False
 
-    def clusters(self) -> dict[str, dict[str, Any]]:
-        told = json.loads(self.types("heteroscale get clusters -o json"))["clusters"]
-        return {one["name"]: one for one in told}
+    def clusters(self) -> dict[str, pb.Cluster]:
+        found = self.stub.ListClusters(pb.ListClustersRequest()).clusters
+        return {one.name: one for one in found}
 
-    def states(self) -> dict[str, str]:
-        told = json.loads(self.types("heteroscale get instances -o json"))["instances"]
-        words = {one["instance_id"]: one["state"] for one in told}
-        return {key: word.removeprefix("INSTANCE_STATE_") for key, word in words.items()}
+    def states(self) -> dict[str, InstanceState | None]:
+        found = self.stub.ListInstances(pb.ListInstancesRequest()).instances
+        return {one.instance_id: from_wire(InstanceState, one.state) for one in found}
+
+    def count(self, state: InstanceState) -> int:
+        return list(self.states().values()).count(state)
 
     def until(self, fact: Callable[[], bool], what: str) -> None:
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
             if fact():
                 return
+            threading.Event().wait(0.1)
         raise AssertionError(f"never: {what}; {(self.folder / 'log').read_text()}")
 
     def until_counted(self, **wanted: int) -> None:
         """Wait until the clusters have so many instances."""
 
         def there() -> bool:
-            return {k: sum(c["instances"].values()) for k, c in self.clusters().items()} == wanted
+            return {k: sum(c.instances.values()) for k, c in self.clusters().items()} == wanted
 
         self.until(there, str(wanted))
 
     def said(self) -> str:
         """Return what was said of the last placement."""
-        told = json.loads(self.types("heteroscale get decisions chat --acted -o json"))
-        return str(told["decisions"][0]["inputs"]["placement"])
+        request = pb.ListDecisionsRequest(service="chat", only_acted=True)
+        return str(self.stub.ListDecisions(request).decisions[0].inputs["placement"])
 
 
 @pytest.fixture
@@ -117,7 +127,7 @@ def test_the_page_is_right_from_its_first_line_to_its_last(user: User) -> None:
         for line in lines:
             user.types(line)
 
-    user.until(lambda: {c["state"] for c in user.clusters().values()} == {"up"}, "all are up")
+    user.until(lambda: {c.state for c in user.clusters().values()} == {"up"}, "all are up")
     typed(first)
     user.until_counted(east=0, south=0, west=3)
     assert "sub-cluster west" in user.said()
@@ -128,18 +138,18 @@ def test_the_page_is_right_from_its_first_line_to_its_last(user: User) -> None:
     before = user.states()
 
     typed(down)
-    user.until(lambda: user.clusters()["west"]["silent_nodes"] == 2, "west is not heard")
+    user.until(lambda: user.clusters()["west"].silent_nodes == 2, "west is not heard")
     west = user.clusters()["west"]
-    assert (west["state"], west["instances"]) == ("down", {"chat": 3})
-    assert "nobody answers while west-is-down is there" in west["message"]
-    user.until(lambda: list(user.states().values()).count("UNKNOWN") == 3, "unknown")
+    assert (west.state, dict(west.instances)) == ("down", {"chat": 3})
+    assert "nobody answers while west-is-down is there" in west.message
+    user.until(lambda: user.count(S.UNKNOWN) == 3, "unknown")
 
     typed(more)
-    user.until(lambda: list(user.states().values()).count("IN_SERVICE") == 6, "launched elsewhere")
+    user.until(lambda: user.count(S.IN_SERVICE) == 6, "launched elsewhere")
     assert "left out: west (silent: 2 of 2 agents are not heard)" in user.said()
-    assert user.clusters()["west"]["instances"] == {"chat": 3}
+    assert dict(user.clusters()["west"].instances) == {"chat": 3}
 
     typed(back)
-    user.until(lambda: set(user.states().values()) == {"IN_SERVICE"}, "all in service")
+    user.until(lambda: set(user.states().values()) == {S.IN_SERVICE}, "all in service")
     assert before.keys() <= user.states().keys()
     assert len(user.states()) == 9

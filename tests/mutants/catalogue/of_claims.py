@@ -85,7 +85,7 @@ MUTANTS = (
     claim(
         "a partition replaces and withdraws nothing",
         "policy/joint.py",
-        "    if view.partition:\n",
+        "    if scene.view.partition:\n",
         "    if False:\n",
         "half_the_agents_are_cut_off",
     ),

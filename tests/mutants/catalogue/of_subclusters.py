@@ -13,6 +13,20 @@ MUTANTS = (
         "test_subclusters.py",
     ),
     core(
+        "what is missing waits for a silent sub-cluster",
+        "policy/joint.py",
+        "        if scene.view.elsewhere:\n",
+        "        if False:\n",
+        "test_subclusters.py",
+    ),
+    core(
+        "a partition of several sub-clusters is taken for the silence of one",
+        "subclusters.py",
+        "    return all(state.sub_cluster(agent_id) in closed for agent_id in cut_off)\n",
+        "    return True\n",
+        "test_subclusters.py",
+    ),
+    core(
         "what had not begun in a silent sub-cluster is sent again on its return",
         "subclusters.py",
         "                if command.verb is Verb.LAUNCH:\n",
