@@ -39,6 +39,14 @@ EXTENSIONS = {
     "x-kubernetes-map-type",
     "x-kubernetes-validations",
 }
+FORMATS = {"int32", "int64", "float", "double", "date-time", "date", "duration", "byte", "uri"}
+"""Others are not looked at by a server, which warns of them."""
+SAID = re.compile(r"self\.([A-Za-z_]\w*)")
+MOST_MESSAGE, MOST_EVENT_TEXT, MOST_EVENT_WORD = 2048, 1024, 128
+QUALIFIED = re.compile(r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-\w.]{0,61}[A-Za-z0-9])?")
+DNS_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+COLUMN_TYPES = {"integer", "number", "string", "boolean", "date"}
 OPEN = "x-kubernetes-preserve-unknown-fields"
 INT_OR_STRING = "x-kubernetes-int-or-string"
 NO_RE2 = re.compile(r"\(\?[=!<]|\\[1-9]")
@@ -82,6 +90,7 @@ def _node(node: Mapping[str, Any], at: str, *, root: bool = False) -> Iterator[s
         yield f"{at}: items must be one schema"
     yield from _values(node, at)
     yield from _list_rules(node, at)
+    yield from _cel(node, at)
     for name, part in node.get("properties", {}).items():
         yield from _node(part, f"{at}.{name}")
     for key in ("items", "additionalProperties"):
@@ -97,6 +106,10 @@ def _values(node: Mapping[str, Any], at: str) -> Iterator[str]:
             yield f"{at}: {key} is a boolean in OpenAPI 3.0"
         if key in node and key.removeprefix("exclusive").lower() not in node:
             yield f"{at}: {key} needs its limit"
+    if node.get("format", "int32") not in FORMATS:
+        yield f"{at}: format {node['format']!r} is not known"
+    if node.get("nullable") and "enum" in node and None not in node["enum"]:
+        yield f"{at}: nullable, but its enum has no null"
     if NO_RE2.search(str(node.get("pattern", ""))):
         yield f"{at}: pattern is no RE2"
     if set(node.get("required", ())) - node.get("properties", {}).keys():
@@ -113,6 +126,68 @@ def _nested(node: Mapping[str, Any], at: str) -> Iterator[str]:
     for key in sorted(node.keys() - (VALUES | {"properties", "items"})):
         yield f"{at}: {key} must not stand there"
     yield from _values(node, at)
+
+
+def _cel(node: Mapping[str, Any], at: str) -> Iterator[str]:
+    """Rules are checked against the schema when it is taken, and for their cost: below a list or a map,
+    the cost counts once for each of as many as there may be.
+    """
+    for number, one in enumerate(node.get("x-kubernetes-validations", ())):
+        where = f"{at}.x-kubernetes-validations[{number}]"
+        message = str(one.get("message", ""))
+        if not message.strip() or "\n" in message or len(message) > MOST_MESSAGE:
+            yield f"{where}: message is one line of at most {MOST_MESSAGE} signs"
+        unknown = set(SAID.findall(one["rule"])) - node.get("properties", {}).keys()
+        if unknown:
+            yield f"{where}: the rule names {sorted(unknown)}, which the schema does not have"
+    for key, limit in (("items", "maxItems"), ("additionalProperties", "maxProperties")):
+        inner = node.get(key)
+        if isinstance(inner, Mapping) and limit not in node and _has_cel(inner):
+            yield f"{at}: rules below {key} need {limit}, or they cost too much"
+
+
+def _has_cel(node: Mapping[str, Any]) -> bool:
+    below = [
+        *node.get("properties", {}).values(),
+        node.get("items"),
+        node.get("additionalProperties"),
+    ]
+    return "x-kubernetes-validations" in node or any(
+        _has_cel(one) for one in below if isinstance(one, Mapping)
+    )
+
+
+def column_breaches(column: Mapping[str, Any]) -> list[str]:
+    """Return what a server would refuse of a printer column."""
+    found = [f"{key} is missing" for key in ("name", "type", "jsonPath") if not column.get(key)]
+    if column.get("type") not in COLUMN_TYPES:
+        found.append(f"type {column.get('type')!r} is none")
+    if not str(column.get("jsonPath", "")).startswith("."):
+        found.append("jsonPath must start with .")
+    return found
+
+
+def event_breaches(event: Mapping[str, Any]) -> list[str]:
+    """Return what a server would refuse of an event, by the stricter rules of events.k8s.io/v1."""
+    meta, about = event["metadata"], event["involvedObject"]
+    found = []
+    if about.get("namespace", "") != meta["namespace"]:
+        found.append("involvedObject.namespace: does not match event.namespace")
+    if len(meta["name"]) > 253 or not DNS_SUBDOMAIN.fullmatch(meta["name"]):
+        found.append("metadata.name: is no DNS subdomain")
+    if event["type"] not in ("Normal", "Warning"):
+        found.append("type: Normal or Warning")
+    found += [
+        f"{key}: is needed, of at most {MOST_EVENT_WORD} signs"
+        for key in ("reason", "reportingInstance", "reportingComponent")
+        if not 0 < len(event.get(key, "")) <= MOST_EVENT_WORD
+    ]
+    if not QUALIFIED.fullmatch(event.get("reportingComponent", "")):
+        found.append("reportingComponent: is no qualified name")
+    if len(event["message"].encode()) > MOST_EVENT_TEXT:
+        found.append(f"message: may have at most {MOST_EVENT_TEXT} bytes")
+    stamps = ("firstTimestamp", "lastTimestamp")
+    return found + [f"{key}: is no time" for key in stamps if not STAMP.fullmatch(event[key])]
 
 
 def _list_rules(node: Mapping[str, Any], at: str) -> Iterator[str]:

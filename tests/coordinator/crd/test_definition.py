@@ -100,10 +100,63 @@ def test_the_schema_keeps_every_rule_of_structural_schemas() -> None:
             "metadata: only name",
         ),
         ({"type": "object", "properties": {"a": {"type": "array"}}}, "items must be one schema"),
+        (
+            {"type": "object", "properties": {"a": {"type": "string", "format": "duration-text"}}},
+            "format 'duration-text' is not known",
+        ),
+        (
+            {
+                "type": "object",
+                "x-kubernetes-validations": [{"rule": "has(self.b)", "message": "m"}],
+            },
+            "names ['b']",
+        ),
+        (
+            {"type": "object", "x-kubernetes-validations": [{"rule": "true", "message": "a\nb"}]},
+            "message is one line",
+        ),
+        (
+            {
+                "type": "object",
+                "properties": {
+                    "a": {
+                        "type": "array",
+                        "items": {
+                            "type": "string",
+                            "x-kubernetes-validations": [{"rule": "true", "message": "m"}],
+                        },
+                    }
+                },
+            },
+            "need maxItems",
+        ),
+        (
+            {
+                "type": "object",
+                "properties": {"a": {"type": "string", "nullable": True, "enum": ["x"]}},
+            },
+            "no null",
+        ),
     ],
 )
 def test_the_checker_sees_what_a_server_refuses(wrong: dict[str, Any], says: str) -> None:
     assert any(says in line for line in rules.breaches(wrong)), rules.breaches(wrong)
+
+
+def test_columns_show_counts_ratio_and_reason_as_a_server_takes_them() -> None:
+    (version,) = definition.definition(schema_of("Service"))["spec"]["versions"]
+    columns = version["additionalPrinterColumns"]
+    assert [rules.column_breaches(one) for one in columns] == [[]] * len(columns)
+    shown = [one["name"] for one in columns if not one.get("priority")]
+    assert shown == ["P", "D", "Ratio", "Reason", "Age"]
+    told = version["schema"]["openAPIV3Schema"]["properties"]["status"]["properties"]
+    for one in columns:
+        part = one["jsonPath"].split(".")[1:3]
+        assert part[0] == "metadata" or part[1].partition("[")[0] in told
+    assert rules.column_breaches({"name": "P", "type": "text", "jsonPath": "status"}) == [
+        "type 'text' is none",
+        "jsonPath must start with .",
+    ]
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=[path.name for path in EXAMPLES])

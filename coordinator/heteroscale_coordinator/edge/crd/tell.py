@@ -28,6 +28,7 @@ BURST, EACH_S = 10, 60.0
 """Of each object so many events at once, then one in so many seconds."""
 REMEMBERED = 2_000
 MOST_TEXT = 1_000
+"""Bytes: so a server counts."""
 _NUMBERS = re.compile(r"[0-9.]+")
 
 
@@ -94,7 +95,7 @@ class Announcer:
         self, uid: str, name: str, reason: str, message: str, now: float, *, warning: bool = False
     ) -> Writing | None:
         """Return what is to be written; None: nothing."""
-        message = " ".join(message.split())[:MOST_TEXT]
+        message = " ".join(message.split()).encode()[:MOST_TEXT].decode(errors="ignore")
         key = (uid, reason, _NUMBERS.sub("#", message))
         said = self._said.get(key)
         if said is not None and now - said.last < SAME_S:
