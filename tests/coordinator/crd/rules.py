@@ -129,9 +129,7 @@ def _nested(node: Mapping[str, Any], at: str) -> Iterator[str]:
 
 
 def _cel(node: Mapping[str, Any], at: str) -> Iterator[str]:
-    """Rules are checked against the schema when it is taken, and for their cost: below a list or a map,
-    the cost counts once for each of as many as there may be.
-    """
+    """Yield what is wrong with rules. Below a list or a map their cost counts for as many as may be there."""
     for number, one in enumerate(node.get("x-kubernetes-validations", ())):
         where = f"{at}.x-kubernetes-validations[{number}]"
         message = str(one.get("message", ""))
