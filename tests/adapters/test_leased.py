@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import cast
 
 import pytest
@@ -14,6 +14,7 @@ from heteroscale_coordinator.leading import leased
 from heteroscale_scheduler_adapters.memory import MemoryAdapter, MemoryCluster, Unavailable
 from heteroscale_scheduler_adapters.port import (
     Adapter,
+    Change,
     GateWish,
     RefusedError,
     Step,
@@ -85,6 +86,27 @@ async def test_lost_in_the_middle_a_call_goes_no_further() -> None:
     with pytest.raises(UnavailableError):
         await held_by(flag, slow).launch(STEP)
     assert slow.written == ["first", "closed"]
+
+
+async def test_a_watch_too_goes_no_further_once_it_is_lost() -> None:
+    flag, slow = [True], Slow()
+    east = slow._cluster
+    revision = (await slow.world()).revision
+    east.add_node("n1", 8)
+    east.add_node("n2", 8)
+    changes = held_by(flag, slow).watch(revision)
+    assert "n1" in (await anext(changes)).nodes
+    flag[0] = False
+    with pytest.raises(UnavailableError, match="does not hold the lease"):
+        await anext(changes)
+
+
+async def test_a_watch_ends_when_the_cluster_s_does() -> None:
+    class Short(Slow):
+        async def watch(self, revision: str) -> AsyncIterator[Change]:
+            yield Change("1")
+
+    assert [one.revision async for one in held_by([True], Short()).watch("")] == ["1"]
 
 
 async def test_a_call_can_be_cancelled_from_outside_as_ever() -> None:

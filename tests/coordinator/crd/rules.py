@@ -129,7 +129,7 @@ def _nested(node: Mapping[str, Any], at: str) -> Iterator[str]:
 
 
 def _cel(node: Mapping[str, Any], at: str) -> Iterator[str]:
-    """Yield what is wrong with rules. Below a list or a map their cost counts for as many as may be there."""
+    """Yield what is wrong with rules; below a list or a map their cost counts for all it may hold."""
     for number, one in enumerate(node.get("x-kubernetes-validations", ())):
         where = f"{at}.x-kubernetes-validations[{number}]"
         message = str(one.get("message", ""))

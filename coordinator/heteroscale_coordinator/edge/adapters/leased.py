@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 from heteroscale_coordinator.edge.while_held import Held, WhileHeld
 from heteroscale_scheduler_adapters.port import (
@@ -39,9 +39,15 @@ class LeasedAdapter:
         """Return all that is there. What was begun may be gone on with, so it is for who leads."""
         return await WhileHeld(self._inner.world(), self._held, UnavailableError)
 
-    def watch(self, revision: str) -> AsyncIterator[Change]:
-        """Yield what changes; only reads."""
-        return self._inner.watch(revision)
+    async def watch(self, revision: str) -> AsyncGenerator[Change]:
+        """Yield what changes. What was begun may be gone on with here too."""
+        changes = self._inner.watch(revision)
+        try:
+            while change := await WhileHeld(_next(changes), self._held, UnavailableError):
+                yield change
+        finally:
+            if isinstance(changes, AsyncGenerator):
+                await changes.aclose()
 
     async def launch(self, step: Step) -> None:
         """Start all of ``step``, or nothing."""
@@ -54,3 +60,7 @@ class LeasedAdapter:
     async def stop(self, instance_id: str, grace: float) -> None:
         """End an instance."""
         await WhileHeld(self._inner.stop(instance_id, grace), self._held, UnavailableError)
+
+
+async def _next(changes: AsyncIterator[Change]) -> Change | None:
+    return await anext(changes, None)
