@@ -133,7 +133,8 @@ class KubernetesAdapter:
                     yield more
 
     def _notes(self, mirror: Mirror) -> tuple[str, ...]:
-        return (*mirror.node_notes(), *self._tended.notes)
+        cut = filter(None, (one.cuts_off() for one in self._settings.templates))
+        return (*mirror.node_notes(), *self._tended.notes, *cut)
 
     def _queued(self) -> dict[str, Running]:
         return {one.instance_id: one for one in self._tended.queued}

@@ -21,12 +21,15 @@ from heteroscale_scheduler_adapters.kubernetes.settings import KubernetesSetting
 from heteroscale_scheduler_adapters.port import SettingsError, UnavailableError
 
 HOME = "~/.kube/config"
+ACCOUNT = Path(SERVICE_TOKEN_FILENAME).parent
 
 
 async def configuration(
-    settings: KubernetesSettings, environment: Mapping[str, str] = os.environ
+    settings: KubernetesSettings,
+    environment: Mapping[str, str] = os.environ,
+    account: Path = ACCOUNT,
 ) -> Configuration:
-    """Return how the cluster is reached.
+    """Return how the cluster is reached. ``account``: where a pod has its account's token and authority.
 
     Raises:
         SettingsError: no login is there, or it cannot be read; the text names the file and the field.
@@ -37,24 +40,42 @@ async def configuration(
     found.connection_pool_maxsize = 64
     path = settings.kubeconfig
     if path is None and environment.get(SERVICE_HOST_ENV_NAME) and settings.context is None:
-        _in_cluster(found, environment)
+        _in_cluster(found, environment, account)
         return found
     await _from_file(found, path or environment.get("KUBECONFIG") or HOME, settings.context)
     return found
 
 
-def _in_cluster(found: Configuration, environment: Mapping[str, str]) -> None:
+def _in_cluster(found: Configuration, environment: Mapping[str, str], account: Path) -> None:
     try:
         InClusterConfigLoader(
-            token_filename=SERVICE_TOKEN_FILENAME,
-            cert_filename=SERVICE_CERT_FILENAME,
+            token_filename=str(account / Path(SERVICE_TOKEN_FILENAME).name),
+            cert_filename=str(account / Path(SERVICE_CERT_FILENAME).name),
             environ=dict(environment),
         ).load_and_set(found)
+        _reread(found, account / Path(SERVICE_TOKEN_FILENAME).name)
     except (ConfigException, OSError) as error:
         raise SettingsError(
             f"the pod's login cannot be used: {error}; does the pod have a service account, with "
             "automountServiceAccountToken?"
         ) from error
+
+
+def _reread(found: Configuration, token: Path) -> None:
+    """Have a token that the kubelet has changed used at once: its file is looked at before each call."""
+    seen: list[float] = [0.0]
+
+    def again(configuration: Configuration) -> None:
+        try:
+            changed = token.stat().st_mtime_ns
+            if changed != seen[0]:
+                said = token.read_text().strip()
+                configuration.api_key["BearerToken"] = f"Bearer {said}"
+                seen[0] = changed
+        except OSError:
+            return  # between two tokens; the old one is good for a while
+
+    found.refresh_api_key_hook = again
 
 
 def _files(path: str) -> str:

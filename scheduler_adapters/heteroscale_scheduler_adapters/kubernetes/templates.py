@@ -7,6 +7,7 @@ scaled; ``pod``, pods that stand for themselves, each bound to its node.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -127,6 +128,28 @@ class LaunchTemplate(Settings):
             return self.scale.namespace
         manifest = self.object or self.pod or {}
         return self.namespace or text(manifest, "metadata", "namespace") or otherwise
+
+    def cuts_off(self) -> str:
+        """Return what is to be known of its end, in words; empty: requests in flight are waited for.
+
+        We stop what has been drained. A node's drain, a preemption or a person sends SIGTERM at once, and
+        at that vLLM ends its requests, unless it was started with ``--shutdown-timeout``.
+        """
+        pods = (
+            [self.pod]
+            if self.pod
+            else [part(self.object, *path.split(".")) for path in self.paths()]
+        )
+        engines = [one for pod in pods for one in items(pod, "spec", "containers")]
+        said = json.dumps([[one.get("command"), one.get("args")] for one in engines])
+        hooked = any(part(one, "lifecycle", "preStop") for one in engines)
+        if self.engine != "vllm" or not engines or hooked or "--shutdown-timeout" in said:
+            return ""
+        return (
+            f"template {self.name}: vLLM ends requests in flight at SIGTERM, as a drained node sends it:"
+            " start it with --shutdown-timeout and set terminationGracePeriodSeconds above that, or give"
+            " it a preStop hook"
+        )
 
     def told(self) -> Template:
         """Return it as the port tells it."""

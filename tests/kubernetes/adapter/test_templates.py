@@ -74,3 +74,14 @@ def test_two_templates_of_one_name_are_refused() -> None:
     one = {"name": "d", "role": "decode", "gpus": 1, "pod": POD}
     with pytest.raises(SettingsError, match="d is named twice"):
         read_settings("east", {"templates": [one, one]})
+
+
+def test_a_vllm_that_would_cut_requests_off_is_told() -> None:
+    assert "--shutdown-timeout" in template().cuts_off()
+    assert not template(engine="sglang").cuts_off()
+    engine = {"name": "engine", "image": "vllm:1"}
+    waits = {**engine, "args": ["--shutdown-timeout", "600"]}
+    hooked = {**engine, "lifecycle": {"preStop": {"sleep": {"seconds": 10}}}}
+    assert template(pod={"spec": {"containers": [engine]}}).cuts_off()
+    for one in (waits, hooked):
+        assert not template(pod={"spec": {"containers": [one]}}).cuts_off()
