@@ -105,26 +105,33 @@ class Ender:
         uid = instance.removeprefix("pod-")
         if uid == instance:
             return []
-        every = (await self._client.list(PODS)).items
-        pod = next(
-            (one for one in every if text(one, "metadata", "uid") == uid and lives(one)), None
-        )
-        if pod is None:
-            return []
-        template = self._ground.templates.get(self._ground.handed.get(uid, ""))
-        if template is None or template.scale is None:
-            where = f"{namespace(pod)}/{name(pod)}"
-            raise RefusedError(
-                f"{instance}: pod {where} was launched by others, whose it is to stop"
-            )
-        scale = template.scale
-        resource = await self._client.resource(scale.api_version, scale.kind)
-        where = self._ground.where(template)
-        target = Target(resource, scale.name, where, made=False, force=template.force)
+        for template in self._ground.templates.values():
+            target = await self._ground.handed_over(template)
+            if target is not None and await self._take_over(target, uid):
+                return await self._pods(instance)
+        for pod in (await self._client.list(PODS)).items:
+            if text(pod, "metadata", "uid") == uid and lives(pod):
+                where = f"{namespace(pod)}/{name(pod)}"
+                raise RefusedError(
+                    f"{instance}: pod {where} was launched by others, whose it is to stop"
+                )
+        return []
+
+    async def _take_over(self, target: Target, uid: str) -> bool:
+        """Make an object's pods ours if this is one of them, and return whether it is."""
+        scaler = self._ground.scaler
+        try:
+            sight = await scaler.see(target)
+        except NotFoundError:
+            return False
+        pods = await scaler.pods(target, sight)
+        if not any(text(pod, "metadata", "uid") == uid and lives(pod) for pod in pods):
+            return False
         async with self._ground.lock:
-            await self._ground.scaler.free(target)
+            await scaler.free(target)
             await self._steps.take_over(target)
-        return await self._pods(instance)
+            await self._steps.bind(target, await scaler.see(target), adopt=True)
+        return True
 
     async def _evict(self, instance: str, pods: list[Object], grace: float) -> None:
         await self._allowed(instance, pods)

@@ -10,7 +10,7 @@ from heteroscale_scheduler_adapters.kubernetes import names
 from heteroscale_scheduler_adapters.kubernetes.client import Client
 from heteroscale_scheduler_adapters.kubernetes.objects import labels, part, text
 from heteroscale_scheduler_adapters.kubernetes.resources import Object
-from heteroscale_scheduler_adapters.kubernetes.scaled import Scaler
+from heteroscale_scheduler_adapters.kubernetes.scaled import Scaler, Target
 from heteroscale_scheduler_adapters.kubernetes.templates import GateRule, LaunchTemplate
 
 Clock = Callable[[], float]
@@ -46,6 +46,15 @@ class Ground:
         """Return how a pod's traffic is gated."""
         notes = part(pod, "metadata", "annotations")
         return self.rule_of(text(notes, names.TEMPLATE) or labels(pod).get(names.TEMPLATE, ""))
+
+    async def handed_over(self, template: LaunchTemplate) -> Target | None:
+        """Return the object that a template hands over; None: it hands over none."""
+        scale = template.scale
+        if scale is None:
+            return None
+        resource = await self.client.resource(scale.api_version, scale.kind)
+        where = self.where(template)
+        return Target(resource, scale.name, where, made=False, force=template.force)
 
     def where(self, template: LaunchTemplate) -> str:
         """Return the namespace that a template's pods live in."""

@@ -123,10 +123,9 @@ class Launcher:
     async def _target(
         self, one: Launch, template: LaunchTemplate, where: str
     ) -> tuple[Target, Object | None]:
-        if template.scale is not None:
-            scale = template.scale
-            resource = await self._client.resource(scale.api_version, scale.kind)
-            return Target(resource, scale.name, where, made=False, force=template.force), None
+        handed = await self._ground.handed_over(template)
+        if handed is not None:
+            return handed, None
         manifest = template.object or {}
         resource = await self._client.resource(manifest["apiVersion"], manifest["kind"])
         domain = await self._domain(one)

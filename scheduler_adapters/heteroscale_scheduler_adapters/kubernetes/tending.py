@@ -38,7 +38,14 @@ from heteroscale_scheduler_adapters.kubernetes.resources import PODS, Object, Re
 from heteroscale_scheduler_adapters.kubernetes.scaled import HeldError, Sight, Target
 from heteroscale_scheduler_adapters.kubernetes.steps import Steps
 from heteroscale_scheduler_adapters.kubernetes.templates import LaunchTemplate
-from heteroscale_scheduler_adapters.port import AdapterError, Phase, RefusedError, Running, Spot
+from heteroscale_scheduler_adapters.port import (
+    AdapterError,
+    Phase,
+    RefusedError,
+    Running,
+    Spot,
+    UnavailableError,
+)
 
 BINDS = 3
 """So often pods are bound anew in one round that others changed meanwhile."""
@@ -68,17 +75,21 @@ class Tender:
         """Go on with all that was begun. What fails is a note: others go on."""
         queued: list[Running] = []
         async with self._ground.lock:
-            self._ground.handed.clear()
+            handed: dict[str, str] = {}
             targets, notes = await self._targets()
             sights = [(one, await self._ground.scaler.see(one)) for one in targets]
             notes += await self._go_on(targets, sights)
             for one in targets:
                 try:
-                    notes += await self._tend(one, queued)
+                    notes += await self._tend(one, queued, handed)
                 except NotFoundError:
                     continue
                 except AdapterError as error:
+                    if not one.made and isinstance(error, UnavailableError):
+                        raise  # its pods are a part of the whole
                     notes.append(str(error))
+            self._ground.handed.clear()
+            self._ground.handed.update(handed)
         return Tended(tuple(dict.fromkeys(notes)), tuple(queued))
 
     async def _targets(self) -> tuple[list[Target], list[str]]:
@@ -88,12 +99,9 @@ class Tender:
         for template in self._ground.templates.values():
             where = self._ground.where(template)
             try:
-                if template.scale is not None:
-                    scale = template.scale
-                    resource = await self._client.resource(scale.api_version, scale.kind)
-                    await self._client.get(resource, scale.name, where)
-                    one = Target(resource, scale.name, where, made=False, force=template.force)
-                    found[resource.rbac, where, scale.name] = one
+                if (one := await self._ground.handed_over(template)) is not None:
+                    await self._client.get(one.resource, one.name, where)
+                    found[one.resource.rbac, where, one.name] = one
                 elif template.object is not None:
                     kind = text(template.object, "kind")
                     resource = await self._client.resource(template.object["apiVersion"], kind)
@@ -156,10 +164,12 @@ class Tender:
 
     # ---- one object --------------------------------------------------------------------------------
 
-    async def _tend(self, target: Target, queued: list[Running]) -> list[str]:
+    async def _tend(
+        self, target: Target, queued: list[Running], handed: dict[str, str]
+    ) -> list[str]:
         sight = await self._ground.scaler.see(target)
         if not target.made and not sight.touched:
-            return await self._look_at(target, sight)
+            return await self._look_at(target, sight, handed)
         notes = []
         if sight.replicas != sight.record.replicas or sight.record.was != sight.record.replicas:
             try:
@@ -181,12 +191,12 @@ class Tender:
         await self._sweep(target, sight, pods)
         return notes
 
-    async def _look_at(self, target: Target, sight: Sight) -> list[str]:
-        """Tell of an object that was handed over, and leave it as it is."""
+    async def _look_at(self, target: Target, sight: Sight, handed: dict[str, str]) -> list[str]:
+        """Tell of an object that was handed over, and leave it as it is; its pods go into ``handed``."""
         template = self._handed(target)
         for pod in await self._ground.scaler.pods(target, sight):
             if template is not None and lives(pod):
-                self._ground.handed[text(pod, "metadata", "uid")] = template.name
+                handed[text(pod, "metadata", "uid")] = template.name
         return await self._ground.scaler.held(sight)
 
     def _handed(self, target: Target) -> LaunchTemplate | None:

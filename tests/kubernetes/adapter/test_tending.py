@@ -109,6 +109,16 @@ async def test_the_first_order_takes_over_all_that_stood_there(small_kube: Kube)
         assert small_kube.until(going) == [uids[0]]
 
 
+async def test_an_order_of_before_is_carried_out_by_a_process_that_has_not_looked_yet(
+    small_kube: Kube,
+) -> None:
+    uids = _serving(small_kube, 2)
+    async with opened(small_kube, HANDED) as adapter:
+        await adapter.stop(f"pod-{uids[1]}", 30.0)
+    (deployment,) = small_kube.list("apps/v1", "deployments")
+    assert deployment["spec"]["replicas"] == 1
+
+
 async def test_a_step_on_what_was_handed_over_is_the_new_pods(small_kube: Kube) -> None:
     (uid,) = _serving(small_kube, 1)
     async with opened(small_kube, HANDED) as adapter:
