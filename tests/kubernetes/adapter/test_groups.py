@@ -91,8 +91,8 @@ async def test_one_group_of_a_leader_worker_set_is_one_instance_of_several_ranks
             await _become(adapter, lambda r, i=instance: r[i].phase is Phase.READY)  # type: ignore[misc]
         running = (await adapter.world()).running
         assert set(running) == {"i-1", "i-2"}
-        for one in running.values():
-            assert [spot.node for spot in one.ranks] == nodes
+        for seen in running.values():
+            assert [spot.node for spot in seen.ranks] == nodes
         assert "highest ordinal first: i-2 (1)" in running["i-1"].kept
         assert not running["i-2"].kept
         with pytest.raises(RefusedError, match="highest ordinal first"):
