@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 
 from heteroscale.engines import MAPPINGS
@@ -21,7 +23,9 @@ from heteroscale_coordinator.edge.prometheus.client import PrometheusClient
 from heteroscale_coordinator.edge.prometheus.live.look import Look, Looker
 from heteroscale_coordinator.edge.prometheus.spec import WatchedServer
 from heteroscale_workbench.engine_sim.settings import Flavour
+from tests.advisor.day import Day
 from tests.coordinator.test_serve import free_port
+from tests.prometheus import test_advise
 from tests.prometheus.server import PATIENCE
 from tests.workbench import sims
 
@@ -96,3 +100,37 @@ async def test_a_look_tells_what_the_engines_tell_now(tmp_path: Path) -> None:
     assert look.ages.keys() == engines.keys()
     assert look.values["generation_tokens"]["chat-decode-0"] == 24
     assert look.values["running"]["chat-decode-0"] == 0
+
+
+def imported(day: Day, start: int, seconds: int, every: int) -> str:
+    """Return a day as VictoriaMetrics takes it in: Prometheus's text, with moments in milliseconds."""
+    rows = (row.rsplit(" ", 1) for row in day.openmetrics(start, seconds, every) if row[0] != "#")
+    return "".join(f"{told} {int(at) * 1000}\n" for told, at in rows)
+
+
+async def test_a_past_is_advised_on_as_from_a_prometheus(tmp_path: Path) -> None:
+    day, seconds = test_advise.DAY, test_advise.SECONDS
+    now = float(int(time.time()) // 60 * 60)
+    past = imported(day, int(now) - seconds, seconds, test_advise.EVERY)
+    async with victoria(tmp_path, {}) as url, httpx.AsyncClient(timeout=PATIENCE) as http:
+
+        async def taken() -> bool:
+            with suppress(httpx.TransportError):
+                answer = await http.post(f"{url}/api/v1/import/prometheus", content=past)
+                return answer.is_success
+            return False
+
+        await sims.until(taken, PATIENCE)
+        # Else what was taken in is seen a little later.
+        (await http.get(f"{url}/internal/force_flush")).raise_for_status()
+        words = ("--service", "chat", "--startup", "30s", "--slo-tbt", "50ms", "--json", "-")
+        asked = asyncio.get_running_loop().run_in_executor
+        code, text, said = await asked(None, test_advise.run, url, now, *words)
+    assert code == 0, said
+    told = json.loads(text)
+    roles = {row["role"]: row for row in told["roles"]}
+    assert roles["prefill"]["gpus_per_instance"] == 2
+    # One of eight was away for a while, and no hole for it.
+    assert (roles["decode"]["fewest"], roles["decode"]["most"]) == (7, 8)
+    assert told["known"] > 0.85
+    assert told["held"]["kept"]["tbt"] == 1.0
