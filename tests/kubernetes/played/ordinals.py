@@ -110,7 +110,10 @@ class LeaderWorkerSets:
         _stateful(hands, one, name, replicas, template=leader, labels=labels, size=size)
         for pod in hands.all(PODS, one["metadata"]["namespace"]):
             marks = pod["metadata"].get("labels") or {}
-            if marks.get(f"{LWS_MARK}/name") != name or marks[f"{LWS_MARK}/worker-index"] != "0":
+            if (
+                marks.get(f"{LWS_MARK}/name") != name
+                or marks.get(f"{LWS_MARK}/worker-index") != "0"
+            ):
                 continue
             self._group(hands, one, pod, size)
         self._tell(hands, one, size)
