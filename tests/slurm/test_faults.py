@@ -23,13 +23,18 @@ IMPATIENT = {"timeout": "2s"}
 """Slurm's clients wait for ever on a controller that hangs; ours do not."""
 
 
-async def test_a_node_that_dies_takes_its_instances_alone() -> None:
+async def test_a_node_that_dies_and_a_limit_that_is_reached_take_their_instances_alone() -> None:
     async with told(lines=["SlurmdTimeout=3"]) as slurm:
         adapter = await slurm.adapter()
-        await adapter.launch(step("r1", launch("i-1", "n1"), launch("i-2", "n2")))
-        await slurm.phase(adapter, "i-1", P.READY)
-        await slurm.phase(adapter, "i-2", P.READY)
+        names = {f"i-{n}": f"n{n}" for n in (1, 2, 3)}
+        await adapter.launch(step("r1", *(launch(one, node) for one, node in names.items())))
+        for name in names:
+            await slurm.phase(adapter, name, P.READY)
         await slurm.cluster.kill_node("n1")
+        # Slurm looks for limits that were reached twice a minute.
+        await slurm.cluster.run(
+            "scontrol", "update", f"JobId={await slurm.job('i-3')}", "EndTime=now+3"
+        )
         one = await slurm.phase(adapter, "i-1", P.FAILED)
         assert "NODE_FAIL: a node of it failed" in one.message
         world = await slurm.until(adapter, lambda w: not w.nodes["n1"].holdings)
@@ -38,8 +43,11 @@ async def test_a_node_that_dies_takes_its_instances_alone() -> None:
         assert phase_of(world, "i-2") is P.READY
         await slurm.cluster.start_node("n1")
         await slurm.until(adapter, lambda w: not w.nodes["n1"].closed)
-        await adapter.launch(step("r2", launch("i-3", "n1")))
-        await slurm.phase(adapter, "i-3", P.READY)
+        await adapter.launch(step("r2", launch("i-4", "n1")))
+        await slurm.phase(adapter, "i-4", P.READY)
+        three = await slurm.phase(adapter, "i-3", P.FAILED)
+        assert "TIMEOUT: its time limit was reached" in three.message
+        await slurm.until(adapter, lambda w: not w.nodes["n3"].holdings)
 
 
 async def test_a_controller_that_hangs_dies_and_comes_back_loses_and_doubles_nothing() -> None:
