@@ -104,7 +104,14 @@ def object_name(
     what runs by the old one stays as it is, until it leaves as any instance does.
     """
     said = json.dumps(
-        [template.object, template.gpus, template.port, rule.model_dump(), where], sort_keys=True
+        [
+            template.object,
+            template.gpus,
+            template.port,
+            rule.model_dump(exclude={"service"}),
+            where,
+        ],
+        sort_keys=True,
     )
     words = json.dumps(sorted(launch.parameters.items()))
     end = digest(said, words, launch.service, launch.role, launch.domain, template.name)

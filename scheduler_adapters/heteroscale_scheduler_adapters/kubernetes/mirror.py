@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -20,19 +20,21 @@ from heteroscale_scheduler_adapters.kubernetes.budgets import (
     quotas,
 )
 from heteroscale_scheduler_adapters.kubernetes.instances import running
-from heteroscale_scheduler_adapters.kubernetes.leaving import kept
 from heteroscale_scheduler_adapters.kubernetes.nodes import SeenNode, seen_node, with_holdings
 from heteroscale_scheduler_adapters.kubernetes.objects import name, namespace
 from heteroscale_scheduler_adapters.kubernetes.pods import SeenPod, seen_pod
+from heteroscale_scheduler_adapters.kubernetes.reached import Reached
 from heteroscale_scheduler_adapters.kubernetes.resources import (
     BUDGETS,
     NODES,
     PODS,
     QUOTAS,
+    SLICES,
     Object,
     Resource,
 )
 from heteroscale_scheduler_adapters.kubernetes.settings import KubernetesSettings
+from heteroscale_scheduler_adapters.kubernetes.siblings import Siblings
 from heteroscale_scheduler_adapters.port import Holding, Node, Quota, Running
 
 _T = TypeVar("_T")
@@ -68,17 +70,18 @@ class Mirror:
         """By source."""
         self.nodes: dict[str, Node] = {}
         self.running: dict[str, Running] = {}
-        self.others: dict[tuple[str, str], Object] = {}
-        """Scaled objects, autoscalers: by RBAC's name of the kind and ``namespace/name``."""
         self._seen: dict[str, SeenNode] = {}
         self._pods: dict[str, SeenPod] = {}
         self._on_node: defaultdict[str, dict[str, SeenPod]] = defaultdict(dict)
         self._of_unit: defaultdict[str, dict[str, SeenPod]] = defaultdict(dict)
-        self._of_object: defaultdict[str, dict[str, Object]] = defaultdict(dict)
-        """Pods as they are told, by the object that sets their number: among them one leaves first."""
-        self._first: dict[str, Mapping[str, str]] = {}
-        """What is kept by that, of the objects that were asked for since the last change."""
+        self._siblings = Siblings()
         self._loose: set[str] = set()
+        self._reached = Reached()
+        self._services = {
+            one.name: rule.service
+            for one in settings.templates
+            if (rule := one.gate or settings.gate).service
+        }
         self._told: dict[str, str] = {}
         """Unit to the instance id that it was last told by."""
         self._budgets: defaultdict[str, dict[str, Budget]] = defaultdict(dict)
@@ -104,9 +107,8 @@ class Mirror:
                 self._limits[key] = limit
             else:
                 self._limits.pop(key, None)
-        else:
-            self.others[resource.rbac, key] = thing
-            self._touched.notes = True
+        elif resource is SLICES:
+            self._touch_pods(self._reached.put(thing))
 
     def drop(self, resource: Resource, thing: Object) -> None:
         """Take out an object that is gone."""
@@ -120,9 +122,8 @@ class Mirror:
             self._touch_namespace(namespace(thing))
         elif resource is QUOTAS:
             self._limits.pop(key, None)
-        else:
-            self.others.pop((resource.rbac, key), None)
-            self._touched.notes = True
+        elif resource is SLICES:
+            self._touch_pods(self._reached.drop(thing))
 
     def _put_pod(self, key: str, pod: SeenPod | None, thing: Object) -> None:
         old = self._pods.pop(key, None)
@@ -137,14 +138,12 @@ class Mirror:
                 self._of_unit[pod.member.unit][key] = pod
                 self._touched.units.add(pod.member.unit)
             if pod.owner:
-                self._of_object[pod.owner][key] = thing
-                self._touch_object(pod.owner)
+                self._touch_pods(self._siblings.put(pod.owner, key, thing))
             if pod.loose:
                 self._loose.add(key)
 
-    def _touch_object(self, owner: str) -> None:
-        self._first.pop(owner, None)
-        for key in self._of_object[owner]:
+    def _touch_pods(self, keys: Iterable[str]) -> None:
+        for key in keys:
             pod = self._pods.get(key)
             if pod is not None and pod.member is not None:
                 self._touched.units.add(pod.member.unit)
@@ -152,10 +151,7 @@ class Mirror:
     def _forget(self, pod: SeenPod) -> None:
         self._loose.discard(pod.key)
         if pod.owner:
-            self._of_object[pod.owner].pop(pod.key, None)
-            self._touch_object(pod.owner)
-            if not self._of_object[pod.owner]:
-                del self._of_object[pod.owner]
+            self._touch_pods(self._siblings.drop(pod.owner, pod.key))
         if pod.node:
             _take_out(self._on_node, pod.node, pod.key)
             self._touched.nodes.add(pod.node)
@@ -210,16 +206,24 @@ class Mirror:
         pods = list(self._of_unit.get(unit, {}).values())
         ready = [pod for pod in pods if pod.ready]
         budgets = self._budgets.get(ready[0].namespace, {}).values() if ready else ()
-        return running(pods, kept_by(ready, budgets) or self._kept_by_object(pods))
+        one = running(pods, kept_by(ready, budgets) or self._kept_by_object(pods))
+        service = self._services.get(one.template, "") if one is not None else ""
+        if one is None or not service:
+            return one
+        return replace(one, gate_seen=self._sends(service, pods))
+
+    def _sends(self, service: str, pods: Iterable[SeenPod]) -> bool | None:
+        """Return whether a Service sends to the first rank of an instance; None: nobody knows."""
+        for pod in pods:
+            if pod.member is not None and pod.member.rank == 0:
+                return self._reached.sends(f"{pod.namespace}/{service}", pod.key)
+        return False
 
     def _kept_by_object(self, pods: Iterable[SeenPod]) -> str:
         """Return why an instance's object would end another first, in words; empty: it would not."""
         for pod in pods:
             if pod.owner and pod.member is not None:
-                if pod.owner not in self._first:
-                    kind = pod.owner.split()[1] if " " in pod.owner else ""
-                    self._first[pod.owner] = kept(kind, self._of_object[pod.owner].values())
-                return self._first[pod.owner].get(pod.member.instance_id, "")
+                return self._siblings.kept(pod.owner, pod.member.instance_id)
         return ""
 
     def _node(self, title: str) -> Node | None:

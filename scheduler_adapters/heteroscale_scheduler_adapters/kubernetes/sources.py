@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from heteroscale_scheduler_adapters.kubernetes.resources import BUDGETS, NODES, PODS, QUOTAS
+from heteroscale_scheduler_adapters.kubernetes.reached import SERVICE_NAME
+from heteroscale_scheduler_adapters.kubernetes.resources import BUDGETS, NODES, PODS, QUOTAS, SLICES
 from heteroscale_scheduler_adapters.kubernetes.settings import KubernetesSettings
 from heteroscale_scheduler_adapters.kubernetes.watch import Source
 
@@ -15,7 +16,19 @@ def sources(settings: KubernetesSettings) -> tuple[Source, ...]:
         Source(PODS),
         *(Source(BUDGETS, space) for space in spaces),
         *(Source(QUOTAS, space) for space in quota_namespaces(settings)),
+        *(
+            Source(SLICES, space, labels=f"{SERVICE_NAME}={service}")
+            for space, service in gate_services(settings)
+        ),
     )
+
+
+def gate_services(settings: KubernetesSettings) -> tuple[tuple[str, str], ...]:
+    """Return namespace and name of the Services whose EndpointSlices say who can be reached."""
+    rules = [
+        (one.where(settings.namespace), one.gate or settings.gate) for one in settings.templates
+    ]
+    return tuple(sorted({(space, rule.service) for space, rule in rules if rule.service}))
 
 
 def launch_namespaces(settings: KubernetesSettings) -> tuple[str, ...]:

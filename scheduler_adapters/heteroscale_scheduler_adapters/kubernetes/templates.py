@@ -44,6 +44,9 @@ class GateRule(Settings):
     readiness: bool = False
     """Pods have the readiness gate `heteroscale.io/traffic`: while traffic may not come they are not
     Ready, so that every Service leaves them out. Launched pods get it; others must declare it."""
+    service: str = ""
+    """The Service, in the pods' namespace, by which traffic comes: its EndpointSlices then say whether an
+    instance can be reached. Empty: the pods' readiness and labels say it."""
 
 
 class Existing(Settings):

@@ -78,6 +78,7 @@ TIGHT: Json = {
     "gpus": 1,
     "object": stateful("tight", 0),
     "stepTimeout": 0.2,
+    "gate": {"service": "tight"},
 }
 """Its controller says nothing of pods that it may not make: only the time tells."""
 
@@ -170,7 +171,7 @@ async def _watched(scene: Scene, revision: str) -> None:
     changes = scene.adapter.watch(revision)
     coming = asyncio.ensure_future(anext(aiter(changes)))
     try:
-        await asyncio.to_thread(scene.kube.until, lambda: len(_watches(scene)) == 4)
+        await asyncio.to_thread(scene.kube.until, lambda: len(_watches(scene)) == 5)
     finally:
         coming.cancel()
         await asyncio.gather(coming, return_exceptions=True)

@@ -13,6 +13,7 @@ from heteroscale_scheduler_adapters.kubernetes.resources import (
     NODES,
     PODS,
     QUOTAS,
+    SLICES,
     Resource,
 )
 from heteroscale_scheduler_adapters.port import Holding, Phase, Quota, Running
@@ -214,3 +215,40 @@ def test_pods_of_ours_that_wait_at_our_gate_are_loose() -> None:
     assert seen.loose
     seen.put(PODS, pod(labels={"heteroscale.io/cluster": "east"}, revision=2))
     assert not seen.loose
+
+
+def _slice(ready: bool | None, service: str = "chat") -> Thing:
+    said = {} if ready is None else {"conditions": {"ready": ready}}
+    target = {"kind": "Pod", "namespace": "llm", "name": "p1"}
+    return {
+        "metadata": {
+            "name": f"{service}-1",
+            "namespace": "llm",
+            "labels": {"kubernetes.io/service-name": service},
+        },
+        "endpoints": [{"targetRef": target, **said}],
+    }
+
+
+def _reached(seen: Mirror) -> bool | None:
+    return seen.running["i-1"].gate_seen
+
+
+def test_a_service_says_whether_an_instance_is_reached() -> None:
+    template = {"name": "t", "role": "decode", "gpus": 1, "gate": {"service": "chat"}}
+    template["pod"] = {"spec": {"containers": [{"name": "engine"}]}}
+    seen = Mirror(settings(namespace="llm", templates=[template]), "east", lambda: NOW)
+    seen.put(PODS, pod(labels=ours(template="t")))
+    seen.fold()
+    assert _reached(seen) is None, "no slice: nobody knows"
+    for ready, reached in ((None, True), (False, False), (True, True)):
+        seen.put(SLICES, _slice(ready))
+        seen.fold()
+        assert _reached(seen) is reached
+    seen.put(SLICES, _slice(ready=True, service="other"))
+    seen.put(SLICES, _slice(ready=False))
+    seen.fold()
+    assert _reached(seen) is False
+    seen.drop(SLICES, _slice(ready=False))
+    seen.fold()
+    assert _reached(seen) in (None, False)
