@@ -16,9 +16,12 @@ from heteroscale_coordinator.core.events import (
     ForgetAgent,
     RankChanged,
     ScaleService,
+    Tick,
 )
 from heteroscale_coordinator.core.hardware import hardware_of
 from heteroscale_coordinator.core.model import EngineSample, RankFact, Verb
+from heteroscale_coordinator.core.state import State
+from heteroscale_coordinator.core.step import step
 from tests.core.job_world import JobWorld
 from tests.core.turn.rig import draft
 
@@ -266,6 +269,20 @@ class TestSpeaking:
         serving.run(5)
         assert one.voice in serving.state.agents
         assert serving.state.instances[one.instance_id].state is S.IN_SERVICE
+
+    def test_of_jobs_that_ended_a_new_coordinator_keeps_no_silent_agents(
+        self, serving: JobWorld
+    ) -> None:
+        ended, lives = serving.jobs()
+        serving.tell(ended.instance_id, S.FAILED, message="ended")
+        serving.run(1)
+        stored = serving.state
+        begun = State(rules=stored.rules, instances=dict(stored.instances))
+        begun.begin(serving.now)
+        assert {ended.voice, lives.voice} <= begun.agents.keys()
+        step(begun, [Tick()], serving.now, lambda kind: f"{kind}-1")
+        assert ended.voice not in begun.agents
+        assert lives.voice in begun.agents, "its job may run: it is on its way to us"
 
     def test_a_new_coordinator_takes_what_runs_for_what_it_is(self, serving: JobWorld) -> None:
         old, fresh = serving.jobs()[0], JobWorld()

@@ -115,12 +115,19 @@ class State:
         self.started_at = self.turned_at = now
         for instance in self.instances.values():
             self._index(instance)
-            for rank in instance.ranks:
-                for agent_id in filter(None, (rank.agent_id, rank.speaker)):
-                    self.agent(agent_id, now)
+            self._begin_agents(instance, now)
         for command in self.commands.values():
             self._index_command(command.command_id, command)
         self._index_cordons()
+
+    def _begin_agents(self, instance: Instance, now: float) -> None:
+        for number, rank in enumerate(instance.ranks):
+            if rank.agent_id:
+                self.agent(rank.agent_id, now)
+            if rank.speaker:
+                # Its job may have ended while nobody was here: then it will not be heard again.
+                claim = StandsFor(instance.instance_id, number, rank.agent_id)
+                self.agent(rank.speaker, now).stands_for = claim
 
     @property
     def placing(self) -> bool:
