@@ -74,7 +74,11 @@ class Executor:
         try:
             result = await self._carry_out(command)
         except JournalError as error:
-            result = await self._refuse(command, f"journal cannot be written: {error}")
+            why = f"journal cannot be written: {error}"
+            post = self._post
+            if post is not None and command.instance_id not in self._registry.instances:
+                post.refused = why  # the coordinator tries elsewhere: nothing comes after this
+            result = await self._refuse(command, why)
         except (RefusedError, IllegalChangeError) as error:
             result = await self._refuse(command, str(error))
         except Exception as error:  # noqa: BLE001 - every command gets an answer

@@ -229,6 +229,25 @@ async def test_a_launch_that_cannot_be_ends_the_job(job: JobWorld) -> None:
     )
 
 
+async def test_a_full_disk_ends_the_job(job: JobWorld) -> None:
+    job.write_fails = True
+    assert (await job.do(JOBS)).outcome is Outcome.REFUSED
+    end = job.ends()
+    assert end is not None
+    assert (end.status, end.why[:51]) == (
+        1,
+        "its launch was refused: journal cannot be written: ",
+    )
+    assert not job.processes.spawned
+
+
+async def test_nothing_starts_while_the_last_words_are_on_their_way(job: JobWorld) -> None:
+    await job.passes(CLAIM.wait + 1, step=10.0)
+    assert (await job.duty.run()).status == 1
+    assert (await job.do(JOBS)).outcome is Outcome.REFUSED
+    assert not job.processes.spawned
+
+
 async def test_it_does_not_wait_for_ever(job: JobWorld) -> None:
     await job.passes(CLAIM.wait, step=10.0)
     assert job.ends() is None

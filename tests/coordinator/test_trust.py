@@ -13,7 +13,7 @@ import pytest
 import trustme
 
 from heteroscale.channel import ChannelError, TlsFiles, open_channel
-from heteroscale.v1 import operator_pb2
+from heteroscale.v1 import agent_pb2, operator_pb2
 from heteroscale.v1.operator_pb2_grpc import OperatorServiceStub
 from heteroscale_coordinator.edge.trust import ServerTls, listen, units_of
 from tests.coordinator.face import CONNECT, Client, Face, face, hello
@@ -89,12 +89,12 @@ def operators(watch: Callable[..., Any]) -> Callable[[grpc.aio.Server], None]:
     return lambda server: server.add_generic_rpc_handlers((handler,))
 
 
-async def greet(it: Face, tls: TlsFiles, agent_id: str = "a1") -> tuple[CODE, str]:
+async def greet(it: Face, tls: TlsFiles, agent_id: str = "a1", **fields: Any) -> tuple[CODE, str]:
     """Say hello over TLS; return OK, or how the stream ended."""
     async with open_channel(it.address, tls) as channel:
         client = Client(channel.stream_stream(CONNECT)())
         try:
-            await client.send(hello=hello(agent_id))
+            await client.send(hello=hello(agent_id, **fields))
             await client.read()
         except (grpc.aio.AioRpcError, AssertionError):
             return await client.status()
@@ -149,6 +149,26 @@ async def test_an_agents_certificate_says_its_role_and_covers_its_id(
         assert got is code, text
         assert words in text
         assert len(it.sessions) <= 1
+
+
+@pytest.mark.parametrize(
+    ("agent_id", "outcome"),
+    [
+        ("hpc.job-7-0", (CODE.OK, "")),
+        ("gpu-host-3", (CODE.PERMISSION_DENIED, "must begin with 'hpc.'")),
+    ],
+)
+async def test_an_agent_stands_for_jobs_of_its_own_cluster_alone(
+    authority: Authority, agent_id: str, outcome: tuple[CODE, str]
+) -> None:
+    claim = agent_pb2.StandsFor(instance_id="i1", within="hpc/n0")
+    code, words = outcome
+    async with face(tls=authority.server(mutual=True)) as it:
+        tls = authority.client(agent_id, "heteroscale-agent")
+        got, text = await greet(it, tls, agent_id, stands_for=claim)
+        assert got is code, text
+        assert words in text
+        assert (await greet(it, tls, agent_id))[0] is CODE.OK
 
 
 @pytest.mark.parametrize("watch", [writing, yielding])

@@ -68,6 +68,8 @@ class Post:
     """Why this agent did not start what it is there for, in words."""
     signals: int = 0
     """How often it was told to end."""
+    over: bool = False
+    """It ends; only the last words are still on their way."""
 
     @property
     def leaving(self) -> bool:
@@ -94,7 +96,7 @@ class Post:
             raise RefusedError(
                 f"this agent stands for rank {claim.rank} of {claim.instance_id} alone"
             )
-        if self.leaving:
+        if self.leaving or self.over:
             raise RefusedError("its job is about to end")
         template = spec.templates.get(launch.template)
         if launch.gpu_indices or template is None:

@@ -53,6 +53,7 @@ class Duty:
                 obeyed = self._post.signals
                 await self.leave()
             if (end := self.end()) is not None:
+                self._post.over = True
                 return end
             self._told.clear()
             try:

@@ -141,6 +141,10 @@ class AgentService:
             )
         if why := self._gatekeeper.refuse_agent(context, hello.agent_id):
             raise Refusal(grpc.StatusCode.PERMISSION_DENIED, why)
+        if hello.HasField("stands_for"):
+            within = wire.text(hello.stands_for.within, wire.MAX_NAME)
+            if why := self._gatekeeper.refuse_claim(hello.agent_id, within):
+                raise Refusal(grpc.StatusCode.PERMISSION_DENIED, why)
         if hello.cluster_id and hello.cluster_id != self._cluster_id:
             raise Refusal(
                 grpc.StatusCode.FAILED_PRECONDITION,

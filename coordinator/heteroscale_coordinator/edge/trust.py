@@ -111,6 +111,19 @@ class Gatekeeper:
             return ""
         return f"certificate of {name!r} does not cover agent {agent_id!r}"
 
+    def refuse_claim(self, agent_id: str, within: str) -> str:
+        """Return why an agent may not stand for a job within ``<cluster>/<node>``.
+
+        Else the certificate of any host would do to take the launch, and the traffic, of any job.
+        """
+        cluster = within.partition("/")[0]
+        if not self._mutual or agent_id.startswith(f"{cluster}."):
+            return ""
+        return (
+            f"agent {agent_id!r} may not stand for jobs of {cluster!r}: its id, and the common name of "
+            f"its certificate, must begin with '{cluster}.'"
+        )
+
 
 def units_of(subject: str) -> frozenset[str]:
     """Return the organisational units of an RFC 2253 name, as they are escaped there."""
