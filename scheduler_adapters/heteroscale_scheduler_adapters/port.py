@@ -128,6 +128,16 @@ class GateWish:
 
 
 @dataclass(frozen=True, slots=True)
+class Turn:
+    """A place in an order that the cluster ends instances in, and nobody can change."""
+
+    of: str
+    """What has the order: an object with ordinals. Each has one of its own."""
+    number: int
+    """The highest that serves ends first."""
+
+
+@dataclass(frozen=True, slots=True)
 class Running:
     """One instance as the cluster has it; also what others launched, if it is of a service of ours."""
 
@@ -157,6 +167,8 @@ class Running:
     """Seconds since 1970 at which the phase began; 0: not known."""
     kept: str = ""
     """Why it cannot leave now (another leaves first, a disruption budget), in words; empty: it can."""
+    turn: Turn | None = None
+    """None: it may leave before any other."""
     ends_at: float | None = None
     """Seconds since 1970 at which the cluster begins to end it by itself (a time limit, a reservation's
     end); None: not before it is told to."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -61,7 +62,8 @@ def withdraw(draft: Draft, question: Question, victims: Victims) -> None:
             replace(decision, action=Action.HOLD, delta={}, reason=reason, bound_by="placement")
         )
         return
-    for instance_id in victims.instance_ids:
+    leaving = in_turn(draft, service, victims.instance_ids)
+    for instance_id in leaving:
         if (instance := draft.instance(instance_id)) is not None:
             issue(
                 draft,
@@ -78,7 +80,7 @@ def withdraw(draft: Draft, question: Question, victims: Victims) -> None:
     )
     draft.put_service(replace(service, memory=done))
     inputs = {**decision.inputs, "victims": victims.reason}
-    draft.record(replace(decision, instance_ids=tuple(victims.instance_ids), inputs=inputs))
+    draft.record(replace(decision, instance_ids=leaving, inputs=inputs))
 
 
 def _choose(
@@ -104,6 +106,25 @@ def _preferred(verdict: Verdict, candidates: list[Standing]) -> list[Standing]:
         if sum(one.role is role for one in liked) >= count
     }
     return [one for one in candidates if one.role not in enough or one in liked]
+
+
+def in_turn(draft: Draft, service: Service, chosen: Sequence[str]) -> tuple[str, ...]:
+    """Return who leaves in place of ``chosen``: as many of each object, those that it ends first.
+
+    An object with ordinals ends its highest whatever is wished, so another would wait for it, empty.
+    """
+    asked = Counter(
+        one.turn[0] for key in chosen if (one := draft.instance(key)) is not None and one.turn
+    )
+    if not asked:
+        return tuple(chosen)
+    highest: dict[str, list[tuple[int, str]]] = {of: [] for of in asked}
+    for one in draft.instances_of(service.name):
+        if one.turn and one.turn[0] in asked and withdrawable(draft, one.instance_id):
+            highest[one.turn[0]].append((one.turn[1], one.instance_id))
+    free = [key for key in chosen if (one := draft.instance(key)) is None or not one.turn]
+    ends = [sorted(highest[of], reverse=True)[:count] for of, count in asked.items()]
+    return (*free, *(key for those in ends for _, key in those))
 
 
 def withdrawable(draft: Draft, instance_id: str) -> bool:

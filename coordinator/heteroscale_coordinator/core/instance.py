@@ -142,10 +142,10 @@ def fold(
 
 
 def _limited(instance: Instance, fact: RankFact) -> Instance:
-    """Return ``instance`` with the end that its node tells; an agent within its job knows of none."""
+    """Return ``instance`` with the end and the turn that its node tells; agents in jobs know of none."""
     if fact.rank or fact.state in ENDED:
         return instance
-    return replace(instance, ends_at=fact.ends_at)
+    return replace(instance, ends_at=fact.ends_at, turn=fact.turn)
 
 
 def _of_job(instance: Instance, fact: RankFact, agent_id: str, now: float) -> Instance:

@@ -148,6 +148,8 @@ class RankFact:
     """Where who tells has no inventory; empty: as the agent's inventory says."""
     ends_at: float | None = None
     """When its scheduler ends it, on the coordinator's clock (a time limit); None: none is told."""
+    turn: tuple[str, int] | None = None
+    """Of which object it is, and its number: the highest ends first. None: it may leave before all."""
 
 
 # ---- instances -----------------------------------------------------------------------------
@@ -205,6 +207,8 @@ class Instance:
     """When its scheduler ends it (a time limit), as its node last told; None: none is told."""
     leaves_by: float | None = None
     """The end for which a successor is sought: it serves until that one does, and is no supply."""
+    turn: tuple[str, int] | None = None
+    """Of which object it is, and its number: its scheduler ends the highest first. None: any."""
 
     @property
     def agent_id(self) -> str:

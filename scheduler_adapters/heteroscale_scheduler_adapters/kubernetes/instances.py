@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from heteroscale_scheduler_adapters.kubernetes.pods import Member, SeenPod
-from heteroscale_scheduler_adapters.port import Phase, Running, Spot
+from heteroscale_scheduler_adapters.port import Phase, Running, Spot, Turn
 
 _GOING = (Phase.STOPPING, Phase.ENDED)
 Rank = tuple[int, Member, SeenPod]
 
 
-def running(pods: Iterable[SeenPod], kept: str = "") -> Running | None:
+def running(pods: Iterable[SeenPod], kept: str = "", turn: Turn | None = None) -> Running | None:
     """Return an instance as all of its pods tell it; None: none of them is one of its ranks.
 
-    ``kept`` says why it cannot leave now.
+    ``kept`` says why it cannot leave now, ``turn`` when it can.
     """
     ranks = _ranks(pods)
     if not ranks:
@@ -43,6 +43,7 @@ def running(pods: Iterable[SeenPod], kept: str = "") -> Running | None:
         message=message,
         since=max((pod.since for _, _, pod in ranks), default=0.0),
         kept=kept if phase is Phase.READY else "",
+        turn=turn,
     )
 
 

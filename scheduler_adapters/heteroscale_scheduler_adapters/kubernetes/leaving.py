@@ -14,6 +14,7 @@ from heteroscale_scheduler_adapters.kubernetes.marks import OWNER, instance_of, 
 from heteroscale_scheduler_adapters.kubernetes.objects import condition, labels, name, part, text
 from heteroscale_scheduler_adapters.kubernetes.resources import Object
 from heteroscale_scheduler_adapters.kubernetes.templates import ORDINALS
+from heteroscale_scheduler_adapters.port import Turn
 
 _ORDINAL = re.compile(r"-(\d+)$")
 _PHASES = {"Pending": 0, "Unknown": 1}
@@ -48,6 +49,19 @@ def kept(kind: str, pods: Iterable[Object]) -> Mapping[str, str]:
     if kind in ("Deployment", "ReplicaSet"):
         return _by_rank(there)
     return {}
+
+
+def turn(owner: str, pod: Object) -> Turn | None:
+    """Return the place of a pod, or its group, among those of its object; None: it may leave at any time.
+
+    Args:
+        owner: The object, as its pods name it: ``apps/v1 StatefulSet chat-decode``.
+        pod: One of its pods.
+
+    """
+    kind = owner.split()[1] if " " in owner else ""
+    number = ordinal(pod)
+    return Turn(owner, number) if kind in ORDINALS and number >= 0 else None
 
 
 def owner_kind(pod: Object) -> str:

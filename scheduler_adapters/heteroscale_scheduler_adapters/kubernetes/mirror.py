@@ -35,7 +35,7 @@ from heteroscale_scheduler_adapters.kubernetes.resources import (
 )
 from heteroscale_scheduler_adapters.kubernetes.settings import KubernetesSettings
 from heteroscale_scheduler_adapters.kubernetes.siblings import Siblings
-from heteroscale_scheduler_adapters.port import Holding, Node, Quota, Running
+from heteroscale_scheduler_adapters.port import Holding, Node, Quota, Running, Turn
 
 _T = TypeVar("_T")
 Clock = Callable[[], float]
@@ -206,7 +206,8 @@ class Mirror:
         pods = list(self._of_unit.get(unit, {}).values())
         ready = [pod for pod in pods if pod.ready]
         budgets = self._budgets.get(ready[0].namespace, {}).values() if ready else ()
-        one = running(pods, kept_by(ready, budgets) or self._kept_by_object(pods))
+        why, turn = self._by_object(pods)
+        one = running(pods, kept_by(ready, budgets) or why, turn)
         service = self._services.get(one.template, "") if one is not None else ""
         if one is None or not service:
             return one
@@ -219,12 +220,13 @@ class Mirror:
                 return self._reached.sends(f"{pod.namespace}/{service}", pod.key)
         return False
 
-    def _kept_by_object(self, pods: Iterable[SeenPod]) -> str:
-        """Return why an instance's object would end another first, in words; empty: it would not."""
+    def _by_object(self, pods: Iterable[SeenPod]) -> tuple[str, Turn | None]:
+        """Return why an instance's object would end another first, in words, and its turn."""
         for pod in pods:
             if pod.owner and pod.member is not None:
-                return self._siblings.kept(pod.owner, pod.member.instance_id)
-        return ""
+                why = self._siblings.kept(pod.owner, pod.member.instance_id)
+                return why, self._siblings.turn(pod.owner, pod.key)
+        return "", None
 
     def _node(self, title: str) -> Node | None:
         seen = self._seen.get(title)

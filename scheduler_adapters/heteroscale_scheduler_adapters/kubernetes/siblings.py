@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 
-from heteroscale_scheduler_adapters.kubernetes.leaving import kept
+from heteroscale_scheduler_adapters.kubernetes.leaving import kept, turn
 from heteroscale_scheduler_adapters.kubernetes.resources import Object
+from heteroscale_scheduler_adapters.port import Turn
 
 
 class Siblings:
@@ -35,3 +36,8 @@ class Siblings:
             words = owner.split()
             self._kept[owner] = kept(words[1] if len(words) > 1 else "", self._of[owner].values())
         return self._kept[owner].get(instance, "")
+
+    def turn(self, owner: str, key: str) -> Turn | None:
+        """Return when the object ends a pod; None: it may at any time."""
+        pod = self._of[owner].get(key) if owner in self._of else None
+        return turn(owner, pod) if pod is not None else None

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from heteroscale.words import InstanceState
+from heteroscale.words import InstanceState, Role
 from heteroscale_scheduler_adapters.memory import MemoryCluster, Unavailable
-from heteroscale_scheduler_adapters.port import Phase
+from heteroscale_scheduler_adapters.port import Phase, Turn
 from tests.adapters.subcluster.rig import CHAT, WHOLE, Coordinator, Rig, cluster, kubelet, played
 
 S = InstanceState
@@ -108,6 +108,21 @@ async def test_what_demand_does_not_need_is_withdrawn_watched_and_then_drained()
         assert not east.graces
         await one.until(lambda: key in east.graces, "stopped")
         await one.until(lambda: one.serving() == WHOLE, "as few as are needed")
+
+
+@played
+async def test_of_an_object_with_ordinals_the_highest_leave() -> None:
+    east = cluster()
+    async with served(east) as one:
+        await one.scale(prefill=2, decode=5)
+        await one.until(lambda: one.serving() == {"prefill": 2, "decode": 5}, "more")
+        # The newest have the lowest numbers: without them the newest would leave.
+        decodes = [run for run in east.running.values() if run.role == "decode"]
+        for number, run in enumerate(sorted(decodes, key=lambda run: -run.since)):
+            east.put(replace(run, turn=Turn("StatefulSet chat", number)))
+        await one.until(lambda: len(one.having(S.WITHDRAWN)) > 1, "withdrawn")
+        out = {i.turn for i in one.having(S.WITHDRAWN) if i.role is Role.DECODE}
+        assert out == {("StatefulSet chat", number) for number in range(5 - len(out), 5)}
 
 
 def waiting(made: MemoryCluster) -> set[str]:

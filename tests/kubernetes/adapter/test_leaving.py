@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 from heteroscale_scheduler_adapters.kubernetes import names
-from heteroscale_scheduler_adapters.kubernetes.leaving import kept, ordinal, owner_kind, unit
+from heteroscale_scheduler_adapters.kubernetes.leaving import kept, ordinal, owner_kind, turn, unit
 from heteroscale_scheduler_adapters.kubernetes.marks import OWNER
+from heteroscale_scheduler_adapters.port import Turn
 from tests.kubernetes.adapter.things import bound, pod
 
 GOING = {names.STOPPING: "2026-01-01T00:00:00Z"}
@@ -49,6 +50,16 @@ def test_of_ordinals_only_the_highest_leaves() -> None:
     assert "i-10 (10)" in kept("StatefulSet", there)["i-0"]
     there[2] = bound("c-10", "i-10", notes=GOING)
     assert set(kept("StatefulSet", there)) == {"i-0"}
+
+
+def test_ordinals_have_turns() -> None:
+    owner = "apps/v1 StatefulSet c"
+    assert turn(owner, bound("c-2", "i-2")) == Turn(owner, 2)
+    lws = "leaderworkerset.x-k8s.io/v1 LeaderWorkerSet c"
+    assert turn(lws, _group(1, 0, "i-2")) == Turn(lws, 1)
+    assert turn("apps/v1 Deployment c", bound("c-2", "i-2")) is None
+    assert turn("Pod", bound("c-2", "i-2")) is None
+    assert turn(owner, bound("c", "i-2")) is None
 
 
 def test_a_group_leaves_as_one() -> None:

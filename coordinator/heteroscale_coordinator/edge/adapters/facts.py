@@ -33,12 +33,16 @@ class _Essence(NamedTuple):
     terminating: bool
 
 
+_Limits = tuple[float | None, tuple[str, int] | None]
+"""When it ends by itself, and when it can leave: told anew when they change, and no new generation."""
+
+
 @dataclass(slots=True)
 class _Told:
     essence: _Essence
     message: str
     generation: int
-    ends_at: float | None
+    limits: _Limits
 
 
 class Facts:
@@ -102,7 +106,8 @@ class Facts:
                 one.endpoint if rank == 0 else "",
                 one.phase is Phase.STOPPING,
             )
-            generation, news = self._tell(one, rank, essence, text, known)
+            limits = (one.ends_at, (one.turn.of, one.turn.number) if one.turn else None)
+            generation, news = self._tell((one.instance_id, rank), essence, text, limits, known)
             fact = RankFact(
                 one.instance_id,
                 one.service,
@@ -122,7 +127,8 @@ class Facts:
                 self._ready.get(one.instance_id),
                 max(0.0, now - one.since) if one.since else 0.0,
                 one.origin,
-                ends_at=one.ends_at,
+                ends_at=limits[0],
+                turn=limits[1],
             )
             yield agent_id, fact, news
 
@@ -151,22 +157,26 @@ class Facts:
             self._ready[one.instance_id] = max(0.0, at - known.created_at)
 
     def _tell(
-        self, one: Running, rank: int, essence: _Essence, message: str, known: Instance | None
+        self,
+        key: tuple[str, int],
+        essence: _Essence,
+        message: str,
+        limits: _Limits,
+        known: Instance | None,
     ) -> tuple[int, bool]:
-        key = one.instance_id
-        told = self._told.get((key, rank))
+        told, rank = self._told.get(key), key[1]
         there = known.ranks[rank] if known is not None and rank < len(known.ranks) else None
         least = there.generation if there is not None else 0
         if told is None:
             same = known is not None and _as_known(known, rank, essence)
-            told = _Told(essence, message, max(1, least + (not same)), one.ends_at)
-            self._told[key, rank] = told
+            told = _Told(essence, message, max(1, least + (not same)), limits)
+            self._told[key] = told
             return told.generation, True
         if told.essence != essence:
             told.generation = max(told.generation, least) + 1
-        elif (told.message, told.ends_at) == (message, one.ends_at):
+        elif (told.message, told.limits) == (message, limits):
             return told.generation, False
-        told.essence, told.message, told.ends_at = essence, message, one.ends_at
+        told.essence, told.message, told.limits = essence, message, limits
         return told.generation, True
 
     def _adopted(
