@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from heteroscale.words import InstanceState, Role, WithdrawReason
+from heteroscale_coordinator.core import instance as life
 from heteroscale_coordinator.core import sites
 from heteroscale_coordinator.core.asked import Question
 from heteroscale_coordinator.core.breaker import NOTHING_BARRED
@@ -32,6 +33,8 @@ from heteroscale_coordinator.core.placement import (
     may_become,
 )
 
+_ON_THEIR_WAY_OUT = life.ENDED | {InstanceState.DRAINING, InstanceState.LOST}
+
 
 def question(draft: Draft, service: Service, verdict: Verdict, decision: Decision) -> Question:
     """Return what is asked of placement: who leaves."""
@@ -54,15 +57,14 @@ def question(draft: Draft, service: Service, verdict: Verdict, decision: Decisio
 def withdraw(draft: Draft, question: Question, victims: Victims) -> None:
     """Withdraw those who leave, leased and observed."""
     service, verdict, decision = question.service, question.verdict, question.decision
-    spec = service.spec
-    if not victims.instance_ids:
+    spec, leaving = service.spec, in_turn(draft, service, victims.instance_ids)
+    if not leaving:
         draft.put_service(replace(service, memory=verdict.memory))
         reason = f"hold: {verdict.reason}, but no instance can be withdrawn now"
         draft.record(
             replace(decision, action=Action.HOLD, delta={}, reason=reason, bound_by="placement")
         )
         return
-    leaving = in_turn(draft, service, victims.instance_ids)
     for instance_id in leaving:
         if (instance := draft.instance(instance_id)) is not None:
             issue(
@@ -112,19 +114,23 @@ def in_turn(draft: Draft, service: Service, chosen: Sequence[str]) -> tuple[str,
     """Return who leaves in place of ``chosen``: as many of each object, those that it ends first.
 
     An object with ordinals ends its highest whatever is wished, so another would wait for it, empty.
+    Nobody leaves while one that would have to go first cannot.
     """
     asked = Counter(
         one.turn[0] for key in chosen if (one := draft.instance(key)) is not None and one.turn
     )
     if not asked:
         return tuple(chosen)
-    highest: dict[str, list[tuple[int, str]]] = {of: [] for of in asked}
+    stands: dict[str, list[tuple[int, str]]] = {of: [] for of in asked}
     for one in draft.instances_of(service.name):
-        if one.turn and one.turn[0] in asked and withdrawable(draft, one.instance_id):
-            highest[one.turn[0]].append((one.turn[1], one.instance_id))
+        if one.turn and one.turn[0] in asked and one.state not in _ON_THEIR_WAY_OUT:
+            stands[one.turn[0]].append((one.turn[1], one.instance_id))
+    first = [sorted(stands[of], reverse=True)[:count] for of, count in asked.items()]
+    ends = [key for those in first for _, key in those]
+    if not all(withdrawable(draft, key) for key in ends):
+        return ()
     free = [key for key in chosen if (one := draft.instance(key)) is None or not one.turn]
-    ends = [sorted(highest[of], reverse=True)[:count] for of, count in asked.items()]
-    return (*free, *(key for those in ends for _, key in those))
+    return (*free, *ends)
 
 
 def withdrawable(draft: Draft, instance_id: str) -> bool:
