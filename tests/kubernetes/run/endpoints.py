@@ -58,7 +58,12 @@ class Endpoints:
         for pod in self._nodes.pods:
             labels = pod["metadata"].get("labels", {})
             engine = self._nodes.engines.get(pod["metadata"]["uid"])
-            if engine and self._selector.items() <= labels.items() and ready(pod):
+            if (
+                engine
+                and not engine.rank
+                and self._selector.items() <= labels.items()
+                and ready(pod)
+            ):
                 found[engine.url] = engine.role
         return found
 

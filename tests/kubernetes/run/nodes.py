@@ -37,6 +37,7 @@ class Engine:
     pod: str
     instance: str
     role: str
+    rank: int
     url: str
     process: asyncio.subprocess.Process
     answers: bool = False
@@ -124,7 +125,8 @@ class Nodes:
         labels = meta["labels"]
         url = f"http://{address}:{labels['heteroscale.io/port']}"
         engine = Engine(
-            meta["name"], labels["heteroscale.io/instance"], labels["heteroscale.io/role"], url, process
+            meta["name"], labels["heteroscale.io/instance"], labels["heteroscale.io/role"],
+            int(labels["heteroscale.io/rank"]), url, process,
         )  # fmt: skip
         self.engines[meta["uid"]] = engine
         await self._write(engine, pod, ready=False)

@@ -27,6 +27,7 @@ from heteroscale_workbench.load import Arrival, LoadOptions, LoadReport, LoadRun
 from heteroscale_workbench.router import Router, free_port
 from tests.kubernetes.deploy.grants import USER
 from tests.kubernetes.deploy.kustomize import resolve
+from tests.kubernetes.deploy.leader_worker_set import DEFINITION
 from tests.kubernetes.deploy.test_overlays import DEPLOY
 from tests.kubernetes.kubelet import Kubelet
 from tests.kubernetes.run.endpoints import Endpoints
@@ -48,7 +49,8 @@ RULES = DemoProfile().rules().model_copy(update={"silent_after": 20.0, "lost_aft
 """A machine may be too busy for a word in four seconds, and nobody is to be replaced for that."""
 DRAIN = {"settle": "3s", "quietScrapes": 3, "grace": "5s", "lease": "20s", "forceAfter": None}
 """Nothing is stopped by force: what is not seen to be empty stays."""
-CLUSTER, GPUS = "east", 4
+CLUSTER, GPUS = "east", 8
+LWS = {"apiVersion": "leaderworkerset.x-k8s.io/v1", "kind": "LeaderWorkerSet"}
 _ENVIRON = {"PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
 
 
@@ -64,7 +66,9 @@ class Plan:
     """Who tells how the engines are: a Prometheus, or an agent on each node."""
     nodes: int = 4
     pods: tuple[str, ...] = ()
-    """Roles whose pods stand for themselves; others have a Deployment."""
+    """Roles whose pods stand for themselves."""
+    groups: tuple[str, ...] = ()
+    """Roles of two pods an instance, groups of a LeaderWorkerSet. Others have a Deployment."""
 
 
 class Stage:
@@ -92,9 +96,11 @@ class Stage:
     async def start(self) -> None:
         """Start all, the coordinator last, and wait until it has the cluster's nodes."""
         self.seen_dir.mkdir()
+        if self.plan.groups:
+            self.kube.create(DEFINITION)
         for number in range(self.plan.nodes):
             labels = {"example.com/rack": f"rack-{number // 2}"}
-            labels["nvidia.com/gpu.product"] = f"NVIDIA-{'L20' if number % 2 else 'H20'}"
+            labels["nvidia.com/gpu.product"] = f"NVIDIA-{'L20' if number > 1 else 'H20'}"
             await asyncio.to_thread(self.kubelet.join, f"n{number}", gpus=GPUS, labels=labels)
         await self.router.start()
         self._tasks = [asyncio.create_task(each.run()) for each in (self.nodes, self.endpoints)]
@@ -214,6 +220,9 @@ class Stage:
         }
         if role in self.plan.pods:
             return {**plain, "pod": pod}
+        if role in self.plan.groups:
+            group = {"leaderWorkerTemplate": {"size": 2, "workerTemplate": pod}}
+            return {**plain, "object": {**LWS, "spec": group}}
         spec = {"selector": {"matchLabels": labels}, "template": pod}
         manifest = {"apiVersion": "apps/v1", "kind": "Deployment", "spec": spec}
         return {**plain, "object": manifest}
@@ -241,6 +250,8 @@ class Stage:
         del body["gate"]
         for role, said in roles.items():
             body["roles"][role] |= said
+        for role in self.plan.groups:
+            body["roles"][role]["ranks"] = 2
         body["policy"] |= POLICY
         body["drain"] = DRAIN
         if self.plan.signals == "prometheus":
@@ -266,7 +277,8 @@ class Stage:
         if set(live) - {S.IN_SERVICE, S.TERMINATED}:
             return False
         workers = [one for one in await self.router.workers() if one.healthy]
-        return len(workers) == live[S.IN_SERVICE] == len(self.nodes.living())
+        leaders = [one for one in self.nodes.living() if one.rank == 0]
+        return len(workers) == live[S.IN_SERVICE] == len(leaders)
 
     async def decided(self) -> list[Any]:
         """Return the decisions that did something, oldest first."""
@@ -275,7 +287,7 @@ class Stage:
 
     def nothing_was_cut(self, least: int) -> None:
         """Assert that so many engines ended at least, each one empty, and in time."""
-        gone = self.nodes.ended()
+        gone = [one for one in self.nodes.ended() if one.rank == 0]  # others get no requests
         assert len(gone) >= least
         assert {(one.running, one.killed, one.status) for one in gone} == {(0, False, 0)}
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.kubernetes.kube import Kube
 from tests.kubernetes.kubelet import Kubelet
 from tests.kubernetes.run.stage import LONG, Plan, stage
 
@@ -19,7 +20,9 @@ pytestmark = [
 ]
 ROUTED = {"example.com/routed": "yes"}
 PROMETHEUS = Plan({"labels": ROUTED}, ROUTED, "prometheus")
-AGENTS = Plan({"readiness": True}, {"heteroscale.io/service": "chat"}, "agents", 2, ("decode",))
+AGENTS = Plan(
+    {"readiness": True}, {"heteroscale.io/service": "chat"}, "agents", 2, ("decode",), ("prefill",)
+)
 
 
 @pytest.mark.skipif(shutil.which("prometheus") is None, reason="needs prometheus")
@@ -39,10 +42,9 @@ async def test_both_roles_go_out_and_in_with_the_traffic(kubelet: Kubelet, tmp_p
 
 
 async def test_the_coordinator_is_killed_as_both_roles_leave(
-    kubelet: Kubelet, tmp_path: Path
+    small_kube: Kube, tmp_path: Path
 ) -> None:
-    if not kubelet.kube.token:
-        pytest.skip("agents log in by a token, and this kubeconfig has none")
+    kubelet = Kubelet(small_kube)  # it plays the controller of LeaderWorkerSets too
     async with stage(kubelet, tmp_path, AGENTS) as run:
         await run.apply(prefill={"min": 2, "max": 2}, decode={"min": 4, "max": 4})
         await run.until_serving(2, 4)
