@@ -31,6 +31,7 @@ from heteroscale_agent.job.options import (
     incarnation_of,
     narrowed,
 )
+from heteroscale_agent.job.signals import Signals, heard
 from heteroscale_agent.journal import JournalError
 from heteroscale_agent.probes.topology import TopologyError
 from heteroscale_agent.rooms import alive, wired
@@ -42,17 +43,36 @@ _USAGE = (DocumentError, ChannelError, JobError)
 _MISTAKES = (*_USAGE, IdentityError, JournalError, TopologyError, OSError)
 
 
-async def serve(spec: AgentSpec, identity: Identity, claim: Claim | None = None) -> End:
-    """Run the agent until SIGTERM or SIGINT; one within a job until its instance has ended."""
-    rooms = await wired(spec, identity, claim)
-    duty = rooms.body.duty
+async def serve(spec: AgentSpec, identity: Identity) -> None:
+    """Run the agent of a host until SIGTERM or SIGINT."""
+    rooms = await wired(spec, identity, None)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set if duty is None else duty.told_to_end)
-    if duty is not None:
-        loop.add_signal_handler(signal.SIGUSR1, duty.told_to_end)
+        loop.add_signal_handler(number, stop.set)
     await rooms.body.start()
+    _say_started(spec, identity)
+    async with alive(rooms):
+        await stop.wait()
+    log.info("stopped; engines go on")
+
+
+async def serve_job(spec: AgentSpec, identity: Identity, claim: Claim, signals: Signals) -> End:
+    """Run an agent within a job until its instance has ended."""
+    rooms = await wired(spec, identity, claim)
+    duty = rooms.body.duty
+    assert duty is not None  # noqa: S101 - it was wired with a claim
+    with signals.to(duty.told_to_end):
+        await rooms.body.start()
+        _say_started(spec, identity, instance=claim.instance_id, within=claim.within)
+        async with alive(rooms):
+            end = await duty.run()
+            await farewell(duty, rooms.body, rooms.outbox)
+    log.info("ended", why=end.why)
+    return end
+
+
+def _say_started(spec: AgentSpec, identity: Identity, **more: str) -> None:
     for note in notes(spec):
         log.warning("experimental", note=note)
     log.info(
@@ -60,17 +80,8 @@ async def serve(spec: AgentSpec, identity: Identity, claim: Claim | None = None)
         agent=identity.agent_id,
         incarnation=identity.incarnation,
         version=__version__,
-        **({"instance": claim.instance_id, "within": claim.within} if claim is not None else {}),
+        **more,
     )
-    async with alive(rooms):
-        if duty is None:
-            await stop.wait()
-            end = End(0, "stopped; engines go on")
-        else:
-            end = await duty.run()
-            await farewell(duty, rooms.body, rooms.outbox)
-    log.info(end.why if duty is None else "ended", **({} if duty is None else {"why": end.why}))
-    return end
 
 
 def parser() -> argparse.ArgumentParser:
@@ -139,29 +150,31 @@ def run(argv: list[str]) -> int:
     logs.configure(arguments.log_level, arguments.log_format)
     try:
         claim = claim_of(arguments, os.environ)
+        if claim is not None and arguments.verb == "run":
+            with heard() as signals:
+                return run_job(arguments, claim, signals)
         spec = settings_of(arguments, claim)
         if arguments.verb == "check":
             print(f"{arguments.config}: valid")
             for note in notes(spec):
                 print(f"note: {note}")
             return 0
-        if claim is None:
-            with StateDirectory(spec.state_dir) as directory:
-                asyncio.run(serve(spec, directory.identify(spec.agent_id)))
-            return 0
-        return run_job(spec, claim, own=arguments.state_dir is not None)
+        with StateDirectory(spec.state_dir) as directory:
+            asyncio.run(serve(spec, directory.identify(spec.agent_id)))
     except _MISTAKES as error:
         print(f"heteroscale agent: {error}", file=sys.stderr)
         return USAGE if isinstance(error, _USAGE) else FAILED
+    return 0
 
 
-def run_job(spec: AgentSpec, claim: Claim, *, own: bool) -> int:
-    """Run an agent within a job and return the exit status; ``own``: its directory was given."""
-    with job_folder(spec, own=own) as (folder, kept):
+def run_job(arguments: argparse.Namespace, claim: Claim, signals: Signals) -> int:
+    """Run an agent within a job and return the exit status."""
+    spec = settings_of(arguments, claim)
+    with job_folder(spec, own=arguments.state_dir is not None) as (folder, kept):
         spec = spec.model_copy(update={"state_dir": folder})
         with StateDirectory(folder) as directory:
             identity = directory.identify(spec.agent_id, at_least=incarnation_of(os.environ))
-            end = asyncio.run(serve(spec, identity, claim))
+            end = asyncio.run(serve_job(spec, identity, claim, signals))
         kept.append(end.status)
     if end.status:
         print(f"heteroscale agent: {claim.instance_id}: {end.why}", file=sys.stderr)

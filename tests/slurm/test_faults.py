@@ -217,7 +217,7 @@ async def test_what_admins_and_others_do_is_seen_and_left_alone() -> None:
         (held,) = world.nodes["n3"].holdings
         assert (held.holder, held.gpus, held.instance_id) == (f"job/{theirs} (nobody)", 3, "")
         with pytest.raises(RefusedError, match="not ours"):
-            await adapter.stop(f"job-{theirs}", 1.0)
+            await adapter.stop(f"hpc.job-{theirs}", 1.0)
 
         # Two ranks that are bound to one leaf, not to nodes: Slurm picks, and the leaf is one.
         loose = await slurm.adapter(job={"pin": "switches"})

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from heteroscale_scheduler_adapters.port import Phase, SettingsError, UnavailableError
+from heteroscale_scheduler_adapters.port import (
+    Launch,
+    Phase,
+    RefusedError,
+    SettingsError,
+    Spot,
+    Step,
+    UnavailableError,
+)
 from heteroscale_scheduler_adapters.slurm import create, dialect, gres, hostlist, parse, phases, tag
-from heteroscale_scheduler_adapters.slurm.records import JobRecord, Order
+from heteroscale_scheduler_adapters.slurm.records import JobRecord, NodeRecord, Order
 from heteroscale_scheduler_adapters.slurm.settings import options_of
+from heteroscale_scheduler_adapters.slurm.steps import Steps
 from heteroscale_scheduler_adapters.slurm.tag import Tag
 from heteroscale_scheduler_adapters.slurm.topology import places
+from heteroscale_scheduler_adapters.slurm.way import Way
 from heteroscale_scheduler_adapters.slurm.world import Look, world
 
 TAG = Tag("i-1", "chat", "decode", "chat-decode", "r-1")
@@ -125,6 +135,42 @@ def test_the_end_is_when_the_warning_comes() -> None:
     assert ends(limited=False) is None
 
 
+def test_jobs_of_others_with_equal_numbers_in_two_clusters_are_two_instances() -> None:
+    options = options_of({"templates": [{"name": "d", "role": "decode", "gpus": 1}]})
+    theirs = JobRecord(
+        7,
+        user="bob",
+        states=("RUNNING",),
+        comments=("heteroscale:service=chat,role=decode,port=8000",),
+        nodes=("n1",),
+    )
+    found = [world(Look([], [theirs], cluster=name), options).running for name in ("east", "west")]
+    assert [list(one) for one in found] == [["east.job-7"], ["west.job-7"]]
+
+
+async def test_a_job_is_refused_whose_comment_has_no_room_for_its_stop() -> None:
+    """Else nobody could ever note that it was told to end, and it would not be."""
+
+    class Full:
+        """A cluster of one node; nothing may be submitted to it."""
+
+        warns_script, user = True, "alice"
+
+        async def nodes(self) -> list[NodeRecord]:
+            return [NodeRecord("n1", gres="gpu:H20:8")]
+
+        async def jobs(self) -> list[JobRecord]:
+            return []
+
+    template = {"name": "chat-decode", "role": "decode", "gpus": 1}
+    steps = Steps("east", cast("Way", Full()), options_of({"templates": [template]}), lambda: 0.0)
+    full = replace(TAG, of=1, gpus=1, decision="x")
+    room = tag.LONGEST - len(tag.write(full))
+    asked = Launch("i-1", "chat", "decode", "chat-decode", (Spot("n1"),), gpus=1)
+    with pytest.raises(RefusedError, match=r"i-1: a comment of 10\d\d bytes"):
+        await steps.launch(Step("r-1", "x" * (1 + room), (asked,)))
+
+
 def test_switches_and_blocks_are_domains() -> None:
     tree = "SwitchName=leaf1 Nodes=n[1-2]\nSwitchName=top Switches=leaf1 # all\n"
     assert places(tree)["n2"].names == {"s1": "leaf1", "s2": "top"}
@@ -152,6 +198,13 @@ def test_a_job_in_both_words_of_slurmrestd() -> None:
         ({"templates": [{"name": "d", "role": "decode", "gpus": 1}], "wey": 1}, "wey"),
         ({"templates": [{"name": "d", "role": "decode", "gpus": 1}], "way": "rest"}, "rest.url"),
         ({"templates": [{"name": "d", "role": "decode", "gpus": 1, "job": {"qs": ""}}]}, "qs"),
+        (
+            {
+                "templates": [{"name": "d", "role": "decode", "gpus": 1}],
+                "job": {"timeLimit": "90s", "warning": "2m"},
+            },
+            "job: warning: TERM would come 120s before a timeLimit of 90s",
+        ),
     ],
 )
 def test_wrong_options_name_the_field(options: dict[str, Any], field: str) -> None:

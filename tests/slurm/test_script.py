@@ -13,7 +13,7 @@ import pytest
 
 from heteroscale_scheduler_adapters.port import Launch, Spot, Step
 from heteroscale_scheduler_adapters.slurm.records import Order
-from heteroscale_scheduler_adapters.slurm.script import batch_script
+from heteroscale_scheduler_adapters.slurm.script import batch_script, filled
 from heteroscale_scheduler_adapters.slurm.settings import AgentOptions, TemplateOptions
 
 # Stands for srun, or for the agent: says what it is, and ends with a status of its own.
@@ -74,3 +74,12 @@ def test_a_script_warns_itself_where_slurm_cannot(tmp_path: Path, count: int) ->
     process = begun(tmp_path, text)
     out, _ = process.communicate(timeout=60)
     assert (out.split(), process.returncode) == ((["TERM"], 8) if count == 1 else (["USR1"], 7))
+
+
+def test_what_a_parameter_says_asks_for_no_other_and_runs_nothing(tmp_path: Path) -> None:
+    """A service's texts are data to an administrator's script, whatever is written in them."""
+    said = {"a": "{b}", "b": f"; touch {tmp_path}/here; ", "c": "$(echo no) 'x'"}
+    text = filled("printf '%s\\n' {a} {b} {c} {d}", said, quoted=True)
+    out = subprocess.run(["sh", "-c", text], check=True, capture_output=True, text=True).stdout
+    assert out.splitlines() == [said["a"], said["b"], said["c"], "{d}"]
+    assert not list(tmp_path.iterdir())

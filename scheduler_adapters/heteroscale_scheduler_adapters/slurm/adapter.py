@@ -33,6 +33,7 @@ from heteroscale_scheduler_adapters.slurm.world import (
     CLOSED,
     MARK,
     Look,
+    adopted_id,
     holder,
     marked,
     surplus,
@@ -122,7 +123,12 @@ class SlurmAdapter:
         except* AdapterError as failed:
             raise _first(failed) from None
         return Look(
-            nodes.result(), jobs.result(), reservations.result(), user=way.user, now=self._now()
+            nodes.result(),
+            jobs.result(),
+            reservations.result(),
+            cluster=self._name,
+            user=way.user,
+            now=self._now(),
         )
 
     async def watch(self, revision: str) -> AsyncIterator[Change]:
@@ -145,7 +151,7 @@ class SlurmAdapter:
         for job in await way.jobs():
             one = tag.ours(job, way.user)
             if one is None or one.instance != instance_id:
-                if instance_id == f"job-{job.job_id}" and not phases.over(job):
+                if instance_id == adopted_id(self._name, job) and not phases.over(job):
                     raise RefusedError(f"{holder(job)} is not ours to stop")
                 continue
             if not phases.over(job):

@@ -11,6 +11,7 @@ from heteroscale_scheduler_adapters.slurm.records import Order
 from heteroscale_scheduler_adapters.slurm.settings import AgentOptions, TemplateOptions
 
 _ASKS = re.compile(r"\{[A-Za-z_]\w*\}")
+_ASKED = re.compile(r"\{([^{}]+)\}")
 _MARGIN = 10
 """Seconds between the end of draining and the time limit."""
 _AFTER_THE_FIRST = 60
@@ -63,10 +64,18 @@ def environment(step: Step, launch: Launch, template: TemplateOptions) -> dict[s
 
 
 def filled(text: str, parameters: Mapping[str, str], *, quoted: bool = False) -> str:
-    """Return a text with its ``{name}`` replaced by parameters, for a shell if ``quoted``."""
-    for name, value in parameters.items():
-        text = text.replace(f"{{{name}}}", shlex.quote(value) if quoted else value)
-    return text
+    """Return a text with its ``{name}`` replaced by parameters, for a shell if ``quoted``.
+
+    Once: what a parameter says is no text that asks for others, or its quotes would be torn open.
+    """
+
+    def value(asked: re.Match[str]) -> str:
+        said = parameters.get(asked[1])
+        if said is None:
+            return asked[0]
+        return shlex.quote(said) if quoted else said
+
+    return _ASKED.sub(value, text)
 
 
 def plain(text: str, parameters: Mapping[str, str], where: str) -> str:

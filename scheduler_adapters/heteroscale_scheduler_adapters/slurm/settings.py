@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -116,6 +117,15 @@ class JobOptions(_Strict):
     """Where its output goes, in Slurm's words: ``/var/log/heteroscale/%x-%j.out``."""
     options: dict[str, str] = {}
     """Further options, by the name that ``sbatch`` (or slurmrestd) has for them: ``{nice: "10"}``."""
+
+    @model_validator(mode="after")
+    def _lives(self) -> Self:
+        if self.time_limit and self.warning >= math.ceil(self.time_limit / 60) * 60:
+            raise ValueError(
+                f"warning: TERM would come {self.warning:g}s before a timeLimit of {self.time_limit:g}s, "
+                "as the job begins; make warning shorter, or timeLimit longer"
+            )
+        return self
 
 
 class TemplateOptions(_Strict):

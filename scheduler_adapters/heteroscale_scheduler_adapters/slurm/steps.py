@@ -26,6 +26,8 @@ from heteroscale_scheduler_adapters.slurm.way import Way
 
 Jobs = list[tuple[JobRecord, Tag]]
 _LONGEST_NAME = 60
+_LATE = 9_999_999_999.999
+"""A moment (2286) that takes as much room in a comment as any other to the millisecond."""
 
 
 class Steps:
@@ -198,6 +200,7 @@ def _comment(step: Step, launch: Launch, names: tuple[str, ...]) -> str:
         order=",".join(names) if names != tuple(sorted(names)) else "",
     )
     try:
+        tag.write(one.stopped(_LATE))  # what is written when it is told to end needs room as well
         return tag.write(one)
     except ValueError as error:
         raise RefusedError(f"instance {launch.instance_id}: {error}") from None

@@ -44,7 +44,7 @@ class Tag:
 
     def stopped(self, at: float) -> Tag:
         """Return the same, told to end."""
-        return replace(self, stop=at)
+        return replace(self, stop=round(at, 3))
 
 
 def write(tag: Tag) -> str:

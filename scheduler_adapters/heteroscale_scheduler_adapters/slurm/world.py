@@ -59,6 +59,8 @@ class Look:
     jobs: Sequence[JobRecord]
     reservations: Sequence[ReservationRecord] = ()
     places: Mapping[str, Place] = field(default_factory=dict)
+    cluster: str = ""
+    """The adapter's name: clusters count their jobs each for itself."""
     user: str = ""
     now: float = 0.0
     hidden: Mapping[str, int] = field(default_factory=dict)
@@ -156,7 +158,7 @@ def _adopted(job: JobRecord, look: Look) -> Running | None:
     endpoint = f"http://{address}:{port}" if address and port.isdecimal() else ""
     leaves = "COMPLETING" in job.states
     return Running(
-        instance_id=f"job-{job.job_id}",
+        instance_id=adopted_id(look.cluster, job),
         service=said["service"],
         role=said["role"] if said.get("role") in _ROLES else "aggregated",
         phase=Phase.STOPPING if leaves else Phase.READY,
@@ -166,6 +168,11 @@ def _adopted(job: JobRecord, look: Look) -> Running | None:
         origin=holder(job),
         since=job.started,
     )
+
+
+def adopted_id(cluster: str, job: JobRecord) -> str:
+    """Return the id of an instance that is a job of others: another's in each cluster."""
+    return f"{cluster}.job-{job.job_id}"
 
 
 def holder(job: JobRecord) -> str:

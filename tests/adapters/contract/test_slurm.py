@@ -131,7 +131,7 @@ class RealSlurm:
         said = f"heteroscale:service={self.service},role={role},port=8000"
         asked = ["-w", node, "--gres=gpu:1", "--comment", said, "--wrap", "sleep 1000"]
         job = (await real.run("sbatch", "--parsable", "-o", "/dev/null", *asked)).strip()
-        return f"job-{job}"
+        return f"hpc.job-{job}"
 
     async def start(self, instance_id: str) -> None:
         """Slurm starts it itself."""
