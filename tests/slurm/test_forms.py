@@ -59,8 +59,8 @@ def test_the_old_and_the_new_form_are_one_record() -> None:
     assert old == new
     assert (old.nodes, old.limited, old.ended) == (("n1", "n2"), True, 3700.0)
     assert [gres.taken(one) for one in old.gres] == [(0, 1), (4, 6)]
-    assert tag.ours(old, "alice") == TAG
-    assert tag.ours(old, "bob") is None, "a mark alone makes no job ours"
+    assert tag.ours(old, "alice", "hpc") == TAG
+    assert tag.ours(old, "bob", "hpc") is None, "a mark alone makes no job ours"
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"jobs": 3}', '{"jobs": [3]}'])
@@ -148,6 +148,28 @@ def test_jobs_of_others_with_equal_numbers_in_two_clusters_are_two_instances() -
     assert [list(one) for one in found] == [["east.job-7"], ["west.job-7"]]
 
 
+def test_of_two_adapters_on_one_slurm_each_has_its_own_jobs() -> None:
+    """Two partitions are two sub-clusters, and both look at all jobs of their user."""
+    options = options_of({"templates": [{"name": "chat-decode", "role": "decode", "gpus": 1}]})
+    job = JobRecord(
+        7,
+        user="alice",
+        states=("RUNNING",),
+        comments=(tag.write(replace(TAG, cluster="west")),),
+        nodes=("n1",),
+        gres=("gpu:H20:2(IDX:0-1)",),
+    )
+    node = NodeRecord("n1", gres="gpu:H20:8")
+
+    def seen(name: str) -> tuple[list[str], str]:
+        found = world(Look([node], [job], cluster=name, user="alice"), options)
+        (held,) = found.nodes["n1"].holdings
+        return list(found.running), held.instance_id
+
+    assert seen("west") == (["i-1"], "i-1")
+    assert seen("east") == ([], ""), "it holds GPUs there, as anybody's does"
+
+
 async def test_a_job_is_refused_whose_comment_has_no_room_for_its_stop() -> None:
     """Else nobody could ever note that it was told to end, and it would not be."""
 
@@ -164,7 +186,7 @@ async def test_a_job_is_refused_whose_comment_has_no_room_for_its_stop() -> None
 
     template = {"name": "chat-decode", "role": "decode", "gpus": 1}
     steps = Steps("east", cast("Way", Full()), options_of({"templates": [template]}), lambda: 0.0)
-    full = replace(TAG, of=1, gpus=1, decision="x")
+    full = replace(TAG, of=1, gpus=1, decision="x", cluster="east")
     room = tag.LONGEST - len(tag.write(full))
     asked = Launch("i-1", "chat", "decode", "chat-decode", (Spot("n1"),), gpus=1)
     with pytest.raises(RefusedError, match=r"i-1: a comment of 10\d\d bytes"):

@@ -149,7 +149,7 @@ class SlurmAdapter:
         """TERM now; cancelled after ``grace`` by whoever looks next. Raises RefusedError …."""
         way, _ = self._opened()
         for job in await way.jobs():
-            one = tag.ours(job, way.user)
+            one = tag.ours(job, way.user, self._name)
             if one is None or one.instance != instance_id:
                 if instance_id == adopted_id(self._name, job) and not phases.over(job):
                     raise RefusedError(f"{holder(job)} is not ours to stop")

@@ -62,7 +62,7 @@ class Steps:
         mine: dict[str, Jobs] = {}
         late: list[int] = []
         for job in jobs:
-            if one := tag.ours(job, self._way.user):
+            if one := tag.ours(job, self._way.user, self._cluster):
                 mine.setdefault(one.request, []).append((job, one))
                 overdue = 0 < one.stop <= now and "COMPLETING" not in job.states
                 if not phases.over(job) and (overdue or phases.hopeless(job, now)):
@@ -121,7 +121,7 @@ class Steps:
         await self._way.cancel([job.job_id for job, _ in jobs if not phases.over(job)])
 
     def _of(self, request: str, jobs: Iterable[JobRecord]) -> Jobs:
-        found = [(job, tag.ours(job, self._way.user)) for job in jobs]
+        found = [(job, tag.ours(job, self._way.user, self._cluster)) for job in jobs]
         mine = [(job, one) for job, one in found if one and one.request == request]
         return sorted(mine, key=lambda pair: pair[0].job_id)
 
@@ -161,7 +161,7 @@ class Steps:
         count = len(names)
         return Order(
             name=f"hs-{launch.service}-{launch.role}-{launch.instance_id}"[:_LONGEST_NAME],
-            comment=_comment(step, launch, names if pinned else ()),
+            comment=_comment(self._cluster, step, launch, names if pinned else ()),
             script="",
             nodes=names if pinned else (),
             count=count,
@@ -185,7 +185,7 @@ class Steps:
         )
 
 
-def _comment(step: Step, launch: Launch, names: tuple[str, ...]) -> str:
+def _comment(cluster: str, step: Step, launch: Launch, names: tuple[str, ...]) -> str:
     one = Tag(
         instance=launch.instance_id,
         service=launch.service,
@@ -198,6 +198,7 @@ def _comment(step: Step, launch: Launch, names: tuple[str, ...]) -> str:
         gpus=launch.gpus,
         group=launch.group,
         order=",".join(names) if names != tuple(sorted(names)) else "",
+        cluster=cluster,
     )
     try:
         tag.write(one.stopped(_LATE))  # what is written when it is told to end needs room as well

@@ -39,6 +39,8 @@ class Tag:
     group: str = ""
     order: str = ""
     """Its nodes, rank 0 first; empty: as Slurm lists them."""
+    cluster: str = ""
+    """The adapter's name: of two that share a Slurm cluster (two partitions) each has its own jobs."""
     stop: float = 0.0
     """Told to end, and cancelled at this time at the latest (seconds since 1970); 0: it was not told."""
 
@@ -85,9 +87,10 @@ def foreign(comments: Iterable[str]) -> dict[str, str]:
     return {}
 
 
-def ours(job: JobRecord, user: str) -> Tag | None:
-    """Return the tag of a job that is ours to command: tagged, and submitted by the same user."""
-    return read(job.comments) if job.user == user else None
+def ours(job: JobRecord, user: str, cluster: str) -> Tag | None:
+    """Return the tag of a job that is ours to command: ``cluster`` is in it, and ``user`` submitted it."""
+    one = read(job.comments) if job.user == user else None
+    return one if one and one.cluster in ("", cluster) else None
 
 
 def _tag(told: dict[str, Any]) -> Tag | None:

@@ -69,7 +69,7 @@ class Look:
 
 def world(look: Look, options: SlurmOptions, notes: Iterable[str] = ()) -> World:
     """Return all that is there."""
-    mine = instances(look.jobs, look.user)
+    mine = instances(look)
     held = _holdings(look, mine)
     nodes = {
         record.name: _node(record, look, options, tuple(held.get(record.name, ())))
@@ -88,11 +88,11 @@ def world(look: Look, options: SlurmOptions, notes: Iterable[str] = ()) -> World
     )
 
 
-def instances(jobs: Iterable[JobRecord], user: str) -> dict[str, tuple[JobRecord, Tag]]:
+def instances(look: Look) -> dict[str, tuple[JobRecord, Tag]]:
     """Return our jobs by instance; of two of one instance the one that goes on, else the first."""
     found: dict[str, tuple[JobRecord, Tag]] = {}
-    for job in sorted(jobs, key=lambda job: (phases.over(job), job.job_id)):
-        if one := tag.ours(job, user):
+    for job in sorted(look.jobs, key=lambda job: (phases.over(job), job.job_id)):
+        if one := tag.ours(job, look.user, look.cluster):
             found.setdefault(one.instance, (job, one))
     return found
 
@@ -290,7 +290,7 @@ def _notes(look: Look, options: SlurmOptions) -> list[str]:
         if stuck > options.stuck_after:
             where = ", ".join(job.nodes)
             said.append(f"{holder(job)} is COMPLETING for {stuck:.0f} s on {where}")
-        one = tag.ours(job, look.user)
+        one = tag.ours(job, look.user, look.cluster)
         if one and not phases.over(job):
             if all(one.template != t.name for t in options.templates):
                 said.append(
