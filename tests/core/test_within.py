@@ -199,8 +199,10 @@ class TestInVain:
 
     def test_what_runs_though_it_was_stopped_is_stopped(self, serving: JobWorld) -> None:
         one = serving.jobs()[0]
+        agent = serving.agents[one.voice]
+        fact = agent.engines[one.instance_id].fact
+        serving.goes(agent)
         serving.tell(one.instance_id, S.TERMINATED)
-        fact = serving.agents[one.voice].engines[one.instance_id].fact
         serving.comes(one.instance_id, one.voice, facts=(fact,))
         serving.run(1)
         order = serving.orders(one.voice)[-1]
@@ -226,6 +228,7 @@ class TestSpeaking:
             (2,),
         )
         assert now.voice == one.voice
+        serving.goes(serving.agents[one.voice])
         serving.tell(one.instance_id, S.FAILED, message="preempted")
         serving.run(1)
         now = serving.state.instances[one.instance_id]
@@ -233,6 +236,44 @@ class TestSpeaking:
         serving.tell(one.instance_id, S.TERMINATED, message="ended")
         serving.run(1)
         assert serving.state.instances[one.instance_id].message == "preempted"
+
+    def test_what_its_scheduler_has_lost_is_drained_by_its_voice_and_counted_once(
+        self, serving: JobWorld
+    ) -> None:
+        """A daemon of the scheduler died alone: the job has failed there, and its engine serves on."""
+        one = serving.jobs()[0]
+        seen, most = [], 0
+        for _ in range(120):
+            serving.tell(one.instance_id, S.FAILED, message="job/7 is NODE_FAIL")
+            serving.run(1)
+            for new in serving.jobs():
+                if not new.ranks[0].speaker:
+                    serving.comes(new.instance_id)
+            seen.append(serving.state.instances[one.instance_id].state)
+            most = max(most, serving.serving(Role.DECODE))
+        assert list(dict.fromkeys(seen)) == [S.IN_SERVICE, S.TERMINATED], "it serves until drained"
+        verbs = [order.verb for order in serving.orders(one.voice)]
+        assert verbs == [Verb.LAUNCH, Verb.DRAIN], "drained once, and not killed"
+        assert (most, serving.serving(Role.DECODE)) == (2, 2), "one successor, and nobody twice"
+
+    def test_once_its_voice_is_gone_its_node_is_believed(self, serving: JobWorld) -> None:
+        one = serving.jobs()[0]
+        agent = serving.agents[one.voice]
+        agent.silent = True  # takes no order, so that it is not drained
+        serving.tell(one.instance_id, S.FAILED, message="its node failed")
+        serving.run(1)
+        ends_at = serving.state.instances[one.instance_id].ends_at
+        serving.run(1)
+        serving.tell(one.instance_id, S.FAILED, message="its node failed")
+        serving.run(1)
+        now = serving.state.instances[one.instance_id]
+        assert ends_at is not None
+        assert (now.ends_at, now.state) == (ends_at, S.IN_SERVICE), "told again it ends no later"
+        serving.goes(agent)
+        serving.tell(one.instance_id, S.FAILED, message="its node failed")
+        serving.run(1)
+        now = serving.state.instances[one.instance_id]
+        assert (now.state, now.message) == (S.FAILED, "its node failed")
 
     def test_a_node_that_is_silent_hushes_no_job_that_speaks(self, serving: JobWorld) -> None:
         for name, agent in serving.agents.items():
@@ -256,8 +297,8 @@ class TestSpeaking:
         self, serving: JobWorld
     ) -> None:
         one = serving.jobs()[0]
-        serving.tell(one.instance_id, S.FAILED, message="ended")
         serving.goes(serving.agents[one.voice])
+        serving.tell(one.instance_id, S.FAILED, message="ended")
         serving.run(1)
         assert one.voice not in serving.state.agents
 
@@ -274,8 +315,9 @@ class TestSpeaking:
         self, serving: JobWorld
     ) -> None:
         ended, lives = serving.jobs()
+        serving.goes(serving.agents[ended.voice])
         serving.tell(ended.instance_id, S.FAILED, message="ended")
-        serving.run(1)
+        serving.run(0.1)
         stored = serving.state
         begun = State(rules=stored.rules, instances=dict(stored.instances))
         begun.begin(serving.now)

@@ -155,6 +155,9 @@ def told(draft: Draft, agent_id: str, fact: RankFact, cause: str = "") -> None:
         return
     if claim is not None and not before.told_by(agent_id):
         return  # another stands for it: this one was told to go
+    if within.outlives(draft, before, agent_id, fact):
+        draft.put_instance(within.disowned(before, fact, draft.now))
+        return
     after = life.fold(before, fact, agent_id, draft.now, cause)
     if silence.hushed(draft.state, after):
         after = life.hush(after, before)

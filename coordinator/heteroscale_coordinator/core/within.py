@@ -3,7 +3,8 @@
 A rank stands on its adapter's node, before and after: placement, quotas and cordons speak of nodes. Once
 the agent within its job is heard it is the rank's *voice*: it gets the launch that the job was submitted
 for, tells how the rank is, and takes its orders. Of a rank that has a voice its node tells two things
-alone: where it stands, and that its job has ended.
+alone: where it stands, and that its job has ended. Where that voice is still heard only the scheduler
+has lost the job (its daemon on that node died): it is succeeded and drained, as at a time limit.
 
 An agent that came in vain (its instance was given up, or another stands for it) is told to go.
 """
@@ -21,6 +22,7 @@ from heteroscale_coordinator.core.model import (
     Command,
     Instance,
     Rank,
+    RankFact,
     StandsFor,
     Verb,
 )
@@ -67,6 +69,28 @@ def superseded(instance: Instance, command: Command) -> bool:
     """Return whether an order to start a rank is the node's, while the rank's own agent has come."""
     speaker = instance.ranks[command.rank].speaker
     return bool(speaker) and command.agent_id != speaker
+
+
+def outlives(draft: Draft, instance: Instance, agent_id: str, fact: RankFact) -> bool:
+    """Return whether a node tells the end of a rank whose voice is heard, and says that it lives."""
+    if fact.state not in life.ENDED or fact.rank >= len(instance.ranks):
+        return False
+    rank = instance.ranks[fact.rank]
+    if rank.speaker in ("", agent_id) or rank.state in life.ENDED:
+        return False
+    speaker = draft.state.agents.get(rank.speaker)
+    return speaker is not None and speaker.connected and not speaker.silent
+
+
+def disowned(instance: Instance, fact: RankFact, now: float) -> Instance:
+    """Return ``instance``, whose scheduler has lost its job: it ends any moment, and serves until then.
+
+    Its GPUs are the scheduler's to give to others; ended by our word alone it would serve on uncounted.
+    """
+    if instance.ends_at is not None and instance.ends_at <= now:
+        return instance
+    lost = f"{fact.message or 'its job is over'}; its agent is still heard"
+    return replace(instance, ends_at=now, message=lost)
 
 
 def forget_ended(draft: Draft) -> None:

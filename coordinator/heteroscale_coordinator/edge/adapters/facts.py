@@ -167,6 +167,8 @@ class Facts:
         told, rank = self._told.get(key), key[1]
         there = known.ranks[rank] if known is not None and rank < len(known.ranks) else None
         least = there.generation if there is not None else 0
+        # An end is not believed while the agent in the job is heard: told until it is.
+        doubted = essence.state in life.ENDED and there is not None and bool(there.speaker)
         if told is None:
             same = known is not None and _as_known(known, rank, essence)
             told = _Told(essence, message, max(1, least + (not same)), limits)
@@ -175,7 +177,7 @@ class Facts:
         if told.essence != essence:
             told.generation = max(told.generation, least) + 1
         elif (told.message, told.limits) == (message, limits):
-            return told.generation, False
+            return told.generation, doubted
         told.essence, told.message, told.limits = essence, message, limits
         return told.generation, True
 
