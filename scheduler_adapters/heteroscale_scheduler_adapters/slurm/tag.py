@@ -88,7 +88,7 @@ def foreign(comments: Iterable[str]) -> dict[str, str]:
 
 
 def ours(job: JobRecord, user: str, cluster: str) -> Tag | None:
-    """Return the tag of a job that is ours to command: ``cluster`` is in it, and ``user`` submitted it."""
+    """Return the tag of a job that is ours to command: ``cluster`` is in it, ``user`` submitted it."""
     one = read(job.comments) if job.user == user else None
     return one if one and one.cluster in ("", cluster) else None
 
