@@ -21,7 +21,7 @@ TOLD = """#!/bin/sh
 trap 'echo USR1; exit 7' USR1
 trap 'echo TERM; exit 8' TERM
 echo "$0 $@"
-while :; do sleep 0.05; done
+while kill -0 $PPID 2>/dev/null; do sleep 0.05; done
 """
 
 

@@ -82,8 +82,8 @@ class Driver:
     def renew(self, leases: Mapping[str, float]) -> None:
         """Extend leases, by instance, for so many seconds from now."""
         now = self._loop.now()
-        for instance_id, seconds in leases.items():
-            self._renewed[instance_id] = now + seconds
+        kept = {key: until for key, until in self._renewed.items() if until >= now}
+        self._renewed = kept | {key: now + seconds for key, seconds in leases.items()}
 
     def greet(self, agent_id: str) -> None:
         """Tell all of a node anew."""

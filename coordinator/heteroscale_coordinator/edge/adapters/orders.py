@@ -21,6 +21,7 @@ from heteroscale_coordinator.core.spec import DrainSpec
 from heteroscale_coordinator.edge.adapters import translate
 from heteroscale_coordinator.edge.adapters.caller import GaveUpError
 from heteroscale_coordinator.edge.adapters.drains import Drain
+from heteroscale_coordinator.edge.adapters.locks import Locks
 from heteroscale_coordinator.edge.adapters.sight import Sight
 from heteroscale_scheduler_adapters.port import (
     GateWish,
@@ -43,7 +44,7 @@ class Orders:
 
     def __init__(self, sight: Sight) -> None:
         self._sight = sight
-        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._locks = Locks()
         self._jobs: set[asyncio.Task[None]] = set()
         self._busy: set[str] = set()
 
@@ -170,7 +171,7 @@ class Orders:
 
     async def _obey(self, command: Command) -> None:
         try:
-            async with self._locks[command.instance_id]:
+            async with self._locks.of(command.instance_id):
                 await self._sight.caller.clearance(command.expires_at)
                 if not self._open(command):
                     return
@@ -275,7 +276,7 @@ class Orders:
 
         async def job() -> None:
             try:
-                async with self._locks[instance_id]:
+                async with self._locks.of(instance_id):
                     await work()
                 self._sight.show(only={instance_id})
             except (RefusedError, GaveUpError) as error:
