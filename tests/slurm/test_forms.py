@@ -18,6 +18,7 @@ from heteroscale_scheduler_adapters.port import (
     UnavailableError,
 )
 from heteroscale_scheduler_adapters.slurm import create, dialect, gres, hostlist, parse, phases, tag
+from heteroscale_scheduler_adapters.slurm.adapter import SlurmAdapter
 from heteroscale_scheduler_adapters.slurm.records import JobRecord, NodeRecord, Order
 from heteroscale_scheduler_adapters.slurm.settings import options_of
 from heteroscale_scheduler_adapters.slurm.steps import Steps
@@ -191,6 +192,46 @@ async def test_a_job_is_refused_whose_comment_has_no_room_for_its_stop() -> None
     asked = Launch("i-1", "chat", "decode", "chat-decode", (Spot("n1"),), gpus=1)
     with pytest.raises(RefusedError, match=r"i-1: a comment of 10\d\d bytes"):
         await steps.launch(Step("r-1", "x" * (1 + room), (asked,)))
+
+
+async def test_who_is_stopped_again_gets_no_second_signal() -> None:
+    """The second one says to a job's agent that it is to wait for no request any more."""
+
+    class One:
+        """A cluster of one job; the first signal is lost."""
+
+        user = "alice"
+
+        def __init__(self) -> None:
+            self.tag, self.asked = TAG, 0
+
+        async def open(self) -> None:
+            """It answers."""
+
+        async def jobs(self) -> list[JobRecord]:
+            said = (tag.write(self.tag),)
+            return [JobRecord(7, user="alice", states=("RUNNING",), comments=said, nodes=("n1",))]
+
+        async def comment(self, _: int, text: str) -> None:
+            found = tag.read([text])
+            assert found is not None
+            self.tag = found
+
+        async def signal(self, _: int, *, batch: bool) -> None:
+            assert batch
+            self.asked += 1
+            if self.asked == 1:
+                raise UnavailableError("no answer in time")
+
+    way = One()
+    options = options_of({"templates": [{"name": "chat-decode", "role": "decode", "gpus": 1}]})
+    adapter = SlurmAdapter("hpc", options, (cast("Way", way),), now=lambda: 100.0)
+    await adapter.open()
+    with pytest.raises(UnavailableError):
+        await adapter.stop("i-1", 30.0)
+    for _ in range(3):
+        await adapter.stop("i-1", 30.0)
+    assert (way.asked, way.tag.stop) == (2, 130.0)
 
 
 def test_switches_and_blocks_are_domains() -> None:

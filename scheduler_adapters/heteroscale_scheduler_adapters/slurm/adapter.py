@@ -64,6 +64,8 @@ class SlurmAdapter:
         self._now = now
         self._monotonic = monotonic
         self._hidden: Mapping[str, int] = {}
+        self._signalled: set[int] = set()
+        """Jobs that were sent TERM: to an agent that drains a second one says to wait for nobody."""
         self._places: tuple[float, set[str], Mapping[str, Place]] | None = None
 
     @property
@@ -110,6 +112,7 @@ class SlurmAdapter:
             again = surplus(look)
             hidden = {node: min(count, again.get(node, 0)) for node, count in hidden.items()}
         self._hidden = hidden
+        self._signalled &= {job.job_id for job in look.jobs}
         notes = await steps.tend(look.jobs, look.now)
         where = await self._where(way, {record.name for record in look.nodes}, notes)
         return world(replace(look, places=where, hidden=hidden), self._options, notes)
@@ -170,7 +173,7 @@ class SlurmAdapter:
             await way.drain(node, f"{MARK}{reason}")
 
     async def _end(self, way: Way, job: JobRecord, one: Tag, grace: float) -> None:
-        if one.stop and "COMPLETING" in job.states:
+        if one.stop and ("COMPLETING" in job.states or job.job_id in self._signalled):
             return
         try:
             if not one.stop:
@@ -181,6 +184,7 @@ class SlurmAdapter:
                 await way.cancel([job.job_id])
             else:
                 await way.signal(job.job_id, batch=one.ranks == 1)
+                self._signalled.add(job.job_id)
         except RefusedError as error:
             if not gone(error):
                 raise
