@@ -14,39 +14,18 @@ from tests.kubernetes.adapter.stage import Json
 from tests.kubernetes.adapter.test_tending import opened
 from tests.kubernetes.adapter.things import LWS
 from tests.kubernetes.deploy.leader_worker_set import DEFINITION
+from tests.kubernetes.deploy.role_based_group import (
+    ADAPTERS,
+    MARKS,
+    RBG,
+    scaling_adapter,
+    scaling_status,
+)
 from tests.kubernetes.kube import Kube
 from tests.kubernetes.kubelet import Kubelet
-from tests.kubernetes.things import crd, pod
+from tests.kubernetes.things import pod
 
 GROUPS: Json = {"name": "wide", "role": "decode", "gpus": 1, "object": LWS, "pin": "required"}
-RBG = "workloads.x-k8s.io"
-_WHOLE = {"type": "integer", "format": "int32"}
-_FREE: Json = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-ADAPTERS = crd(
-    "rolebasedgroupscalingadapters",
-    "RoleBasedGroupScalingAdapter",
-    RBG,
-    {
-        "type": "object",
-        "properties": {
-            "spec": {**_FREE, "properties": {"replicas": _WHOLE}},
-            "status": {
-                **_FREE,
-                "properties": {"replicas": _WHOLE, "selector": {"type": "string"}},
-            },
-        },
-    },
-    name="v1alpha2",
-    subresources={
-        "status": {},
-        "scale": {
-            "specReplicasPath": ".spec.replicas",
-            "statusReplicasPath": ".status.replicas",
-            "labelSelectorPath": ".status.selector",
-        },
-    },
-)
-"""What scales one role of a RoleBasedGroup: the group itself has no scale subresource."""
 
 
 def _served(kube: Kube, definition: Json) -> None:
@@ -108,22 +87,13 @@ async def test_a_role_of_a_role_based_group_is_scaled_through_its_scaling_adapte
     _served(small_kube, ADAPTERS)
     kubelet = Kubelet(small_kube)
     node = kubelet.join("n1")
-    marks = {f"rolebasedgroup.{RBG}/name": "chat", f"rolebasedgroup.{RBG}/role": "decode"}
-    small_kube.create(
-        {
-            "apiVersion": f"{RBG}/v1alpha2",
-            "kind": "RoleBasedGroupScalingAdapter",
-            "metadata": {"name": "chat-decode"},
-            "spec": {"replicas": 2, "scaleTargetRef": {"name": "chat", "role": "decode"}},
-        }
-    )
-    selector = ",".join(f"{key}={value}" for key, value in marks.items())
+    small_kube.create(scaling_adapter("chat-decode", 2))
     plural = "rolebasedgroupscalingadapters"
-    status = {"status": {"replicas": 2, "selector": selector}}
-    small_kube.patch(f"{RBG}/v1alpha2", plural, "chat-decode", status, sub="status")
+    version = f"{RBG}/v1alpha2"
+    small_kube.patch(version, plural, "chat-decode", scaling_status(2), sub="status")
     uids = {}
     for title in ("a", "b"):
-        made = small_kube.create(pod(title, gpus=1, labels=marks, nodeName=node))
+        made = small_kube.create(pod(title, gpus=1, labels=MARKS, nodeName=node))
         kubelet.run(title)
         uids[title] = f"pod-{made['metadata']['uid']}"
     scale = {

@@ -18,14 +18,22 @@ from heteroscale_scheduler_adapters.port import GateWish, Launch, RefusedError, 
 from tests.kubernetes.deploy.grants import USER, granted, used
 from tests.kubernetes.deploy.kustomize import resolve
 from tests.kubernetes.deploy.leader_worker_set import DEFINITION
+from tests.kubernetes.deploy.role_based_group import (
+    ADAPTERS,
+    MARKS,
+    RBG,
+    scaling_adapter,
+    scaling_status,
+)
 from tests.kubernetes.deploy.test_overlays import DEPLOY, SERVING
 from tests.kubernetes.kube import Kube
 from tests.kubernetes.kubelet import Kubelet
 from tests.kubernetes.server.http import Seen
 from tests.kubernetes.server.serve import ApiServer
-from tests.kubernetes.things import pod_spec, workload
+from tests.kubernetes.things import pod, pod_spec, workload
 
 Json = dict[str, Any]
+ROLES = "rolebasedgroupscalingadapters"
 LWS = "leaderworkerset.x-k8s.io/v1"
 CLOSED = GateWish(open=False, reason="soft_scale_in", until=None)
 SPEC = pod_spec(1, readinessGates=[{"conditionType": names.TRAFFIC}])
@@ -72,6 +80,19 @@ def templates() -> list[Json]:
     return said
 
 
+GROUP_ROLE: Json = {
+    "name": "handed-role",
+    "role": "decode",
+    "gpus": 1,
+    "scale": {
+        "apiVersion": f"{RBG}/v1alpha2",
+        "kind": "RoleBasedGroupScalingAdapter",
+        "name": "chat-decode",
+        "service": "chat",
+    },
+}
+"""A role of a RoleBasedGroup can only be handed over; its controller is not played: one pod is there."""
+
 TIGHT: Json = {
     "name": "tight",
     "role": "decode",
@@ -109,16 +130,18 @@ class Scene:
 @pytest.fixture
 async def scene(small_kube: Kube, api_server: ApiServer, tmp_path: Path) -> AsyncIterator[Scene]:
     small_kube.create(SERVING)
-    for one in [DEFINITION, *resolve(DEPLOY / "overlays" / "drive")]:
+    for one in [DEFINITION, ADAPTERS, *resolve(DEPLOY / "overlays" / "drive")]:
         small_kube.create(one)
     small_kube.namespace = "serving"
-    small_kube.until(
-        lambda: small_kube.http.get(small_kube.place(LWS, "leaderworkersets")).is_success
-    )
+    for version, plural in ((LWS, "leaderworkersets"), (f"{RBG}/v1alpha2", ROLES)):
+        path = small_kube.place(version, plural)
+        small_kube.until(lambda path=path: small_kube.http.get(path).is_success)  # type: ignore[misc]
     kubelet = Kubelet(small_kube)
     node = kubelet.join("n1", gpus=16, labels={"rack": "a", "nvidia.com/gpu.product": "NVIDIA-H20"})
     for thing in HANDED.values():
         small_kube.create(thing)
+    small_kube.create(scaling_adapter("chat-decode", 1))
+    small_kube.patch(f"{RBG}/v1alpha2", ROLES, "chat-decode", scaling_status(1), sub="status")
     kubelet.tick()
     settings = read_settings(
         "here",
@@ -127,7 +150,7 @@ async def scene(small_kube: Kube, api_server: ApiServer, tmp_path: Path) -> Asyn
                 api_server.kubeconfig(tmp_path / "coordinator", api_server.token(USER))
             ),
             "namespace": "serving",
-            "templates": [*templates(), TIGHT],
+            "templates": [*templates(), GROUP_ROLE, TIGHT],
             "topology": {"s1": ["rack"]},
             "requests": {"perSecond": 10_000, "burst": 10_000},
         },
@@ -148,6 +171,7 @@ async def test_with_these_rights_it_launches_gates_stops_and_tidies_up(scene: Sc
     assert set(started) <= set(world.running)
     assert world.notes == ()
     await adapter.gate("i-pod", CLOSED)
+    await _role_scaled_in(scene)
     for one in started:
         await adapter.stop(one, 0.0)
         scene.kubelet.tick()
@@ -160,6 +184,16 @@ async def test_with_these_rights_it_launches_gates_stops_and_tidies_up(scene: Sc
     mine = [one for one in scene.server.seen() if one.user == USER]
     assert [one for one in mine if one.code == 403 and not _quota(one)] == []
     assert used(mine) == granted(DEPLOY / "adapter")
+
+
+async def _role_scaled_in(scene: Scene) -> None:
+    """Scale a RoleBasedGroup's role in, through its scaling adapter."""
+    kube = scene.kube
+    made = kube.create(pod("role-0", gpus=1, labels=MARKS, nodeName=scene.node))
+    await scene.adapter.world()
+    await scene.adapter.stop(f"pod-{made['metadata']['uid']}", 0.0)
+    assert kube.get(f"{RBG}/v1alpha2", ROLES, "chat-decode")["spec"]["replicas"] == 0
+    kube.delete("v1", "pods", "role-0")
 
 
 def _quota(one: Seen) -> bool:

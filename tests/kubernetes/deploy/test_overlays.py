@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from heteroscale.documents import read_documents
+from heteroscale_agent.config import AgentDocument
 from heteroscale_coordinator.config import CoordinatorDocument
 from tests.kubernetes.deploy.kustomize import Json, merged, resolve
 from tests.kubernetes.kube import Kube
@@ -82,14 +83,50 @@ def test_watch_only_may_change_nothing_but_what_it_tells() -> None:
     assert all("*" not in rule["verbs"] + rule["apiGroups"] for rule in rules)
 
 
-def test_only_the_full_overlay_has_agents_and_they_dial_the_service_that_is_there() -> None:
-    objects = resolve(DEPLOY / "overlays" / "full")
-    assert of_kind(objects, "DaemonSet", "heteroscale-agent")
+WITH_AGENTS = ("drive-with-agents", "full")
+
+
+def agents(objects: list[Json]) -> Any:
+    """Return what the agents' document says."""
+    ((name, text),) = of_kind(objects, "ConfigMap", "heteroscale-agent")["data"].items()
+    (document,) = read_documents(text, name)
+    return document.parse(AgentDocument).spec
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS, ids=[path.name for path in OVERLAYS])
+def test_where_agents_are_they_dial_the_service_that_is_there(overlay: Path) -> None:
+    objects = resolve(overlay)
     assert [o["metadata"]["name"] for o in objects if o["kind"] == "Namespace"] == ["heteroscale"]
-    agent = of_kind(objects, "ConfigMap", "heteroscale-agent")["data"]["agent.yaml"]
+    if overlay.name not in WITH_AGENTS:
+        assert "DaemonSet" not in {one["kind"] for one in objects}
+        return
+    daemons = of_kind(objects, "DaemonSet", "heteroscale-agent")["spec"]["template"]["spec"]
+    (container,) = daemons["containers"]
+    spec = agents(objects)
+    mounts = {one["mountPath"] for one in container["volumeMounts"]}
+    for path in (spec.tls.ca, spec.tls.certificate, spec.tls.key):
+        assert str(path.parent) in mounts
     service = of_kind(objects, "Service", "coordinator")
     name, space = service["metadata"]["name"], service["metadata"]["namespace"]
-    assert f"coordinator: {name}.{space}:{service['spec']['ports'][0]['port']}" in agent
+    assert spec.coordinator == f"{name}.{space}:{service['spec']['ports'][0]['port']}"
+
+
+def test_agents_only_measure_where_the_coordinator_drives_their_cluster() -> None:
+    """The adapter's name is the agents' cluster; where nothing is driven they tell of pods themselves."""
+    driven = resolve(DEPLOY / "overlays" / "drive-with-agents")
+    (adapter,) = configured(driven).adapters
+    assert agents(driven).kubernetes.cluster == adapter.name
+    alone = resolve(DEPLOY / "overlays" / "full")
+    assert configured(alone).adapters == ()
+    assert not agents(alone).kubernetes.cluster
+
+
+def test_what_is_driven_is_the_same_with_agents_and_without() -> None:
+    both = [resolve(DEPLOY / "overlays" / name) for name in ("drive", "drive-with-agents")]
+    bare, measured = (configured(one).adapters for one in both)
+    assert bare == measured
+    rights = [[o for o in one if "rules" in o or "roleRef" in o] for one in both]
+    assert [o for o in rights[0] if o not in rights[1]] == []
 
 
 def test_lists_are_joined_by_their_keys() -> None:
