@@ -20,7 +20,7 @@ from heteroscale_scheduler_adapters.kubernetes.record import Record, Seat
 from heteroscale_scheduler_adapters.kubernetes.resources import Object
 
 HELD = names.PREFIX + "held"
-"""Annotation of a pod that waited for its step when it was bound."""
+"""Annotation of a pod that waited for its step when it was bound: without its gate it has been let go."""
 
 
 @dataclass(frozen=True, slots=True)

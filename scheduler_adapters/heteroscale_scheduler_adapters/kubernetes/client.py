@@ -271,7 +271,7 @@ class Client:
     async def evict(
         self, name: str, namespace: str, *, grace: float | None = None, dry_run: bool = False
     ) -> None:
-        """Evict a pod. BusyError: a disruption budget forbids it now; it is not asked again here."""
+        """Evict a pod. BudgetError: a disruption budget forbids it now; it is not asked again here."""
         wish: Object = {
             "apiVersion": "policy/v1",
             "kind": "Eviction",

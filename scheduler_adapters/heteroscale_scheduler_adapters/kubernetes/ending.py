@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from heteroscale_scheduler_adapters.kubernetes import names
 from heteroscale_scheduler_adapters.kubernetes.errors import (
-    BusyError,
+    BudgetError,
     ConflictError,
     NotFoundError,
 )
@@ -50,6 +50,8 @@ class Ender:
         found = await self._pods(instance) or await self._taken_over(instance)
         if not found:
             raise RefusedError(f"there is no instance {instance} of ours")
+        if not wish.open:
+            await self._keeps_its_pods(found[0])
         for pod in found:
             marked, noted = gate_marks(wish, self._ground.rule_for(pod))
             patch = {"metadata": {"labels": marked, "annotations": noted}}
@@ -58,6 +60,13 @@ class Ender:
                 await self._steps.show(pod, wish)
             except NotFoundError:
                 raise RefusedError(f"{instance}: its pod {name(pod)} has just gone") from None
+
+    async def _keeps_its_pods(self, pod: Object) -> None:
+        """Check that a pod stays its object's without the gate's labels. RefusedError: it would not."""
+        rule = self._ground.rule_for(pod)
+        target = await self.target_of(pod) if rule.labels else None
+        if target is not None and not target.made:
+            await self._steps.check_selector(target, rule)
 
     async def stop(self, instance: str, grace: float) -> None:
         """End an instance; see `port.Adapter.stop`."""
@@ -140,7 +149,7 @@ class Ender:
                 await self._client.evict(name(pod), namespace(pod), grace=grace)
             except NotFoundError:
                 continue
-            except BusyError as error:
+            except BudgetError as error:
                 raise RefusedError(f"{instance}: {error}") from error
 
     async def _allowed(self, instance: str, pods: list[Object]) -> None:
@@ -150,7 +159,7 @@ class Ender:
                 await self._client.evict(name(pod), namespace(pod), dry_run=True)
             except NotFoundError:
                 continue
-            except BusyError as error:
+            except BudgetError as error:
                 raise RefusedError(
                     f"{instance}: a disruption budget keeps pod {namespace(pod)}/{name(pod)}: {error}"
                 ) from error

@@ -50,7 +50,11 @@ class LoginError(UnavailableError):
 
 
 class BusyError(UnavailableError):
-    """429: it was not done, and is not to be asked again at once. Of an eviction: a budget forbids it."""
+    """429: it was not done, and is not to be asked again at once."""
+
+
+class BudgetError(BusyError):
+    """429 of an eviction: a disruption budget forbids it now."""
 
 
 class GoneError(AdapterError):
@@ -80,7 +84,8 @@ def fault(ask: Ask, status: int, body: str, retry_after: float = 0.0) -> Adapter
         causes = said.get("details", {}).get("causes") or ()
         told = " ".join(str(one.get("message", "")) for one in causes)
         text = f"{text} {told}".strip()  # which disruption budget it is
-        return BusyError(text, retry_after=retry_after)
+        budget = any(one.get("reason") == "DisruptionBudget" for one in causes)
+        return (BudgetError if budget else BusyError)(text, retry_after=retry_after)
     if status >= SERVER_ERROR:
         return UnavailableError(f"{text} (HTTP {status})", retry_after=retry_after)
     if status == CONFLICT and reason == "AlreadyExists":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -172,7 +171,8 @@ class Launcher:
             if manifest is not None:
                 await self._make(target, manifest)
             await self._ground.scaler.free(target)
-            await self._check_selector(target, plan.seats[target])
+            for one in () if target.made else plan.seats[target]:
+                await self._steps.check_selector(target, self._ground.rule_of(one.template))
             await self._steps.take_over(target)
         for target, launches in plan.seats.items():
             opened = Open(step.cause, plan.size, plan.until, tuple(map(seat, launches)))
@@ -193,18 +193,6 @@ class Launcher:
                 await self._client.apply(target.resource, manifest)
             except ConflictError:  # another process has just made it, and raised its number
                 return
-
-    async def _check_selector(self, target: Target, launches: Iterable[Launch]) -> None:
-        if target.made:
-            return
-        sight = await self._ground.scaler.see(target)
-        keys = {piece.partition("=")[0].strip() for piece in sight.selector.split(",")}
-        for one in launches:
-            if both := keys & set(self._ground.rule_of(one.template).labels):
-                raise RefusedError(
-                    f"{target.owner}: its selector has the gate's label {min(both)}; a pod that lost it"
-                    " would be replaced by its controller: gate by another label"
-                )
 
     async def _start(self, pod: Object) -> None:
         try:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from heteroscale_scheduler_adapters.kubernetes import names
+from heteroscale_scheduler_adapters.kubernetes.binding import HELD
 from heteroscale_scheduler_adapters.kubernetes.marks import (
     OBJECT,
     Identity,
@@ -88,7 +89,7 @@ def pods(
         marked, noted = identity_marks(own)
         gated, gate_notes = gate_marks(launch.gate, rule)
         _label(pod, {**marked, **gated})
-        _annotate(pod, {**noted, **gate_notes})
+        _annotate(pod, {**noted, **gate_notes, HELD: "true"})
         pod["metadata"] |= {"name": pod_name(launch, rank), "namespace": namespace}
         require(pod["spec"], [], [_one_of("metadata.name", [spot.node])])
         found.append(pod)

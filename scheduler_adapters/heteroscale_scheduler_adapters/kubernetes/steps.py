@@ -7,6 +7,7 @@ gates are taken away. Until the first gate has gone the step can be taken back; 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -51,7 +52,8 @@ from heteroscale_scheduler_adapters.kubernetes.objects import (
 from heteroscale_scheduler_adapters.kubernetes.record import Record
 from heteroscale_scheduler_adapters.kubernetes.resources import EVENTS, PODS, Object
 from heteroscale_scheduler_adapters.kubernetes.scaled import Sight, Target
-from heteroscale_scheduler_adapters.port import GateWish
+from heteroscale_scheduler_adapters.kubernetes.templates import GateRule
+from heteroscale_scheduler_adapters.port import GateWish, RefusedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,19 @@ class Steps:
         await self.bind(target, sight, adopt=True)
         # Written even if it says nothing new: from now on what stands there is ours.
         await self._ground.scaler.touch(target)
+
+    async def check_selector(self, target: Target, rule: GateRule) -> None:
+        """Check that an object's pods stay its own, however they are gated. RefusedError: they do not."""
+        try:
+            sight = await self._ground.scaler.see(target)
+        except NotFoundError:
+            return
+        keys = {re.split("[=! ]", piece.strip())[0] for piece in sight.selector.split(",")}
+        if both := keys & {names.GATE, *rule.labels}:
+            raise RefusedError(
+                f"{target.owner}: its selector has the gate's label {min(both)}; a pod that lost it"
+                " would be replaced by its controller: gate by another label"
+            )
 
     async def let_go(self, pod: Object) -> None:
         """Take our gate from a pod, and let its readiness follow what is wished."""

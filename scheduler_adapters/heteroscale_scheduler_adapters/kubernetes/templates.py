@@ -32,6 +32,9 @@ ORDINALS = frozenset({"StatefulSet", "LeaderWorkerSet"})
 """Kinds of which only the highest ordinal can leave."""
 
 
+_EXCLUSIVE = "leaderworkerset.sigs.k8s.io/exclusive-topology"
+
+
 class GateRule(Settings):
     """How traffic is kept from an instance.
 
@@ -179,6 +182,13 @@ def _check_object(template: LaunchTemplate, manifest: dict[str, Any]) -> None:
         raise ValueError(
             f"{where}.spec.startupPolicy: LeaderReady makes workers after their leader runs, so no step"
             " could start whole; write LeaderCreated, or leave it out"
+        )
+    if template.kind == "LeaderWorkerSet" and _EXCLUSIVE in part(
+        manifest, "metadata", "annotations"
+    ):
+        raise ValueError(
+            f"{where}.metadata.annotations: {_EXCLUSIVE} makes workers after their leader has a node, so"
+            " no step could start whole; leave it out: placement chooses the domain"
         )
     rule = template.gate or GateRule()
     if both := set(rule.labels) & set(part(manifest, *selector_path(template))):

@@ -77,9 +77,9 @@ class Tender:
         async with self._ground.lock:
             handed: dict[str, str] = {}
             targets, notes = await self._targets()
-            sights = [(one, await self._ground.scaler.see(one)) for one in targets]
-            notes += await self._go_on(targets, sights)
-            for one in targets:
+            sights = await self._sights(targets, notes)
+            notes += await self._go_on([one for one, _ in sights], sights)
+            for one, _ in sights:
                 try:
                     notes += await self._tend(one, queued, handed)
                 except NotFoundError:
@@ -91,6 +91,18 @@ class Tender:
             self._ground.handed.clear()
             self._ground.handed.update(handed)
         return Tended(tuple(dict.fromkeys(notes)), tuple(queued))
+
+    async def _sights(
+        self, targets: Iterable[Target], notes: list[str]
+    ) -> list[tuple[Target, Sight]]:
+        """Return what can be seen of the targets. What has just gone, or may not be read, is a note."""
+        found = []
+        for one in targets:
+            try:
+                found.append((one, await self._ground.scaler.see(one)))
+            except RefusedError as error:
+                notes.append(f"{one.owner}: {error}")
+        return found
 
     async def _targets(self) -> tuple[list[Target], list[str]]:
         """Return all that we scale: what we made, and what was handed over."""

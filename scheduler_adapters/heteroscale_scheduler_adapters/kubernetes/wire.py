@@ -14,7 +14,13 @@ from kubernetes_asyncio.client.api_client import ApiClient
 from kubernetes_asyncio.client.configuration import Configuration
 
 from heteroscale_scheduler_adapters.kubernetes import names, objects
-from heteroscale_scheduler_adapters.kubernetes.errors import TOO_MANY, Ask, fault, status_of
+from heteroscale_scheduler_adapters.kubernetes.errors import (
+    TOO_MANY,
+    Ask,
+    BudgetError,
+    fault,
+    status_of,
+)
 from heteroscale_scheduler_adapters.kubernetes.pace import Pace
 from heteroscale_scheduler_adapters.kubernetes.resources import Object
 from heteroscale_scheduler_adapters.kubernetes.settings import RequestSettings
@@ -76,7 +82,8 @@ class Wire:
             if answer.status < BAD:
                 return answer
             error, wait = await _failure(request.ask, answer)
-            if wait:
+            # A budget that is not counted yet says when to come again too: that is one pod's matter.
+            if wait and not isinstance(error, BudgetError):
                 self._pace.hold(asyncio.get_running_loop().time(), wait)
             # Turned away unread: asking again cannot do a thing twice.
             if not (patient and wait and answer.status in (TOO_MANY, UNAVAILABLE)):

@@ -53,6 +53,23 @@ async def test_pods_of_a_step_are_let_go_together(stage: Stage) -> None:
     assert {pod["spec"]["nodeName"] for pod in stage.pods()} == {stage.kube.name("n1")}
 
 
+async def test_what_runs_of_a_step_is_not_taken_back_because_another_of_it_failed(
+    stage: Stage,
+) -> None:
+    """An answer that was lost is asked for again, when one of the pods has ended by itself."""
+    step = _step("r-1", _launch(stage, "i-1", "pods"), _launch(stage, "i-2", "pods"))
+    async with acting(stage, PODS) as hands:
+        await hands.launch(step)
+        stage.turn()
+        (gone,) = stage.pods(instance="i-1")
+        (stays,) = stage.pods(instance="i-2")
+        stage.kube.patch(
+            "v1", "pods", gone["metadata"]["name"], {"status": {"phase": "Failed"}}, sub="status"
+        )
+        await hands.launch(step)
+    assert stays["metadata"]["uid"] in [pod["metadata"]["uid"] for pod in stage.pods()]
+
+
 async def test_pods_that_a_quota_forbids_take_the_whole_step_back(stage: Stage) -> None:
     _quota(stage, 1)
     step = _step("r-1", _launch(stage, "i-1", "pods"), _launch(stage, "i-2", "pods"))
@@ -205,6 +222,20 @@ def _told(stage: Stage, allowed: int) -> None:
         "desiredHealthy": 1 - allowed, "expectedPods": 1,
     }  # fmt: skip
     stage.kube.patch("policy/v1", "poddisruptionbudgets", "guard", {"status": status}, sub="status")
+
+
+async def test_a_budget_that_is_not_counted_yet_holds_up_no_other_call(stage: Stage) -> None:
+    """Its answer says to come again in ten seconds: for this pod, and not for the whole cluster."""
+    stage.kube.create(budget("guard", {names.INSTANCE: "i-1"}, minAvailable=1))
+    patience = {"perSecond": 10_000, "burst": 10_000, "timeout": 8.0}
+    async with acting(stage, PODS, requests=patience) as hands:
+        await hands.launch(_step("r-1", _launch(stage, "i-1", "pods")))
+        stage.turn()
+        with pytest.raises(RefusedError, match="still being processed"):
+            await hands.stop("i-1", 1.0)
+        await hands.gate("i-1", CLOSED)
+    (one,) = stage.pods()
+    assert one["metadata"]["labels"][names.GATE] == names.CLOSED
 
 
 async def test_a_pod_that_a_controller_made_anew_is_adopted_and_let_go(stage: Stage) -> None:

@@ -11,6 +11,8 @@ from tests.kubernetes.adapter.things import LWS, MANIFEST, template
 
 POD = {"spec": {"containers": [{"name": "engine", "image": "engine:1"}]}}
 
+EXCLUSIVE = "leaderworkerset.sigs.k8s.io/exclusive-topology"
+
 
 def _complaint(**more: Any) -> str:
     one = {"name": "d", "role": "decode", "gpus": 1, **more}
@@ -59,6 +61,10 @@ def test_where_pods_are_made_is_known_of_known_kinds_and_asked_of_others() -> No
             "write Parallel",
         ),
         ({"object": _changed(LWS, startupPolicy="LeaderReady")}, "write LeaderCreated"),
+        (
+            {"object": LWS | {"metadata": {"annotations": {EXCLUSIVE: "rack"}}}},
+            "leave it out: placement chooses the domain",
+        ),
         ({"object": MANIFEST, "gate": {"labels": {"app": "chat"}}}, "gate's label app"),
     ],
 )

@@ -128,6 +128,28 @@ async def test_a_step_on_what_was_handed_over_is_the_new_pods(small_kube: Kube) 
     assert world.running["i-1"].phase is not Phase.READY, "it is not the pod that was there before"
 
 
+async def test_what_cannot_be_scaled_is_a_note_and_the_world_is_told(small_kube: Kube) -> None:
+    """A kind without the scale subresource, or an object that has just gone, hides nothing else."""
+    uids = _serving(small_kube, 1)
+    small_kube.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}})
+    scale = {"apiVersion": "v1", "kind": "ConfigMap", "name": "m", "service": "chat"}
+    wrong = {"name": "wrong", "role": "decode", "gpus": 1, "scale": scale}
+    async with opened(small_kube, wrong, HANDED) as adapter:
+        world = await adapter.world()
+    assert list(world.running) == [f"pod-{uids[0]}"]
+    assert any("ConfigMap" in note and "scale" in note for note in world.notes), world.notes
+
+
+async def test_a_gate_that_would_cut_a_pod_from_its_object_is_refused(small_kube: Kube) -> None:
+    """Its controller would make another in its place, and nobody would own the first."""
+    (uid,) = _serving(small_kube, 1)
+    async with opened(small_kube, {**HANDED, "gate": {"labels": {"app": "chat"}}}) as adapter:
+        with pytest.raises(RefusedError, match="its selector has the gate's label app"):
+            await adapter.gate(f"pod-{uid}", CLOSED)
+    (one,) = small_kube.list("v1", "pods")
+    assert one["metadata"]["labels"]["app"] == "chat"
+
+
 async def test_what_nobody_handed_over_is_refused(small_kube: Kube) -> None:
     (uid,) = _serving(small_kube, 1)
     async with opened(small_kube, MADE) as adapter:

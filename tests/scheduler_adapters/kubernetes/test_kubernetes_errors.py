@@ -8,6 +8,7 @@ import pytest
 
 from heteroscale_scheduler_adapters.kubernetes.errors import (
     Ask,
+    BudgetError,
     BusyError,
     ConflictError,
     ExistsError,
@@ -80,3 +81,11 @@ def test_how_long_to_wait_is_kept() -> None:
 def test_an_answer_of_something_else_is_told_as_it_is() -> None:
     assert "<html>bad gateway</html>" in str(fault(ASK, 502, "<html>bad gateway</html>"))
     assert "HTTP 404" in str(fault(ASK, 404, '["no status"'))
+
+
+def test_of_an_eviction_a_budget_is_told_from_a_busy_server() -> None:
+    said = {"reason": "DisruptionBudget", "message": "The disruption budget guard needs 2"}
+    body = {"kind": "Status", "reason": "TooManyRequests", "details": {"causes": [said]}}
+    ask = Ask("create", "pods/eviction", "a", "llm")
+    assert type(fault(ask, 429, json.dumps(body))) is BudgetError
+    assert type(fault(ask, 429, json.dumps({**body, "details": {}}))) is BusyError
