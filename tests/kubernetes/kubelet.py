@@ -18,16 +18,24 @@ def stamp() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def conditions(ready: bool) -> list[Json]:
-    """Return the conditions of a pod that runs, and whether it is ready."""
+def gates_open(pod: Json) -> bool:
+    """Return whether all readiness gates of a pod have their condition: else it is not Ready."""
+    gates = {one["conditionType"] for one in pod["spec"].get("readinessGates") or ()}
+    told = (pod.get("status") or {}).get("conditions") or ()
+    return gates <= {one["type"] for one in told if one["status"] == "True"}
+
+
+def conditions(ready: bool, gates: bool = True) -> list[Json]:
+    """Return the conditions of a pod that runs: whether its containers are ready, and its gates open."""
     said = "True" if ready else "False"
+    whole = "True" if ready and gates else "False"
     when = stamp()
     return [
         {"type": kind, "status": value, "lastTransitionTime": when}
         for kind, value in (
             ("PodReadyToStartContainers", "True"),
             ("Initialized", "True"),
-            ("Ready", said),
+            ("Ready", whole),
             ("ContainersReady", said),
             ("PodScheduled", "True"),
         )
@@ -92,7 +100,7 @@ class Kubelet:
         )
 
     def run(self, name: str, *, ready: bool = True, ip: str = "127.0.0.1") -> Json:
-        """Have a pod run; ready, or not yet."""
+        """Have a pod's containers run, ready or not; it is Ready if its readiness gates say so too."""
         pod = self.kube.get("v1", "pods", name)
         running = {"running": {"startedAt": stamp()}}
         containers = [
@@ -104,13 +112,33 @@ class Kubelet:
         ]  # fmt: skip
         return self.status(
             name, phase="Running", podIP=ip, podIPs=[{"ip": ip}], hostIP="127.0.0.1",
-            startTime=stamp(), conditions=conditions(ready), containerStatuses=containers,
+            startTime=stamp(), conditions=conditions(ready, gates_open(pod)),
+            containerStatuses=containers,
         )  # fmt: skip
 
     def gate(self, name: str, condition: str, *, open: bool) -> Json:  # noqa: A002
-        """Set the condition of a readiness gate."""
+        """Set the condition of a readiness gate, as its controller does."""
         value = "True" if open else "False"
-        return self.status(name, conditions=[{"type": condition, "status": value}])
+        self.status(name, conditions=[{"type": condition, "status": value}])
+        return self.follow(name)
+
+    def follow(self, name: str) -> Json:
+        """Let a pod that runs be Ready as its containers and its readiness gates say now."""
+        pod = self.kube.get("v1", "pods", name)
+        told = {one["type"]: one["status"] for one in pod["status"].get("conditions") or ()}
+        whole = told.get("ContainersReady") == "True" and gates_open(pod)
+        if "Ready" not in told or told["Ready"] == ("True" if whole else "False"):
+            return pod
+        return self.status(
+            name,
+            conditions=[
+                {
+                    "type": "Ready",
+                    "status": "True" if whole else "False",
+                    "lastTransitionTime": stamp(),
+                }
+            ],
+        )
 
     def fail(self, name: str, *, code: int = 1, reason: str = "Error", message: str = "") -> Json:
         """Have a pod end by itself, for good."""
@@ -137,10 +165,12 @@ class Kubelet:
                 raise
 
     def tick(self) -> None:
-        """Do what is due: pods on the test's nodes get ready, those told to end are gone."""
+        """Do what is due: pods on its nodes run, follow their gates, or are gone if told to end."""
         for pod in self.pods():
             name = pod["metadata"]["name"]
             if pod["metadata"].get("deletionTimestamp"):
                 self.finish(name)
             elif (pod.get("status") or {}).get("phase") == "Pending":
                 self.run(name)
+            else:
+                self.follow(name)

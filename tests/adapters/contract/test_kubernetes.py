@@ -1,6 +1,7 @@
 """Kubernetes keeps the port's contract: by pods that stand for themselves, and by scaled objects.
 
-Against KUBECONFIG if that is given, else against the API server of the tests; the kubelet is played.
+Against KUBECONFIG if that is given, else against the API server of the tests; the kubelet is played. Its
+nodes bear the names that the suite gives: on a cluster of others it runs alone (``-n 0``), or not at all.
 """
 
 from __future__ import annotations
@@ -212,6 +213,13 @@ class Scaled(Played):
             )  # fmt: skip
             self._kube.patch("v1", "nodes", node, {"spec": {"taints": [effect]}})
             self._kubelet.fail(pod["metadata"]["name"], reason="Evicted")
+
+
+@pytest.fixture(autouse=True)
+def alone(kube: Kube, request: pytest.FixtureRequest) -> None:
+    """See the module."""
+    if kube.server is None and hasattr(request.config, "workerinput"):
+        pytest.skip("nodes of fixed names in a cluster that is shared: run it with -n 0")
 
 
 @pytest.fixture

@@ -64,7 +64,9 @@ def test_from_nowhere_tells_what_is_there(kube: Kube, start: str) -> None:
 
 
 def test_what_leaves_a_selector_is_gone(kube: Kube) -> None:
-    kube.create(pod("a", labels={"x": "1"}))
+    # Gated: no scheduler writes on it meanwhile.
+    gates = [{"name": "example.com/wait"}]
+    kube.create(pod("a", labels={"x": "1"}, schedulingGates=gates))
     with watching(kube, resourceVersion=revision(kube), labelSelector="x=1") as lines:
         kube.patch("v1", "pods", "a", {"metadata": {"labels": {"x": "2"}}})
         assert said(next(lines)) == ("DELETED", "a")

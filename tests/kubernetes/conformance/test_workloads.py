@@ -80,6 +80,31 @@ def test_a_deployment_tells_how_it_does(kube: Kube, kubelet: Kubelet) -> None:
     assert status["replicas"] == status["readyReplicas"] == status["updatedReplicas"] == 1
 
 
+def test_a_readiness_gate_holds_a_pod_back(kube: Kube, kubelet: Kubelet) -> None:
+    node = kubelet.join("n")
+    gate, chosen = "example.com/traffic", {"kubernetes.io/hostname": node}
+    gates = [{"conditionType": gate}]
+    kube.create(workload("Deployment", "d", 1, nodeSelector=chosen, readinessGates=gates))
+    (one,) = kube.until(kubelet.pods)
+    name = one["metadata"]["name"]
+
+    def ready(count: int) -> bool:
+        status = kube.get("apps/v1", "deployments", "d").get("status") or {}
+        return bool(status.get("readyReplicas", 0) == count)
+
+    kubelet.tick()
+    ran = kube.get("v1", "pods", name)
+    said = {kind: condition(ran, kind) or {} for kind in ("ContainersReady", "Ready")}
+    assert {kind: one["status"] for kind, one in said.items()} == {
+        "ContainersReady": "True",
+        "Ready": "False",
+    }
+    kubelet.gate(name, gate, open=True)
+    kube.until(lambda: ready(1))
+    kubelet.gate(name, gate, open=False)
+    kube.until(lambda: ready(0))
+
+
 def test_a_stateful_set_loses_its_highest(kube: Kube, kubelet: Kubelet) -> None:
     node = kubelet.join("n")
     made = workload("StatefulSet", "s", 3, nodeSelector={"kubernetes.io/hostname": node})
