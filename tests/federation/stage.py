@@ -55,9 +55,8 @@ class Federation(Stage):
 
     async def want(self, prefill: int, decode: int, **placement: Any) -> None:
         """Set the counts, and how they are placed."""
-        spec = {**SPEC, "placement": {"affinity": "cluster", **placement}}
-        for role in spec["roles"]:
-            spec["roles"][role] = {**spec["roles"][role], "gpuTypes": ["H20"]}
+        roles = {role: {**said, "gpuTypes": ["H20"]} for role, said in SPEC["roles"].items()}
+        spec = {**SPEC, "placement": {"affinity": "cluster", **placement}, "roles": roles}
         counts = (prefill, prefill), (decode, decode)
         await self.operator.apply(document(self.cluster, *counts, **spec))
 
