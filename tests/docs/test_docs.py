@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from pydantic import BaseModel
 
 from heteroscale.documents import read_documents, read_file
@@ -16,7 +17,9 @@ from heteroscale_agent.leases import complaint
 from heteroscale_coordinator.config import CoordinatorDocument
 from heteroscale_coordinator.core.model import Verb
 from heteroscale_coordinator.core.spec import GateSpec, ServiceDocument
+from heteroscale_coordinator.edge.adapters.settings import AdapterSettings
 from heteroscale_coordinator.edge.prometheus.spec import SignalsDocument
+from heteroscale_scheduler_adapters.slurm.settings import options_of
 from heteroscale_simulator.fleet import FleetDocument
 from tests.docs import reference
 
@@ -74,6 +77,26 @@ def test_examples_are_right(path: Path) -> None:
     (document,) = read_file(path)
     document.parse(KINDS[document.data["kind"]])
     assert path.name in (ROOT / "examples" / "README.md").read_text() or "*" in path.name
+
+
+def test_the_readme_names_every_page() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert [p.name for p in reference.DOCS.glob("*.md") if f"`docs/{p.name}`" not in text] == []
+
+
+def slurm_documents() -> list[str]:
+    """Return the page's list of adapters, and the coordinator's document of deploy/slurm."""
+    page = [text for text in blocks(reference.DOCS / "slurm.md") if text.startswith("adapters:")]
+    return [*page, (ROOT / "deploy" / "slurm" / "coordinator.yaml").read_text()]
+
+
+def test_options_of_slurm_in_the_text_are_right() -> None:
+    documents = [yaml.safe_load(text) for text in slurm_documents()]
+    adapters = [one for whole in documents for one in whole.get("spec", whole)["adapters"]]
+    assert len(adapters) >= 2
+    for one in adapters:
+        settings = AdapterSettings.model_validate(one)
+        assert options_of(settings.options).templates
 
 
 def field_names(model: type[BaseModel]) -> set[str]:
