@@ -91,7 +91,7 @@ def parser() -> argparse.ArgumentParser:
         description="The sidecar of a GPU host: it reports GPUs, RDMA ports and engines to the "
         "coordinator, and carries out its commands. It starts only what its configuration names.",
         epilog="The configuration is a YAML document of kind Agent; see docs/agent.md. What of this "
-        "host can be read, reached and done: heteroscale-agent doctor.",
+        "host can be read, reached and done: heteroscale doctor -c CONFIG.",
     )
     result.add_argument(
         "verb",

@@ -34,6 +34,7 @@ DESCRIPTIONS = {
     "engine-sim": "Serve completions like a real engine, without a GPU.",
     "load": "Send open-loop load, and judge every answer.",
     "demo": "Run a small fleet on this machine and watch it scale.",
+    "profile": "Measure what an instance carries within its SLO: the service's targets.",
 }
 _EXTRAS = {
     "heteroscale_coordinator": "coordinator",

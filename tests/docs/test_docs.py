@@ -14,6 +14,7 @@ from heteroscale.documents import read_documents, read_file
 from heteroscale.words import InstanceState, WithdrawReason
 from heteroscale_agent.config import AgentDocument, AgentSpec
 from heteroscale_agent.leases import complaint
+from heteroscale_cli.handover import DESCRIPTIONS, OWN_COMMANDS
 from heteroscale_coordinator.config import CoordinatorDocument
 from heteroscale_coordinator.core.model import Verb
 from heteroscale_coordinator.core.spec import GateSpec, ServiceDocument
@@ -82,6 +83,16 @@ def test_examples_are_right(path: Path) -> None:
 def test_the_readme_names_every_page() -> None:
     text = (ROOT / "README.md").read_text()
     assert [p.name for p in reference.DOCS.glob("*.md") if f"`docs/{p.name}`" not in text] == []
+
+
+def test_commands_in_the_text_are_there() -> None:
+    """Of code alone: between backticks, or at the beginning of a line in a block."""
+    known = OWN_COMMANDS | DESCRIPTIONS.keys()
+    for page in pages():
+        said = re.findall(
+            r"(?:^(?:\$ )?|-- |[`…] ?)heteroscale ([a-z][a-z-]+)", page.read_text(), re.MULTILINE
+        )
+        assert set(said) <= known, page
 
 
 def slurm_documents() -> list[str]:
