@@ -20,6 +20,7 @@ from heteroscale_coordinator.core.model import Verb
 from heteroscale_coordinator.core.spec import GateSpec, ServiceDocument
 from heteroscale_coordinator.edge.adapters.settings import AdapterSettings
 from heteroscale_coordinator.edge.prometheus.spec import SignalsDocument
+from heteroscale_scheduler_adapters.kubernetes.settings import read_settings
 from heteroscale_scheduler_adapters.slurm.settings import options_of
 from heteroscale_simulator.fleet import FleetDocument
 from tests.docs import reference
@@ -108,6 +109,15 @@ def test_options_of_slurm_in_the_text_are_right() -> None:
     for one in adapters:
         settings = AdapterSettings.model_validate(one)
         assert options_of(settings.options).templates
+
+
+def test_options_of_kubernetes_in_the_text_are_right() -> None:
+    (text,) = (
+        text for text in blocks(reference.DOCS / "adapters.md") if "kind: kubernetes" in text
+    )
+    (document,) = read_documents(text, "adapters.md")
+    for one in document.parse(CoordinatorDocument).spec.adapters:
+        assert read_settings(one.name, one.options).templates
 
 
 def field_names(model: type[BaseModel]) -> set[str]:

@@ -30,7 +30,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "within a scheduler's job",
         "With --instance the agent stands for one rank of one instance, and ends with it. Each option "
-        "has an environment variable, HETEROSCALE_JOB_… (docs/agent.md).",
+        "has an environment variable, HETEROSCALE_JOB_… (docs/agent.md). A batch script ends with: "
+        "exec heteroscale agent run -c agent.yaml --instance i-3f2a --within east/node-3",
     )
     group.add_argument("--instance", metavar="ID", help="the instance that the job is for")
     group.add_argument("--rank", metavar="N", help="which rank of it; default SLURM_PROCID, else 0")
