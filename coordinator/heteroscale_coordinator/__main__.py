@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,7 @@ from heteroscale_coordinator.edge.store.sqlite import open_sqlite
 from heteroscale_coordinator.edge.trust import Gatekeeper, listen
 from heteroscale_coordinator.loop import Loop
 from heteroscale_coordinator.zones import ZonedStep
-from heteroscale_scheduler_adapters.port import SettingsError
+from heteroscale_scheduler_adapters.port import Adapter, SettingsError
 
 log = structlog.get_logger("heteroscale.coordinator")
 
@@ -98,11 +98,7 @@ async def serve(spec: CoordinatorSpec, stop: asyncio.Event) -> None:
         sessions = Sessions(
             takeover_after=spec.takeover_after, forget_after=spec.rules.forget_after
         )
-        paces = [one.pace.pace() for one in spec.adapters]
-        drivers = Drivers(
-            Driver(name, leading.leased(adapter, lease), loop, pace)
-            for (name, adapter), pace in zip(adapters, paces, strict=True)
-        )
+        drivers = _drivers(spec, adapters, lease, loop)
         metrics.registry.register(ClusterCollector(drivers))
         dispatcher = Dispatcher(sessions, routers, loop.now, drivers)
         dispatcher.restore(loop.state)
@@ -134,6 +130,17 @@ async def serve(spec: CoordinatorSpec, stop: asyncio.Event) -> None:
             told = leading.leased_api(api, lease)
             work["objects"] = Keeper(told, loop, decisions, reporter, namespace).run()
         await _run(stop, loop, work, server)
+
+
+def _drivers(
+    spec: CoordinatorSpec, adapters: Sequence[tuple[str, Adapter]], lease: Lease | None, loop: Loop
+) -> Drivers:
+    """Return one driver for each cluster, which acts only while this coordinator leads."""
+    paces = [one.pace.pace() for one in spec.adapters]
+    return Drivers(
+        Driver(name, leading.leased(adapter, lease), loop, pace)
+        for (name, adapter), pace in zip(adapters, paces, strict=True)
+    )
 
 
 def _loop(spec: CoordinatorSpec, store: Store, snapshot: Snapshot, metrics: Metrics) -> Loop:

@@ -21,10 +21,11 @@ from heteroscale_coordinator.core.rules import Rules
 from heteroscale_workbench.cluster.local import LocalCluster, until
 from heteroscale_workbench.cluster.operator import Error, Operator
 from heteroscale_workbench.demo.profile import SERVICE
-from heteroscale_workbench.load import LoadOptions, LoadReport, LoadRun
+from heteroscale_workbench.load import LoadOptions, LoadRun
 from heteroscale_workbench.load.shapes import Curve, Lengths, generate
 from heteroscale_workbench.seen import starts
 from tests.process.fleet import Fleet, document
+from tests.traffic import sent
 
 RULES = Rules(
     tick=0.3,
@@ -242,23 +243,8 @@ class Stage(Fleet):
         arrivals = generate(Curve.constant(rate), Lengths(64, 24), seconds, seed=1)
         options = LoadOptions(seen_dir=self.cluster.seen_dir, timeout=60.0)
         run = LoadRun(self.cluster.url, arrivals, options, live=True)
-        task = asyncio.create_task(run.run())
-        try:
+        async with sent(run):
             yield run
-            run.stop()
-            clean(await task)
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-
-
-def clean(report: LoadReport) -> None:
-    """Assert that every request passed, with no retry."""
-    told = [f"{one.at:.1f} s {one.kind.value}: {one.reason}" for one in report.failures]
-    assert (report.requests > 0, report.failed_requests, report.retried_requests) == (True, 0, 0), (
-        told
-    )
-    assert report.clean, told
 
 
 def state_of(instance: operator_pb2.Instance) -> InstanceState:

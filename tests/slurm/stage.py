@@ -24,10 +24,10 @@ from heteroscale_workbench.cluster.processes import Part
 from heteroscale_workbench.demo.profile import SERVICE, DemoProfile
 from heteroscale_workbench.load import Arrival, LoadOptions, LoadRun
 from heteroscale_workbench.router import Router, free_port
-from tests.process.stage import clean
 from tests.slurm.files import Machine
 from tests.slurm.host import PORTS, block
 from tests.slurm.rig import Told, told
+from tests.traffic import sent
 
 Json = dict[str, Any]
 PATIENCE = 90.0
@@ -304,14 +304,8 @@ class Stage:
         arrivals = [Arrival(i / rate, PROMPT, OUTPUT) for i in range(round(rate * 300))]
         options = LoadOptions(seen_dir=self.seen_dir, timeout=60.0)
         run = LoadRun(self.router.url, arrivals, options)
-        task = asyncio.create_task(run.run())
-        try:
+        async with sent(run):
             yield run
-            run.stop()
-            clean(await task)
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
 
 
 @contextlib.asynccontextmanager

@@ -23,7 +23,7 @@ from heteroscale.words import InstanceState, Role
 from heteroscale_workbench.cluster.operator import Operator
 from heteroscale_workbench.cluster.processes import Part
 from heteroscale_workbench.demo.profile import SERVICE, DemoProfile
-from heteroscale_workbench.load import Arrival, LoadOptions, LoadReport, LoadRun
+from heteroscale_workbench.load import Arrival, LoadOptions, LoadRun
 from heteroscale_workbench.router import Router, free_port
 from tests.kubernetes.deploy.grants import USER
 from tests.kubernetes.deploy.kustomize import resolve
@@ -33,6 +33,7 @@ from tests.kubernetes.kubelet import Kubelet
 from tests.kubernetes.run.endpoints import Endpoints
 from tests.kubernetes.run.nodes import Nodes
 from tests.prometheus.server import Target, prometheus, scrape
+from tests.traffic import sent
 
 Json = dict[str, Any]
 PATIENCE = 120.0
@@ -382,28 +383,14 @@ class Stage:
         arrivals = [Arrival(i / rate, PROMPT, output) for i in range(round(rate * 300))]
         options = LoadOptions(seen_dir=self.seen_dir, timeout=120.0)
         run = LoadRun(self.router.url, arrivals, options)
-        task = asyncio.create_task(run.run())
-        try:
+        async with sent(run):
             yield run
-            run.stop()
-            clean(await task)
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
 
 
 def _deployed(kind: str) -> Json:
     """Return an object of the agents' DaemonSet, as it is deployed."""
     text = (DEPLOY / "agent" / "daemonset.yaml").read_text("utf-8")
     return next(dict(one) for one in yaml.safe_load_all(text) if one["kind"] == kind)
-
-
-def clean(report: LoadReport) -> None:
-    """Assert that every request passed, with no retry."""
-    told = [f"{one.at:.1f} s {one.kind.value}: {one.reason}" for one in report.failures]
-    assert report.requests > 0
-    assert (report.failed_requests, report.retried_requests) == (0, 0), told
-    assert report.clean, told
 
 
 @contextlib.asynccontextmanager
